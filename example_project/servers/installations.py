@@ -198,24 +198,29 @@ def _has_tls(bindir: Path) -> bool:
 
 
 def _reachable_copy(bindir: Path) -> Path:
-    """A copy of an installation tree for an account that cannot enter the original, kept for later
-    runs.
+    """A copy of an installation tree for an account that cannot enter the original.
 
-    PostgreSQL finds its share and lib folders relative to its programs, so a tree may be moved as a
-    whole.
+    PostgreSQL finds its share and lib folders relative to its programs, and a wheel's programs find
+    the libraries the wheel brings in `<package>.libs` beside the package: both keep their places.
+    The copy is kept for later runs.
     """
     source = bindir.parent
+    package = source.parent
     status = (bindir / "postgres").stat()
-    target = Path(tempfile.gettempdir()) / f"pgnudge-copy-{status.st_ino:x}-{status.st_mtime_ns:x}"
+    name = f"pgnudge-copy-{status.st_ino:x}-{status.st_mtime_ns:x}"
+    target = Path(tempfile.gettempdir()) / name
     if not target.exists() or target.is_symlink() or target.stat().st_uid != os.geteuid():
         scratch = Path(tempfile.mkdtemp(prefix="pgnudge-copy-"))
         scratch.chmod(0o755)
-        shutil.copytree(source, scratch / "tree", symlinks=True)
+        shutil.copytree(source, scratch / package.name / source.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, scratch / libraries.name)
         try:
             scratch.rename(target)
         except OSError:  # another process was faster, or the name is somebody else's
             target = scratch
-    return target / "tree" / bindir.name
+    return target / package.name / source.name / bindir.name
 
 
 def _docker_installations() -> list[Installation]:
