@@ -9,6 +9,8 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connections
 
+from tests import fix_servers
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -76,3 +78,18 @@ async def test_a_stray_exception_is_recorded(stray_exceptions: list[dict[str, An
     await asyncio.sleep(0)
     assert [str(context["exception"]) for context in stray_exceptions] == ["stray"]
     stray_exceptions.clear()
+
+
+def test_what_is_required_and_missing_ends_the_session_in_words(
+    monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
+    have = dict.fromkeys(fix_servers.available(), True) | {"wal2json": False}
+    monkeypatch.setattr(fix_servers, "available", lambda: have)
+    monkeypatch.setenv("PGNUDGE_TEST_REQUIRE", "redis, wal2json")
+    with pytest.raises(pytest.exit.Exception, match="no wal2json here: install it") as raised:
+        fix_servers.pytest_configure(pytestconfig)
+    assert raised.value.returncode == 1
+    assert "no redis" not in str(raised.value)
+    monkeypatch.setenv("PGNUDGE_TEST_REQUIRE", "wal2jason")
+    with pytest.raises(pytest.UsageError, match="wal2jason; known are pgoutput"):
+        fix_servers.pytest_configure(pytestconfig)

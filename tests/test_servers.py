@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from servers import installations as installations_module
-from servers.installations import PLUGINS, find_installations, inspect_bindir
+from servers.installations import PLUGINS, Installation, find_installations, inspect_bindir
 from servers.postgres import Postgres, reachable_directory
 from servers.process import (
     Account,
@@ -74,6 +75,35 @@ def test_a_server_streams_logically_and_loads_its_plugins(feed_server: FeedServe
 def test_an_older_minor_is_not_given_the_setting_it_does_not_know(postgres: DatabaseServer) -> None:
     known = postgres.execute("SELECT 1 FROM pg_settings WHERE name = 'output_plugin_libraries'")
     assert bool(known) == postgres.installation.knows_plugin_list
+
+
+def test_only_a_server_that_knows_the_list_of_plugins_is_given_one(
+    postgres_factory: Callable[..., Postgres], postgres: DatabaseServer
+) -> None:
+    server = postgres_factory()
+    written = "output_plugin_libraries" in (server.data / "postgresql.conf").read_text()
+    assert written == server.installation.knows_plugin_list
+
+
+def test_a_wheel_in_a_private_folder_is_copied_with_its_libraries(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    private = tmp_path / "private"
+    bindir = private / "package" / "pginstall" / "bin"
+    bindir.mkdir(parents=True)
+    (bindir / "postgres").write_text("program")
+    (private / "package.libs").mkdir()
+    (private / "package.libs" / "libpq.so").write_text("library")
+    private.chmod(0o700)
+    stranger = Account("stranger", os.getuid() + 1, os.getgid() + 1)
+    installation = Installation("pg16", "embedded", (16, 0), ("pgoutput",), bindir=bindir)
+    program = installation.program("postgres", stranger)
+    assert not program.is_relative_to(private)
+    assert program.read_text() == "program"
+    assert (program.parents[3] / "package.libs" / "libpq.so").read_text() == "library"
+    assert installation.program("postgres", stranger) == program
+    assert installation.program("postgres") == bindir / "postgres"
 
 
 def test_tcp_and_the_unix_socket_lead_to_the_same_server(
