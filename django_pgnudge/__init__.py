@@ -5,15 +5,34 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from django_pgnudge.emitting import aemit, emit
-    from django_pgnudge.registration import invalidates
+from .errors import ConfigError, PgNudgeError, ServerError
+from .events import Batch, Event, FeedItem, Resync
+from .feed import TLS, WalFeed
 
-__all__ = ["aemit", "emit", "invalidates"]
+if TYPE_CHECKING:
+    from .emitting import aemit, emit
+    from .registration import invalidates
+
 __version__ = "0.1.0"
 
-# Looked up on first use: importing the package needs no configured settings.
-_EXPORTS = {
+__all__ = [
+    "TLS",
+    "Batch",
+    "ConfigError",
+    "Event",
+    "FeedItem",
+    "PgNudgeError",
+    "Resync",
+    "ServerError",
+    "WalFeed",
+    "__version__",
+    "aemit",
+    "emit",
+    "invalidates",
+]
+
+# What needs Django is looked up on first use: importing the package needs no settings.
+_LAZY = {
     "aemit": "django_pgnudge.emitting",
     "emit": "django_pgnudge.emitting",
     "invalidates": "django_pgnudge.registration",
@@ -21,6 +40,6 @@ _EXPORTS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_EXPORTS[name]), name)
+    return getattr(import_module(_LAZY[name]), name)
