@@ -190,7 +190,8 @@ def _keywords(using: str, params: dict[str, str]) -> dict[str, Any]:
 
 
 def _driver(using: str) -> Any:
-    return connections[using].Database
+    connection: Any = connections[using]
+    return connection.Database
 
 
 def _port(using: str, text: str) -> int:
