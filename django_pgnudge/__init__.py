@@ -5,14 +5,33 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from django_pgnudge.emitting import aemit, emit
-    from django_pgnudge.registration import invalidates
+from .errors import ConfigError, PgNudgeError, ServerError
+from .events import Batch, Event, FeedItem, Resync
+from .feed import TLS, WalFeed
 
-__all__ = ["aemit", "emit", "invalidates"]
+if TYPE_CHECKING:
+    from .emitting import aemit, emit
+    from .registration import invalidates
+
 __version__ = "0.1.0"
 
-# Looked up on first use: importing the package needs no configured settings.
+__all__ = [
+    "TLS",
+    "Batch",
+    "ConfigError",
+    "Event",
+    "FeedItem",
+    "PgNudgeError",
+    "Resync",
+    "ServerError",
+    "WalFeed",
+    "__version__",
+    "aemit",
+    "emit",
+    "invalidates",
+]
+
+# Looked up on first use: the feed is to be had without Django.
 _EXPORTS = {
     "aemit": "django_pgnudge.emitting",
     "emit": "django_pgnudge.emitting",

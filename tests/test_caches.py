@@ -150,7 +150,9 @@ def test_versions_do_not_touch_each_other(enumerable: Any) -> None:
 
 @pytest.mark.parametrize("prefix", ["site", "s*te", "s[i]te", "s%te", "s_te", "s!te", "s\\te"])
 def test_a_prefix_is_taken_literally_and_others_survive(enumerable: Any, prefix: str) -> None:
-    enumerable(mine={"KEY_PREFIX": prefix}, theirs={"KEY_PREFIX": "site2"}, s={"KEY_PREFIX": "site"})
+    enumerable(
+        mine={"KEY_PREFIX": prefix}, theirs={"KEY_PREFIX": "site2"}, s={"KEY_PREFIX": "site"}
+    )
     fill("p:1", "p:2", alias="mine")
     fill("p:1", alias="theirs")
     fill("p:3")
@@ -164,9 +166,7 @@ def test_a_prefix_is_taken_literally_and_others_survive(enumerable: Any, prefix:
         assert left("p:1", alias="s") == {"p:1"}
 
 
-def test_sessions_in_the_same_version_survive(
-    enumerable: Any, settings: SettingsWrapper
-) -> None:
+def test_sessions_in_the_same_version_survive(enumerable: Any, settings: SettingsWrapper) -> None:
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
     settings.SESSION_CACHE_ALIAS = "default"
     fill("products", SESSION_KEY, "django.contrib.sessions")
