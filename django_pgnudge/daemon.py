@@ -48,7 +48,7 @@ REFRESH_TIMEOUT: Final = 5.0
 RETRY_REFRESH: Final = 5.0
 
 REPEAT_AFTER: Final = 60.0
-"""Seconds after which the same failure to connect is worth another line."""
+"""Seconds after which the fix for the same failure is worth another line."""
 
 
 class Daemon:
@@ -93,7 +93,7 @@ class Daemon:
         self._stopping = False
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
-        self._complaint: tuple[str, float] = ("", 0.0)
+        self._explained_at = -REPEAT_AFTER
 
     async def run(self) -> None:
         """Run until ``stop``, SIGTERM or Ctrl-C. Raises what ``mistakes.explain`` explains."""
@@ -161,7 +161,7 @@ class Daemon:
                 )
                 break
             except ConnectionLostError as exc:
-                self._complain(exc)
+                logger.warning("%s Retrying.", exc)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
         wanted = self.rules.wants_keys()
@@ -170,7 +170,7 @@ class Daemon:
             **{
                 **connection,
                 # Until PostgreSQL has told schemas and partitions, ours may be the wrong names.
-                "tables": self.registry.feed_tables() if know_tables else None,
+                "tables": (self.registry.feed_tables() or None) if know_tables else None,
                 "keys": True if anyone_listens() or (wanted and not know_tables) else wanted,
                 "give_up": self._give_up,
                 **self._options,
@@ -178,23 +178,22 @@ class Daemon:
         )
 
     def _give_up(self, exc: Exception) -> bool:
-        if self.connected_at is None and explain(exc) is not None:
+        """Asked by the feed, which logs what it is going to try again."""
+        fix = explain(exc)
+        if fix is None:
+            return False
+        if self.connected_at is None:
             return True
-        self._complain(exc)
-        return False
-
-    def _complain(self, exc: Exception) -> None:
-        text = explain(exc) or str(exc) or type(exc).__name__
         now = time.monotonic()
-        if text != self._complaint[0] or now - self._complaint[1] > REPEAT_AFTER:
-            self._complaint = text, now
-            logger.warning("Cannot connect to database %r: %s. Retrying.", self.using, text)
+        if now - self._explained_at > REPEAT_AFTER:
+            self._explained_at = now
+            logger.error("Still trying, but waiting will not help: %s", fix)
+        return False
 
     async def _resync(self, reason: str) -> None:
         self.resyncs += 1
         if reason in {"connected", "reconnected"}:
             self.connected_at = time.time()
-            self._complaint = ("", 0.0)
             self._log_connected()
         level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
         logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
