@@ -16,15 +16,18 @@ from shop import nudges
 if TYPE_CHECKING:
     from django_pgnudge.events import Batch, Event
 
-SHOWN_KEYS = 4
+SHOWN_KEYS = 3
 
 
 def _keys(event: Event) -> str:
     if event.keys is None:
         return "any row"
-    keys = sorted(", ".join(map(str, key)) for key in event.keys)
-    more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
-    return "pk " + "; ".join(keys[:SHOWN_KEYS]) + more
+    keys = [
+        str(key[0]) if len(key) == 1 else f"({', '.join(map(str, key))})"
+        for key in sorted(event.keys)[:SHOWN_KEYS]
+    ]
+    more = len(event.keys) - len(keys)
+    return f"pk {', '.join(keys)}" + (f" and {more} more" if more else "")
 
 
 @receiver(tables_changed, dispatch_uid="shop.receivers")
