@@ -107,16 +107,12 @@ VALUES = [
     Value("product:1", "Product page 1", "shop_product", _product(1)),
     Value("product:2", "Product page 2", "shop_product", _product(2)),
     Value("price:3", "Price tag 3", "shop_product", _price(3)),
-    Value(
-        "category:1", "Category “Coffee”", "shop_product, many-to-many", _category(1)
-    ),
-    Value(
-        "category:2", "Category “For the office”", "shop_product, many-to-many", _category(2)
-    ),
+    Value("category:1", "Category “Coffee”", "shop_product, many-to-many", _category(1)),
+    Value("category:2", "Category “Office”", "shop_product, many-to-many", _category(2)),
     Value("orders", "Latest orders", "shop_order, shop_orderline", _orders),
     Value("sales", "Sales", "shop_orderline", _sales),
-    Value("views:2026-10", "Page views, October", "shop_pageview (partitioned)", _views(2026, 10)),
-    Value("views:2026-11", "Page views, November", "shop_pageview (partitioned)", _views(2026, 11)),
+    Value("views:2026-10", "Views, October", "shop_pageview (partitioned)", _views(2026, 10)),
+    Value("views:2026-11", "Views, November", "shop_pageview (partitioned)", _views(2026, 11)),
 ]
 
 

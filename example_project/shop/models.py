@@ -39,9 +39,7 @@ class OrderLine(models.Model):
     The foreign keys' constraints, with ON DELETE CASCADE, are made in the first migration.
     """
 
-    order = models.ForeignKey(
-        Order, models.DO_NOTHING, related_name="lines", db_constraint=False
-    )
+    order = models.ForeignKey(Order, models.DO_NOTHING, related_name="lines", db_constraint=False)
     product = models.ForeignKey(
         Product, models.DO_NOTHING, related_name="lines", db_constraint=False
     )

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from shop.models import Category, Order, OrderLine, PageView, Product
 
-CATEGORIES = {1: "Coffee", 2: "For the office"}
+CATEGORIES = {1: "Coffee", 2: "Office"}
 PRODUCTS = [
     (1, "Espresso beans", "14.90", 42, [1]),
     (2, "Filter papers", "3.20", 310, [1, 2]),

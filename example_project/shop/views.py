@@ -107,4 +107,6 @@ def ready(request: HttpRequest) -> HttpResponse:
     """For the supervisor: the site answers, and its servers do."""
     connected = _daemon()["connected"]
     nudges.last()
-    return HttpResponse("ready" if connected else "waiting for runnudge", status=200 if connected else 503)
+    return HttpResponse(
+        "ready" if connected else "waiting for runnudge", status=200 if connected else 503
+    )

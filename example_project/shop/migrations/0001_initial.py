@@ -21,7 +21,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Category",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),  # noqa: E501
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),  # noqa: E501
                 ("name", models.CharField(max_length=60, unique=True)),
             ],
             options={"verbose_name_plural": "categories"},
@@ -29,7 +34,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Product",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),  # noqa: E501
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),  # noqa: E501
                 ("name", models.CharField(max_length=80, unique=True)),
                 ("price", models.DecimalField(decimal_places=2, max_digits=8)),
                 ("stock", models.PositiveIntegerField(default=0)),
@@ -39,7 +49,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Order",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),  # noqa: E501
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),  # noqa: E501
                 ("customer", models.CharField(max_length=80)),
                 ("placed_on", models.DateField()),
             ],
@@ -47,7 +62,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="OrderLine",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),  # noqa: E501
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),  # noqa: E501
                 ("quantity", models.PositiveIntegerField(default=1)),
                 ("price", models.DecimalField(decimal_places=2, max_digits=8)),
                 (

@@ -39,7 +39,12 @@ class Migration(migrations.Migration):
                 (
                     "pk",
                     models.CompositePrimaryKey(
-                        "id", "viewed_on", blank=True, editable=False, primary_key=True, serialize=False
+                        "id",
+                        "viewed_on",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
                     ),
                 ),
                 (
