@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ def _execute(sql: str) -> int:
 NO_PRODUCTS = "There are no products: load the sample again."
 
 
-@_action("Django’s ORM", "Save a product", "product.save()")
+@_action("Through the ORM", "Save a product", "product.save()")
 def save() -> str:
     product = Product.objects.filter(pk=1).first()
     if product is None:
@@ -59,7 +59,7 @@ def save() -> str:
 
 
 @_action(
-    "Django’s ORM",
+    "Through the ORM",
     "Update without signals",
     "products.filter(pk=2).update(…)",
 )
@@ -68,7 +68,7 @@ def update() -> str:
     return "One more pack of filter papers." if rows else NO_PRODUCTS
 
 
-@_action("Django’s ORM", "Change a many-to-many", "category.products.add(product)")
+@_action("Through the ORM", "Change a many-to-many", "category.products.add(product)")
 def many_to_many() -> str:
     product = Product.objects.filter(pk=1).first()
     category = Category.objects.filter(pk=2).first()
@@ -81,13 +81,13 @@ def many_to_many() -> str:
     return f"{product} joined “{category}”."
 
 
-@_action("Django’s ORM", "Place an order", "bulk_create(order_lines)")
+@_action("Through the ORM", "Place an order", "bulk_create(order_lines)")
 def order() -> str:
     products = list(Product.objects.order_by("pk")[:2])
     if not products:
         return NO_PRODUCTS
     with transaction.atomic():
-        placed = Order.objects.create(customer="You", placed_on=datetime.date(2026, 11, 20))
+        placed = Order.objects.create(customer="You", placed_on=dt.date(2026, 11, 20))
         OrderLine.objects.bulk_create(
             OrderLine(order=placed, product=product, quantity=2, price=product.price)
             for product in products
@@ -135,7 +135,7 @@ def rollback() -> str:
 
 @_action("In bulk", "500 rows at once", "bulk_create(500 page_views)")
 def bulk() -> str:
-    day = datetime.date(2026, 10, 31)
+    day = dt.date(2026, 10, 31)
     PageView.objects.bulk_create(PageView(viewed_on=day, path="/sale/") for _ in range(500))
     return "500 page views in one transaction: one event with a count of 500."
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django_pgnudge import invalidates
-
 from shop.models import Order, OrderLine, PageView
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ class OrderLine(models.Model):
     price = models.DecimalField(max_digits=8, decimal_places=2)
 
     def __str__(self) -> str:
-        return f"{self.quantity} × product {self.product_id}"
+        return f"{self.quantity} of product {self.product_id}"
 
 
 class PageView(models.Model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from decimal import Decimal
 
 from django.db import connection, transaction
@@ -25,7 +25,7 @@ ORDERS = [
     ("Donald", [(4, 12)]),
 ]
 VIEWS = [("2026-10-05", 1, 7), ("2026-10-19", 3, 4), ("2026-11-02", 2, 5), ("2026-11-11", 1, 9)]
-TABLES = [Category, Product, Order, OrderLine, PageView]
+TABLES = "shop_category, shop_product, shop_product_categories, shop_order, shop_orderline, shop_pageview"
 
 
 def is_loaded() -> bool:
@@ -35,9 +35,8 @@ def is_loaded() -> bool:
 @transaction.atomic
 def load() -> None:
     """Replace the shop's rows by the sample's."""
-    names = ", ".join(model._meta.db_table for model in TABLES)
     with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {names}, shop_product_categories RESTART IDENTITY")
+        cursor.execute(f"TRUNCATE {TABLES} RESTART IDENTITY")
     Category.objects.bulk_create(Category(id=pk, name=name) for pk, name in CATEGORIES.items())
     prices = {pk: Decimal(price) for pk, _, price, _, _ in PRODUCTS}
     Product.objects.bulk_create(
@@ -51,9 +50,7 @@ def load() -> None:
         for category in categories
     )
     for number, (customer, lines) in enumerate(ORDERS):
-        order = Order.objects.create(
-            customer=customer, placed_on=datetime.date(2026, 11, 1 + number)
-        )
+        order = Order.objects.create(customer=customer, placed_on=dt.date(2026, 11, 1 + number))
         OrderLine.objects.bulk_create(
             OrderLine(order=order, product_id=pk, quantity=quantity, price=prices[pk])
             for pk, quantity in lines
@@ -65,8 +62,7 @@ def load() -> None:
     )
     with connection.cursor() as cursor:
         # Rows with a given primary key leave the sequence behind.
-        for model in (Category, Product):
-            table = model._meta.db_table
+        for table in ("shop_category", "shop_product"):
             cursor.execute(
                 f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
             )

@@ -1,4 +1,4 @@
-"""What ``manage.py demo`` does: two servers, runnudge and the site as child processes, until told to stop.
+"""What ``manage.py demo`` does: two servers, runnudge and the site, until told to stop.
 
 Nothing here knows the shop. A signal only sets a flag: what has been started is stopped in one
 place, in the reverse order, whichever way this ends.
@@ -37,11 +37,11 @@ READY_WITHIN = 60.0
 TICK = 0.1
 
 
-class StopRequested(Exception):
+class Stopped(Exception):  # noqa: N818
     """Ctrl-C or SIGTERM: the demo is to end, and that is no failure."""
 
 
-class DemoFailed(Exception):
+class DemoFailed(Exception):  # noqa: N818
     """The demo cannot start or go on; the text says why and what to do."""
 
 
@@ -70,7 +70,7 @@ class Demo:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         }
         try:
-            with contextlib.suppress(StopRequested), contextlib.ExitStack() as stack:
+            with contextlib.suppress(Stopped), contextlib.ExitStack() as stack:
                 try:
                     self._start(stack, reset=reset)
                     self._watch()
@@ -89,7 +89,7 @@ class Demo:
 
     def _check_stop(self) -> None:
         if self._stop:
-            raise StopRequested
+            raise Stopped
 
     def _start(self, stack: contextlib.ExitStack, *, reset: bool) -> None:
         stack.enter_context(self.state.lock())
@@ -102,7 +102,7 @@ class Demo:
         postgres = Postgres(
             installation := self._installation(),
             self._postgres_directory(installation.version[0]),
-            # Over the socket in a folder of the owner's alone; no other user of the machine gets in.
+            # Only by the socket in a private folder: other users of the machine stay outside.
             hba=["local all all trust", "local replication all trust"],
             durable=True,
         )
@@ -150,11 +150,11 @@ class Demo:
                         f" another port with --port {self.port + 1}"
                     ) from None
                 raise DemoFailed(
-                    f"port {self.port} cannot be used ({error.strerror}); choose another with --port"
+                    f"port {self.port} cannot be used ({error.strerror}); choose another: --port"
                 ) from None
 
     def _installation(self) -> Installation:
-        """The embedded wheel's newest, or of the version asked for; else an installed PostgreSQL."""
+        """The embedded wheel's newest or the version asked for, else an installed one."""
         found = find_installations(docker=False, installed=False)
         found += find_installations(docker=False, embedded=False)
         for installation in found:
@@ -234,8 +234,8 @@ class Demo:
     def _watch(self) -> None:
         self.say(f"\n  The shop is at {self.url}\n")
         self.say(
-            "  Open it and press the buttons: each one writes to PostgreSQL in another way, and the\n"
-            "  page shows which cached values died. Or write past it, in another terminal:\n\n"
+            "  Open it and press the buttons: each one writes in a different way, and the page\n"
+            "  shows which cached values died. Or write past it, in another terminal:\n\n"
             f"    {Path(sys.executable).name} {_short(MANAGE)} shell\n"
             "    >>> Product.objects.update(stock=0)\n\n"
             f"  State and logs: {_short(self.state.path)}\n"
@@ -250,12 +250,10 @@ class Demo:
         for name, child in self.children.items():
             if not child.alive:
                 status = child.popen.returncode
-                how = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
-                raise DemoFailed(
-                    f"{name} was {how}. Its log ends:\n{tail(child.log)}".replace(
-                        "was ended", "ended"
-                    )
-                )
+                how = f"ended with status {status}"
+                if status < 0:
+                    how = f"was killed by signal {-status}"
+                raise DemoFailed(f"{name} {how}. Its log ends:\n{tail(child.log)}")
         for server in self._servers:
             if not server.running and getattr(server, "ours", True):
                 raise DemoFailed(f"{type(server).__name__} died. Its log ends:\n{tail(server.log)}")

@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
                     models.BigAutoField(
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
-                ),  # noqa: E501
+                ),
                 ("name", models.CharField(max_length=60, unique=True)),
             ],
             options={"verbose_name_plural": "categories"},
@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                     models.BigAutoField(
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
-                ),  # noqa: E501
+                ),
                 ("name", models.CharField(max_length=80, unique=True)),
                 ("price", models.DecimalField(decimal_places=2, max_digits=8)),
                 ("stock", models.PositiveIntegerField(default=0)),
@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
                     models.BigAutoField(
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
-                ),  # noqa: E501
+                ),
                 ("customer", models.CharField(max_length=80)),
                 ("placed_on", models.DateField()),
             ],
@@ -67,7 +67,7 @@ class Migration(migrations.Migration):
                     models.BigAutoField(
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
-                ),  # noqa: E501
+                ),
                 ("quantity", models.PositiveIntegerField(default=1)),
                 ("price", models.DecimalField(decimal_places=2, max_digits=8)),
                 (
