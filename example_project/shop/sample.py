@@ -25,7 +25,10 @@ ORDERS = [
     ("Donald", [(4, 12)]),
 ]
 VIEWS = [("2026-10-05", 1, 7), ("2026-10-19", 3, 4), ("2026-11-02", 2, 5), ("2026-11-11", 1, 9)]
-TABLES = "shop_category, shop_product, shop_product_categories, shop_order, shop_orderline, shop_pageview"
+TABLES = (
+    "shop_category, shop_product, shop_product_categories,"
+    " shop_order, shop_orderline, shop_pageview"
+)
 
 
 def is_loaded() -> bool:
