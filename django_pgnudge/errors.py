@@ -70,6 +70,9 @@ class ServerError(PgNudgeError):
         self.hint = hint
 
     def __str__(self) -> str:
-        extra = "".join(f" {label}: {text}" for label, text in (
-            ("DETAIL", self.detail), ("HINT", self.hint)) if text)
+        extra = "".join(
+            f" {label}: {text}"
+            for label, text in (("DETAIL", self.detail), ("HINT", self.hint))
+            if text
+        )
         return f"{self.severity} {self.sqlstate}: {self.message}{extra}"

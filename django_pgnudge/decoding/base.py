@@ -1,0 +1,223 @@
+"""What the decoders share: whom they tell, what they are told, and the loop over a buffer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from struct import Struct
+from typing import ClassVar, Protocol, TypeAlias
+
+from ..errors import ConfigError, DecodeError
+from ..events import Key, KeyValue
+
+__all__ = [
+    "EMIT_PREFIX",
+    "POSTGRES_EPOCH",
+    "Decoder",
+    "Options",
+    "PrimaryKeys",
+    "Sink",
+    "TableFilter",
+    "key_value",
+    "python_codec",
+    "unix_time",
+]
+
+EMIT_PREFIX = "pgnudge"
+"""The prefix of the logical messages that are an application's own nudges."""
+
+POSTGRES_EPOCH = 946_684_800
+"""2000-01-01 00:00 UTC in Unix seconds: the zero of timestamps on the wire."""
+
+INTEGER_TYPES = frozenset({"int2", "int4", "int8", "oid"})
+
+PrimaryKeys: TypeAlias = Mapping[str, Sequence[tuple[str, str]]]
+"""For each payload, its primary-key columns as (name, ``pg_type.typname``), in index order."""
+
+# CopyData carrying XLogData: 'd', length, 'w', start LSN, end LSN, server clock.
+MESSAGE = Struct("!cIcQQq")
+HEADER = MESSAGE.size
+
+
+class Sink(Protocol):
+    """Whom a decoder tells; the feed's coalescer is one.
+
+    ``rows`` and ``message`` come between a ``begin`` and its ``commit``. A transaction that the
+    server does not send at all (rolled back) is never begun.
+    """
+
+    def begin(self, xid: int) -> None:
+        """A transaction with this 32-bit top-level xid starts."""
+
+    def rows(self, payload: str, count: int, keys: list[Key] | None) -> None:
+        """``count`` rows of one table changed; their keys, or None for "any row"."""
+
+    def message(self, content: str) -> None:
+        """The transaction carries an application's own nudge."""
+
+    def commit(self, lsn: int, committed_at: float) -> None:
+        """The transaction ends: its commit record ends at ``lsn``; Unix seconds of the server."""
+
+
+class TableFilter:
+    """Which payloads are wanted; ``*`` may stand for the schema or for the table."""
+
+    def __init__(self, tables: Sequence[str] | None) -> None:
+        self._all = tables is None
+        self._exact: set[str] = set()
+        self._schemas: set[str] = set()
+        self._names: set[str] = set()
+        for table in tables or ():
+            schema, dot, name = table.partition(".")
+            if not (schema and dot and name):
+                raise ConfigError(f"tables: {table!r} is not of the form 'schema.table'")
+            if schema == "*" and name == "*":
+                self._all = True
+            elif name == "*":
+                self._schemas.add(schema)
+            elif schema == "*":
+                self._names.add(name)
+            else:
+                self._exact.add(table)
+
+    def __call__(self, schema: str, table: str) -> bool:
+        return (
+            self._all
+            or f"{schema}.{table}" in self._exact
+            or schema in self._schemas
+            or table in self._names
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a decoder needs to know of the feed it works for.
+
+    ``wants_keys`` says for which payloads primary keys are collected; ``max_keys`` is the number
+    of keys past which the sink will not keep a table's keys anyway. ``encoding`` is the Python
+    codec of the database, in which textual plugins write.
+    """
+
+    tables: Sequence[str] | None = None
+    publication: str | None = None
+    wants_keys: Callable[[str], bool] = field(default=lambda payload: True)
+    max_keys: int = 1000
+    encoding: str = "utf-8"
+
+
+class Decoder(ABC):
+    """One plugin's messages, read out of the stream.
+
+    ``lsn`` is the end of the newest message taken.
+    """
+
+    plugin: ClassVar[str]
+
+    def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
+        self.sink = sink
+        self.options = options
+        self.wanted = TableFilter(options.tables)
+        self.lsn = 0
+        self.unknown: set[str] = set()
+        """Payloads whose keys are wanted and whose primary key is not known."""
+        self._primary_keys = primary_keys
+
+    @staticmethod
+    @abstractmethod
+    def start_options(options: Options, server_version: int) -> Mapping[str, str]:
+        """The plugin's options for START_REPLICATION."""
+
+    @abstractmethod
+    def scan(self, buffer: bytes, pos: int) -> int:
+        """Take the plugin's messages that stand complete in ``buffer[pos:]``.
+
+        Stops at the first byte that is not one, and returns its position. Raises DecodeError
+        for a message that the plugin cannot have written.
+        """
+
+    @abstractmethod
+    def take_prefix(self, payload: bytes) -> None:
+        """Take a message of which only the beginning is at hand, a row too long to hold."""
+
+    def set_primary_keys(self, primary_keys: PrimaryKeys) -> None:
+        """Use these primary keys from the next message on."""
+        self._primary_keys = primary_keys
+        self.unknown.clear()
+        self.forget_tables()
+
+    @abstractmethod
+    def forget_tables(self) -> None:
+        """Drop what was derived from the primary keys."""
+
+    def key_columns(self, payload: str) -> Sequence[tuple[str, str]] | None:
+        """The primary-key columns to collect for a table, or None to collect none."""
+        if not self.options.wants_keys(payload):
+            return None
+        columns = self._primary_keys.get(payload)
+        if columns is None:
+            self.unknown.add(payload)
+        return columns or None
+
+    def text(self, raw: bytes) -> str:
+        """A name or a content in the database's encoding."""
+        try:
+            return raw.decode(self.options.encoding)
+        except UnicodeDecodeError:
+            return raw.decode(self.options.encoding, "backslashreplace")
+
+
+def key_value(text: str, type_name: str) -> KeyValue:
+    """A primary-key column's value from PostgreSQL's text for it."""
+    if type_name in INTEGER_TYPES:
+        try:
+            return int(text)
+        except ValueError:
+            raise DecodeError(f"{text[:40]!r} is not a value of type {type_name}") from None
+    if type_name == "bool":
+        return text in ("t", "true")
+    return text
+
+
+def unix_time(text: str) -> float:
+    """Unix seconds of a ``timestamptz`` as PostgreSQL prints it with ``DateStyle`` ISO."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise DecodeError(f"{text[:40]!r} is not a timestamp") from None
+    if moment.tzinfo is None:
+        raise DecodeError(f"the timestamp {text!r} has no time zone")
+    return moment.timestamp()
+
+
+_CODECS = {
+    "SQL_ASCII": "utf-8",
+    "UTF8": "utf-8",
+    "EUC_JP": "euc_jp",
+    "EUC_CN": "gb2312",
+    "EUC_KR": "euc_kr",
+    "EUC_JIS_2004": "euc_jis_2004",
+    "LATIN9": "iso8859-15",
+    "LATIN10": "iso8859-16",
+    "LATIN5": "iso8859-9",
+    "LATIN6": "iso8859-10",
+    "LATIN7": "iso8859-13",
+    "LATIN8": "iso8859-14",
+    "KOI8R": "koi8-r",
+    "KOI8U": "koi8-u",
+    "WIN866": "cp866",
+    "WIN874": "cp874",
+    **{f"LATIN{n}": f"iso8859-{n}" for n in range(1, 5)},
+    **{f"ISO_8859_{n}": f"iso8859-{n}" for n in range(5, 9)},
+    **{f"WIN{n}": f"cp{n}" for n in range(1250, 1259)},
+}
+
+
+def python_codec(server_encoding: str) -> str:
+    """The Python codec of a PostgreSQL server encoding.
+
+    Source: PostgreSQL documentation, "Supported Character Sets". An encoding Python does not
+    have is read as UTF-8, its other bytes escaped.
+    """
+    return _CODECS.get(server_encoding, "utf-8")

@@ -1,0 +1,254 @@
+"""pgoutput, PostgreSQL's own plugin: binary messages for the tables of a publication.
+
+Source: PostgreSQL documentation, "Logical Replication Message Formats", protocol version 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from struct import Struct
+from struct import error as struct_error
+
+from ..errors import ConfigError, DecodeError
+from ..events import Key
+from .base import (
+    EMIT_PREFIX,
+    HEADER,
+    MESSAGE,
+    POSTGRES_EPOCH,
+    Decoder,
+    Options,
+    PrimaryKeys,
+    Sink,
+    key_value,
+)
+
+__all__ = ["PgOutput"]
+
+_BEGIN = Struct("!cQqI")
+_COMMIT = Struct("!cBQQq")
+_ROW = Struct("!cIc")
+_RELATION = Struct("!cI")
+_TRUNCATE = Struct("!cIB")
+_LOGICAL_MESSAGE = Struct("!cBQ")
+_U16 = Struct("!H")
+_U32 = Struct("!I")
+
+
+@dataclass(slots=True)
+class _Relation:
+    """A table as its Relation message announced it."""
+
+    payload: str
+    columns: tuple[str, ...]
+    identity: frozenset[str]
+    wanted: bool
+    key: tuple[tuple[int, str], ...] | None
+    """Positions and types of the primary-key columns, or None if they are not collected."""
+
+
+class PgOutput(Decoder):
+    plugin = "pgoutput"
+
+    def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
+        super().__init__(sink, primary_keys, options)
+        self._relations: dict[int, _Relation] = {}
+
+    @staticmethod
+    def start_options(options: Options, server_version: int) -> Mapping[str, str]:
+        if options.publication is None:
+            raise ConfigError("plugin 'pgoutput' needs a publication: set publication=")
+        chosen = {
+            "proto_version": "1",
+            "publication_names": '"' + options.publication.replace('"', '""') + '"',
+        }
+        if server_version >= 140000:
+            chosen["messages"] = "true"
+        return chosen
+
+    def scan(self, buffer: bytes, pos: int) -> int:
+        end = len(buffer)
+        header, row = MESSAGE.unpack_from, _ROW.unpack_from
+        rows = self.sink.rows
+        relations = self._relations
+        lsn = self.lsn
+        run: _Relation | None = None
+        count = 0
+        keys: list[Key] | None = None
+        while end - pos >= HEADER:
+            kind, length, sub, _, stop_lsn, _ = header(buffer, pos)
+            stop = pos + 1 + length
+            if kind != b"d" or sub != b"w" or stop > end or length < HEADER:
+                break
+            start = pos + HEADER
+            tag = buffer[start : start + 1]
+            if tag in b"IUD" and stop - start >= 6:
+                relation = relations.get(row(buffer, start)[1]) or self._announced(
+                    row(buffer, start)[1]
+                )
+                if relation is not run:
+                    if run is not None and run.wanted:
+                        rows(run.payload, count, keys)
+                    run, count = relation, 0
+                    keys = None if relation.key is None else []
+                count += 1
+                if keys is not None and not self._collect(keys, relation, buffer[start:stop]):
+                    keys = None
+            else:
+                if run is not None:
+                    if run.wanted:
+                        rows(run.payload, count, keys)
+                    run = None
+                self._take(buffer[start:stop])
+            lsn = stop_lsn or lsn
+            pos = stop
+        if run is not None and run.wanted:
+            rows(run.payload, count, keys)
+        self.lsn = lsn
+        return pos
+
+    def take_prefix(self, payload: bytes) -> None:
+        if payload[:1] not in (b"I", b"U", b"D"):
+            # A logical message of another application; nothing else grows so long.
+            if payload[:1] != b"M":
+                raise DecodeError(f"a pgoutput message {payload[:1]!r} is too long to hold")
+            return
+        relation = self._announced(_ROW.unpack_from(payload)[1])
+        if relation.wanted:
+            self.sink.rows(relation.payload, 1, None)
+
+    def forget_tables(self) -> None:
+        for relation in self._relations.values():
+            relation.key = self._key(relation)
+
+    def _collect(self, keys: list[Key], relation: _Relation, body: bytes) -> bool:
+        """Add the keys of one row; False if they cannot be told or are too many."""
+        if relation.key is None or len(keys) > self.options.max_keys:
+            return False
+        pos = 5
+        while pos < len(body):
+            if body[pos : pos + 1] not in (b"N", b"K", b"O"):
+                raise DecodeError(f"a pgoutput row has a tuple marked {body[pos : pos + 1]!r}")
+            values, pos = _tuple(body, pos + 1)
+            if len(values) != len(relation.columns):
+                raise DecodeError("a pgoutput row has not the columns its relation announced")
+            key = []
+            for index, type_name in relation.key:
+                value = values[index]
+                if value is None:
+                    return False
+                key.append(key_value(value.decode("utf-8", "backslashreplace"), type_name))
+            keys.append(tuple(key))
+        return True
+
+    def _take(self, body: bytes) -> None:
+        """Take a message that is not a row."""
+        try:
+            match body[:1]:
+                case b"B":
+                    _, _, _, xid = _BEGIN.unpack(body)
+                    self.sink.begin(xid)
+                case b"C":
+                    _, _, _, end_lsn, micros = _COMMIT.unpack(body)
+                    self.sink.commit(end_lsn, micros / 1_000_000 + POSTGRES_EPOCH)
+                case b"R":
+                    self._relation(body)
+                case b"T":
+                    self._truncate(body)
+                case b"M":
+                    self._message(body)
+                case b"O" | b"Y":
+                    # Where a change came from, and what a type is called: no one asks.
+                    pass
+                case other:
+                    raise DecodeError(f"pgoutput message {other!r} is not known")
+        except (struct_error, ValueError) as error:
+            if isinstance(error, DecodeError):
+                raise
+            raise DecodeError(f"a pgoutput message {body[:1]!r} is cut short") from None
+
+    def _relation(self, body: bytes) -> None:
+        _, oid = _RELATION.unpack_from(body)
+        schema, pos = _cstring(body, 5)
+        table, pos = _cstring(body, pos)
+        (count,) = _U16.unpack_from(body, pos + 1)
+        pos += 3
+        columns = []
+        identity = set()
+        for _ in range(count):
+            flags = body[pos : pos + 1]
+            name, pos = _cstring(body, pos + 1)
+            pos += 8
+            columns.append(name)
+            if flags == b"\1":
+                identity.add(name)
+        if pos != len(body):
+            raise DecodeError("a pgoutput Relation does not end with its last column")
+        # The protocol sends pg_catalog as an empty string.
+        schema = schema or "pg_catalog"
+        payload = f"{schema}.{table}"
+        relation = _Relation(
+            payload, tuple(columns), frozenset(identity), self.wanted(schema, table), None
+        )
+        relation.key = self._key(relation)
+        self._relations[oid] = relation
+
+    def _key(self, relation: _Relation) -> tuple[tuple[int, str], ...] | None:
+        wanted = self.key_columns(relation.payload) if relation.wanted else None
+        # A key outside the replica identity can change without the old one being sent.
+        if wanted is None or not all(name in relation.identity for name, _ in wanted):
+            return None
+        return tuple((relation.columns.index(name), type_name) for name, type_name in wanted)
+
+    def _truncate(self, body: bytes) -> None:
+        _, count, _ = _TRUNCATE.unpack_from(body)
+        if len(body) != _TRUNCATE.size + 4 * count:
+            raise DecodeError("a pgoutput Truncate has not as many tables as it says")
+        for (oid,) in _U32.iter_unpack(body[_TRUNCATE.size :]):
+            relation = self._announced(oid)
+            if relation.wanted:
+                self.sink.rows(relation.payload, 1, None)
+
+    def _message(self, body: bytes) -> None:
+        _, flags, _ = _LOGICAL_MESSAGE.unpack_from(body)
+        prefix, pos = _cstring(body, _LOGICAL_MESSAGE.size)
+        (length,) = _U32.unpack_from(body, pos)
+        content = body[pos + 4 :]
+        if len(content) != length:
+            raise DecodeError("a pgoutput Message has not the length it says")
+        if flags & 1 and prefix == EMIT_PREFIX:
+            # The content is not converted to the client's encoding: it is the database's.
+            self.sink.message(self.text(content))
+
+    def _announced(self, oid: int) -> _Relation:
+        relation = self._relations.get(oid)
+        if relation is None:
+            raise DecodeError(f"pgoutput sent a change of relation {oid}, which it never announced")
+        return relation
+
+
+def _cstring(body: bytes, pos: int) -> tuple[str, int]:
+    end = body.index(b"\0", pos)
+    return body[pos:end].decode("utf-8", "backslashreplace"), end + 1
+
+
+def _tuple(body: bytes, pos: int) -> tuple[list[bytes | None], int]:
+    """Read a TupleData: the text of each column, None where there is none."""
+    count = int.from_bytes(body[pos : pos + 2], "big")
+    pos += 2
+    values: list[bytes | None] = []
+    for _ in range(count):
+        mark = body[pos : pos + 1]
+        pos += 1
+        if mark in (b"n", b"u"):
+            values.append(None)
+            continue
+        if mark not in (b"t", b"b"):
+            raise DecodeError(f"a pgoutput tuple has a column marked {mark!r}")
+        length = int.from_bytes(body[pos : pos + 4], "big")
+        values.append(body[pos + 4 : pos + 4 + length] if mark == b"t" else None)
+        pos += 4 + length
+    if pos > len(body):
+        raise DecodeError("a pgoutput tuple ends outside its message")
+    return values, pos

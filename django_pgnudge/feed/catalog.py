@@ -1,0 +1,139 @@
+"""What a feed asks the server in SQL, and how it reads the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..decoding import PrimaryKeys
+from ..errors import ProtocolError
+from ..wire import LSN
+from .coalescer import Transaction
+from .visibility import Snapshot
+
+__all__ = [
+    "BLOCKERS",
+    "PRIMARY_KEYS",
+    "RUNNING_XIDS",
+    "VIEW",
+    "View",
+    "literal",
+    "outcomes",
+    "primary_keys",
+    "publication_exists",
+    "running_xids",
+]
+
+# A key that is not (part of) the replica identity can change without its old value being sent.
+PRIMARY_KEYS = """
+SELECT n.nspname, c.relname, a.attname, t.typname
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::pg_catalog.int2[])
+    WITH ORDINALITY AS k (attnum, place)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE i.indisprimary
+  AND (c.relreplident IN ('d', 'f') OR (c.relreplident = 'i' AND i.indisreplident))
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND n.nspname NOT LIKE 'pg\\_toast%'
+ORDER BY n.nspname, c.relname, k.place
+"""
+
+VIEW = """
+SELECT pg_catalog.pg_current_snapshot()::text,
+       CASE WHEN pg_catalog.pg_is_in_recovery()
+            THEN pg_catalog.pg_last_wal_replay_lsn()::text END
+"""
+
+# Every transaction with an xid holds a lock on it until after it has become visible. A
+# subtransaction's xid stands beside its parent's, which is the older; a prepared transaction
+# belongs to no process.
+RUNNING_XIDS = """
+SELECT DISTINCT ON (l.virtualtransaction) l.transactionid::text
+FROM pg_catalog.pg_locks l
+LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
+  AND NOT pg_catalog.pg_is_in_recovery()
+  AND (a.datname IS NULL OR a.datname = pg_catalog.current_database())
+ORDER BY l.virtualtransaction, pg_catalog.age(l.transactionid) DESC
+"""
+
+# Who keeps a slot from being made: it waits for every transaction with an xid to end.
+BLOCKERS = """
+SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {pid})::text,
+       (SELECT COALESCE(string_agg(DISTINCT COALESCE(pid::text, 'prepared'), ', '), 'none')
+        FROM pg_catalog.pg_locks
+        WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a new snapshot on the server would see, at one moment."""
+
+    snapshot: Snapshot
+    replayed: LSN | None
+    """On a standby: how far the log was replayed. A standby's snapshots do not list the
+    transactions in progress, but what was replayed is visible."""
+
+    @classmethod
+    def of(cls, rows: tuple[tuple[str | None, ...], ...]) -> View:
+        """Read the answer to `VIEW`."""
+        match rows:
+            case ((str(snapshot), (str() | None) as replayed),):
+                return cls(
+                    Snapshot.parse(snapshot), None if replayed is None else LSN.parse(replayed)
+                )
+        raise ProtocolError(f"the server answered a question for its snapshot with {rows!r:.100}")
+
+    def sees(self, transaction: Transaction) -> bool:
+        """Whether a committed transaction of the stream is visible."""
+        if self.replayed is not None:
+            return transaction.lsn <= self.replayed
+        return self.snapshot.sees(transaction.xid)
+
+
+def primary_keys(rows: Iterable[tuple[str | None, ...]]) -> PrimaryKeys:
+    """Read the answer to `PRIMARY_KEYS`."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        schema, table, column, type_name = (value or "" for value in row)
+        found.setdefault(f"{schema}.{table}", []).append((column, type_name))
+    return found
+
+
+def running_xids(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
+    """Read the answer to `RUNNING_XIDS`."""
+    return frozenset(_number(row[0]) for row in rows)
+
+
+def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
+    """A query for which of these 32-bit xids did not abort, and for the log's end.
+
+    One row a transaction, (xid, LSN); a last row with an xid of None is always there.
+    """
+    wide = ",".join(str(snapshot.widen(xid)) for xid in sorted(xids))
+    return f"""
+        SELECT x::text, pg_catalog.pg_current_wal_insert_lsn()::text
+        FROM pg_catalog.unnest('{{{wide}}}'::pg_catalog.xid8[]) AS x
+        WHERE pg_catalog.pg_xact_status(x) IS DISTINCT FROM 'aborted'
+        UNION ALL SELECT NULL, pg_catalog.pg_current_wal_insert_lsn()::text
+    """  # noqa: S608  # digits only
+
+
+def publication_exists(name: str) -> str:
+    return f"SELECT 1 FROM pg_catalog.pg_publication WHERE pubname = {literal(name)}"  # noqa: S608
+
+
+def literal(text: str) -> str:
+    """A SQL string literal, whatever ``standard_conforming_strings`` is set to."""
+    quoted = "'" + text.replace("'", "''").replace("\\", "\\\\") + "'"
+    return f" E{quoted}" if "\\" in text else quoted
+
+
+def _number(text: str | None) -> int:
+    if text is None or not text.isascii() or not text.isdigit():
+        raise ProtocolError(f"the server answered with {text!r} where a number belongs")
+    return int(text)

@@ -1,0 +1,387 @@
+"""One stream: from a connection to a live slot, and until it ends.
+
+A stream owns its connections and what runs beside them: the status and liveness clock, the
+judge of visibility, the watch over the handshake. It fills a coalescer and says when there is
+something to take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from ..decoding import DECODERS, Decoder, Options, PrimaryKeys, python_codec
+from ..errors import ConfigError, ConnectionLostError, DecodeError, PgNudgeError, ServerError
+from ..events import ResyncReason
+from ..wire import Keepalive, StreamStarted, XLogData
+from . import catalog
+from .checker import Checker
+from .coalescer import Coalescer
+from .transport import Address, Connection, connect
+from .visibility import Handshake
+
+__all__ = ["Stream", "StreamSettings"]
+
+log = logging.getLogger("django_pgnudge.feed")
+
+MINIMUM_VERSION = 140000
+
+# SQLSTATEs of CREATE_REPLICATION_SLOT that another plugin may not meet: the library is not
+# there (undefined_file, undefined_object), or the server does not allow it.
+_PLUGIN_REFUSED = ("58P01", "42704", "42501")
+
+# While a transaction is not visible, ask again after this long, doubling up to the second.
+_RECHECK = (0.001, 0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What a stream needs of its feed's arguments; times in seconds."""
+
+    address: Address
+    plugins: Sequence[str]
+    publication: str | None
+    tables: Sequence[str] | None
+    keys: bool | Collection[str]
+    max_keys: int
+    visibility: bool
+    status_interval: float
+    liveness_timeout: float | None
+    connect_timeout: float
+    max_batch_wait: float
+
+    def wants_keys(self, payload: str) -> bool:
+        return self.keys if isinstance(self.keys, bool) else payload in self.keys
+
+
+class Stream:
+    """One life of the connection; ``wake`` is called when the coalescer has something."""
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        coalescer: Coalescer,
+        *,
+        wake: Callable[[], None],
+        resync: Callable[[ResyncReason], None],
+    ) -> None:
+        self._settings = settings
+        self._coalescer = coalescer
+        self._wake = wake
+        self._resync = resync
+        self._connection: Connection | None = None
+        self._decoder: Decoder | None = None
+        self._checker = Checker(settings.address, patience=settings.connect_timeout)
+        self._check_wanted = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._early_timer: asyncio.TimerHandle | None = None
+        self._bug: Exception | None = None
+        self._handshake: Handshake | None = None
+        self.slot_name: str | None = None
+        self.plugin: str | None = None
+        self.position = 0
+        """The LSN up to which the server has sent everything there is."""
+
+    @property
+    def connection(self) -> Connection:
+        assert self._connection is not None
+        return self._connection
+
+    async def open(self) -> None:
+        """Connect, make the slot, start the stream; returns when every later commit nudges."""
+        settings = self._settings
+        try:
+            async with asyncio.timeout(settings.connect_timeout):
+                self._connection = await connect(settings.address, replication=True)
+                self._check_version()
+                if settings.publication is not None and "pgoutput" in settings.plugins:
+                    await self._check_publication(settings.publication)
+                keys = await self._read_primary_keys()
+            self.plugin = await self._create_slot()
+            async with asyncio.timeout(settings.connect_timeout):
+                await self._start(self.plugin, keys)
+                if settings.visibility:
+                    running = await self._checker.running_xids()
+                    self._coalescer.watch(running)
+                    self._handshake = Handshake(running)
+        except TimeoutError:
+            raise ConnectionLostError(
+                f"{settings.address} did not complete the handshake within "
+                f"{settings.connect_timeout} s"
+            ) from None
+
+    async def run(self) -> PgNudgeError:
+        """Stream until the connection ends, and return why; a bug of ours is raised."""
+        helpers = [asyncio.create_task(self._watch_liveness(), name="pgnudge-liveness")]
+        if self._settings.visibility:
+            helpers.append(asyncio.create_task(self._judge(), name="pgnudge-visibility"))
+        if self._handshake is not None and self._handshake.running:
+            helpers.append(asyncio.create_task(self._watch_handshake(), name="pgnudge-handshake"))
+        else:
+            self._coalescer.unwatch()
+        try:
+            pending: set[asyncio.Future[object]] = {self.connection.closed, *helpers}  # type: ignore[arg-type]
+            while not self.connection.closed.done():
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for future in done - {self.connection.closed}:
+                    future.result()
+            if self._bug is not None:
+                raise self._bug
+            return self.connection.closed.result()
+        finally:
+            for task in helpers:
+                task.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Leave nothing behind."""
+        if self._early_timer is not None:
+            self._early_timer.cancel()
+        if self._connection is not None and self._connection.busy:
+            # A server that makes a slot does not notice that its client has gone.
+            pid = self._connection.session.backend_pid
+            with contextlib.suppress(PgNudgeError):
+                await self._checker.rows(f"SELECT pg_catalog.pg_terminate_backend({pid})")
+        await self._checker.aclose()
+        if self._connection is not None:
+            await self._connection.close()
+
+    # The steps of `open`.
+
+    def _check_version(self) -> None:
+        version = self.connection.session.server_version
+        if 0 < version < MINIMUM_VERSION:
+            raise ConfigError(
+                f"{self._settings.address} is PostgreSQL {version // 10_000}; "
+                f"{MINIMUM_VERSION // 10_000} or later is needed"
+            )
+
+    async def _check_publication(self, name: str) -> None:
+        if not await self.connection.rows(catalog.publication_exists(name)):
+            raise ServerError(
+                f'publication "{name}" does not exist',
+                sqlstate="42704",
+                hint="create it with django_pgnudge.operations.CreatePublication in a migration, "
+                "or name another one in PUBLICATION",
+            )
+
+    async def _read_primary_keys(self) -> PrimaryKeys:
+        if self._settings.keys is False:
+            return {}
+        return catalog.primary_keys(await self.connection.rows(catalog.PRIMARY_KEYS))
+
+    async def _create_slot(self) -> str:
+        """Make the temporary slot with the first plugin the server accepts."""
+        self.slot_name = f"pgnudge_{secrets.token_hex(8)}"
+        *first, last = self._settings.plugins
+        for plugin in first:
+            try:
+                await self._create_slot_with(plugin)
+            except ServerError as error:
+                if error.sqlstate not in _PLUGIN_REFUSED:
+                    raise
+                log.info("output plugin %s is not to be had (%s)", plugin, error.message)
+            else:
+                return plugin
+        await self._create_slot_with(last)
+        return last
+
+    async def _create_slot_with(self, plugin: str) -> None:
+        # Making a slot waits for running transactions to end, which no timeout may cut short:
+        # on a busy server it would be cut short every time. So look after the server meanwhile.
+        command = asyncio.ensure_future(
+            self.connection.execute(
+                f'CREATE_REPLICATION_SLOT "{self.slot_name}" TEMPORARY LOGICAL {plugin} '
+                "NOEXPORT_SNAPSHOT"
+            )
+        )
+        try:
+            while not (await asyncio.wait([command], timeout=self._settings.connect_timeout))[0]:
+                (alive, blockers), *_ = await self._checker.rows(
+                    catalog.BLOCKERS.format(pid=self.connection.session.backend_pid)
+                )
+                if alive != "true":
+                    raise ConnectionLostError("the server ended the session making the slot")
+                log.warning(
+                    "waiting for running transactions to end before the stream can start "
+                    "(sessions: %s)",
+                    blockers,
+                )
+            command.result()
+        finally:
+            if not command.done():
+                command.cancel()
+            await asyncio.wait([command])
+
+    async def _start(self, plugin: str, keys: PrimaryKeys) -> None:
+        settings, session = self._settings, self.connection.session
+        options = Options(
+            tables=settings.tables,
+            publication=settings.publication,
+            wants_keys=settings.wants_keys,
+            max_keys=settings.max_keys,
+            encoding=python_codec(session.parameters.get("server_encoding", "UTF8")),
+        )
+        self._coalescer.reset()
+        self._coalescer.watch()
+        self._decoder = DECODERS[plugin](self._coalescer, keys, options)
+        chosen = ", ".join(
+            f'"{name}" {catalog.literal(value)}'
+            for name, value in self._decoder.start_options(options, session.server_version).items()
+        )
+        started = await self.connection.execute(
+            f'START_REPLICATION SLOT "{self.slot_name}" LOGICAL 0/0 ({chosen})'
+        )
+        if not isinstance(started, StreamStarted):
+            raise ConnectionLostError("the server did not start the stream")
+        self.connection.stream_to(self._on_data)
+
+    # The live stream.
+
+    def _on_data(self) -> None:
+        try:
+            self._read()
+        except PgNudgeError:
+            raise
+        except Exception as error:
+            # A bug of ours must reach the consumer, and not end in the event loop's log.
+            self._bug = error
+            raise ConnectionLostError("the stream's reader failed") from error
+
+    def _read(self) -> None:
+        assert self._decoder is not None
+        decoder, session = self._decoder, self.connection.session
+        framer = session.framer
+        while True:
+            framer.pos = decoder.scan(framer.buffer, framer.pos)
+            event = session.next_event()
+            if event is None:
+                break
+            match event:
+                case Keepalive(lsn, reply_requested):
+                    self.position = max(self.position, lsn)
+                    if reply_requested:
+                        self.connection.send_status(self.position)
+                case XLogData(complete=False) as oversized:
+                    decoder.take_prefix(oversized.payload)
+                case XLogData():
+                    raise DecodeError(f"{decoder.plugin} sent an empty message")
+        self.position = max(self.position, decoder.lsn)
+        self._moved.set()
+        self._offer()
+
+    def _offer(self) -> None:
+        """Pass on what may be passed on, or have it judged."""
+        coalescer = self._coalescer
+        early = coalescer.open
+        overdue = False
+        if early:
+            wait = early.started + self._settings.max_batch_wait - time.time()
+            overdue = wait <= 0
+            if not overdue and self._early_timer is None:
+                self._early_timer = asyncio.get_running_loop().call_later(wait, self._on_early)
+        if self._settings.visibility:
+            if coalescer.held or overdue:
+                self._check_wanted.set()
+            return
+        if overdue:
+            coalescer.release_open()
+        if coalescer.release():
+            self._wake()
+
+    def _on_early(self) -> None:
+        self._early_timer = None
+        if not self.connection.closed.done():
+            self._offer()
+
+    async def _judge(self) -> None:
+        """Release what is held as soon as a new snapshot sees it; ask only while it matters."""
+        coalescer = self._coalescer
+        while True:
+            await self._check_wanted.wait()
+            self._check_wanted.clear()
+            delay, most = _RECHECK
+            failures = 0
+            while True:
+                try:
+                    view = await self._checker.view()
+                except PgNudgeError as error:
+                    # Never let anything through unchecked: hold it, and ask again.
+                    failures += 1
+                    if failures in (1, 10, 100):
+                        log.warning("cannot check visibility, nudges are held: %s", error)
+                    await asyncio.sleep(min(5.0, 0.05 * 2 ** min(failures, 10)))
+                    continue
+                early = coalescer.open
+                if (
+                    early
+                    and time.time() - early.started >= self._settings.max_batch_wait
+                    and view.sees(early)
+                ):
+                    coalescer.release_open()
+                if coalescer.release(view.sees):
+                    self._wake()
+                if not coalescer.held:
+                    break
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, most)
+
+    async def _watch_handshake(self) -> None:
+        """Ask for a Resync if a transaction of the time of the handshake is in no stream."""
+        handshake = self._handshake
+        assert handshake is not None
+        delay = 0.02
+        while not handshake.settled:
+            try:
+                view = await self._checker.view()
+                if handshake.observe(view.snapshot):
+                    handshake.settle(
+                        *await self._checker.committed(view.snapshot, handshake.running)
+                    )
+                    break
+            except PgNudgeError as error:
+                log.debug("cannot look after the handshake: %s", error)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 1.0)
+        while True:
+            self._moved.clear()
+            due = handshake.due(self.position, self._coalescer.streamed)
+            if due is not None:
+                break
+            self.connection.send_status(self.position, reply=True)
+            await self._moved.wait()
+        self._coalescer.unwatch()
+        if due:
+            log.info("a transaction committed around the handshake: resync")
+            self._resync("handshake")
+
+    async def _watch_liveness(self) -> None:
+        """Report the position, and end a connection that has fallen silent."""
+        settings = self._settings
+        while True:
+            await asyncio.sleep(settings.status_interval)
+            silent = time.monotonic() - self.connection.last_inbound
+            if settings.liveness_timeout is not None and silent >= settings.liveness_timeout:
+                self.connection.abort(
+                    ConnectionLostError(f"the server has been silent for {silent:.1f} s")
+                )
+                return
+            self.connection.send_status(self.position, reply=True)
+            await self._refresh_primary_keys()
+
+    async def _refresh_primary_keys(self) -> None:
+        """Learn the keys of tables made since the stream started."""
+        assert self._decoder is not None
+        if not self._decoder.unknown:
+            return
+        try:
+            self._decoder.set_primary_keys(
+                catalog.primary_keys(await self._checker.rows(catalog.PRIMARY_KEYS))
+            )
+        except PgNudgeError as error:
+            log.debug("cannot read the primary keys: %s", error)

@@ -1,0 +1,355 @@
+"""A wire session over asyncio: TCP, Unix sockets, TLS.
+
+The first hop with I/O. A connection runs one command at a time; once a stream has started,
+whatever arrives is handed to the stream's handler inside the event loop's read callback, so that
+a change needs no task switch on its way to the coalescer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as ssl_module
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..errors import ConnectionLostError, PgNudgeError, ProtocolError, ServerError, TLSError
+from ..wire import (
+    Credentials,
+    Notice,
+    QueryFailed,
+    QueryResult,
+    Ready,
+    Session,
+    SessionEvent,
+    State,
+    StreamStarted,
+    messages,
+)
+from .tls import TLS
+
+__all__ = ["Address", "Connection", "connect"]
+
+_UNIX_PREFIXES = ("/", "@")
+
+NO_TLS = TLS("disable")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is and who asks; ``host`` may be a Unix socket directory."""
+
+    host: str
+    port: int
+    user: str
+    database: str
+    password: str | None = field(default=None, repr=False)
+    tls: TLS = NO_TLS
+    application_name: str = "django_pgnudge"
+    keepalive: float = 10.0
+    """Seconds of silence after which the kernel probes whether the peer is still there."""
+
+    @property
+    def unix_path(self) -> str | None:
+        if not self.host.startswith(_UNIX_PREFIXES):
+            return None
+        path = f"{self.host}/.s.PGSQL.{self.port}"
+        return "\0" + path[1:] if path.startswith("@") else path
+
+    def __str__(self) -> str:
+        where = self.host if self.unix_path else f"{self.host}:{self.port}"
+        return f"{self.user}@{where}/{self.database}"
+
+
+class Connection(asyncio.Protocol):
+    """One session; made by `connect`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._session: Session | None = None
+        self._waiter: asyncio.Future[SessionEvent] | None = None
+        self._negotiating: asyncio.Future[bytes] | None = None
+        self._on_stream: Callable[[], None] | None = None
+        self._early = b""
+        self._lost = False
+        self.closed: asyncio.Future[PgNudgeError] = self._loop.create_future()
+        """Resolves, never raises, with the reason once the connection is gone."""
+        self.last_inbound = time.monotonic()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Called again with the TLS transport after start_tls.
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.last_inbound = time.monotonic()
+        if self._negotiating is not None:
+            self._early += data
+            if not self._negotiating.done():
+                self._negotiating.set_result(self._early)
+            return
+        if self._session is None:
+            self._early += data
+            if len(self._early) > 1:
+                self.abort(ProtocolError("the server spoke before it was spoken to"))
+            return
+        if self._session.receive(data):
+            self._pump()
+
+    def eof_received(self) -> None:
+        self._lose(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lose(exc)
+
+    # Used by `connect`.
+
+    async def negotiate_tls(self, address: Address, context: ssl_module.SSLContext) -> bool:
+        """Ask for TLS and start it; False if the server does not offer it."""
+        assert self._transport is not None
+        if address.tls.negotiation == "postgres":
+            self._negotiating = self._loop.create_future()
+            self._transport.write(messages.ssl_request())
+            answer = await self._negotiating
+            self._negotiating, self._early = None, b""
+            if answer == b"N":
+                return False
+            if answer[:1] == b"E":
+                # A server too old or too busy to negotiate answers with an ErrorResponse.
+                raise ConnectionLostError(f"the server refused the connection: {answer[5:200]!r}")
+            if answer != b"S":
+                # Bytes behind the S were sent before encryption, perhaps by somebody else
+                # (CVE-2021-23222).
+                raise ProtocolError(f"the server answered a request for TLS with {answer[:20]!r}")
+        self._transport.pause_reading()
+        try:
+            transport = await self._loop.start_tls(
+                self._transport,
+                self,
+                context,
+                server_hostname=address.tls.server_name or address.host,
+            )
+        except ssl_module.SSLCertVerificationError as error:
+            raise TLSError(
+                f"the certificate of {address.host} is not accepted: {error.verify_message}"
+            ) from None
+        except ssl_module.SSLError as error:
+            raise TLSError(f"TLS with {address.host} failed: {error.reason or error}") from None
+        if transport is None:
+            raise ConnectionLostError("the connection was lost while TLS started")
+        self._transport = transport
+        return True
+
+    async def log_in(self, address: Address, *, replication: bool) -> None:
+        """Run the startup and authentication exchange."""
+        assert self._transport is not None
+        self._session = Session(
+            Credentials(
+                address.user,
+                address.password,
+                self._transport.get_extra_info("ssl_object"),
+                address.tls.channel_binding,
+            ),
+            database=address.database,
+            replication=replication,
+            parameters={
+                "application_name": address.application_name,
+                # Fix how keys and times are printed, whatever the role or database sets.
+                "DateStyle": "ISO",
+                "IntervalStyle": "postgres",
+                "TimeZone": "UTC",
+                "extra_float_digits": "1",
+                "bytea_output": "hex",
+            },
+        )
+        event = await self._next()
+        if not isinstance(event, Ready):
+            raise ProtocolError(f"the server answered the login with {type(event).__name__}")
+
+    # What the feed uses.
+
+    @property
+    def session(self) -> Session:
+        assert self._session is not None
+        return self._session
+
+    @property
+    def busy(self) -> bool:
+        """Whether the server still works on a command that was given up."""
+        return not self.closed.done() and self.session.state is State.QUERY
+
+    async def execute(self, sql: str) -> QueryResult | StreamStarted:
+        """Run one command; ServerError if the server refuses it."""
+        self.session.query(sql)
+        event = await self._next()
+        if isinstance(event, QueryFailed):
+            raise event.error
+        if not isinstance(event, QueryResult | StreamStarted):
+            raise ProtocolError(f"the server answered a command with {type(event).__name__}")
+        return event
+
+    async def rows(self, sql: str) -> tuple[tuple[str | None, ...], ...]:
+        """Run one query and return its rows, as text."""
+        result = await self.execute(sql)
+        if not isinstance(result, QueryResult):
+            raise ProtocolError("the server answered a query with a stream")
+        return result.rows
+
+    def stream_to(self, handler: Callable[[], None]) -> None:
+        """Call ``handler`` whenever the stream has brought something; it must not raise
+        anything but PgNudgeError, which ends the connection."""
+        self._on_stream = handler
+        self._pump()
+
+    def send_status(self, lsn: int, *, reply: bool = False) -> None:
+        self.session.send_status(lsn, unix_time=time.time(), reply=reply)
+        self._flush()
+
+    async def close(self, *, patience: float = 1.0) -> None:
+        """End the stream and the session in the protocol's words.
+
+        Waits up to ``patience`` seconds for the server to hang up, since by then it has dropped
+        the session's slot; then drops the connection.
+        """
+        if self._session is not None and not self.closed.done():
+            self._session.stop_stream()
+            self._session.terminate()
+            self._flush()
+            await asyncio.wait([self.closed], timeout=patience)
+        self.abort(ConnectionLostError("the connection was closed by this side"))
+
+    def abort(self, error: PgNudgeError) -> None:
+        """Drop the connection without a word."""
+        self._fail(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Inside.
+
+    async def _next(self) -> SessionEvent:
+        if self.closed.done():
+            raise self.closed.result()
+        self._waiter = self._loop.create_future()
+        self._flush()
+        self._pump()
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def _pump(self) -> None:
+        session = self.session
+        if self._on_stream is not None:
+            try:
+                self._on_stream()
+            except PgNudgeError as error:
+                session.fail(error)
+        else:
+            while self._waiter is not None and not self._waiter.done():
+                event = session.next_event()
+                if event is None:
+                    break
+                if not isinstance(event, Notice):
+                    self._waiter.set_result(event)
+        self._flush()
+        if session.error is not None:
+            self.abort(session.error)
+
+    def _flush(self) -> None:
+        data = self.session.data_to_send()
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _lose(self, cause: Exception | None) -> None:
+        error: PgNudgeError | None = None
+        if self._session is not None:
+            self._session.receive_eof()
+            error = self._session.error
+        if error is None or (cause is not None and type(error) is ConnectionLostError):
+            why = f": {cause}" if cause else ""
+            error = ConnectionLostError(f"the server closed the connection{why}")
+        self.abort(error)
+
+    def _fail(self, error: PgNudgeError) -> None:
+        if self.closed.done():
+            return
+        self.closed.set_result(error)
+        for waiter in (self._waiter, self._negotiating):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(error)
+
+
+async def connect(address: Address, *, replication: bool) -> Connection:
+    """A logged-in connection.
+
+    Raises ConnectionLostError, TLSError, AuthenticationError, ProtocolError or ServerError.
+    Bounding the time it may take is the caller's.
+    """
+    tls = address.tls
+    if address.unix_path is not None or tls.mode == "disable":
+        return await _attempt(address, None, replication=replication)
+    context = tls.make_context()
+    # "allow" prefers clear text and takes TLS where the server insists; "prefer" is its mirror.
+    first, second = (None, context) if tls.mode == "allow" else (context, None)
+    try:
+        return await _attempt(address, first, replication=replication)
+    except (ServerError, TLSError) as error:
+        refused = isinstance(error, TLSError) or error.sqlstate == "28000"
+        if tls.required or not refused:
+            raise
+        try:
+            return await _attempt(address, second, replication=replication)
+        except PgNudgeError:
+            raise error from None
+
+
+async def _attempt(
+    address: Address, context: ssl_module.SSLContext | None, *, replication: bool
+) -> Connection:
+    loop = asyncio.get_running_loop()
+    try:
+        if address.unix_path is not None:
+            transport, connection = await loop.create_unix_connection(Connection, address.unix_path)
+        else:
+            transport, connection = await loop.create_connection(
+                Connection, address.host, address.port
+            )
+            _keep_alive(transport.get_extra_info("socket"), address.keepalive)
+    except OSError as error:
+        raise ConnectionLostError(f"cannot connect to {address}: {error}") from None
+    try:
+        if context is not None and not await connection.negotiate_tls(address, context):
+            if address.tls.required:
+                raise TLSError(
+                    f"{address} does not offer TLS, and sslmode {address.tls.mode!r} requires it"
+                )
+            context = None
+        await connection.log_in(address, replication=replication)
+    except BaseException as error:
+        connection.abort(
+            error
+            if isinstance(error, PgNudgeError)
+            else ConnectionLostError("the attempt to connect was given up")
+        )
+        if isinstance(error, OSError):
+            raise ConnectionLostError(f"the connection to {address} broke: {error}") from None
+        raise
+    return connection
+
+
+def _keep_alive(sock: socket.socket, seconds: float) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    idle = max(1, int(seconds))
+    for name, value in (
+        ("TCP_KEEPIDLE", idle),
+        ("TCP_KEEPINTVL", idle),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", idle * 4 * 1000),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

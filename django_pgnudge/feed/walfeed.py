@@ -1,0 +1,307 @@
+"""WalFeed: an asynchronous iterator over what changes in a PostgreSQL database.
+
+It connects, streams, reconnects, and gives its consumer a `Resync` for every gap there can have
+been and a `Batch` for what was committed; see `django_pgnudge.events`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl as ssl_module
+import time
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+from typing import Self
+
+from ..decoding import DECODERS, TableFilter
+from ..errors import ConfigError, PgNudgeError
+from ..events import FeedItem, Resync, ResyncReason
+from .backoff import Backoff
+from .coalescer import Coalescer
+from .stream import Stream, StreamSettings
+from .tls import TLS
+from .transport import Address
+
+__all__ = ["WalFeed"]
+
+log = logging.getLogger("django_pgnudge.feed")
+
+DEFAULT_BATCH_WAIT = 0.05
+"""Seconds after which a transaction still arriving nudges its tables, unless said otherwise."""
+
+
+class WalFeed:
+    """Changes of one database, from the moment of connecting on.
+
+    An asynchronous context manager and iterator::
+
+        async with WalFeed(host="db", user="nudge", database="app") as feed:
+            async for item in feed:
+                match item:
+                    case Resync(): ...
+                    case Batch(): ...
+
+    Connection: ``host`` is a name, an address or a Unix socket directory; ``ssl`` is False, True
+    (verify against the platform's authorities), an ``ssl.SSLContext`` or a `TLS`.
+
+    What is streamed: ``tables`` are ``schema.table`` names, ``*`` standing for either part;
+    ``plugin`` is ``pgoutput`` (with ``publication``), ``wal2json``, ``test_decoding``, or
+    ``auto`` for the first of these that the server has. ``keys`` says for which payloads primary
+    keys are collected (True: all), ``max_keys`` how many a table in one batch before its event
+    has ``keys=None``.
+
+    How it is delivered, times in seconds: after a batch the next one waits ``debounce``; a
+    transaction still arriving after ``max_batch_wait`` (default 0.05) nudges its tables early;
+    every ``failsafe`` a ``Resync("failsafe")`` comes; past ``raw_queue_size`` distinct tables
+    pending a ``Resync("overflow")`` does. With ``visibility`` a change is delivered only once a
+    new snapshot sees it, which takes a second connection.
+
+    How it survives: a status is sent every ``status_interval`` (keep it under the server's
+    ``wal_sender_timeout``); a server silent for ``liveness_timeout`` (None: any time) is taken
+    for lost, as is one that does not answer within ``connect_timeout``; attempts to reconnect
+    are ``backoff`` = (initial, maximum) apart. Failures never reach the consumer, unless
+    ``give_up``, asked with each failure to connect, returns True for one; a bug does.
+
+    Raises ConfigError for arguments that cannot be.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 5432,
+        user: str,
+        database: str,
+        password: str | None = None,
+        ssl: bool | ssl_module.SSLContext | TLS = False,
+        tables: Sequence[str] | None = None,
+        plugin: str = "auto",
+        publication: str | None = None,
+        visibility: bool = True,
+        application_name: str = "django_pgnudge",
+        status_interval: float = 10.0,
+        liveness_timeout: float | None = 30.0,
+        connect_timeout: float = 10.0,
+        debounce: float = 0.0,
+        max_batch_wait: float | None = None,
+        failsafe: float | None = None,
+        backoff: tuple[float, float] = (0.1, 5.0),
+        raw_queue_size: int = 8192,
+        keys: bool | Collection[str] = True,
+        max_keys: int = 1000,
+        give_up: Callable[[Exception], bool] | None = None,
+    ) -> None:
+        _require(status_interval > 0, "status_interval must be positive")
+        _require(
+            liveness_timeout is None or liveness_timeout > status_interval,
+            "liveness_timeout must exceed status_interval",
+        )
+        _require(connect_timeout > 0, "connect_timeout must be positive")
+        _require(debounce >= 0, "debounce must not be negative")
+        _require(
+            max_batch_wait is None or max_batch_wait >= 0, "max_batch_wait must not be negative"
+        )
+        _require(failsafe is None or failsafe > 0, "failsafe must be positive, or None for never")
+        _require(
+            len(backoff) == 2 and 0 < backoff[0] <= backoff[1],
+            "backoff must be (initial, maximum) with 0 < initial <= maximum",
+        )
+        _require(raw_queue_size >= 1, "raw_queue_size must be at least 1")
+        _require(max_keys >= 0, "max_keys must not be negative")
+        _require(not isinstance(tables, str), "tables must be a list of names, not one string")
+        _require(tables is None or len(tables) > 0, "tables must be None or name at least one")
+        _require(not isinstance(keys, str), "keys must be a bool or a collection of payloads")
+        TableFilter(tables)
+        self._settings = StreamSettings(
+            address=Address(
+                host, port, user, database, password, TLS.of(ssl), application_name, status_interval
+            ),
+            plugins=_plugins(plugin, publication),
+            publication=publication,
+            tables=None if tables is None else tuple(tables),
+            keys=keys if isinstance(keys, bool) else frozenset(keys),
+            max_keys=max_keys,
+            visibility=visibility,
+            status_interval=status_interval,
+            liveness_timeout=liveness_timeout,
+            connect_timeout=connect_timeout,
+            max_batch_wait=DEFAULT_BATCH_WAIT if max_batch_wait is None else max_batch_wait,
+        )
+        self._debounce = debounce
+        self._failsafe = failsafe
+        self._backoff = Backoff(*backoff)
+        self._give_up = give_up
+        self._coalescer = Coalescer(max_tables=raw_queue_size, max_keys=max_keys)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._pending_resync: Resync | None = None
+        self._error: BaseException | None = None
+        self._error_raised = False
+        self._closed = False
+        self._connected_before = False
+        self._last_batch = -1e9
+        self._stream: Stream | None = None
+        self.slot_name: str | None = None
+        """The temporary slot's name while the stream is live."""
+        self.connection_pid: int | None = None
+        """The walsender's process id on the server while the stream is live."""
+        self.plugin_in_use: str | None = None
+        self.server_version = 0
+        """As ``server_version_num``, 0 before the first connect."""
+        self.last_error: Exception | None = None
+        """Why the feed is not connected; None while it is."""
+
+    # The consumer's side.
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __anext__(self) -> FeedItem:
+        while True:
+            wait = None
+            if self._pending_resync is not None:
+                resync, self._pending_resync = self._pending_resync, None
+                return resync
+            if self._coalescer.ready:
+                wait = self._last_batch + self._debounce - time.monotonic()
+                if wait <= 0:
+                    item = self._coalescer.take()
+                    if item is not None:
+                        self._last_batch = time.monotonic()
+                        return item
+            if self._closed:
+                raise StopAsyncIteration
+            if self._error is not None:
+                if self._error_raised:
+                    raise StopAsyncIteration
+                self._error_raised = True
+                raise self._error
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await asyncio.wait([self._waiter], timeout=wait)
+            finally:
+                self._waiter = None
+
+    async def aclose(self) -> None:
+        """Close the connections and end the iteration; when it returns the slot is gone."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._wake()
+
+    # Inside.
+
+    def _start(self) -> None:
+        if self._tasks or self._closed:
+            return
+        self._tasks.append(asyncio.create_task(self._supervise(), name="pgnudge-feed"))
+        if self._failsafe is not None:
+            self._tasks.append(
+                asyncio.create_task(self._emit_failsafe(self._failsafe), name="pgnudge-failsafe")
+            )
+        for task in self._tasks:
+            task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and self._error is None:
+            if not isinstance(error, PgNudgeError):
+                log.error("the feed failed", exc_info=error)
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _resync(self, reason: ResyncReason) -> None:
+        # One Resync the consumer has not taken yet covers any number.
+        if self._pending_resync is None:
+            self._pending_resync = Resync(reason)
+        self._wake()
+
+    async def _emit_failsafe(self, interval: float) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            self._resync("failsafe")
+
+    async def _supervise(self) -> None:
+        while True:
+            stream = Stream(self._settings, self._coalescer, wake=self._wake, resync=self._resync)
+            try:
+                await self._live(stream)
+            finally:
+                self._stream = None
+                self.slot_name = self.connection_pid = None
+                await stream.aclose()
+                self._coalescer.reset()
+            await asyncio.sleep(self._backoff.next_delay())
+
+    async def _live(self, stream: Stream) -> None:
+        """One attempt: connect, stream, and come back when it has ended."""
+        try:
+            await stream.open()
+        except PgNudgeError as error:
+            self._on_connect_failure(error)
+            return
+        session = stream.connection.session
+        self._stream = stream
+        self.slot_name = stream.slot_name
+        self.connection_pid = session.backend_pid
+        self.server_version = session.server_version
+        self.plugin_in_use = stream.plugin
+        self.last_error = None
+        self._backoff.reset()
+        log.info(
+            "streaming from %s with %s (slot %s)",
+            self._settings.address,
+            stream.plugin,
+            stream.slot_name,
+        )
+        self._resync("reconnected" if self._connected_before else "connected")
+        self._connected_before = True
+        self.last_error = await stream.run()
+        log.warning("the stream ended, reconnecting: %s", self.last_error)
+
+    def _on_connect_failure(self, error: PgNudgeError) -> None:
+        self.last_error = error
+        if isinstance(error, ConfigError) or (self._give_up is not None and self._give_up(error)):
+            raise error
+        attempts = self._backoff.attempts + 1
+        # Every attempt while it is news, then now and then.
+        level = logging.WARNING if attempts in (1, 2, 5) or attempts % 20 == 0 else logging.DEBUG
+        log.log(level, "cannot connect (attempt %d): %s", attempts, error)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _plugins(plugin: str, publication: str | None) -> tuple[str, ...]:
+    if plugin == "auto":
+        return ("pgoutput",) if publication is not None else ("wal2json", "test_decoding")
+    if plugin not in DECODERS:
+        raise ConfigError(f"plugin={plugin!r} is not one of auto, {', '.join(DECODERS)}")
+    if plugin == "pgoutput" and publication is None:
+        raise ConfigError("plugin='pgoutput' needs publication= to name a publication")
+    return (plugin,)

@@ -1,0 +1,40 @@
+"""The PostgreSQL protocol without I/O: bytes in, messages out, bytes to send.
+
+The first hops of a byte's path: `framing` cuts the stream into messages, `messages` reads and
+writes them, `auth` answers the server's challenges, and `session` keeps the order of it all.
+Nothing here touches a socket; `django_pgnudge.feed.transport` does.
+"""
+
+from __future__ import annotations
+
+from .auth import Credentials
+from .lsn import LSN
+from .session import (
+    CopyDone,
+    Keepalive,
+    Notice,
+    QueryFailed,
+    QueryResult,
+    Ready,
+    Session,
+    SessionEvent,
+    State,
+    StreamStarted,
+    XLogData,
+)
+
+__all__ = [
+    "LSN",
+    "CopyDone",
+    "Credentials",
+    "Keepalive",
+    "Notice",
+    "QueryFailed",
+    "QueryResult",
+    "Ready",
+    "Session",
+    "SessionEvent",
+    "State",
+    "StreamStarted",
+    "XLogData",
+]

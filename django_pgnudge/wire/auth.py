@@ -1,0 +1,205 @@
+"""Authentication: what the client answers to the server's challenges.
+
+A password leaves this module only inside SCRAM, or over an encrypted connection; the server's
+final SCRAM signature is always verified. Source: PostgreSQL documentation, "SASL
+Authentication"; RFC 5802 and RFC 5929 by way of scramp.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+import scramp
+
+from ..errors import AuthenticationError, ProtocolError
+from . import messages
+
+__all__ = ["Authenticator", "ChannelBindingPolicy", "Credentials"]
+
+ChannelBindingPolicy = Literal["disable", "prefer", "require"]
+
+MAX_ITERATIONS = 1_000_000
+"""SCRAM iterations accepted from a server (PostgreSQL's default is 4,096): more would let a
+hostile server keep this process busy for seconds."""
+
+_ITERATIONS = re.compile(rb",i=(\d+)(?:,|$)")
+
+_UNSUPPORTED = {
+    2: "Kerberos V5",
+    6: "SCM credentials",
+    7: "GSSAPI",
+    9: "SSPI",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who the client is, and what it may rely on.
+
+    ``tls`` is the ``ssl.SSLObject`` the bytes travel through, or None: without it no password
+    is sent in clear, and there is nothing to bind a channel to.
+    """
+
+    user: str
+    password: str | None = field(default=None, repr=False)
+    tls: object | None = field(default=None, repr=False)
+    channel_binding: ChannelBindingPolicy = "prefer"
+
+
+class Authenticator:
+    """One authentication exchange; `answer` takes the body of each Authentication message."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._scram: scramp.ScramClient | None = None
+        self._verified = False
+        self._bound = False
+        self.done = False
+
+    def answer(self, body: bytes) -> bytes:
+        """The message to send back, empty if none is due.
+
+        Raises AuthenticationError when the client cannot or will not go on, and ProtocolError
+        for a message that does not fit.
+        """
+        if len(body) < 4:
+            raise ProtocolError("an Authentication message is too short")
+        code = int.from_bytes(body[:4], "big")
+        rest = body[4:]
+        if self._scram is not None and code not in (0, 11, 12):
+            raise ProtocolError(f"authentication request {code} in the middle of SCRAM")
+        match code:
+            case 0:
+                return self._ok()
+            case 3:
+                return messages.password(self._secret("a cleartext password"))
+            case 5:
+                return messages.password(self._md5(rest))
+            case 10:
+                return self._sasl(rest)
+            case 11:
+                return self._continue(rest)
+            case 12:
+                return self._final(rest)
+        raise AuthenticationError(
+            f"the server asks for {_UNSUPPORTED.get(code, f'authentication method {code}')}, "
+            "which this client does not speak; give the role scram-sha-256 in pg_hba.conf"
+        )
+
+    def _ok(self) -> bytes:
+        if self._scram is not None and not self._verified:
+            raise AuthenticationError(
+                "the server ended SCRAM without proving that it knows the password"
+            )
+        if self._credentials.channel_binding == "require" and not self._bound:
+            raise AuthenticationError(
+                "channel binding is required, and the server authenticated the client without it"
+            )
+        self.done = True
+        return b""
+
+    def _password(self, what: str) -> str:
+        if self._credentials.password is None:
+            raise AuthenticationError(
+                f"the server asks for {what} for role {self._credentials.user!r}, "
+                "and no password is configured"
+            )
+        return self._credentials.password
+
+    def _secret(self, what: str) -> str:
+        secret = self._password(what)
+        if self._credentials.tls is None:
+            raise AuthenticationError(
+                f"the server asks for {what} over an unencrypted connection, and it is not sent; "
+                "use TLS, or scram-sha-256 in pg_hba.conf"
+            )
+        return secret
+
+    def _md5(self, salt: bytes) -> bytes:
+        if len(salt) != 4:
+            raise ProtocolError("an MD5 password request has no salt of four bytes")
+        secret = self._secret("an MD5 password")
+        # The protocol fixes the hash; TLS is what protects it.
+        inner = hashlib.md5((secret + self._credentials.user).encode(), usedforsecurity=False)
+        outer = hashlib.md5(inner.hexdigest().encode() + salt, usedforsecurity=False)
+        return b"md5" + outer.hexdigest().encode()
+
+    def _sasl(self, body: bytes) -> bytes:
+        offered = [name.decode("ascii", "replace") for name in body.split(b"\0") if name]
+        policy = self._credentials.channel_binding
+        binding = None
+        if self._credentials.tls is not None and policy != "disable":
+            binding = ("tls-server-end-point", self._credentials.tls)
+        plus = binding is not None and "SCRAM-SHA-256-PLUS" in offered
+        if policy == "require" and not plus:
+            raise AuthenticationError(
+                "channel binding is required, and "
+                + (
+                    "the connection has no TLS"
+                    if binding is None
+                    else "the server does not offer it"
+                )
+            )
+        secret = self._password("a password (SCRAM)")
+        try:
+            self._scram = self._client(offered, secret, binding, plus=plus)
+        except scramp.ScramException as error:
+            # A certificate whose signature names no single hash (Ed25519) cannot be bound to:
+            # like libpq, go on without binding unless it is required.
+            if policy == "require" or binding is None:
+                raise AuthenticationError(f"SCRAM cannot start: {error}") from None
+            plus = False
+            try:
+                self._scram = self._client(offered, secret, None, plus=plus)
+            except scramp.ScramException as again:
+                raise AuthenticationError(f"SCRAM cannot start: {again}") from None
+        self._bound = plus
+        first = self._scram.get_client_first()
+        return messages.sasl_initial_response(self._scram.mechanism_name, first.encode())
+
+    @staticmethod
+    def _client(
+        offered: list[str], secret: str, binding: tuple[str, object] | None, *, plus: bool
+    ) -> scramp.ScramClient:
+        mechanism = "SCRAM-SHA-256-PLUS" if plus else "SCRAM-SHA-256"
+        if mechanism not in offered:
+            raise AuthenticationError(
+                f"the server offers {', '.join(offered) or 'no SASL mechanism'}; "
+                "this client speaks SCRAM-SHA-256 and SCRAM-SHA-256-PLUS"
+            )
+        # PostgreSQL takes the user from the startup message and ignores the name in here. A
+        # binding beside the plain mechanism tells the server that this client could have bound:
+        # a server that offered PLUS to somebody in between then refuses.
+        return scramp.ScramClient([mechanism], "*", secret, channel_binding=binding)
+
+    def _continue(self, body: bytes) -> bytes:
+        if self._scram is None:
+            raise ProtocolError("SCRAM goes on before it began")
+        iterations = _ITERATIONS.search(body)
+        if iterations is not None and len(iterations[1]) > len(str(MAX_ITERATIONS)):
+            raise AuthenticationError("the server asks for an absurd number of SCRAM iterations")
+        if iterations is not None and int(iterations[1]) > MAX_ITERATIONS:
+            raise AuthenticationError(
+                f"the server asks for {int(iterations[1])} SCRAM iterations; "
+                f"at most {MAX_ITERATIONS} are accepted"
+            )
+        try:
+            self._scram.set_server_first(body.decode())
+            return messages.sasl_response(self._scram.get_client_final().encode())
+        except (scramp.ScramException, ValueError) as error:
+            raise AuthenticationError(f"the server's SCRAM challenge is wrong: {error}") from None
+
+    def _final(self, body: bytes) -> bytes:
+        if self._scram is None:
+            raise ProtocolError("SCRAM ends before it began")
+        try:
+            self._scram.set_server_final(body.decode())
+        except (scramp.ScramException, ValueError) as error:
+            raise AuthenticationError(
+                f"the server could not prove that it knows the password: {error}"
+            ) from None
+        self._verified = True
+        return b""
