@@ -79,7 +79,7 @@ def eventually(look: Callable[[], T | None], what: str, timeout: float = DEADLIN
 
 
 def children_of(pid: int) -> dict[int, str | None]:
-    """The direct children of a process, each with its start time, which tells it from a later one."""
+    """The direct children of a process, each with its start time: an id may be used again."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:

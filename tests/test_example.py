@@ -17,8 +17,6 @@ from tests.fix_example import KILLS, Demo, children_of, eventually
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytest_plugins = ("tests.fix_example",)
-
 
 def _nothing_is_left(demo: Demo, children: dict[int, str | None]) -> None:
     eventually(
