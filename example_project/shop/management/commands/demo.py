@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from servers.process import ServerFailed
+from servers.process import ServerFailedError
 from shop_site.state import VARIABLE, State, StateBusyError
-from shop_site.supervisor import Demo, DemoFailed
+from shop_site.supervisor import Demo, DemoFailedError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         demo = Demo(folder, port=port, postgres=postgres, say=self._say)
         try:
             demo.run(reset=reset)
-        except (DemoFailed, ServerFailed, StateBusyError) as error:
+        except (DemoFailedError, ServerFailedError, StateBusyError) as error:
             raise CommandError(str(error)) from error
         self._say(f"Everything is stopped. The data stay in {folder.path}; --reset begins anew.")
 
