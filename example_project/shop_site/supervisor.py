@@ -56,6 +56,7 @@ class Demo:
         self.major = postgres
         self.say = say
         self.children: dict[str, ServerProcess] = {}
+        self._servers: tuple[Postgres | Redis, ...] = ()
         self._stop = False
         self._paused = False
 
@@ -64,7 +65,7 @@ class Demo:
         return f"http://{HOST}:{self.port}/"
 
     def run(self, *, reset: bool = False) -> None:
-        """Start everything, then watch it until a signal comes. Raises DemoFailedError, ServerFailedError."""
+        """Start everything, then watch it until a signal comes, or raise what went wrong."""
         handlers = {
             number: signal.signal(number, self._on_signal)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -79,7 +80,8 @@ class Demo:
                     self._check_stop()
                     raise
                 finally:
-                    self.say("Stopping …")
+                    if self._servers:
+                        self.say("Stopping …")
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)

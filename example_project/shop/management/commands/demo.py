@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,5 +51,7 @@ class Command(BaseCommand):
         self._say(f"Everything is stopped. The data stay in {folder.path}; --reset begins anew.")
 
     def _say(self, text: str) -> None:
-        self.stdout.write(text)
-        self.stdout.flush()
+        # A closed terminal is told nothing, and is no reason to leave a server behind.
+        with contextlib.suppress(OSError):
+            self.stdout.write(text)
+            self.stdout.flush()
