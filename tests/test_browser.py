@@ -6,6 +6,10 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tests.fix_example import ALL, KILLS, Demo, eventually
 from tests.fix_servers import available, missing
@@ -35,9 +39,6 @@ SOON = 30.0
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     if not available()["chromium"]:
         pytest.skip(missing("chromium"))
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
     for flag in FLAGS:
@@ -187,9 +188,6 @@ def _paused_write(page: Page) -> bool:
 
 
 def test_the_buttons_work_by_keyboard_and_announce_their_answer(page: Page) -> None:
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
     button = page.driver.find_element(By.CSS_SELECTOR, "[data-action='update'] button")
     button.send_keys(Keys.ENTER)
     eventually(lambda: "filter papers" in page.text("#said-text"), "the answer", SOON)
