@@ -109,8 +109,7 @@ def _resolve_psycopg3(using: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _resolve_psycopg2(using: str, params: Mapping[str, Any]) -> dict[str, str]:
-    import psycopg2  # noqa: PLC0415
-
+    psycopg2 = _driver(using)
     params = {key: value for key, value in params.items() if key != "client_encoding"}
     try:
         handle = psycopg2.connect(**params, async_=1)
@@ -143,11 +142,10 @@ def _unresolved(using: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 def _host_that_answers(using: str, params: dict[str, Any]) -> dict[str, str]:
     """Several hosts: libpq tries them in order, so only a connection tells which one it takes."""
-    from django.db.backends.postgresql.psycopg_any import Database  # noqa: PLC0415
-
+    database = _driver(using)
     try:
-        connection = Database.connect(**params)
-    except Database.OperationalError as exc:
+        connection = database.connect(**params)
+    except database.OperationalError as exc:
         msg = f'None of the hosts of DATABASES["{using}"] accepts a connection: {exc}'
         raise ConnectionLostError(msg) from exc
     try:
@@ -189,6 +187,10 @@ def _keywords(using: str, params: dict[str, str]) -> dict[str, Any]:
     if (seconds := params.get("connect_timeout", "")) and float(seconds) > 0:
         keywords["connect_timeout"] = float(seconds)
     return keywords
+
+
+def _driver(using: str) -> Any:
+    return connections[using].Database
 
 
 def _port(using: str, text: str) -> int:

@@ -1,8 +1,8 @@
 """The composition root: the one place where the feed and Django meet.
 
-A batch becomes deletes at once, and every cache alias works on its own in ``workers``. Receivers are
-told in a second stage, after the deletes of the healthy caches; what comes while a receiver is busy
-merges there. So neither a dead cache nor a slow receiver keeps the feed from being read.
+A batch becomes deletes at once, and every cache alias works on its own in ``workers``. Receivers
+are told in a second stage, after the deletes of the healthy caches; what comes while a receiver is
+busy merges there. So neither a dead cache nor a slow receiver keeps the feed from being read.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class Daemon:
             self._log_connected()
             self._refresh_soon()
         level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
-        logger.log(level, "Resync (%s): clearing by PGNUDGE[\"RESYNC\"] = %r.", reason, conf.RESYNC)
+        logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
         if self._resyncer.is_call():
             self._resyncer.call_soon(reason)
         else:
@@ -311,14 +311,16 @@ class Daemon:
         known = {e.payload: self.registry.lineage(e.payload) for e in waiting}
         await self._refresh(None)
         if self.registry.generation != generation:
-            found = tuple(e for e in waiting if self.registry.lineage(e.payload) != known[e.payload])
+            found = tuple(
+                e for e in waiting if self.registry.lineage(e.payload) != known[e.payload]
+            )
             if found:
                 await self._kill(Batch(events=found))
         if self._unresolved and self._refreshed:
             self._refreshing = None
             self._refresh_soon()
 
-    async def _refresh(self, timeout: float | None) -> None:
+    async def _refresh(self, patience: float | None) -> None:
         def refresh() -> None:
             connection = connections[self.using]
             try:
@@ -327,12 +329,13 @@ class Daemon:
                 connection.close()
 
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(patience):
                 await self._refresher.run(refresh)
             self._refreshed = True
         except TimeoutError:
             logger.info("PostgreSQL does not yet answer; its tables are looked up later.")
-        except Exception as exc:  # noqa: BLE001 - the feed will tell what is wrong, or it passes
+        except Exception as exc:
+            # The feed will tell what is wrong, or it passes.
             logger.info("Could not read the tables of database %r: %s", self.using, exc)
 
     @contextlib.contextmanager
@@ -406,7 +409,7 @@ async def _patiently(send: Callable[..., None], *args: Any) -> None:
 def _log_batch(batch: Batch, deleted: int, away: list[str]) -> None:
     if not logger.isEnabledFor(logging.INFO):
         return
-    shown = [f"{event.payload} ×{event.count}" for event in batch.events[:SHOWN_TABLES]]
+    shown = [f"{event.payload} ({event.count} rows)" for event in batch.events[:SHOWN_TABLES]]
     if (more := len(batch.events) - SHOWN_TABLES) > 0:
         shown.append(f"{more} more tables")
     took = ""

@@ -33,9 +33,7 @@ def merge_events(events: Iterable[Event]) -> tuple[Event, ...]:
 def rename_events(events: Iterable[Event], name_of: Callable[[str], str]) -> tuple[Event, ...]:
     """The events under other payloads (a partition's under its root's), merged."""
     return merge_events(
-        event
-        if (name := name_of(event.payload)) == event.payload
-        else replace(event, payload=name)
+        event if (name := name_of(event.payload)) == event.payload else replace(event, payload=name)
         for event in events
     )
 

@@ -1,4 +1,4 @@
-"""Threads that do what must not block the loop: one for each cache alias, so that none waits for another.
+"""Threads that do what must not block the loop: one a cache alias, so that none waits for another.
 
 A ``CacheWorker`` merges what it has not done yet, so a cache that is down costs bounded memory and
 no truth; it keeps trying, and after an outage it asks for everything of that alias to be cleared,
@@ -20,7 +20,7 @@ from django_pgnudge import caches
 from django_pgnudge.rules import CacheRef, Kills
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 __all__ = ["CacheWorker", "Outcome", "Thread", "Work"]
 
@@ -134,7 +134,7 @@ class Thread:
                 function, future = self._calls.popleft()
             try:
                 result = function()
-            except BaseException as exc:  # noqa: BLE001 - it is the awaiting side's to judge
+            except BaseException as exc:
                 settle(future, error=exc)
             else:
                 settle(future, result)
@@ -247,7 +247,8 @@ class CacheWorker:
             if self.down_since is not None or restarted:
                 work.merge(self._recovery(self.alias))
             deleted = self._perform(work)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the work must not be lost
+        except Exception as exc:
+            # Whatever it is, the work must not be lost.
             self._failed(work, exc)
             return Outcome(done=False)
         self.deleted += deleted
@@ -293,7 +294,8 @@ class CacheWorker:
 
     def _delay(self, failures: int) -> float:
         low, high = self._backoff
-        return min(high, low * 2 ** min(failures - 1, 30)) * random.uniform(0.5, 1.0)  # noqa: S311
+        delay: float = min(high, low * 2 ** min(failures - 1, 30))
+        return delay * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def settle(
