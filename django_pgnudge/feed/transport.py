@@ -164,6 +164,7 @@ class Connection(asyncio.Protocol):
                 "TimeZone": "UTC",
                 "extra_float_digits": "1",
                 "bytea_output": "hex",
+                "standard_conforming_strings": "on",
             },
         )
         event = await self._next()
