@@ -31,8 +31,8 @@ __all__ = [
     "invalidates",
 ]
 
-# Looked up on first use: WalFeed needs no Django settings, and these do.
-_DJANGO = {
+# What needs Django is looked up on first use: importing the package needs no settings.
+_LAZY = {
     "aemit": "django_pgnudge.emitting",
     "emit": "django_pgnudge.emitting",
     "invalidates": "django_pgnudge.registration",
@@ -40,6 +40,6 @@ _DJANGO = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _DJANGO:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_DJANGO[name]), name)
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,13 +1,14 @@
-"""What the registry asks PostgreSQL's catalogs, and the answer as one value that is never changed."""
+"""What the registry asks PostgreSQL's catalogs, and the answer as one unchanging value."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = ["Catalog", "payload_for", "quote_identifier", "read_catalog"]

@@ -25,11 +25,13 @@ import re
 import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from django_pgnudge.conf import import_callable, is_dotted_path
+from django_pgnudge.confvalues import import_callable, is_dotted_path
 from django_pgnudge.errors import ConfigError
-from django_pgnudge.events import Event
+
+if TYPE_CHECKING:
+    from django_pgnudge.events import Event
 
 __all__ = [
     "Field",

@@ -1,10 +1,12 @@
-"""Migration operations. A publication is a catalog object, so it is the application's, made by its own migration."""
+"""Migration operations.
+
+A publication is a catalog object, so it is the application's, made by its own migration.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import NotSupportedError, router
 from django.db.migrations.operations.base import Operation, OperationCategory
@@ -14,6 +16,8 @@ from django_pgnudge.errors import ConfigError
 from django_pgnudge.registry import Registry, split_db_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from django.apps.registry import Apps
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.base.schema import BaseDatabaseSchemaEditor
@@ -22,36 +26,32 @@ if TYPE_CHECKING:
 
 __all__ = ["CreatePublication"]
 
-# A column list for partitioned tables needs publish_via_partition_root, and that drops TRUNCATE of a
+# A column list for partitioned tables needs publish_via_partition_root, and that drops TRUNCATE of
+# a
 # single partition: they are published whole instead, partition by partition, future ones included.
 _TABLE: Final = """
-SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relreplident::text,
-       (SELECT array_agg(a.attname::text ORDER BY a.attnum)
-          FROM pg_attribute a
-         WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attgenerated <> ''),
-       (SELECT array_agg(a.attname::text ORDER BY k.at)
-          FROM pg_index x CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
-          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-         WHERE x.indrelid = c.oid AND x.indisprimary AND k.at <= x.indnkeyatts),
-       (SELECT array_agg(a.attname::text ORDER BY k.at)
-          FROM pg_index x CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
-          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-         WHERE x.indrelid = c.oid AND x.indisreplident AND k.at <= x.indnkeyatts)
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+c.relreplident::text, (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attgenerated <> ''), (SELECT
+array_agg(a.attname::text ORDER BY k.at) FROM pg_index x CROSS JOIN LATERAL
+unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at) JOIN pg_attribute a ON a.attrelid =
+c.oid AND a.attnum = k.attnum WHERE x.indrelid = c.oid AND x.indisprimary AND k.at <=
+x.indnkeyatts), (SELECT array_agg(a.attname::text ORDER BY k.at) FROM pg_index x CROSS JOIN LATERAL
+unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at) JOIN pg_attribute a ON a.attrelid =
+c.oid AND a.attnum = k.attnum WHERE x.indrelid = c.oid AND x.indisreplident AND k.at <=
+x.indnkeyatts) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 
-# The table itself, and what its changes are written to: its partitions and the tables that inherit from it.
-_WITH_CHILDREN: Final = (
-    """
+# The table itself, and what its changes are written to: its partitions and the tables that inherit
+# from it.
+_WITH_CHILDREN: Final = f"""
 WITH RECURSIVE tree (oid) AS (
     SELECT to_regclass(%s)::oid
     UNION
     SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
 )
-"""
-    + _TABLE
-    + " JOIN tree ON tree.oid = c.oid ORDER BY c.oid <> to_regclass(%s)::oid, 1, 2"
-)
+{_TABLE} JOIN tree ON tree.oid = c.oid ORDER BY c.oid <> to_regclass(%s)::oid, 1, 2
+"""  # noqa: S608 - two literals
 
 _COLUMN_LISTS_SINCE: Final = 150000
 
@@ -100,12 +100,15 @@ class _Table:
 class CreatePublication(Operation):
     """Create the publication ``name`` for the tables of ``models``; reversed, drop it.
 
-    ``models`` are labels: ``"shop.Product"``, ``"Product"`` of the migration's own app, and the tables of many-to-many fields
-    as ``"shop.Product_categories"`` or ``"shop.Product.categories"``. On PostgreSQL 15 and later only the primary keys are
-    published, which is all the feed reads; partitioned tables and tables with REPLICA IDENTITY FULL are published whole.
+    ``models`` are labels: ``"shop.Product"``, ``"Product"`` of the migration's own app, and the
+    tables of many-to-many fields as ``"shop.Product_categories"`` or
+    ``"shop.Product.categories"``. On PostgreSQL 15 and later only the primary keys are published,
+    which is all the feed reads; partitioned tables and tables with REPLICA IDENTITY FULL are
+    published whole.
 
-    A published table without replica identity refuses UPDATE and DELETE. So such tables are refused here, by ConfigError
-    naming them all, before anything is made. On databases other than PostgreSQL it raises NotSupportedError.
+    A published table without replica identity refuses UPDATE and DELETE. So such tables are
+    refused here, by ConfigError naming them all, before anything is made. On databases other than
+    PostgreSQL it raises NotSupportedError.
     """
 
     category = OperationCategory.ADDITION
@@ -118,12 +121,12 @@ class CreatePublication(Operation):
             raise ConfigError(f"CreatePublication({name!r}): a publication's name is a string.")
         if not models or not all(isinstance(label, str) and label for label in models):
             raise ConfigError(
-                f"CreatePublication({name!r}, models={models!r}): name at least one model, by its label."
+                f"CreatePublication({name!r}, models={models!r}): name at least one model's label."
             )
         self.name = name
         self.models = models
 
-    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:  # type: ignore[override]
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
         return type(self).__qualname__, [], {"name": self.name, "models": self.models}
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
@@ -185,8 +188,8 @@ class CreatePublication(Operation):
         if connection.vendor != "postgresql":
             raise NotSupportedError(
                 f"CreatePublication({self.name!r}): the database {connection.alias!r} is"
-                f" {connection.vendor}, and publications are PostgreSQL's. Keep this migration from it"
-                " with a database router (allow_migrate gets publication= as a hint)."
+                f" {connection.vendor}, and publications are PostgreSQL's. Keep the migration"
+                " from it with a database router (allow_migrate gets publication= as a hint)."
             )
         return True
 
@@ -197,7 +200,7 @@ class CreatePublication(Operation):
             model = registry.model_of(label if "." in label else f"{app_label}.{label}")
             if model is None:
                 raise ConfigError(
-                    f"CreatePublication({self.name!r}): {label!r} is not the label of a model in the"
+                    f"CreatePublication({self.name!r}): {label!r} is no label of a model in the"
                     " migration's state. If it is another app's, depend on that app's migration."
                 )
             found.append(model)
@@ -209,8 +212,7 @@ class CreatePublication(Operation):
         """The model's table, then its partitions and heirs."""
         schema, name = split_db_table(model._meta.db_table)
         if is_dry:  # sqlmigrate: the table need not be there yet
-            fields = cast("Iterable[Any]", model._meta.pk_fields)  # type: ignore[attr-defined]
-            columns = [field.column for field in fields]
+            columns = [str(field.column) for field in model._meta.pk_fields]
             return [_Table(schema or "", name, "r", "p", "d", None, columns, None)]
         parts = (name,) if schema is None else (schema, name)
         regclass = ".".join(map(quote_identifier, parts))
@@ -220,13 +222,13 @@ class CreatePublication(Operation):
         if not found:
             raise ConfigError(
                 f"CreatePublication({self.name!r}): the database {connection.alias!r} has no table"
-                f" {regclass} of {model._meta.label}. Run this operation after the one that makes it."
+                f" {regclass} of {model._meta.label}. Run this after the one that makes it."
             )
         return found
 
 
 def _target(family: list[_Table], has_lists: bool) -> str:
-    """One entry of ``FOR TABLE``. A column list counts for the heirs of a table too, so it has to suit all."""
+    """One entry of ``FOR TABLE``. A column list counts for the heirs too, so it has to suit all."""
     table = family[0]
     name = quote_identifier(table.name)
     if table.schema:

@@ -1,4 +1,4 @@
-"""Rules written beside the models, in an app's ``cachekeys.py``; Django loads those as it loads ``admin.py``.
+"""Rules written beside the models, in an app's ``cachekeys.py``, loaded as ``admin.py`` is.
 
 ::
 
@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -24,6 +23,8 @@ from django.utils.module_loading import autodiscover_modules
 from django_pgnudge.keyspecs import KeySpec, RuleError, parse_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from django.db.models import Model
 
     from django_pgnudge.events import Event
@@ -58,7 +59,9 @@ def invalidates(
 def invalidates(
     target: str | type[Model], *keys: object, cache: str = "default", version: int | None = None
 ) -> Callable[[F], F] | None:
-    """Kill ``keys`` when the table of ``target`` changes; without keys, decorate a function that returns them.
+    """Kill ``keys`` when the table of ``target`` changes.
+
+    Without keys it decorates a function that returns them.
 
     ``target`` is a model, a model label, ``schema.table`` or an own nudge's payload. The keys are
     those of

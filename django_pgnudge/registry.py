@@ -10,7 +10,6 @@ partitions of which, and the columns of primary keys. Nothing else here touches 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.apps import apps as global_apps
@@ -25,6 +24,8 @@ from django_pgnudge.conf import conf, did_you_mean
 from django_pgnudge.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django.apps.registry import Apps
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Field
@@ -116,21 +117,21 @@ class Registry:
         return self._payloads_by_table.get(entry, entry)
 
     def model_of(self, entry: str) -> type[Model] | None:
-        """The model a label names, or None for a table or an own nudge. Raises UnknownLabelError."""
+        """The model a label names, or None for a table or own nudge. Raises UnknownLabelError."""
         app_label, _, rest = entry.partition(".")
         if not rest or entry.startswith('"'):
             return None
         name, _, field = rest.partition(".")
         if app_label not in self._apps.app_configs:
-            if entry in self._models or not (
-                name.isidentifier() and name[0].isupper() and not field
-            ):
+            is_label = app_label.isidentifier() and name.isidentifier() and name[0].isupper()
+            if entry in self._models or field or not is_label:
                 return None
             known = [
                 model._meta.label for model in self._apps.get_models(include_auto_created=True)
             ]
             raise UnknownLabelError(
-                f"{entry!r} names no model: there is no app {app_label!r}.{did_you_mean(entry, known)}"
+                f"{entry!r} names no model: there is no app {app_label!r}."
+                f"{did_you_mean(entry, known)}"
                 f" A table of that name is written {self._quoted(app_label, rest)}."
             )
         try:
@@ -149,7 +150,7 @@ class Registry:
         return self._through(entry, model, field.removesuffix(".through")) if field else model
 
     def models_of(self, payload: str) -> tuple[type[Model], ...]:
-        """The models that read this table, concrete ones first; for a partition, its parents' too."""
+        """The models that read this table, concrete ones first; a partition's parents' too."""
         found = [model for table in self.lineage(payload) for model in self._models.get(table, ())]
         return tuple(sorted(dict.fromkeys(found), key=lambda model: model._meta.proxy))
 
@@ -183,9 +184,7 @@ class Registry:
         models = self.models_of(payload)
         if not models:
             return None
-        meta = models[0]._meta
-        # pk_fields knows composite keys; one field for every other model.
-        return tuple(cast("list[Field[Any, Any]]", meta.pk_fields))  # type: ignore[attr-defined]
+        return tuple(models[0]._meta.pk_fields)  # several for a composite key
 
     def pk_columns(self, payload: str) -> tuple[str, ...] | None:
         """The columns of the table's primary key in the database; None if it has none or is not
@@ -268,7 +267,7 @@ class Registry:
         columns = self.pk_columns(payload)
         if columns is None:
             return tuple(range(len(fields))), fields
-        if sorted(names) != sorted(columns):
+        if set(names) != set(columns):
             return (), ()
         return tuple(columns.index(name) for name in names), fields
 

@@ -1,6 +1,7 @@
 """System checks: what is wrong with the settings, and, if asked for, with the database.
 
-``manage.py check`` runs the first kind, ``manage.py check --database default`` (and ``migrate``) both. Importing registers them.
+``manage.py check`` runs the first kind, ``manage.py check --database default`` (and ``migrate``)
+both. Importing registers them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One reading of a server: everything the database checks want to know, in a few short statements."""
+"""One reading of a server: what the database checks want to know, in a few statements."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ SELECT n.nspname::text, c.relname::text
   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
  WHERE t.pubname = %s AND c.relkind = 'r' AND c.relreplident <> 'f' AND NOT EXISTS (
        SELECT FROM pg_index i WHERE i.indrelid = c.oid
-          AND ((c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND i.indisreplident)))
+          AND ((c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND
+          i.indisreplident)))
 """
 
 _SLOT: Final = "django_pgnudge_check"
@@ -58,7 +59,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """``may_replicate`` is None without such a role; ``allowed_plugins`` on servers without the setting."""
+    """``may_replicate`` is None without such a role, ``allowed_plugins`` without the setting."""
 
     alias: str
     registry: Registry
@@ -75,7 +76,7 @@ class Facts:
 
 def read_facts(connection: BaseDatabaseWrapper, registry: Registry, rules: RuleSet) -> Facts:
     """Ask the server."""
-    plugin, name = conf.PLUGIN, conf.PUBLICATION
+    plugin, pub_name = conf.PLUGIN, conf.PUBLICATION
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('wal_level'), current_user::text")
         wal_level, user = cursor.fetchone()
@@ -84,22 +85,24 @@ def read_facts(connection: BaseDatabaseWrapper, registry: Registry, rules: RuleS
         granted = cursor.fetchone()
         cursor.execute("SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries'")
         allowed = cursor.fetchone()
-        publication = None if name is None else _publication(cursor, connection, name)
-    libraries = None if allowed is None else tuple(
-        library.strip().strip('"') for library in allowed[0].split(",") if library.strip())  # fmt: skip
+        publication = None if pub_name is None else _publication(cursor, connection, pub_name)
+    libraries = None
+    if allowed is not None:
+        libraries = tuple(name.strip(' "') for name in allowed[0].split(",") if name.strip())
     missing = ""
     is_allowed = libraries is None or plugin in libraries
     if plugin in ("wal2json", "test_decoding") and wal_level == "logical" and is_allowed:
         missing = _missing(connection, plugin)
     return Facts(
         connection.alias, registry, rules, wal_level, role, None if granted is None else granted[0],
-        plugin, libraries, missing, name, publication,
+        plugin, libraries, missing, pub_name, publication,
     )  # fmt: skip
 
 
 def _publication(cursor: Any, connection: BaseDatabaseWrapper, name: str) -> Publication | None:
     cursor.execute(
-        "SELECT pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication WHERE pubname = %s",
+        "SELECT pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication"
+        " WHERE pubname = %s",
         [name],
     )
     row = cursor.fetchone()
@@ -128,8 +131,9 @@ def _publication(cursor: Any, connection: BaseDatabaseWrapper, name: str) -> Pub
 def _missing(connection: BaseDatabaseWrapper, plugin: str) -> str:
     """Why the server cannot load a plugin; nothing if it can, or if this role cannot find out.
 
-    There is no other way to know but to make a slot. It is temporary, dropped at once, bounded by a second, and made
-    only outside a transaction; the server loads the plugin before it waits for anybody's transaction.
+    There is no other way to know but to make a slot. It is temporary, dropped at once, bounded by
+    a second, and made only outside a transaction; the server loads the plugin before it waits for
+    anybody's transaction.
     """
     if connection.in_atomic_block:
         return ""
@@ -144,7 +148,8 @@ def _missing(connection: BaseDatabaseWrapper, plugin: str) -> str:
     except Error as error:
         cause = error.__cause__
         state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-        # undefined_file, undefined_object: the library is not there. All else says nothing about it.
+        # undefined_file, undefined_object: the library is not there. All else says nothing about
+        # it.
         return str(error).splitlines()[0] if state in ("58P01", "42704") else ""
     return ""
 

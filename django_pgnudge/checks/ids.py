@@ -1,10 +1,11 @@
-"""Every system check by its number: the one table that the checks and the documentation agree on."""
+"""Every system check by its number: the table that checks and documentation agree on."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from django.core.checks import CheckMessage, Error, Warning as CheckWarning
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
 
 __all__ = ["DOCS", "IDS", "anchor", "message"]
 

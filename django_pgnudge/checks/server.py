@@ -1,11 +1,11 @@
 """Checks that ask the database: one reading of the server, then one function a message.
 
-Honest about what cannot be told: where the server does not answer a question to this role, nothing is said.
+Honest about what cannot be told: where the server does not answer a question to this role, nothing
+is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from django.db import connections
@@ -18,6 +18,8 @@ from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, read_rules
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from django.core.checks import CheckMessage
 
 __all__ = ["run"]
@@ -43,8 +45,8 @@ def check_wal_level(facts: Facts) -> Iterator[CheckMessage]:
         yield message(
             "E020",
             f"wal_level of the database {facts.alias!r} is {facts.wal_level!r}, not 'logical'.",
-            "ALTER SYSTEM SET wal_level = logical; and restart PostgreSQL (managed: a parameter such as"
-            " rds.logical_replication or cloudsql.logical_decoding).",
+            "ALTER SYSTEM SET wal_level = logical; and restart PostgreSQL (managed: a parameter"
+            " like rds.logical_replication or cloudsql.logical_decoding).",
         )
 
 
@@ -108,8 +110,8 @@ def check_published(facts: Facts) -> Iterator[CheckMessage]:
         ):  # fmt: skip
             yield message(
                 "E025",
-                f"The publication {facts.publication_name!r} of the database {facts.alias!r} does not"
-                f" contain {payload}: its changes never arrive.",
+                f"The publication {facts.publication_name!r} of the database {facts.alias!r} does"
+                f" not contain {payload}: its changes never arrive.",
                 f"ALTER PUBLICATION … ADD TABLE {payload}; best in a migration.",
             )
 
@@ -122,7 +124,7 @@ def check_identity(facts: Facts) -> Iterator[CheckMessage]:
             "E026",
             f"The publication {facts.publication_name!r} of the database {facts.alias!r} contains"
             f" {payload}, which has no replica identity: UPDATE and DELETE on it fail.",
-            "Give the table a primary key or a REPLICA IDENTITY, or take it out of the publication.",
+            "Give the table a primary key or a REPLICA IDENTITY, or do not publish it.",
         )
 
 

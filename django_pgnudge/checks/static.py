@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,8 @@ from django_pgnudge.registry import Registry, UnknownLabelError
 from django_pgnudge.rules import Rule, read_rules
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from django.core.checks import CheckMessage
 
 __all__ = ["run"]
@@ -77,7 +78,7 @@ def check_cache_exists(known: _Known) -> Iterator[CheckMessage]:
     for alias in sorted({rule.ref.alias for rule in known.rules}):
         try:
             caches[alias]
-        except Exception as error:  # noqa: BLE001 - a backend's constructor may raise anything
+        except Exception as error:  # a backend's constructor may raise anything
             yield message(
                 "E010",
                 f"CACHES[{alias!r}] cannot be used: {type(error).__name__}: {error}",
@@ -119,7 +120,7 @@ def check_one_version(known: _Known) -> Iterator[CheckMessage]:
             if not _supports("can_enumerate", alias):
                 yield message(
                     "W005",
-                    f'PGNUDGE["RESYNC"] = "versions" cannot clear one version of the cache {alias!r}:'
+                    f'PGNUDGE["RESYNC"] = "versions" cannot clear one version of {alias!r}:'
                     " its backend cannot list its keys, or its KEY_FUNCTION rewrites them.",
                     'Use a cache that can (Redis), or set PGNUDGE["RESYNC"] to "keys" or "clear".',
                 )
@@ -188,7 +189,7 @@ _CHECKS: tuple[Callable[[_Known], Iterator[CheckMessage]], ...] = (
 def _cache(alias: str) -> Any:
     try:
         return caches[alias]
-    except Exception:  # noqa: BLE001 - check_cache_exists says so
+    except Exception:  # check_cache_exists says so
         return None
 
 
