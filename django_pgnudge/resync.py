@@ -8,7 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from django_pgnudge.conf import RESYNCS, conf, import_callable
+from django_pgnudge.conf import conf
+from django_pgnudge.confvalues import RESYNCS, import_callable
 from django_pgnudge.signals import between_requests
 from django_pgnudge.workers import Refusal, Work
 

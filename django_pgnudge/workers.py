@@ -153,9 +153,6 @@ class CacheWorker:
         *,
         recovery: Callable[[str], Work],
         fallback: Callable[[str, list[Refusal]], Work],
-        max_pending: int = MAX_PENDING,
-        backoff: tuple[float, float] = BACKOFF,
-        heartbeat: float = HEARTBEAT,
     ) -> None:
         self.alias = alias
         self.down_since: float | None = None
@@ -165,9 +162,6 @@ class CacheWorker:
         self.outages = 0
         self._recovery = recovery
         self._fallback = fallback
-        self._max_pending = max_pending
-        self._backoff = backoff
-        self._heartbeat = heartbeat
         self._wake = threading.Condition()
         self._pending = Work()
         self._waiting: list[asyncio.Future[Outcome]] = []
@@ -203,7 +197,12 @@ class CacheWorker:
     def put_off(self) -> None:
         """Wait for this cache no more until it answers again."""
         with self._wake:
-            self._slow = True
+            was_slow, self._slow = self._slow, True
+        if not was_slow:
+            logger.warning(
+                "Cache %r neither answers nor fails; other caches and receivers go on without it. "
+                "A socket timeout in its settings would tell why.", self.alias,
+            )  # fmt: skip
 
     def pending(self) -> int:
         """How many keys and patterns wait."""
@@ -217,7 +216,7 @@ class CacheWorker:
             self._wake.notify()
 
     def _bound_pending(self) -> None:
-        if self._pending.size() > self._max_pending:
+        if self._pending.size() > MAX_PENDING:
             self._pending.versions |= set(self._pending.kills)
             self._pending.kills.clear()
 
@@ -228,7 +227,7 @@ class CacheWorker:
                 if failures:
                     self._wake.wait_for(lambda: self._closing, timeout=self._delay(failures))
                 elif not self._pending and not self._closing:
-                    self._wake.wait(timeout=self._heartbeat)
+                    self._wake.wait(timeout=HEARTBEAT)
                 if self._closing and (failures or not self._pending):
                     return
                 work, self._pending = self._pending, Work()
@@ -274,7 +273,7 @@ class CacheWorker:
 
     def _is_other_server(self) -> bool:
         found = caches.incarnation(self.alias)
-        self._next_heartbeat = time.monotonic() + self._heartbeat
+        self._next_heartbeat = time.monotonic() + HEARTBEAT
         known, self._incarnation = self._incarnation, found
         return known is not None and known != found
 
@@ -293,7 +292,7 @@ class CacheWorker:
         self.last_error = str(exc)
 
     def _delay(self, failures: int) -> float:
-        low, high = self._backoff
+        low, high = BACKOFF
         delay: float = min(high, low * 2 ** min(failures - 1, 30))
         return delay * random.uniform(0.5, 1.0)  # noqa: S311
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -9,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches as django_caches
 from django.core.management import call_command
-from django.db import connection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from servers.process import free_port, port_is_busy, wait_until
 
 from django_pgnudge import caches
 from django_pgnudge.caches.base import glob_regex
 from django_pgnudge.errors import CacheError
 from django_pgnudge.rules import CacheRef, Kills
-from servers.process import free_port, port_is_busy, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pytest_django.fixtures import SettingsWrapper
-
+    from pytest_django.fixtures import Settings
     from servers.redis import Redis
+
+    from tests.fix_servers import Database
 
 DJANGO_REDIS = "django_redis.cache.RedisCache"
 DJANGO = "django.core.cache.backends.redis.RedisCache"
@@ -32,9 +35,7 @@ SESSION_KEY = "django.contrib.sessions.cacheabcdef"
 
 
 @pytest.fixture(params=[*REDIS, "locmem", "database"])
-def enumerable(
-    request: pytest.FixtureRequest, settings: SettingsWrapper
-) -> Callable[..., dict[str, Any]]:
+def enumerable(request: pytest.FixtureRequest, settings: Settings) -> Callable[..., dict[str, Any]]:
     """Configures cache "default" of a backend that can list keys; returns a maker of options."""
     kind = request.param
     base: dict[str, Any]
@@ -65,31 +66,14 @@ def enumerable(
 
 
 @pytest.fixture
-def cache_table(
-    any_postgres: Any, settings: SettingsWrapper, django_db_blocker: Any, request: Any
-) -> Iterator[None]:
-    database = request.getfixturevalue("database")
-    previous = dict(connection.settings_dict)
-    with django_db_blocker.unblock():
-        connection.close()
-        connection.settings_dict.update(
-            HOST=str(database.postgres.host), PORT=str(database.postgres.port),
-            USER=database.postgres.user, PASSWORD=database.postgres.password or "",
-            NAME=database.name,
-        )  # fmt: skip
-        settings.CACHES = {
-            "default": {
-                "BACKEND": "django.core.cache.backends.db.DatabaseCache",
-                "LOCATION": "pgnudge_test_cache",
-            }
+def cache_table(django_postgres: Database, settings: Settings) -> None:
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+            "LOCATION": "pgnudge_test_cache",
         }
-        call_command("createcachetable", verbosity=0)
-        try:
-            yield
-        finally:
-            connection.close()
-            connection.settings_dict.clear()
-            connection.settings_dict.update(previous)
+    }
+    call_command("createcachetable", verbosity=0)
 
 
 def ref(version: int | None = None, alias: str = "default") -> CacheRef:
@@ -150,7 +134,9 @@ def test_versions_do_not_touch_each_other(enumerable: Any) -> None:
 
 @pytest.mark.parametrize("prefix", ["site", "s*te", "s[i]te", "s%te", "s_te", "s!te", "s\\te"])
 def test_a_prefix_is_taken_literally_and_others_survive(enumerable: Any, prefix: str) -> None:
-    enumerable(mine={"KEY_PREFIX": prefix}, theirs={"KEY_PREFIX": "site2"}, s={"KEY_PREFIX": "site"})
+    enumerable(
+        mine={"KEY_PREFIX": prefix}, theirs={"KEY_PREFIX": "site2"}, s={"KEY_PREFIX": "site"}
+    )
     fill("p:1", "p:2", alias="mine")
     fill("p:1", alias="theirs")
     fill("p:3")
@@ -164,9 +150,7 @@ def test_a_prefix_is_taken_literally_and_others_survive(enumerable: Any, prefix:
         assert left("p:1", alias="s") == {"p:1"}
 
 
-def test_sessions_in_the_same_version_survive(
-    enumerable: Any, settings: SettingsWrapper
-) -> None:
+def test_sessions_in_the_same_version_survive(enumerable: Any, settings: Settings) -> None:
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
     settings.SESSION_CACHE_ALIAS = "default"
     fill("products", SESSION_KEY, "django.contrib.sessions")
@@ -223,7 +207,7 @@ def test_capabilities_are_told(enumerable: Any) -> None:
 @pytest.mark.parametrize("backend", REDIS)
 @pytest.mark.parametrize("options", [{}, {"ignore": True}])
 def test_a_dead_redis_raises_with_alias_and_address_and_no_password(
-    backend: str, options: dict[str, Any], settings: SettingsWrapper
+    backend: str, options: dict[str, Any], settings: Settings
 ) -> None:
     port = free_port()
     cache: dict[str, Any] = {"BACKEND": backend, "LOCATION": f"redis://:s3cret@127.0.0.1:{port}/3"}
@@ -240,9 +224,6 @@ def test_a_dead_redis_raises_with_alias_and_address_and_no_password(
     ]
     cache.setdefault("OPTIONS", {})
     if backend == DJANGO:
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
         cache["OPTIONS"]["retry"] = Retry(NoBackoff(), 0)
     else:
         cache["OPTIONS"]["CONNECTION_POOL_KWARGS"] = {"retry": None}
@@ -254,7 +235,7 @@ def test_a_dead_redis_raises_with_alias_and_address_and_no_password(
 
 @pytest.mark.parametrize("backend", REDIS)
 def test_a_restarted_redis_is_another_incarnation(
-    backend: str, redis_factory: Callable[..., Redis], settings: SettingsWrapper
+    backend: str, redis_factory: Callable[..., Redis], settings: Settings
 ) -> None:
     redis = redis_factory()
     settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": redis.url}}
@@ -267,7 +248,7 @@ def test_a_restarted_redis_is_another_incarnation(
 
 @pytest.mark.filterwarnings("ignore:.*on sharded client:UserWarning")
 def test_shards_of_django_redis_are_all_cleared(
-    redis_factory: Callable[..., Redis], settings: SettingsWrapper
+    redis_factory: Callable[..., Redis], settings: Settings
 ) -> None:
     servers = [redis_factory(), redis_factory()]
     settings.CACHES = {
@@ -301,7 +282,7 @@ def memcached() -> Iterator[int]:
         process.wait(10)
 
 
-def use_memcached(settings: SettingsWrapper, port: int, **options: Any) -> None:
+def use_memcached(settings: Settings, port: int, **options: Any) -> None:
     settings.CACHES = {
         "default": {
             "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
@@ -312,14 +293,14 @@ def use_memcached(settings: SettingsWrapper, port: int, **options: Any) -> None:
 
 
 def test_memcached_deletes_keys_and_refuses_the_rest_in_words(
-    memcached: int, settings: SettingsWrapper
+    memcached: int, settings: Settings
 ) -> None:
     use_memcached(settings, memcached)
     wait_until(lambda: port_is_busy(memcached), "memcached")
     fill("a", "b")
     assert caches.delete(ref(), Kills(keys={"a", "absent", "no such\nkey"})) == 1
     assert left("a", "b") == {"b"}
-    with pytest.raises(caches.UnsupportedError, match="memcached 127.0.0.1.*pattern"):
+    with pytest.raises(caches.UnsupportedError, match=r"memcached 127.0.0.1.*pattern"):
         caches.delete(ref(), Kills(patterns={"b*"}))
     with pytest.raises(caches.UnsupportedError, match="RESYNC"):
         caches.clear_version(ref())
@@ -330,20 +311,18 @@ def test_memcached_deletes_keys_and_refuses_the_rest_in_words(
 
 
 def test_a_dead_memcached_raises_each_time_though_the_site_ignores_failures(
-    settings: SettingsWrapper,
+    settings: Settings,
 ) -> None:
     pytest.importorskip("pymemcache", reason="pymemcache is not installed")
     use_memcached(settings, free_port(), ignore_exc=True, default_noreply=True)
     for _ in range(3):
-        with pytest.raises(CacheError, match="memcached 127.0.0.1"):
+        with pytest.raises(CacheError, match=r"memcached 127.0.0.1"):
             caches.delete(ref(), Kills(keys={"a"}))
-    with pytest.raises(CacheError, match="memcached 127.0.0.1"):
+    with pytest.raises(CacheError, match=r"memcached 127.0.0.1"):
         caches.clear("default")
 
 
-def test_files_delete_keys_and_refuse_versions_in_words(
-    tmp_path: Path, settings: SettingsWrapper
-) -> None:
+def test_files_delete_keys_and_refuse_versions_in_words(tmp_path: Path, settings: Settings) -> None:
     settings.CACHES = {
         "default": {
             "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
@@ -381,8 +360,6 @@ def test_an_unknown_alias_is_a_cache_error() -> None:
 def test_globs_mean_what_they_mean_to_redis(
     glob: str, matches: list[str], misses: list[str], redis_server: Redis
 ) -> None:
-    import re
-
     regex = re.compile(glob_regex(glob), re.DOTALL)
     assert all(regex.fullmatch(text) for text in matches)
     assert not any(regex.fullmatch(text) for text in misses)

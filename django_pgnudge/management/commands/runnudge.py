@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from django_pgnudge.conf import PLUGINS
+from django_pgnudge.confvalues import PLUGINS
 from django_pgnudge.daemon import Daemon
 from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.mistakes import explain
