@@ -22,11 +22,14 @@ PLAIN = "CREATE TABLE t (id serial PRIMARY KEY, name text)"
 
 @pytest.fixture(params=[pgnudge, django_pgnudge], ids=["pgnudge", "django_pgnudge"])
 def package(request: pytest.FixtureRequest) -> ModuleType:
-    return request.param
+    package: ModuleType = request.param
+    return package
 
 
 @pytest.fixture(params=["wal2json", "test_decoding"])
-def feed(request: pytest.FixtureRequest, package: ModuleType, any_postgres: Any, database: Any) -> Any:
+def feed(
+    request: pytest.FixtureRequest, package: ModuleType, any_postgres: Any, database: Any
+) -> Any:
     if request.param not in any_postgres.plugins:
         pytest.skip(f"no {request.param} on {any_postgres.name}")
     database.execute(PLAIN)
@@ -98,7 +101,12 @@ async def test_iterating_starts_the_feed_without_the_context_manager(feed):
 
 async def test_a_failure_to_connect_is_kept_in_last_error_and_not_raised(package):
     feed = package.WalFeed(
-        host="127.0.0.1", port=1, user="u", database="d", plugin="test_decoding", backoff=(0.01, 0.02)
+        host="127.0.0.1",
+        port=1,
+        user="u",
+        database="d",
+        plugin="test_decoding",
+        backoff=(0.01, 0.02),
     )
     task = None
     async with feed:

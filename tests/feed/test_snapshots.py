@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -19,7 +19,7 @@ from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.feed.checker import Checker
 
 from .following import eventually, following, run
-from .test_faults import Own
+from .test_faults import Own, moves
 
 SETTINGS = {"synchronous_standby_names": "nobody", "synchronous_commit": "local"}
 BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
@@ -41,7 +41,7 @@ class SlowCommit:
     def _commit(self) -> None:
         self.connection.execute("COMMIT")
 
-    def __enter__(self) -> SlowCommit:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -49,9 +49,7 @@ class SlowCommit:
         return bool(self._database.rows(BLOCKED)[0][0])
 
     def let_go(self) -> None:
-        self._database.execute(
-            f"SELECT pg_cancel_backend({self.connection.info.backend_pid})"
-        )
+        self._database.execute(f"SELECT pg_cancel_backend({self.connection.info.backend_pid})")
         self._thread.join(20)
         assert not self._thread.is_alive()
 
@@ -61,17 +59,11 @@ class SlowCommit:
         self.connection.close()
 
 
-class Database(Own):
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with self.postgres.connect(self.name) as connection:
-            return list(connection.execute(sql).fetchall())
-
-
 @pytest.fixture
-def slow(postgres_factory: Callable[..., Any], feed_server: Any) -> Database:
+def slow(postgres_factory: Callable[..., Any], feed_server: Any) -> Own:
     server = postgres_factory(settings=SETTINGS)
     server.create_database("app")
-    database = Database(server, "app", feed_server.plugin)
+    database = Own(server, "app", feed_server.plugin)
     database.execute(
         "CREATE TABLE price (id int PRIMARY KEY, v int)",
         "CREATE TABLE other (id int PRIMARY KEY)",
@@ -80,11 +72,11 @@ def slow(postgres_factory: Callable[..., Any], feed_server: Any) -> Database:
     return database
 
 
-def feed_of(database: Database, **options: Any) -> WalFeed:
+def feed_of(database: Own, **options: Any) -> Any:
     return WalFeed(**database.feed_options(backoff=(0.01, 0.1), **options))
 
 
-def price(database: Database) -> int:
+def price(database: Own) -> int:
     return int(database.rows("SELECT v FROM price WHERE id = 1")[0][0])
 
 
@@ -122,8 +114,7 @@ async def test_a_held_transaction_does_not_stop_status_and_keepalives(slow):
             await eventually(lambda: feed._coalescer.held)
             connection = feed._stream.connection
             for _ in range(30):
-                last = connection.last_inbound
-                await eventually(lambda last=last: connection.last_inbound > last)
+                await moves(connection)
             assert not seen.counts
             await run(commit.let_go)
             await seen.payload("public.price")
@@ -174,7 +165,7 @@ async def test_a_terminated_checking_connection_is_opened_again(slow):
     assert seen.resyncs == ["connected"], "the stream itself was not harmed"
 
 
-async def held_at_the_handshake(slow: Database, feed: WalFeed, then: Callable[..., Any]) -> None:
+async def held_at_the_handshake(slow: Own, feed: Any, then: Callable[..., Any]) -> None:
     """Bring a transaction into the handshake's hole, and do something.
 
     The slot is consistent once every transaction older than its second look has ended. The one
@@ -276,5 +267,3 @@ async def test_a_transaction_running_at_the_handshake_that_aborts_needs_no_resyn
             await eventually(lambda: feed._coalescer._streamed is None)
             assert seen.resyncs == ["connected"]
     late.close()
-
-
