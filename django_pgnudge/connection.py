@@ -8,7 +8,6 @@ for that: a server that is down at start is the feed's to wait for.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
@@ -32,6 +31,7 @@ _DRIVER_ONLY: Final = frozenset({
 _REFUSED: Final = {
     "requirepeer": "",
     "require_auth": "",
+    "sslcertmode": "allow",
     "sslcrldir": "",
     "krbsrvname": "postgres",
     "ssl_min_protocol_version": "TLSv1.2",
@@ -68,7 +68,9 @@ def _libpq_params(using: str) -> dict[str, Any]:
     except ImproperlyConfigured as exc:
         raise ConfigError(str(exc)) from exc
     params = {name: value for name, value in params.items() if name not in _DRIVER_ONLY}
-    overrides = conf.CONNECTION
+    overrides: dict[str, Any] = dict(conf.CONNECTION)
+    if "database" in overrides:
+        overrides["dbname"] = overrides.pop("database")
     if "host" in overrides:
         # hostaddr wins over host in libpq: an address of the other server must not stay behind.
         params.pop("hostaddr", None)
@@ -109,8 +111,7 @@ def _resolve_psycopg3(using: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _resolve_psycopg2(using: str, params: Mapping[str, Any]) -> dict[str, str]:
-    import psycopg2  # noqa: PLC0415
-
+    psycopg2 = _driver(using)
     params = {key: value for key, value in params.items() if key != "client_encoding"}
     try:
         handle = psycopg2.connect(**params, async_=1)
@@ -143,11 +144,10 @@ def _unresolved(using: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 def _host_that_answers(using: str, params: dict[str, Any]) -> dict[str, str]:
     """Several hosts: libpq tries them in order, so only a connection tells which one it takes."""
-    from django.db.backends.postgresql.psycopg_any import Database  # noqa: PLC0415
-
+    database = _driver(using)
     try:
-        connection = Database.connect(**params)
-    except Database.OperationalError as exc:
+        connection = database.connect(**params)
+    except database.OperationalError as exc:
         msg = f'None of the hosts of DATABASES["{using}"] accepts a connection: {exc}'
         raise ConnectionLostError(msg) from exc
     try:
@@ -188,7 +188,14 @@ def _keywords(using: str, params: dict[str, str]) -> dict[str, Any]:
         keywords["ssl"] = _tls(params, server_name=host if hostaddr else "")
     if (seconds := params.get("connect_timeout", "")) and float(seconds) > 0:
         keywords["connect_timeout"] = float(seconds)
+    if application_name := conf.CONNECTION.get("application_name"):
+        keywords["application_name"] = application_name
     return keywords
+
+
+def _driver(using: str) -> Any:
+    connection: Any = connections[using]
+    return connection.Database
 
 
 def _port(using: str, text: str) -> int:
@@ -200,29 +207,21 @@ def _port(using: str, text: str) -> int:
 
 
 def _tls(params: Mapping[str, str], *, server_name: str) -> TLS:
-    with_client_certificate = params.get("sslcertmode") != "disable"
-    cert = params.get("sslcert") or _default_file("postgresql.crt")
-    key = params.get("sslkey") or _default_file("postgresql.key")
+    # Where a file is None the feed looks in libpq's places. TLS itself judges the words.
+    words: dict[str, Any] = {
+        "mode": params.get("sslmode") or "prefer",
+        "channel_binding": params.get("channel_binding") or "prefer",
+        "negotiation": params.get("sslnegotiation") or "postgres",
+    }
     return TLS(
-        mode=params.get("sslmode") or "prefer",
-        rootcert=params.get("sslrootcert") or _default_file("root.crt"),
-        cert=cert if with_client_certificate else None,
-        key=key if with_client_certificate and cert else None,
+        rootcert=params.get("sslrootcert") or None,
+        cert=params.get("sslcert") or None,
+        key=params.get("sslkey") or None,
         key_password=params.get("sslpassword") or None,
-        crl=params.get("sslcrl") or _default_file("root.crl"),
+        crl=params.get("sslcrl") or None,
         server_name=server_name or None,
-        channel_binding=params.get("channel_binding") or "prefer",
-        negotiation=params.get("sslnegotiation") or "postgres",
+        **words,
     )
-
-
-def _default_file(name: str) -> str | None:
-    """libpq's default place for certificates; it counts only if the file is there."""
-    try:
-        path = Path.home() / ".postgresql" / name
-        return str(path) if path.is_file() else None
-    except (OSError, RuntimeError):
-        return None
 
 
 def _mistake(using: str, problem: object) -> str:

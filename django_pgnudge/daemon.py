@@ -1,8 +1,8 @@
 """The composition root: the one place where the feed and Django meet.
 
-A batch becomes deletes at once, and every cache alias works on its own in ``workers``. Receivers are
-told in a second stage, after the deletes of the healthy caches; what comes while a receiver is busy
-merges there. So neither a dead cache nor a slow receiver keeps the feed from being read.
+A batch becomes deletes at once, and every cache alias works on its own in ``workers``. Receivers
+are told in a second stage, after the deletes of the healthy caches; what comes while a receiver is
+busy merges there. So neither a dead cache nor a slow receiver keeps the feed from being read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from asgiref.sync import sync_to_async
 from django.db import connections
 
 from django_pgnudge.conf import conf
@@ -25,44 +24,31 @@ from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed
 from django_pgnudge.keyspecs import Function
+from django_pgnudge.merging import merge_events, rename_events
 from django_pgnudge.mistakes import explain
-from django_pgnudge.pipeline import Pending, by_model, rename_events
+from django_pgnudge.publisher import Publisher
 from django_pgnudge.registry import Registry
 from django_pgnudge.resync import Resyncer
 from django_pgnudge.rules import RuleSet, load_rules
-from django_pgnudge.signals import (
-    anyone_listens,
-    between_requests,
-    resynced,
-    send_changes,
-    send_resynced,
-)
+from django_pgnudge.signals import anyone_listens, between_requests
 from django_pgnudge.workers import CacheWorker, Thread, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from django_pgnudge.workers import Outcome
+    from django_pgnudge.merging import Delete
 
 __all__ = ["Daemon"]
 
 logger = logging.getLogger("django_pgnudge.daemon")
 
-CACHE_PATIENCE: Final = 5.0
-"""Seconds receivers wait for a cache that neither answers nor fails; it is not waited for again
-until it does. How long a socket may hang is the user's to set (SOCKET_TIMEOUT)."""
-
-RECEIVER_PATIENCE: Final = 10.0
-"""Seconds after which receivers that still run are worth a warning."""
-
-SHOWN_TABLES: Final = 5
-"""Tables named in a batch's log line."""
-
 REFRESH_TIMEOUT: Final = 5.0
 """Seconds the start waits for PostgreSQL to describe its tables; the feed waits longer."""
 
+RETRY_REFRESH: Final = 5.0
+
 REPEAT_AFTER: Final = 60.0
-"""Seconds after which the same failure to connect is worth another line."""
+"""Seconds after which the fix for the same failure is worth another line."""
 
 
 class Daemon:
@@ -81,13 +67,12 @@ class Daemon:
         feed_class: Callable[..., Any] = WalFeed,
     ) -> None:
         self.using = using or conf.DATABASE
-        self.batches = self.resyncs = 0
-        self.published_lsn = 0
-        """The commit up to which caches that work are clean and receivers have been told."""
+        self.resyncs = 0
         self.connected_at: float | None = None
         self.workers: dict[str, CacheWorker] = {}
         self.registry = Registry(self.using)
         self.rules: RuleSet = load_rules(self.registry)
+        self.publisher = Publisher(self.using, self.registry)
         self._feed_class = feed_class
         self._feed: Any = None
         self._options = {
@@ -105,17 +90,15 @@ class Daemon:
         self._refreshed = False
         self._refreshing: asyncio.Task[None] | None = None
         self._unresolved: list[Event] = []
-        self._pending = Pending()
-        self._publish_wake = asyncio.Event()
-        self._stopping = self._draining = False
+        self._stopping = False
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
-        self._complaint: tuple[str, float] = ("", 0.0)
+        self._explained_at = -REPEAT_AFTER
 
     async def run(self) -> None:
         """Run until ``stop``, SIGTERM or Ctrl-C. Raises what ``mistakes.explain`` explains."""
         with self._signals():
-            publisher = asyncio.create_task(self._publish(), name="pgnudge publisher")
+            publisher = asyncio.create_task(self.publisher.run(), name="pgnudge publisher")
             self._reading = asyncio.create_task(self._read(), name="pgnudge reader")
             try:
                 await asyncio.wait({self._reading, publisher}, return_when=asyncio.FIRST_COMPLETED)
@@ -123,8 +106,7 @@ class Daemon:
                     publisher.result()
                 if not self._reading.cancelled():
                     self._reading.result()
-                self._draining = True
-                self._publish_wake.set()
+                self.publisher.finish()
                 await publisher
             finally:
                 await _end(self._reading, publisher, self._refreshing)
@@ -179,7 +161,7 @@ class Daemon:
                 )
                 break
             except ConnectionLostError as exc:
-                self._complain(exc)
+                logger.warning("%s Retrying.", exc)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
         wanted = self.rules.wants_keys()
@@ -188,7 +170,7 @@ class Daemon:
             **{
                 **connection,
                 # Until PostgreSQL has told schemas and partitions, ours may be the wrong names.
-                "tables": self.registry.feed_tables() if know_tables else None,
+                "tables": (self.registry.feed_tables() or None) if know_tables else None,
                 "keys": True if anyone_listens() or (wanted and not know_tables) else wanted,
                 "give_up": self._give_up,
                 **self._options,
@@ -196,36 +178,39 @@ class Daemon:
         )
 
     def _give_up(self, exc: Exception) -> bool:
-        if self.connected_at is None and explain(exc) is not None:
+        """Asked by the feed, which logs what it is going to try again."""
+        fix = explain(exc)
+        if fix is None:
+            return False
+        if self.connected_at is None:
             return True
-        self._complain(exc)
-        return False
-
-    def _complain(self, exc: Exception) -> None:
-        text = explain(exc) or str(exc) or type(exc).__name__
         now = time.monotonic()
-        if text != self._complaint[0] or now - self._complaint[1] > REPEAT_AFTER:
-            self._complaint = text, now
-            logger.warning("Cannot connect to database %r: %s. Retrying.", self.using, text)
+        if now - self._explained_at > REPEAT_AFTER:
+            self._explained_at = now
+            logger.error("Still trying, but waiting will not help: %s", fix)
+        return False
 
     async def _resync(self, reason: str) -> None:
         self.resyncs += 1
         if reason in {"connected", "reconnected"}:
             self.connected_at = time.time()
-            self._complaint = ("", 0.0)
             self._log_connected()
-            self._refresh_soon()
         level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
-        logger.log(level, "Resync (%s): clearing by PGNUDGE[\"RESYNC\"] = %r.", reason, conf.RESYNC)
+        logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
+        deletes = []
         if self._resyncer.is_call():
             self._resyncer.call_soon(reason)
         else:
             for alias in {ref.alias for ref in self.rules.cache_refs()}:
                 # Rules with callables may query, in a mode that asks them.
                 compute = functools.partial(self._resyncer.work, alias)
-                self._submit(alias, await self._rules_thread.run(compute))
-        self._pending.add_reason(reason)
-        self._publish_wake.set()
+                deletes.append(self._submit(alias, await self._rules_thread.run(compute)))
+        self.publisher.add_resync(reason, deletes)
+        if not self._refreshed:
+            # Before the first batch: without it rules may wait under the wrong schema.
+            await self._refresh(REFRESH_TIMEOUT)
+        else:
+            self._refresh_soon()
 
     def _log_connected(self) -> None:
         feed = self._feed
@@ -244,7 +229,7 @@ class Daemon:
             self._unresolved += unresolved
             self._refresh_soon()
         if not events:
-            self.published_lsn = max(self.published_lsn, batch.lsn)
+            self.publisher.skip_to(batch.lsn)
             return
         await self._kill(dataclasses.replace(batch, events=events))
 
@@ -254,19 +239,17 @@ class Daemon:
             works = await self._rules_thread.run(compute)
         else:
             works = _kills(self.rules, batch.events)
-        for alias, work in works.items():
-            self._submit(alias, work)
+        deletes = [self._submit(alias, work) for alias, work in works.items()]
         renamed = rename_events(batch.events, self.registry.root_of)
-        self._pending.add_batch(dataclasses.replace(batch, events=renamed))
-        self._publish_wake.set()
+        self.publisher.add_batch(dataclasses.replace(batch, events=renamed), deletes)
 
-    def _submit(self, alias: str, work: Work) -> None:
+    def _submit(self, alias: str, work: Work) -> Delete:
         worker = self.workers.get(alias)
         if worker is None:
             worker = self.workers[alias] = CacheWorker(
                 alias, recovery=self._recovery, fallback=self._resyncer.fallback
             )
-        self._pending.deletes.append((worker, worker.submit(work)))
+        return worker, worker.submit(work)
 
     def _recovery(self, alias: str) -> Work:
         """What to clear in a cache that was away; called in its thread."""
@@ -275,50 +258,34 @@ class Daemon:
             return Work()
         return self._resyncer.work(alias)
 
-    async def _publish(self) -> None:
-        while True:
-            await self._publish_wake.wait()
-            self._publish_wake.clear()
-            while self._pending:
-                pending, self._pending = self._pending, Pending()
-                await self._publish_one(pending)
-            if self._draining:
-                return
-
-    async def _publish_one(self, pending: Pending) -> None:
-        deleted, away = await _settled(pending.deletes)
-        if pending.reasons and resynced.receivers:
-            for reason in pending.reasons:
-                await _patiently(send_resynced, reason, self.using)
-        batch = pending.batch
-        if batch is None:
-            return
-        self.batches += 1
-        _log_batch(batch, deleted, away)
-        if anyone_listens():
-            models = by_model(batch.events, self.registry.models_of)
-            await _patiently(send_changes, batch, models, self.using)
-        self.published_lsn = max(self.published_lsn, batch.lsn)
-
     def _refresh_soon(self) -> None:
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(self._refresh_and_replay())
 
     async def _refresh_and_replay(self) -> None:
-        """Names that meant nothing may be partitions made since: nudge their roots as well."""
-        waiting, self._unresolved = self._unresolved, []
-        generation = self.registry.generation
-        known = {e.payload: self.registry.lineage(e.payload) for e in waiting}
-        await self._refresh(None)
-        if self.registry.generation != generation:
-            found = tuple(e for e in waiting if self.registry.lineage(e.payload) != known[e.payload])
-            if found:
-                await self._kill(Batch(events=found))
-        if self._unresolved and self._refreshed:
+        """Names that meant nothing may be partitions made since: dispatch their events again."""
+        waiting, self._unresolved = merge_events(self._unresolved), []
+        meant = [self._meaning(event.payload) for event in waiting]
+        if not await self._refresh(None):
+            self._unresolved = [*waiting, *self._unresolved]
+            if self._unresolved:
+                asyncio.get_running_loop().call_later(RETRY_REFRESH, self._refresh_soon)
+            return
+        found = [
+            event
+            for event, before in zip(waiting, meant, strict=True)
+            if self._meaning(event.payload) != before
+        ]
+        if found:
+            await self._kill(Batch(events=tuple(found)))
+        if self._unresolved:
             self._refreshing = None
             self._refresh_soon()
 
-    async def _refresh(self, timeout: float | None) -> None:
+    def _meaning(self, payload: str) -> object:
+        return self.registry.lineage(payload), self.registry.models_of(payload)
+
+    async def _refresh(self, patience: float | None) -> bool:
         def refresh() -> None:
             connection = connections[self.using]
             try:
@@ -327,13 +294,17 @@ class Daemon:
                 connection.close()
 
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(patience):
                 await self._refresher.run(refresh)
-            self._refreshed = True
         except TimeoutError:
             logger.info("PostgreSQL does not yet answer; its tables are looked up later.")
-        except Exception as exc:  # noqa: BLE001 - the feed will tell what is wrong, or it passes
+            return False
+        except Exception as exc:
+            # The feed will tell what is wrong, or it passes.
             logger.info("Could not read the tables of database %r: %s", self.using, exc)
+            return False
+        self._refreshed = True
+        return True
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -371,49 +342,6 @@ def _kills(rules: RuleSet, events: Iterable[Event]) -> dict[str, Work]:
 def _kills_by_code(rules: RuleSet, events: Iterable[Event]) -> dict[str, Work]:
     with between_requests():
         return _kills(rules, events)
-
-
-async def _settled(
-    deletes: list[tuple[CacheWorker, asyncio.Future[Outcome]]],
-) -> tuple[int, list[str]]:
-    """How many keys were deleted, and the aliases that did not do it (yet)."""
-    if waiting := [future for _, future in deletes if not future.done()]:
-        await asyncio.wait(waiting, timeout=CACHE_PATIENCE)
-    deleted, away = 0, set()
-    for worker, future in deletes:
-        if not future.done():
-            worker.put_off()
-        if future.done() and future.result().done:
-            deleted += future.result().deleted
-        else:
-            away.add(worker.alias)
-    return deleted, sorted(away)
-
-
-async def _patiently(send: Callable[..., None], *args: Any) -> None:
-    """Call receivers in Django's thread for synchronous code, with a line if they take long."""
-    warning = asyncio.get_running_loop().call_later(
-        RECEIVER_PATIENCE, logger.warning,
-        "Receivers have been busy for %d s; what comes meanwhile is merged for them. "
-        "Caches are not held up.", RECEIVER_PATIENCE,
-    )  # fmt: skip
-    try:
-        await sync_to_async(send)(*args)
-    finally:
-        warning.cancel()
-
-
-def _log_batch(batch: Batch, deleted: int, away: list[str]) -> None:
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    shown = [f"{event.payload} ×{event.count}" for event in batch.events[:SHOWN_TABLES]]
-    if (more := len(batch.events) - SHOWN_TABLES) > 0:
-        shown.append(f"{more} more tables")
-    took = ""
-    if batch.committed_at is not None:
-        took = f", {max(0.0, time.time() - batch.committed_at) * 1000:.1f} ms from commit"
-    kept = f", kept for {', '.join(map(repr, away))} until it answers" if away else ""
-    logger.info("%s: %d keys deleted%s%s", ", ".join(shown), deleted, took, kept)
 
 
 async def _end(*tasks: asyncio.Task[None] | None) -> None:

@@ -78,7 +78,7 @@ def _privilege(exc: ServerError) -> str:
 def _missing_object(exc: ServerError) -> str | None:
     if "publication" in exc.message:
         return (
-            'Create it (django_pgnudge.operations.CreatePublication in a migration) or correct '
+            "Create it (django_pgnudge.operations.CreatePublication in a migration) or correct "
             'PGNUDGE["PUBLICATION"].'
         )
     return _missing_library(exc)

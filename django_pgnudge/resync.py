@@ -8,14 +8,15 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from django_pgnudge.conf import RESYNCS, conf, import_callable
+from django_pgnudge.conf import conf
+from django_pgnudge.confvalues import RESYNCS, import_callable
 from django_pgnudge.signals import between_requests
 from django_pgnudge.workers import Refusal, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from django_pgnudge.rules import RuleSet
+    from django_pgnudge.rules import CacheRef, RuleSet
 
 __all__ = ["Resyncer"]
 
@@ -61,11 +62,11 @@ class Resyncer:
             self._say(alias, str(refusal.error))
         return self._known({refusal.ref for refusal in refusals if refusal.whole_version})
 
-    def _known(self, refs: Iterable[object]) -> Work:
+    def _known(self, refs: set[CacheRef]) -> Work:
         work = Work()
         with between_requests():
             for ref, kills in self._rules.everything().items():
-                if ref in refs:  # type: ignore[operator]
+                if ref in refs:
                     work.add(ref, kills)
         return work
 

@@ -1,4 +1,4 @@
-"""Threads that do what must not block the loop: one for each cache alias, so that none waits for another.
+"""Threads that do what must not block the loop: one a cache alias, so that none waits for another.
 
 A ``CacheWorker`` merges what it has not done yet, so a cache that is down costs bounded memory and
 no truth; it keeps trying, and after an outage it asks for everything of that alias to be cleared,
@@ -20,7 +20,7 @@ from django_pgnudge import caches
 from django_pgnudge.rules import CacheRef, Kills
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 __all__ = ["CacheWorker", "Outcome", "Thread", "Work"]
 
@@ -134,7 +134,7 @@ class Thread:
                 function, future = self._calls.popleft()
             try:
                 result = function()
-            except BaseException as exc:  # noqa: BLE001 - it is the awaiting side's to judge
+            except BaseException as exc:
                 settle(future, error=exc)
             else:
                 settle(future, result)
@@ -153,9 +153,6 @@ class CacheWorker:
         *,
         recovery: Callable[[str], Work],
         fallback: Callable[[str, list[Refusal]], Work],
-        max_pending: int = MAX_PENDING,
-        backoff: tuple[float, float] = BACKOFF,
-        heartbeat: float = HEARTBEAT,
     ) -> None:
         self.alias = alias
         self.down_since: float | None = None
@@ -165,9 +162,6 @@ class CacheWorker:
         self.outages = 0
         self._recovery = recovery
         self._fallback = fallback
-        self._max_pending = max_pending
-        self._backoff = backoff
-        self._heartbeat = heartbeat
         self._wake = threading.Condition()
         self._pending = Work()
         self._waiting: list[asyncio.Future[Outcome]] = []
@@ -203,7 +197,12 @@ class CacheWorker:
     def put_off(self) -> None:
         """Wait for this cache no more until it answers again."""
         with self._wake:
-            self._slow = True
+            was_slow, self._slow = self._slow, True
+        if not was_slow:
+            logger.warning(
+                "Cache %r neither answers nor fails; other caches and receivers go on without it. "
+                "A socket timeout in its settings would tell why.", self.alias,
+            )  # fmt: skip
 
     def pending(self) -> int:
         """How many keys and patterns wait."""
@@ -217,7 +216,7 @@ class CacheWorker:
             self._wake.notify()
 
     def _bound_pending(self) -> None:
-        if self._pending.size() > self._max_pending:
+        if self._pending.size() > MAX_PENDING:
             self._pending.versions |= set(self._pending.kills)
             self._pending.kills.clear()
 
@@ -228,7 +227,7 @@ class CacheWorker:
                 if failures:
                     self._wake.wait_for(lambda: self._closing, timeout=self._delay(failures))
                 elif not self._pending and not self._closing:
-                    self._wake.wait(timeout=self._heartbeat)
+                    self._wake.wait(timeout=HEARTBEAT)
                 if self._closing and (failures or not self._pending):
                     return
                 work, self._pending = self._pending, Work()
@@ -247,7 +246,8 @@ class CacheWorker:
             if self.down_since is not None or restarted:
                 work.merge(self._recovery(self.alias))
             deleted = self._perform(work)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the work must not be lost
+        except Exception as exc:
+            # Whatever it is, the work must not be lost.
             self._failed(work, exc)
             return Outcome(done=False)
         self.deleted += deleted
@@ -273,7 +273,7 @@ class CacheWorker:
 
     def _is_other_server(self) -> bool:
         found = caches.incarnation(self.alias)
-        self._next_heartbeat = time.monotonic() + self._heartbeat
+        self._next_heartbeat = time.monotonic() + HEARTBEAT
         known, self._incarnation = self._incarnation, found
         return known is not None and known != found
 
@@ -292,8 +292,9 @@ class CacheWorker:
         self.last_error = str(exc)
 
     def _delay(self, failures: int) -> float:
-        low, high = self._backoff
-        return min(high, low * 2 ** min(failures - 1, 30)) * random.uniform(0.5, 1.0)  # noqa: S311
+        low, high = BACKOFF
+        delay: float = min(high, low * 2 ** min(failures - 1, 30))
+        return delay * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def settle(

@@ -131,8 +131,8 @@ class Store:
         raise UnsupportedError(msg)
 
     def session_prefix(self) -> str | None:
-        """How keys of sessions begin if they live in this cache: a Resync must not log people out."""
-        if settings.SESSION_CACHE_ALIAS != self.alias:
+        """How keys of sessions begin if they live here: a Resync must not log people out."""
+        if self.alias != settings.SESSION_CACHE_ALIAS:
             return None
         try:
             session_store = import_string(f"{settings.SESSION_ENGINE}.SessionStore")

@@ -56,12 +56,15 @@ class DatabaseStore(EnumeratingStore):
         if not keys:
             return 0
         marks = ", ".join(["%s"] * len(keys))
-        return self._execute(f"DELETE FROM {{table}} WHERE {{key}} IN ({marks})", keys)[1]
+        return self._execute("DELETE FROM {table} WHERE {key} IN ({marks})", keys, marks)[1]
 
-    def _execute(self, sql: str, params: list[str]) -> tuple[list[tuple[str]], int]:
+    def _execute(
+        self, sql: str, params: list[str], marks: str = ""
+    ) -> tuple[list[tuple[str]], int]:
         connection = connections[router.db_for_write(self.cache.cache_model_class)]
         quote = connection.ops.quote_name
-        sql = sql.format(table=quote(self.cache._table), key=quote("cache_key"))  # noqa: SLF001
+        table = quote(self.cache._table)  # noqa: SLF001
+        sql = sql.format(table=table, key=quote("cache_key"), marks=marks)
         try:
             with connection.cursor() as cursor:
                 cursor.execute(sql, params)

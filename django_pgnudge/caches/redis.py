@@ -27,7 +27,7 @@ _GLOB_SPECIAL = re.compile(r"([*?\[\]\\])")
 
 
 def is_django_redis(cache: BaseCache) -> bool:
-    # An instance can only exist once its module is loaded, and without it there is no import to pay.
+    # An instance can only exist once its module is loaded; nobody else pays for the import.
     module = sys.modules.get("django_redis.cache")
     return module is not None and isinstance(cache, module.RedisCache)
 
@@ -55,11 +55,14 @@ class RedisStore(Store):
     def address(self) -> str:
         try:
             return ", ".join(_address(client) for client in self.clients())
-        except Exception:  # noqa: BLE001 - this decorates an error and must not replace it
+        except Exception:
+            # This decorates an error and must not replace it.
             return type(self.cache).__name__
 
     def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
-        make_key = self.cache.client.make_key if is_django_redis(self.cache) else self.cache.make_key
+        make_key = (
+            self.cache.client.make_key if is_django_redis(self.cache) else self.cache.make_key
+        )
         stored = (str(make_key(key, version=version)) for key in keys)
         return self._unlink_everywhere(stored)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from django_pgnudge.conf import PLUGINS
+from django_pgnudge.confvalues import PLUGINS
 from django_pgnudge.daemon import Daemon
 from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.mistakes import explain
@@ -30,7 +30,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--database", metavar="ALIAS", help='alias to follow, over PGNUDGE["DATABASE"]'
         )
-        parser.add_argument("--plugin", choices=PLUGINS, help='output plugin, over PGNUDGE["PLUGIN"]')
+        parser.add_argument(
+            "--plugin", choices=PLUGINS, help='output plugin, over PGNUDGE["PLUGIN"]'
+        )
         parser.add_argument(
             "--publication", metavar="NAME", help='for pgoutput, over PGNUDGE["PUBLICATION"]'
         )
@@ -68,7 +70,7 @@ class Command(BaseCommand):
         logger = logging.getLogger("django_pgnudge")
         if logger.hasHandlers():
             return
-        handler = logging.StreamHandler(self.stderr._out)
+        handler = logging.StreamHandler(self.stderr)
         handler.setFormatter(logging.Formatter("{asctime} {levelname} {message}", style="{"))
         logger.addHandler(handler)
         logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))

@@ -1,9 +1,9 @@
-"""Merging what waits for receivers: pure, so that a slow receiver costs memory per table only."""
+"""Merging what waits for receivers: a slow one costs memory per table, never per change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from django_pgnudge.events import Batch, Event
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from django_pgnudge.workers import CacheWorker, Outcome
+
+    Delete: TypeAlias = tuple[CacheWorker, asyncio.Future[Outcome]]
 
 __all__ = ["Pending", "by_model", "merge_events", "rename_events"]
 
@@ -33,9 +35,7 @@ def merge_events(events: Iterable[Event]) -> tuple[Event, ...]:
 def rename_events(events: Iterable[Event], name_of: Callable[[str], str]) -> tuple[Event, ...]:
     """The events under other payloads (a partition's under its root's), merged."""
     return merge_events(
-        event
-        if (name := name_of(event.payload)) == event.payload
-        else replace(event, payload=name)
+        event if (name := name_of(event.payload)) == event.payload else replace(event, payload=name)
         for event in events
     )
 
@@ -71,7 +71,7 @@ class Pending:
 
     reasons: list[str] = field(default_factory=list)
     batch: Batch | None = None
-    deletes: list[tuple[CacheWorker, asyncio.Future[Outcome]]] = field(default_factory=list)
+    deletes: list[Delete] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.reasons or self.batch)
