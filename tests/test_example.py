@@ -186,7 +186,7 @@ def test_a_data_folder_that_is_a_link_is_refused(
         (state_folder / f"postgres-{installation.version[0]}").symlink_to(target)
     demo = demo_factory(state=state_folder)
     assert demo.wait() == 1
-    assert "belongs to somebody else" in demo.said
+    assert "is a link or belongs to somebody else" in demo.said
     assert not list(target.iterdir())
 
 

@@ -182,7 +182,8 @@ class Demo:
             account.uid if account else os.geteuid(),
         }:
             raise DemoFailedError(
-                f"{directory} belongs to somebody else; remove it, or choose another --state"
+                f"{directory} is a link or belongs to somebody else;"
+                " remove it, or choose another --state"
             )
         return directory
 
