@@ -31,8 +31,8 @@ __all__ = [
     "invalidates",
 ]
 
-# Looked up on first use: the feed is to be had without Django.
-_EXPORTS = {
+# What needs Django is looked up on first use: importing the package needs no settings.
+_LAZY = {
     "aemit": "django_pgnudge.emitting",
     "emit": "django_pgnudge.emitting",
     "invalidates": "django_pgnudge.registration",
@@ -40,6 +40,6 @@ _EXPORTS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_EXPORTS[name]), name)
+    return getattr(import_module(_LAZY[name]), name)

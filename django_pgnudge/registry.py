@@ -123,9 +123,8 @@ class Registry:
             return None
         name, _, field = rest.partition(".")
         if app_label not in self._apps.app_configs:
-            if entry in self._models or not (
-                name.isidentifier() and name[0].isupper() and not field
-            ):
+            is_label = app_label.isidentifier() and name.isidentifier() and name[0].isupper()
+            if entry in self._models or field or not is_label:
                 return None
             known = [
                 model._meta.label for model in self._apps.get_models(include_auto_created=True)

@@ -30,7 +30,7 @@ __all__ = ["Wal2Json"]
 
 _SCHEMA = b'"schema":"'
 _NAME_END = re.compile(rb'"(?:,"(?:columns|identity)":\[|})')
-_SPECIAL = re.compile(r"([\\ '\",.*])")
+_SPECIAL = re.compile(r"([\\\s'\",.*])")
 
 
 class _Table:

@@ -1,3 +1,4 @@
+# ruff: noqa: DJ008 - nobody reads their __str__
 """Models for the tests. Each says what is peculiar about its table."""
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import django.db.models.deletion
 import uuid
-from django.db import migrations, models
 
+import django.db.models.deletion
+from django.db import migrations, models
 
 BY_SQL = """
 CREATE SCHEMA stock;
@@ -14,8 +14,10 @@ CREATE TABLE legacy.price_list (code varchar(9) PRIMARY KEY);
 CREATE TABLE shop_order (
     id integer NOT NULL, placed_on date NOT NULL, PRIMARY KEY (placed_on, id)
 ) PARTITION BY RANGE (placed_on);
-CREATE TABLE shop_order_2025 PARTITION OF shop_order FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
-CREATE TABLE shop_order_2026 PARTITION OF shop_order FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')
+CREATE TABLE shop_order_2025 PARTITION OF shop_order
+    FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+CREATE TABLE shop_order_2026 PARTITION OF shop_order
+    FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')
     PARTITION BY RANGE (placed_on);
 CREATE TABLE shop_order_2026_h1 PARTITION OF shop_order_2026
     FOR VALUES FROM ('2026-01-01') TO ('2026-07-01');
