@@ -18,24 +18,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import django_pgnudge
 import pytest
 from django.core.management import load_command_class
+from django.core.management.base import BaseCommand
 from django.db import models
 from django.db.migrations.state import ModelState, ProjectState
 from django.dispatch import Signal
 from django.test import override_settings
+
+import django_pgnudge
 from django_pgnudge import TLS, Batch, Event, Resync, WalFeed, errors, signals
 from django_pgnudge.checks.ids import DOCS, IDS, anchor
 from django_pgnudge.conf import CONNECTION_KEYS, DEFAULTS, conf
 from django_pgnudge.confvalues import PLUGINS, RESYNCS, feed_keywords
+from django_pgnudge.connection import _REFUSED
+from django_pgnudge.decoding import DECODERS
 from django_pgnudge.errors import PgNudgeError, ServerError
 from django_pgnudge.events import ResyncReason
 from django_pgnudge.keyspecs import Fixed, Function, Pattern, Template, parse_key
-from django_pgnudge.mistakes import explain
+from django_pgnudge.mistakes import _ADVICE, explain
 from django_pgnudge.operations import CreatePublication
 from django_pgnudge.registration import sandbox
 from django_pgnudge.registry import Registry
+from django_pgnudge.ruleparse import _RULE_KEYS
 from django_pgnudge.rules import RuleSet, load_rules
 
 ROOT = Path(__file__).parent.parent
@@ -71,7 +76,7 @@ class Block:
         """Run it as a module; its line numbers are the page's."""
         names = {"__name__": "documented", **namespace}
         source = "\n" * self.line + self.code
-        exec(compile(source, self.page, "exec"), names)  # noqa: S102 - our own pages
+        exec(compile(source, self.page, "exec"), names)
         return names
 
 
@@ -208,9 +213,7 @@ def test_documented_settings_have_no_problem_and_their_rules_load(block: Block, 
 
 
 @pytest.mark.parametrize("block", python_blocks("run"), ids=str)
-def test_documented_modules_run(
-    block: Block, shop: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_documented_modules_run(block: Block, shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in signals.__all__:
         monkeypatch.setattr(signals, name, Signal())
     block.run()
@@ -350,8 +353,6 @@ def test_documented_template_fields_are_those_that_parse() -> None:
 
 
 def test_parts_of_a_rule_are_documented() -> None:
-    from django_pgnudge.ruleparse import _RULE_KEYS
-
     assert tuple(column("rules.md", "In the settings")) == _RULE_KEYS
 
 
@@ -387,8 +388,6 @@ def test_keywords_of_feed_are_listed() -> None:
 
 
 def test_refused_parameters_of_libpq_are_listed() -> None:
-    from django_pgnudge.connection import _REFUSED
-
     line = next(
         line for line in text_of("settings.md").splitlines() if "is refused, not ignored" in line
     )
@@ -403,8 +402,6 @@ def test_ways_to_resync_are_listed() -> None:
 
 
 def test_plugins_are_listed() -> None:
-    from django_pgnudge.decoding import DECODERS
-
     first_line = text_of("settings.md").split("## PLUGIN\n", 1)[1].strip().splitlines()[0]
     assert [ast.literal_eval(code) for code in code_in(first_line)] == list(PLUGINS)
     assert column("how-it-works.md", "Output plugins") == list(DECODERS)
@@ -539,8 +536,6 @@ def _runnudge() -> Any:
 
 
 def test_the_options_of_runnudge_are_documented() -> None:
-    from django.core.management.base import BaseCommand
-
     common = set(BaseCommand().create_parser("", "")._option_string_actions)
     own = set(_runnudge()._option_string_actions) - common
     assert {code.split()[0] for code in column("runnudge.md", "Options")} == own
@@ -604,8 +599,6 @@ def test_documented_mistakes_are_explained(sqlstate: str, said: str) -> None:
 
 
 def test_every_explained_sqlstate_is_documented() -> None:
-    from django_pgnudge.mistakes import _ADVICE
-
     assert {state for state, _ in _mistakes()} == set(_ADVICE)
 
 
@@ -713,7 +706,9 @@ def test_documented_sql_is_accepted_by_a_server(postgres_factory: Any) -> None:
                 server.execute(statement, "app")
                 ran += 1
     assert ran > 10
-    assert server.execute("SELECT rolreplication FROM pg_roles WHERE rolname IN ('app', 'nudge')") == [
+    assert server.execute(
+        "SELECT rolreplication FROM pg_roles WHERE rolname IN ('app', 'nudge')"
+    ) == [
         (True,),
         (True,),
     ]
