@@ -56,7 +56,9 @@ def _setting(label: str, value: object, where: str, problems: list[Problem]) -> 
     """One value of ``INVALIDATE``: a key, a rule (a dictionary with ``keys``), or a list of
     either.
     """
-    entries: list[Any] = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    entries: list[Any] = (
+        list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    )
     plain = [entry for entry in entries if not _is_rule(entry)]
     ruled = [dict(entry) for entry in entries if _is_rule(entry)]
     if plain:

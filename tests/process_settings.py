@@ -7,4 +7,6 @@ import os
 
 from tests.settings import *  # noqa: F403
 
+ROOT_URLCONF = __name__
+urlpatterns: list[object] = []
 globals().update(json.loads(os.environ["PGNUDGE_TEST_SETTINGS"]))

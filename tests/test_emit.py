@@ -28,10 +28,8 @@ def messages(database: Database) -> Iterator[Callable[[], list[str]]]:
     """What a slot says about messages that were sent since."""
     with database.connect() as slot:
         slot.execute("SELECT pg_create_logical_replication_slot('m', 'test_decoding', true)")
-        yield lambda: [
-            row[0] for row in slot.execute("SELECT data FROM pg_logical_slot_get_changes('m', NULL, NULL)")
-            if row[0].startswith("message:")
-        ]  # fmt: skip
+        changes = "SELECT data FROM pg_logical_slot_get_changes('m', NULL, NULL)"
+        yield lambda: [row[0] for row in slot.execute(changes) if row[0].startswith("message:")]
 
 
 def test_a_nudge_is_sent_exactly_if_the_transaction_commits(django_postgres: Database) -> None:

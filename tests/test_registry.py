@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import uuid
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -101,7 +101,7 @@ def test_what_can_only_be_a_wrong_label_is_an_error(
 
 
 def test_the_way_to_write_a_table_like_a_label_is_named(registry: Registry) -> None:
-    with pytest.raises(UnknownLabelError, match="""is written '"shop"."nothing"'"""):
+    with pytest.raises(UnknownLabelError, match=r"""is written '"shop"\."nothing"'"""):
         registry.payload_of("shop.nothing")
 
 
@@ -133,14 +133,14 @@ def test_a_table_has_its_model_its_proxies_and_no_heirs(registry: Registry) -> N
             ("6ba7b810-9dad-11d1-80b4-00c04fd430c8",),
             (uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8"),),
         ),
-        ("public.shop_day", ("2026-02-03",), (datetime.date(2026, 2, 3),)),
+        ("public.shop_day", ("2026-02-03",), (dt.date(2026, 2, 3),)),
         ("public.shop_rate", ("1.50",), (Decimal("1.50"),)),
         ("public.shop_flag", (True,), (True,)),
         ("public.shop_coupon", ("a b",), ("a b",)),
         (
             "public.shop_moment",
             ("2026-02-03 04:05:06.7+00",),
-            (datetime.datetime(2026, 2, 3, 4, 5, 6, 700000, datetime.UTC),),
+            (dt.datetime(2026, 2, 3, 4, 5, 6, 700000, dt.UTC),),
         ),
         ("public.shop_line", (1, 2), (1, 2)),
         ("public.shop_line", (1,), None),
@@ -159,7 +159,7 @@ def test_keys_become_what_obj_pk_is(
 @override_settings(USE_TZ=False, TIME_ZONE="Europe/Berlin")
 def test_a_naive_datetime_key_is_in_local_time_as_django_reads_it(registry: Registry) -> None:
     key = registry.pk_values("public.shop_moment", ("2026-02-03 04:00:00+00",))
-    assert key == (datetime.datetime(2026, 2, 3, 5),)  # noqa: DTZ001
+    assert key == (dt.datetime(2026, 2, 3, 5),)  # noqa: DTZ001
 
 
 def test_tables_and_exclude_select(registry: Registry) -> None:
@@ -214,7 +214,7 @@ def test_the_primary_key_index_may_have_another_order_than_the_model(
     registry.refresh(connection)
     assert registry.pk_columns("public.shop_order") == ("placed_on", "id")
     values = registry.pk_values("public.shop_order_2025", ("2025-02-03", 9))
-    assert values == (9, datetime.date(2025, 2, 3))
+    assert values == (9, dt.date(2025, 2, 3))
 
 
 def test_a_primary_key_that_is_not_the_models_says_nothing_about_obj_pk(

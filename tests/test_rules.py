@@ -18,6 +18,7 @@ from django_pgnudge.events import Event, Key
 from django_pgnudge.keyspecs import RuleError, glob_escape, parse_key
 from django_pgnudge.registration import registrations, sandbox
 from django_pgnudge.registry import Registry
+from django_pgnudge.ruleparse import read_rules
 from django_pgnudge.rules import CacheRef, Kills, RuleSet, load_rules
 from tests.fix_servers import Database
 from tests.shop import models
@@ -113,7 +114,12 @@ def test_an_escaped_text_matches_only_itself(text: str) -> None:
         ("shop.Rate", "public.shop_rate", "1.50", None),
         ("shop.Flag", "public.shop_flag", True, "True"),
         ("shop.Coupon", "public.shop_coupon", "größe", None),
-        ("shop.Moment", "public.shop_moment", "2026-02-03 04:05:06+00", "2026-02-03 04:05:06+00:00"),
+        (
+            "shop.Moment",
+            "public.shop_moment",
+            "2026-02-03 04:05:06+00",
+            "2026-02-03 04:05:06+00:00",
+        ),
         ("shop.Line", "public.shop_line", (1, 2), "(1, 2)"),
         ("legacy.unknown", "legacy.unknown", "raw text", None),
         ("shop.Awkward", "public.Preis.Liste, größe: INSERT", 5, "5"),
@@ -160,15 +166,17 @@ def test_columns_of_a_composite_key_are_counted_in_the_models_order(
 
 
 def test_caches_and_versions_are_kept_apart() -> None:
-    found = rules({
-        "shop.Product": [
-            "plain",
-            {"keys": ["a", "b"], "cache": "fast"},
-            {"keys": "c", "cache": "default", "version": 2},
-            {"key": "literal.key"},
-        ],
-        "public.shop_product": {"keys": "d", "version": 2},
-    })
+    found = rules(
+        {
+            "shop.Product": [
+                "plain",
+                {"keys": ["a", "b"], "cache": "fast"},
+                {"keys": "c", "cache": "default", "version": 2},
+                {"key": "literal.key"},
+            ],
+            "public.shop_product": {"keys": "d", "version": 2},
+        }
+    )
     assert found.kills(event(PRODUCT, 1)) == {
         DEFAULT: Kills({"plain", "literal.key"}, set()),
         CacheRef("fast"): Kills({"a", "b"}, set()),
@@ -209,7 +217,7 @@ def test_a_table_named_as_such_is_that_table_only() -> None:
 
 def test_a_child_with_a_key_of_its_own_dies_wholly_with_its_parent() -> None:
     seen: list[Event] = []
-    found = rules({"shop.Franchise": ["franchise:{pk}", lambda change: seen.append(change)]})
+    found = rules({"shop.Franchise": ["franchise:{pk}", seen.append]})
     assert found.kills(event("public.shop_franchise", "x"))[DEFAULT].keys == {"franchise:x"}
     kills = found.kills(event("public.shop_place", 7))[DEFAULT]
     assert (kills.keys, kills.patterns) == (set(), {"franchise:*"})
@@ -258,18 +266,20 @@ def test_a_raising_function_is_logged_with_its_rule_and_nothing_is_lost(
     path = f"tests.shop.cachekeys.{name}"
     with caplog.at_level(logging.ERROR, "django_pgnudge.rules"):
         keys, patterns = killed([path, "products"], event(PRODUCT, 1))
-    assert 'PGNUDGE["INVALIDATE"][\'shop.Product\']' in caplog.text
+    assert "PGNUDGE[\"INVALIDATE\"]['shop.Product']" in caplog.text
     assert path in caplog.text
     expected = ({"all-of-it"}, set()) if name == "raises_for_rows" else (set(), {"*"})
     assert (keys, patterns) == (expected[0] | {"products"}, expected[1])
 
 
 def test_everything_is_all_that_any_change_could_kill() -> None:
-    found = rules({
-        "shop.Bistro": ["bistros", "bistro:{pk}"],
-        "shop.Order": {"keys": [order_keys, "x:*"], "cache": "fast", "version": 4},
-        "prices": "prices",
-    })
+    found = rules(
+        {
+            "shop.Bistro": ["bistros", "bistro:{pk}"],
+            "shop.Order": {"keys": [order_keys, "x:*"], "cache": "fast", "version": 4},
+            "prices": "prices",
+        }
+    )
     assert found.everything() == {
         DEFAULT: Kills({"bistros", "prices"}, {"bistro:*"}),
         CacheRef("fast", 4): Kills({"orders"}, {"order:*", "x:*"}),
@@ -277,17 +287,19 @@ def test_everything_is_all_that_any_change_could_kill() -> None:
 
 
 def test_only_rules_that_look_at_rows_want_keys() -> None:
-    found = rules({
-        "shop.Product": ["a", "b:*", "{table}"],
-        "shop.Category": "c:{pk}",
-        "shop.Coupon": order_keys,
-    })
+    found = rules(
+        {
+            "shop.Product": ["a", "b:*", "{table}"],
+            "shop.Category": "c:{pk}",
+            "shop.Coupon": order_keys,
+        }
+    )
     assert found.wants_keys() == {"public.shop_category", "public.shop_coupon"}
     assert found.payloads() == {PRODUCT, "public.shop_category", "public.shop_coupon"}
 
 
 @pytest.mark.parametrize(
-    ("value", "id", "words"),
+    ("value", "number", "words"),
     [
         ([], "E007", "is empty"),
         ("", "E007", "not a key"),
@@ -317,8 +329,12 @@ def test_only_rules_that_look_at_rows_want_keys() -> None:
     ],
 )
 def test_a_malformed_rule_names_itself_and_what_is_allowed(
-    value: Any, id: str, words: str  # noqa: A002
+    value: Any,
+    number: str,
+    words: str,
 ) -> None:
+    with override_settings(PGNUDGE={"INVALIDATE": {"shop.Product": value}}):
+        assert [problem.id for problem in read_rules(Registry())[1]] == [number]
     with pytest.raises(ImproperlyConfigured) as caught:
         rules({"shop.Product": value})
     assert words in str(caught.value)
@@ -326,7 +342,7 @@ def test_a_malformed_rule_names_itself_and_what_is_allowed(
 
 
 def test_an_unknown_label_is_improperly_configured() -> None:
-    with pytest.raises(ImproperlyConfigured, match="Did you mean 'shop.Product'"):
+    with pytest.raises(ImproperlyConfigured, match=r"Did you mean 'shop\.Product'"):
         rules({"shop.Produkt": "x"})
 
 
@@ -363,7 +379,7 @@ def test_a_mistake_in_code_is_raised_where_it_is_made() -> None:
 
 def test_what_only_the_registry_knows_of_a_rule_in_code_is_found_on_loading() -> None:
     invalidates("shop.Produkt", "p")
-    with pytest.raises(ImproperlyConfigured, match="invalidates\\(shop.Produkt"):
+    with pytest.raises(ImproperlyConfigured, match=r"invalidates\(shop\.Produkt"):
         rules({})
 
 

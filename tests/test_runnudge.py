@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 from django.core.cache import caches as django_caches
 from django.core.management import CommandError, call_command
 from django.db import connections
-from servers.process import free_port, wait_until
+from servers.process import ServerFailed, free_port, wait_until
 
 from django_pgnudge.errors import AuthenticationError, ConnectionLostError, ServerError, TLSError
 from django_pgnudge.mistakes import explain
@@ -45,7 +46,7 @@ class Process:
             env=os.environ | {
                 "DJANGO_SETTINGS_MODULE": "tests.process_settings",
                 "PGNUDGE_TEST_SETTINGS": json.dumps(settings),
-                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "example_project"), *sys.path]),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
             },
         )  # fmt: skip
         self.lines: list[str] = []
@@ -54,14 +55,18 @@ class Process:
 
     def _read(self) -> None:
         assert self.popen.stdout
-        self.lines.extend(self.popen.stdout)
+        with self.popen.stdout as lines:
+            self.lines.extend(lines)
 
     def saw(self, words: str, times: int = 1) -> None:
         def there() -> bool:
             assert self.popen.poll() is None or self._count(words) >= times, "".join(self.lines)
             return self._count(words) >= times
 
-        wait_until(there, f"{words!r} of runnudge")
+        try:
+            wait_until(there, repr(words), timeout=15)
+        except ServerFailed as error:
+            pytest.fail(f"{error}\n{''.join(self.lines)}")
 
     def _count(self, words: str) -> int:
         return sum(words in line for line in self.lines)
@@ -87,7 +92,7 @@ def run() -> Iterator[Callable[..., Process]]:
     yield start
     for process in started:
         process.popen.kill()
-        process.popen.wait(10)
+        process.result()
 
 
 @pytest.fixture
@@ -160,11 +165,12 @@ def test_ctrl_c_while_the_server_is_down_leaves_with_0(run: Any, site: dict[str,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_leaves_at_once(
-    run: Any, site: dict[str, Any], django_postgres: Database, number: int, tmp_path: Path
-) -> None:
+    run: Any, site: dict[str, Any], django_postgres: Database, number: int, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     entered = tmp_path / "entered"
     site["INSTALLED_APPS"] = ["django_pgnudge", "tests.stubborn"]
-    site["STUBBORN"] = str(entered)
+    monkeypatch.setenv("STUBBORN", str(entered))
     process = run(site)
     process.saw("Connected")
     django_postgres.execute("UPDATE prices SET price = 1")
@@ -189,9 +195,8 @@ def test_a_server_that_restarts_is_waited_for_and_what_was_missed_is_cleared(
     process = run(site)
     process.saw("Resync (connected)")
     wait_until(lambda: not cached(), "the resync")
-    server.stop("immediate")
     fill()
-    server.start()
+    server.restart("immediate")
     process.saw("Resync (reconnected)")
     wait_until(lambda: not cached(), "the resync")
     assert process.end() == 0
@@ -214,7 +219,7 @@ def test_a_redis_that_dies_and_comes_back_with_old_keys_is_cleared(
     redis.kill()
     django_postgres.execute("UPDATE prices SET price = 1 WHERE id = 2")
     process.saw("kept and retried")
-    redis.restart(keep=True)
+    redis.start()
     process.saw("is back after")
     assert cached() == []
     assert process.end() == 0
@@ -230,6 +235,12 @@ def test_check_says_what_would_happen_and_touches_no_cache(
     assert "1 tables with rules (public.prices)" in out.getvalue()
     assert cached() == ["other", "price:1", "price:2", "prices"]
     assert django_postgres.slots() == []
+
+
+class WebServer(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.recv(1000)
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 def mistake(**options: Any) -> str:
@@ -291,12 +302,15 @@ class TestPermanentMistakes:
         assert "Check the user" in said or "Check user and password" in said
         assert "wrong" not in said
 
-    def test_something_that_is_not_postgresql(
-        self, using: dict[str, Any], redis_server: Redis
-    ) -> None:
-        using.update(HOST="127.0.0.1", PORT=redis_server.url.rsplit(":")[-1].split("/")[0])
-        using["OPTIONS"] = {"sslmode": "disable"}
-        assert "does not speak PostgreSQL" in mistake()
+    def test_something_that_is_not_postgresql(self, using: dict[str, Any]) -> None:
+        with socketserver.TCPServer(("127.0.0.1", 0), WebServer) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            using.update(HOST="127.0.0.1", PORT=str(server.server_address[1]))
+            using["OPTIONS"] = {"sslmode": "disable"}
+            try:
+                assert "does not speak PostgreSQL" in mistake()
+            finally:
+                server.shutdown()
 
     def test_tls_that_the_server_does_not_offer(self, using: dict[str, Any]) -> None:
         using["HOST"] = "127.0.0.1"

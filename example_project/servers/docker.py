@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 from testcontainers.core.container import DockerContainer
 
-from servers.postgres import NOT_DURABLE, SETTINGS, DatabaseServer, Installation, Mode
+from servers.base import DatabaseServer, Mode
+from servers.postgres import NOT_DURABLE, SETTINGS, Installation
 from servers.process import ServerFailedError, free_port, wait_until
 
 if TYPE_CHECKING:

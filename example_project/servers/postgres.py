@@ -17,30 +17,31 @@ finds them.
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import psycopg
-
+from servers.base import DatabaseServer, Mode
+from servers.cluster import (
+    cluster_template,
+    copy_tree,
+    environment,
+    initdb,
+    reachable_directory,
+    temporary_folders,
+)
 from servers.installations import PLUGINS, Installation, find_installations
 from servers.process import (
     LOOPBACK,
-    Account,
     PortBusyError,
     ServerFailedError,
     ServerProcess,
     can_traverse,
     free_port,
-    identity,
     port_is_busy,
-    run,
     server_account,
     tail,
     wait_until,
@@ -60,8 +61,6 @@ __all__ = [
     "open_server",
     "reachable_directory",
 ]
-
-Mode = Literal["smart", "fast", "immediate"]
 
 SIGNALS: dict[Mode, signal.Signals] = {
     "smart": signal.SIGTERM,
@@ -91,96 +90,6 @@ TRUST = (
     "local replication all trust",
     "host replication all 127.0.0.1/32 trust",
 )
-
-
-class DatabaseServer:
-    """What a running PostgreSQL offers, wherever it runs."""
-
-    installation: Installation
-    host: str = LOOPBACK
-    port: int = 0
-    user: str = "postgres"
-    password: str | None = None
-    socket_dir: Path | None = None
-
-    @property
-    def name(self) -> str:
-        return self.installation.name
-
-    @property
-    def plugins(self) -> tuple[str, ...]:
-        return self.installation.plugins
-
-    def dsn(self, database: str = "postgres", **options: object) -> str:
-        """A libpq connection string over TCP; options are further keywords, or others in place of
-        ours.
-        """
-        values: dict[str, object] = {
-            "host": self.host,
-            "port": self.port,
-            "user": self.user,
-            "password": self.password,
-            "dbname": database,
-        } | options
-        return " ".join(
-            f"{key}='{_quoted(value)}'" for key, value in values.items() if value is not None
-        )
-
-    def connect(self, database: str = "postgres", **options: Any) -> psycopg.Connection[Any]:
-        """An autocommit psycopg connection as superuser, over the Unix socket if there is one."""
-        place = {"host": str(self.socket_dir), "password": None} if self.socket_dir else {}
-        return psycopg.connect(self.dsn(database, **(place | options)), autocommit=True)
-
-    def execute(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """One statement on a connection of its own; its rows, if it has any."""
-        with self.connect(database) as connection:
-            cursor = connection.execute(sql.encode())
-            return cursor.fetchall() if cursor.description else []
-
-    def has_database(self, name: str) -> bool:
-        with self.connect() as connection:
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
-            return found.fetchone() is not None
-
-    def create_database(self, name: str, *, template: str | None = None) -> None:
-        sql = f"CREATE DATABASE {_identifier(name)}"
-        self.execute(f"{sql} TEMPLATE {_identifier(template)}" if template else sql)
-
-    def drop_database(self, name: str) -> None:
-        """Drop it whoever is connected.
-
-        FORCE alone stops at a database with an active replication slot.
-        """
-        with self.connect() as connection:
-
-            def no_slot_is_active() -> bool:
-                connection.execute(
-                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
-                    " WHERE database = %s AND active_pid IS NOT NULL",
-                    [name],
-                )
-                row = connection.execute(
-                    "SELECT count(*) FROM pg_replication_slots WHERE database = %s AND active",
-                    [name],
-                ).fetchone()
-                return row == (0,)
-
-            wait_until(
-                no_slot_is_active, f"the replication slots of database {name} to be released"
-            )
-            connection.execute(f"DROP DATABASE IF EXISTS {_identifier(name)} WITH (FORCE)".encode())
-
-    def start(self) -> Self:
-        raise NotImplementedError
-
-    def stop(self, mode: Mode = "fast") -> None:
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
 
 
 class Postgres(DatabaseServer):
@@ -330,7 +239,9 @@ class Postgres(DatabaseServer):
             self._own(self.socket_dir)
         if not (self.data / "PG_VERSION").exists():
             if self._keep is None:
-                copy_tree(_template(self.installation, self.account), self.data, self.account)
+                copy_tree(
+                    cluster_template(self.installation, self.account), self.data, self.account
+                )
             else:
                 initdb(self.installation, self.data, self.account)
         major = (self.data / "PG_VERSION").read_text().strip()
@@ -395,8 +306,8 @@ class Postgres(DatabaseServer):
             cwd=self.directory,
             stop_signal=signal.SIGQUIT if self._keep is None else signal.SIGINT,
             account=self.account,
-            remove=[*_temporary_folders, *([self.directory] if self._keep is None else [])],
-            env=_environment(),
+            remove=[*temporary_folders, *([self.directory] if self._keep is None else [])],
+            env=environment(),
         )
 
         def settled() -> bool:
@@ -442,83 +353,3 @@ def open_server(installation: Installation, **options: Any) -> DatabaseServer:
 
         return DockerPostgres(installation, **options)
     return Postgres(installation, **options)
-
-
-def initdb(installation: Installation, data: Path, account: Account | None) -> None:
-    """A new cluster at `data`, whose parent belongs to `account`."""
-    run(
-        [
-            installation.program("initdb", account),
-            *("-D", data, "-U", "postgres", "--auth=trust"),
-            *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
-        ],
-        account=account,
-        timeout=120,
-        env=_environment(),
-    )
-
-
-@functools.cache
-def _template(installation: Installation, account: Account | None) -> Path:
-    """A cluster to copy: initdb takes a second, a copy a tenth.
-
-    Removed when the interpreter ends.
-    """
-    folder = Path(tempfile.mkdtemp(prefix=f"pgnudge-template-{installation.name}-"))
-    _temporary_folders.append(folder)
-    if account is not None:
-        os.chown(folder, account.uid, account.gid)
-    initdb(installation, folder / "data", account)
-    return folder / "data"
-
-
-class _Folders(list[Path]):
-    """Temporary folders of this process, removed at its end."""
-
-    def __init__(self) -> None:
-        atexit.register(self.remove_all)
-
-    def remove_all(self) -> None:
-        for folder in self:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-_temporary_folders = _Folders()
-
-
-def copy_tree(source: Path, target: Path, account: Account | None) -> None:
-    try:
-        subprocess.run(
-            ["cp", "-a", os.fspath(source), os.fspath(target)],
-            check=True,
-            capture_output=True,
-            text=True,
-            **identity(account),
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise ServerFailedError(f"Could not copy {source} to {target}: {error}") from error
-
-
-def reachable_directory(preferred: Path) -> Path:
-    """`preferred` where the server's user can get to it; for root in a private folder, one below
-    /var/tmp.
-    """
-    account = server_account()
-    if can_traverse(preferred, account):
-        return preferred
-    name = "-".join(preferred.absolute().parts[1:])
-    return Path("/var/tmp") / f"pgnudge-{name}"
-
-
-def _environment() -> dict[str, str]:
-    """Ours without PG*, which would set the server's defaults, and with messages in English."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-    return kept | {"LC_ALL": "C"}
-
-
-def _quoted(value: object) -> str:
-    return str(value).replace("\\", "\\\\").replace("'", "\\'")
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

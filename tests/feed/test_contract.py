@@ -39,7 +39,7 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def feed_of(database: Database, **options: Any) -> WalFeed:
+def feed_of(database: Database, **options: Any) -> Any:
     return WalFeed(**database.feed_options(**options))
 
 
@@ -235,7 +235,9 @@ async def test_an_emitted_message_nudges_exactly_if_it_commits(database):
             connection.execute(f"BEGIN; {emit.format('undone')}; ROLLBACK")
             connection.execute("SELECT pg_logical_emit_message(true, 'other', 'not ours')")
             connection.execute("SELECT pg_logical_emit_message(false, 'pgnudge', 'not bound')")
-            connection.execute(f"BEGIN; {emit.format('prices: é, ')}; INSERT INTO t VALUES (1); END")
+            connection.execute(
+                f"BEGIN; {emit.format('prices: é, ')}; INSERT INTO t VALUES (1); END"
+            )
             connection.execute(emit.format("alone"))
 
     async with following(feed_of(database)) as seen:
@@ -343,8 +345,7 @@ async def test_a_latin_1_database_gives_its_names_as_text(feed_server, database)
     server = feed_server.postgres
     name = f"{database.name}_latin1"
     server.execute(
-        f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0"
-        " LC_COLLATE 'C' LC_CTYPE 'C'"
+        f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
     )
     try:
         latin = type(database)(server, name, database.plugin)
@@ -444,7 +445,8 @@ async def test_a_closed_feed_has_left_nothing(database):
         assert feed.last_error is None
         temporary = await run(
             database.execute,
-            f"SELECT temporary, plugin FROM pg_replication_slots WHERE slot_name = '{feed.slot_name}'",
+            "SELECT temporary, plugin FROM pg_replication_slots"
+            f" WHERE slot_name = '{feed.slot_name}'",
         )
         assert temporary == [(True, database.plugin)]
     assert database.slots() == [], "the slot is gone when aclose() returns"

@@ -15,14 +15,14 @@ from django_pgnudge.feed import stream
 from .following import eventually, following, run
 
 PLAIN = "CREATE TABLE t (id serial PRIMARY KEY, name text)"
-QUICK = {"backoff": (0.01, 0.1)}
+QUICK: dict[str, Any] = {"backoff": (0.01, 0.1)}
 
 
-def feed_of(database: Any, /, **options: Any) -> WalFeed:
+def feed_of(database: Any, /, **options: Any) -> Any:
     return WalFeed(**database.feed_options(**{**QUICK, **options}))
 
 
-def through(proxy: Any, database: Any, /, **options: Any) -> WalFeed:
+def through(proxy: Any, database: Any, /, **options: Any) -> Any:
     return feed_of(database, host=proxy.host, port=proxy.port, **options)
 
 
@@ -109,12 +109,8 @@ async def test_a_quiet_server_is_not_taken_for_lost(database):
     database.execute(PLAIN)
     feed = feed_of(database, status_interval=0.02, liveness_timeout=0.3)
     async with following(feed) as seen:
-        answers = 0
-        last = 0.0
-        while answers < 40:
-            await eventually(lambda: feed._stream.connection.last_inbound > last)
-            last = feed._stream.connection.last_inbound
-            answers += 1
+        for _ in range(40):
+            await moves(feed._stream.connection)
         await goes_on(seen, database)
     assert seen.resyncs == ["connected"]
 
@@ -282,7 +278,7 @@ async def test_a_bug_in_a_helper_task_is_raised_too(database, monkeypatch):
 async def test_an_old_server_is_refused_with_its_version(database, monkeypatch):
     monkeypatch.setattr(stream, "MINIMUM_VERSION", 990000)
     async with feed_of(database) as feed:
-        with pytest.raises(ConfigError, match="is PostgreSQL 1[5-9]; 99 or later"):
+        with pytest.raises(ConfigError, match=r"is PostgreSQL 1[5-9]; 99 or later"):
             await anext(feed)
 
 
@@ -319,6 +315,12 @@ def test_every_error_of_the_package_has_one_root():
     assert all(issubclass(getattr(errors, name), PgNudgeError) for name in errors.__all__)
 
 
+async def moves(connection: Any) -> None:
+    """Wait for something to arrive."""
+    last = connection.last_inbound
+    await eventually(lambda: connection.last_inbound > last)
+
+
 class Own:
     """A database on a server of the test's own."""
 
@@ -329,6 +331,10 @@ class Own:
         with self.postgres.connect(self.name) as connection:
             for statement in statements:
                 connection.execute(statement)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with self.postgres.connect(self.name) as connection:
+            return list(connection.execute(sql).fetchall())
 
     def feed_options(self, **options: Any) -> dict[str, Any]:
         values = {
