@@ -122,6 +122,10 @@ def test_another_database_system_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     assert check_server() == []
 
 
+def test_a_wrong_label_in_tables_is_told_once_though_rules_are_compared_with_it() -> None:
+    assert ids(check(INVALIDATE=rules("p"), TABLES=["shop.Nope"])) == ["E006"]
+
+
 def test_mistakes_do_not_hide_each_other() -> None:
     found = check(
         PLUGIN="x",

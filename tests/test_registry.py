@@ -201,6 +201,8 @@ def test_leaves_have_the_roots_model(
     assert registry.root_of(leaf) == "public.shop_order"
     assert registry.lineage(leaf) == (leaf, "public.shop_order_2026", "public.shop_order")
     assert registry.models_of(leaf) == (models.Order,)
+    index = "public.shop_order_2025_pkey"
+    assert registry.lineage(index) == (index,), "indexes of partitions are no tables"
     assert registry.root_of("public.shop_product") == "public.shop_product"
     assert registry.descendants("public.shop_order") >= {leaf, "public.shop_order_2025"}
     with override_settings(PGNUDGE={"TABLES": ["shop.Order"]}):
@@ -287,3 +289,19 @@ def test_a_table_attached_later_is_asked_about_again_after_a_while(
     assert registry.unknown("public.loaded")
     registry.refresh(connection)
     assert registry.root_of("public.loaded") == "public.shop_order"
+
+
+def test_a_schema_may_be_called_like_an_app(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models.Item._meta, "db_table", '"shop"."box"')
+    assert Registry().payload_of("shop.box") == "shop.box"
+
+
+def test_what_was_asked_about_is_remembered_within_bounds(
+    django_postgres: Database, registry: Registry
+) -> None:
+    for number in range(10_001):
+        registry.unknown(f"nudge {number}")
+    registry.refresh(connection)
+    assert registry.unknown("nudge 1")

@@ -259,7 +259,9 @@ def test_a_column_too_many_of_a_table_without_model_widens() -> None:
     assert killed("k:{pk[1]}", event("a.b", 1), "a.b") == (set(), {"k:*"})
 
 
-@pytest.mark.parametrize("name", ["raises_for_rows", "raises", "returns_nonsense"])
+@pytest.mark.parametrize(
+    "name", ["raises_for_rows", "raises", "returns_nonsense", "returns_a_number"]
+)
 def test_a_raising_function_is_logged_with_its_rule_and_nothing_is_lost(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,6 +286,30 @@ def test_everything_is_all_that_any_change_could_kill() -> None:
         DEFAULT: Kills({"bistros", "prices"}, {"bistro:*"}),
         CacheRef("fast", 4): Kills({"orders"}, {"order:*", "x:*"}),
     }
+
+
+def test_a_function_is_asked_once_for_everything_however_many_tables_fire_it() -> None:
+    seen: list[Event] = []
+    rules({"shop.Bistro": seen.append}).everything()
+    assert [change.payload for change in seen] == ["public.shop_bistro"]
+
+
+def test_keys_are_escaped_where_they_go_into_a_pattern() -> None:
+    kills = killed("c:{pk}:*", event("public.shop_coupon", "a*[b"), "shop.Coupon")
+    assert kills == (set(), {"c:a[*][[]b:*"})
+
+
+def test_rules_loaded_before_the_registry_was_refreshed_follow_it(
+    django_postgres: Database,
+) -> None:
+    registry = Registry()
+    found = rules({"shop.Product": "products"}, registry)
+    django_postgres.execute("CREATE SCHEMA tenant", "CREATE TABLE tenant.shop_product (id int)")
+    with connection.cursor() as cursor:
+        cursor.execute("SET search_path TO tenant, public")
+    registry.refresh(connection)
+    assert found.kills(event("tenant.shop_product"))[DEFAULT].keys == {"products"}
+    assert found.kills(event(PRODUCT)) == {}
 
 
 def test_only_rules_that_look_at_rows_want_keys() -> None:

@@ -39,3 +39,7 @@ def raises_for_rows(event: Event) -> list[str]:
 
 def returns_nonsense(event: Event) -> object:
     return [1]
+
+
+def returns_a_number(event: Event) -> object:
+    return 1
