@@ -134,7 +134,9 @@ def _resolve_psycopg2(using: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _unresolved(using: str, params: Mapping[str, Any]) -> dict[str, str]:
-    if "service" in params or not params.get("host"):
+    needed = ("host", "user", "dbname", "password")
+    if "service" in params or not all(params.get(name) for name in needed):
+        # The rest is libpq's to fill in, and a guess would end as a wrong password.
         msg = f'DATABASES["{using}"]: the server does not answer.'
         raise ConnectionLostError(msg)
     found = {key: str(value) for key, value in params.items()}

@@ -268,18 +268,41 @@ def test_shards_of_django_redis_are_all_cleared(
 
 
 @pytest.fixture
-def memcached() -> Iterator[int]:
+def start_memcached() -> Iterator[Callable[[int], None]]:
     program = shutil.which("memcached")
     if program is None:
         pytest.skip("memcached is not installed")
     pytest.importorskip("pymemcache", reason="pymemcache is not installed")
-    port = free_port()
-    process = subprocess.Popen([program, "-u", "nobody", "-l", "127.0.0.1", "-p", str(port)])
-    try:
-        yield port
-    finally:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(port: int) -> None:
+        command = [program, "-u", "nobody", "-l", "127.0.0.1", "-p", str(port)]
+        started.append(subprocess.Popen(command))
+        wait_until(lambda: port_is_busy(port), "memcached")
+
+    yield start
+    for process in started:
         process.terminate()
         process.wait(10)
+
+
+@pytest.fixture
+def memcached(start_memcached: Callable[[int], None]) -> int:
+    port = free_port()
+    start_memcached(port)
+    return port
+
+
+def test_a_memcached_that_comes_back_is_used_at_once(
+    start_memcached: Callable[[int], None], settings: Settings
+) -> None:
+    port = free_port()
+    use_memcached(settings, port)
+    with pytest.raises(CacheError, match=r"memcached 127.0.0.1"):
+        caches.delete(ref(), Kills(keys={"a"}))
+    start_memcached(port)
+    fill("a")
+    assert caches.delete(ref(), Kills(keys={"a"})) == 1
 
 
 def use_memcached(settings: Settings, port: int, **options: Any) -> None:
@@ -296,7 +319,6 @@ def test_memcached_deletes_keys_and_refuses_the_rest_in_words(
     memcached: int, settings: Settings
 ) -> None:
     use_memcached(settings, memcached)
-    wait_until(lambda: port_is_busy(memcached), "memcached")
     fill("a", "b")
     assert caches.delete(ref(), Kills(keys={"a", "absent", "no such\nkey"})) == 1
     assert left("a", "b") == {"b"}

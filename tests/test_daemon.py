@@ -256,6 +256,24 @@ async def test_after_an_outage_the_whole_version_is_cleared(
     assert "is back after" in caplog.text
 
 
+def row_keys(changed: Event) -> list[str]:
+    return [f"price:{pk}" for (pk,) in changed.keys or ()]
+
+
+async def test_keys_only_an_event_could_tell_survive_the_outage(settings: Settings) -> None:
+    settings.PGNUDGE = {"INVALIDATE": {PRICES: [f"{__name__}.row_keys"]}, "RESYNC": "keys"}
+    async with running() as (daemon, feed):
+        fill()
+        FlakyCache.down.add("default")
+        feed.say(event(PRICES, 1), lsn=1)
+        await until(lambda: daemon.publisher.lsn == 1)
+        feed.say(event(PRICES, 2), lsn=2)
+        await until(lambda: daemon.publisher.lsn == 2)
+        FlakyCache.down.discard("default")
+        await until(lambda: daemon.workers["default"].healthy)
+        assert stored() == {"prices", "other"}
+
+
 async def test_work_for_a_dead_cache_is_bounded_and_nothing_is_forgotten(
     monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
