@@ -3,6 +3,7 @@
 | fixture | gives |
 |---|---|
 | `demo` | a running demo, shared by the session |
+| `state_folder` | an empty state folder, for a demo of the test's own |
 | `demo_factory` | makes demos of the test's own, to be stopped and killed |
 """
 
@@ -216,6 +217,12 @@ def _state_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="pgnudge-demo-", dir="/tmp"))
     folder.chmod(0o755)
     return folder
+
+
+@pytest.fixture
+def state_folder() -> Path:
+    """An empty one; the demo that is made on it removes it."""
+    return _state_folder()
 
 
 @pytest.fixture(scope="session")

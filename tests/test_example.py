@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from servers.guard import started_at
+from servers.installations import find_installations
 
 from tests.fix_example import KILLS, Demo, children_of, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def _nothing_is_left(demo: Demo, children: dict[int, str | None]) -> None:
@@ -173,6 +175,19 @@ def test_an_unknown_version_of_postgresql_is_refused_with_those_found(
     assert demo.wait() == 1
     assert "no PostgreSQL 7 was found" in demo.said
     assert "Traceback" not in demo.said
+
+
+def test_a_data_folder_that_is_a_link_is_refused(
+    demo_factory: Callable[..., Demo], state_folder: Path
+) -> None:
+    target = state_folder / "target"
+    target.mkdir(mode=0o755)
+    for installation in find_installations(docker=False):
+        (state_folder / f"postgres-{installation.version[0]}").symlink_to(target)
+    demo = demo_factory(state=state_folder)
+    assert demo.wait() == 1
+    assert "is a link or belongs to somebody else" in demo.said
+    assert not list(target.iterdir())
 
 
 def test_ctrl_c_stops_everything_and_a_second_start_finds_the_data(

@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from django.dispatch import receiver
-from django_pgnudge.signals import resynced, tables_changed
 
+from django_pgnudge.signals import resynced, tables_changed
 from shop import nudges
 
 if TYPE_CHECKING:

@@ -13,13 +13,14 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servers.postgres import Postgres, find_installations, reachable_directory
-from servers.process import ServerFailedError, ServerProcess, free_port, run, tail
+from servers.process import ServerFailedError, ServerProcess, free_port, run, server_account, tail
 from servers.redis import Redis, find_redis
 
 if TYPE_CHECKING:
@@ -173,6 +174,17 @@ class Demo:
     def _postgres_directory(self, major: int) -> Path:
         directory = reachable_directory(self.state.path / f"postgres-{major}")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        account = server_account()
+        status = directory.lstat()
+        # For root in a private folder it lies in /var/tmp, where anybody can be first.
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in {
+            os.geteuid(),
+            account.uid if account else os.geteuid(),
+        }:
+            raise DemoFailedError(
+                f"{directory} is a link or belongs to somebody else;"
+                " remove it, or choose another --state"
+            )
         return directory
 
     def _reset(self) -> None:

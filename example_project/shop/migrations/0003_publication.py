@@ -1,6 +1,7 @@
 """The publication that runnudge reads: the application's own, made here and nowhere else."""
 
 from django.db import migrations
+
 from django_pgnudge.operations import CreatePublication
 
 
