@@ -182,6 +182,9 @@ class Connection(asyncio.Protocol):
         event = await self._next()
         if not isinstance(event, Ready):
             raise ProtocolError(f"the server answered the login with {type(event).__name__}")
+        if self.session.parameters.get("server_encoding") == "SQL_ASCII":
+            # Such a database holds any bytes, and the server refuses to send as UTF-8 what is not.
+            await self.rows("SET client_encoding TO 'SQL_ASCII'")
 
     # What the feed uses.
 
