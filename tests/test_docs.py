@@ -183,6 +183,7 @@ def test_the_tree_of_errors_is_the_code_s() -> None:
 # Signals and emit.
 
 
+@pytest.mark.django_db  # a connection left open by another test is cleaned up as between requests
 def test_the_arguments_of_signals_are_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     class Model:
         pass
