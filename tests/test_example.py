@@ -128,7 +128,7 @@ def test_the_migrations_can_be_undone(demo: Demo) -> None:
     done = demo.manage("shell", "--no-imports", "-c", create)
     assert done.returncode == 0, done.stderr
     elsewhere = {"PGDATABASE": "undone"}
-    for words in (["migrate", "--no-input", "--skip-checks"], ["loadsample"]):
+    for words in (["migrate", "--no-input"], ["loadsample"]):
         done = demo.manage(*words, **elsewhere)
         assert done.returncode == 0, done.stderr
     done = demo.manage("migrate", "shop", "zero", "--no-input", **elsewhere)

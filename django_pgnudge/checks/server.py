@@ -43,7 +43,7 @@ def run(databases: Sequence[str]) -> list[CheckMessage]:
 def check_wal_level(facts: Facts) -> Iterator[CheckMessage]:
     if facts.wal_level != "logical":
         yield message(
-            "E020",
+            "W020",
             f"wal_level of the database {facts.alias!r} is {facts.wal_level!r}, not 'logical'.",
             "ALTER SYSTEM SET wal_level = logical; and restart PostgreSQL (managed: a parameter"
             " like rds.logical_replication or cloudsql.logical_decoding).",
@@ -53,13 +53,13 @@ def check_wal_level(facts: Facts) -> Iterator[CheckMessage]:
 def check_replication(facts: Facts) -> Iterator[CheckMessage]:
     if facts.may_replicate is None:
         yield message(
-            "E021",
+            "W021",
             f"The database {facts.alias!r} has no role {facts.role!r}.",
             'Create it with REPLICATION, or correct PGNUDGE["CONNECTION"]["user"].',
         )
     elif not facts.may_replicate:
         yield message(
-            "E021",
+            "W021",
             f"The role {facts.role!r} of the database {facts.alias!r} may not replicate.",
             f"ALTER ROLE {facts.role} REPLICATION; (Amazon RDS: GRANT rds_replication TO"
             f' {facts.role};), or name another role in PGNUDGE["CONNECTION"].',
@@ -71,7 +71,7 @@ def check_plugin_allowed(facts: Facts) -> Iterator[CheckMessage]:
         facts.plugin not in facts.allowed_plugins
     ):  # fmt: skip
         yield message(
-            "E022",
+            "W022",
             f"The database {facts.alias!r} does not allow the output plugin {facts.plugin!r}:"
             f" output_plugin_libraries is {', '.join(facts.allowed_plugins)!r}.",
             f'Add {facts.plugin} to output_plugin_libraries, or set PGNUDGE["PLUGIN"].',
@@ -81,7 +81,7 @@ def check_plugin_allowed(facts: Facts) -> Iterator[CheckMessage]:
 def check_plugin_installed(facts: Facts) -> Iterator[CheckMessage]:
     if facts.plugin_missing:
         yield message(
-            "E023",
+            "W023",
             f"The server of the database {facts.alias!r} has no output plugin {facts.plugin!r}:"
             f" {facts.plugin_missing}",
             'Install it (Debian: postgresql-NN-wal2json), or set PGNUDGE["PLUGIN"] = "auto".',
@@ -91,7 +91,7 @@ def check_plugin_installed(facts: Facts) -> Iterator[CheckMessage]:
 def check_publication(facts: Facts) -> Iterator[CheckMessage]:
     if facts.publication_name is not None and facts.publication is None:
         yield message(
-            "E024",
+            "W024",
             f"The database {facts.alias!r} has no publication {facts.publication_name!r}.",
             "Make it in a migration: django_pgnudge.operations.CreatePublication"
             f"({facts.publication_name!r}, models=[…]).",
@@ -109,7 +109,7 @@ def check_published(facts: Facts) -> Iterator[CheckMessage]:
             and not published.intersection((*facts.registry.lineage(payload), *below))
         ):  # fmt: skip
             yield message(
-                "E025",
+                "W025",
                 f"The publication {facts.publication_name!r} of the database {facts.alias!r} does"
                 f" not contain {payload}: its changes never arrive.",
                 f"ALTER PUBLICATION … ADD TABLE {payload}; best in a migration.",
@@ -121,7 +121,7 @@ def check_identity(facts: Facts) -> Iterator[CheckMessage]:
         return
     for payload in sorted(facts.publication.without_identity):
         yield message(
-            "E026",
+            "W026",
             f"The publication {facts.publication_name!r} of the database {facts.alias!r} contains"
             f" {payload}, which has no replica identity: UPDATE and DELETE on it fail.",
             "Give the table a primary key or a REPLICA IDENTITY, or do not publish it.",
@@ -137,7 +137,7 @@ def check_operations(facts: Facts) -> Iterator[CheckMessage]:
         what = f"every {' and '.join(lacking)}" if lacking else (
             f"rows of {', '.join(sorted(publication.filtered))} (it has a WHERE)")  # fmt: skip
         yield message(
-            "W022",
+            "W029",
             f"The publication {facts.publication_name!r} of the database {facts.alias!r} leaves out"
             f" {what}: those changes never arrive.",
             "Publish insert, update, delete and truncate, and all rows.",
@@ -157,7 +157,7 @@ def check_primary_keys(facts: Facts) -> Iterator[CheckMessage]:
         else:
             continue
         yield message(
-            "W020",
+            "W027",
             f"A rule needs the primary keys of {payload}, which {why} in the database"
             f" {facts.alias!r}: each change kills the keys of all rows.",
             "Give the table the primary key that the model has, or name fixed keys.",
@@ -173,7 +173,7 @@ def check_tables(facts: Facts) -> Iterator[CheckMessage]:
             isinstance(spec, Template) for spec in rule.specs
         )
         yield message(
-            "W021",
+            "W028",
             f"{rule.where}: the database {facts.alias!r} has no table {payload}.",
             "Migrate, or correct the name."
             + ("" if is_model else " If it is what emit() sends, silence this check."),

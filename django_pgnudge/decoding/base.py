@@ -31,6 +31,15 @@ EMIT_PREFIX = "pgnudge"
 POSTGRES_EPOCH = 946_684_800
 """2000-01-01 00:00 UTC in Unix seconds: the zero of timestamps on the wire."""
 
+MAX_TABLES = 10_000
+"""How many tables a decoder remembers at once, by the names in their messages."""
+
+MAX_NAME = 4096
+"""The longest text, in bytes, that names tables and is remembered."""
+
+MAX_KEY_TEXT = 8192
+"""The longest text, in bytes, of a primary-key column; a row with a longer one has no key."""
+
 INTEGER_TYPES = frozenset({"int2", "int4", "int8", "oid"})
 
 PrimaryKeys: TypeAlias = Mapping[str, Sequence[tuple[str, str]]]
@@ -156,7 +165,7 @@ class Decoder(ABC):
         if not self.options.wants_keys(payload):
             return None
         columns = self._primary_keys.get(payload)
-        if columns is None:
+        if columns is None and len(self.unknown) < MAX_TABLES:
             self.unknown.add(payload)
         return columns or None
 

@@ -15,6 +15,7 @@ from ..events import Key
 from .base import (
     EMIT_PREFIX,
     HEADER,
+    MAX_KEY_TEXT,
     MESSAGE,
     POSTGRES_EPOCH,
     Decoder,
@@ -25,6 +26,10 @@ from .base import (
 )
 
 __all__ = ["PgOutput"]
+
+MAX_RELATIONS_SIZE = 64 * 1024 * 1024
+"""How many bytes of Relation messages are remembered: some 300,000 tables. The server repeats
+none of them in one stream, so none can be forgotten."""
 
 _BEGIN = Struct("!cQqI")
 _COMMIT = Struct("!cBQQq")
@@ -44,6 +49,7 @@ class _Relation:
     columns: tuple[str, ...]
     identity: frozenset[str]
     wanted: bool
+    size: int
     key: tuple[tuple[int, str], ...] | None
     """Positions and types of the primary-key columns, or None if they are not collected."""
 
@@ -54,6 +60,7 @@ class PgOutput(Decoder):
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
         super().__init__(sink, primary_keys, options)
         self._relations: dict[int, _Relation] = {}
+        self._relations_size = 0
 
     @staticmethod
     def start_options(options: Options, server_version: int) -> Mapping[str, str]:
@@ -136,7 +143,7 @@ class PgOutput(Decoder):
             key = []
             for index, type_name in relation.key:
                 value = values[index]
-                if value is None:
+                if value is None or len(value) > MAX_KEY_TEXT:
                     return False
                 key.append(key_value(value.decode("utf-8", "backslashreplace"), type_name))
             keys.append(tuple(key))
@@ -185,11 +192,20 @@ class PgOutput(Decoder):
                 identity.add(name)
         if pos != len(body):
             raise DecodeError("a pgoutput Relation does not end with its last column")
+        previous = self._relations.get(oid)
+        self._relations_size += len(body) - (0 if previous is None else previous.size)
+        if self._relations_size > MAX_RELATIONS_SIZE:
+            raise DecodeError(f"pgoutput announced tables in over {MAX_RELATIONS_SIZE} bytes")
         # The protocol sends pg_catalog as an empty string.
         schema = schema or "pg_catalog"
         payload = f"{schema}.{table}"
         relation = _Relation(
-            payload, tuple(columns), frozenset(identity), self.wanted(schema, table), None
+            payload,
+            tuple(columns),
+            frozenset(identity),
+            self.wanted(schema, table),
+            len(body),
+            None,
         )
         relation.key = self._key(relation)
         self._relations[oid] = relation

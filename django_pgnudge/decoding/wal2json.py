@@ -1,12 +1,13 @@
 """wal2json, format version 2: one JSON object a message.
 
-Source: wal2json's README. Its objects are written in a fixed order without spaces, so the name
-of a row's table stands before the first ``","columns":[`` or ``","identity":[``: a quotation
-mark inside a JSON string is always escaped, so neither can occur in a name.
+Source: wal2json's README. Its objects are written in a fixed order without spaces, so the first
+``"schema":"`` of a row is where its table is named: a quotation mark inside a JSON string is
+always escaped, and nothing that stands before it can contain one.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from ..events import Key
 from .base import (
     EMIT_PREFIX,
     HEADER,
+    MAX_KEY_TEXT,
+    MAX_NAME,
+    MAX_TABLES,
     MESSAGE,
     Decoder,
     Options,
@@ -29,7 +33,10 @@ from .base import (
 __all__ = ["Wal2Json"]
 
 _SCHEMA = b'"schema":"'
-_NAME_END = re.compile(rb'"(?:,"(?:columns|identity)":\[|})')
+# Quantifiers are possessive: a hostile server cannot make a match go back and forth.
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_NAME = re.compile(rb'"schema":%b,"table":%b' % (_STRING, _STRING), re.DOTALL)
+_XID = re.compile(r"\d{1,10}", re.ASCII)
 _SPECIAL = re.compile(r"([\\\s'\",.*])")
 
 
@@ -67,7 +74,7 @@ class Wal2Json(Decoder):
     def scan(self, buffer: bytes, pos: int) -> int:
         end = len(buffer)
         header = MESSAGE.unpack_from
-        find, name_end = buffer.find, _NAME_END.search
+        find, match_name = buffer.find, _NAME.match
         rows = self.sink.rows
         tables = self._tables
         lsn = self.lsn
@@ -84,9 +91,9 @@ class Wal2Json(Decoder):
             # {"action":"I"… : the letter stands at a fixed place.
             if buffer[start + 11 : start + 12] in (b"I", b"U", b"D"):
                 name = find(_SCHEMA, start, stop)
-                close = name_end(buffer, name, stop) if name >= 0 else None
-                if close is not None:
-                    raw = buffer[name : close.start()]
+                match = match_name(buffer, name, stop) if name >= 0 else None
+                if match is not None:
+                    raw = match[0]
                     table = tables.get(raw) or self._table(raw)
             if table is None:
                 if run is not None and run.wanted:
@@ -111,9 +118,9 @@ class Wal2Json(Decoder):
 
     def take_prefix(self, payload: bytes) -> None:
         name = payload.find(_SCHEMA)
-        close = _NAME_END.search(payload, name) if name >= 0 else None
-        if close is not None:
-            table = self._table(payload[name : close.start()])
+        match = _NAME.match(payload, name) if name >= 0 else None
+        if match is not None:
+            table = self._table(match[0])
             if table.wanted:
                 self.sink.rows(table.payload, 1, None)
         elif not payload.startswith(b'{"action":"M"'):
@@ -123,12 +130,12 @@ class Wal2Json(Decoder):
         self._tables.clear()
 
     def _table(self, raw: bytes) -> _Table:
-        """Resolve ``"schema":"…","table":"…`` and remember it."""
-        named = self._object(b"{" + raw + b'"}')
-        table = self._named(named)
-        if len(self._tables) >= 10_000:
-            self._tables.clear()
-        self._tables[raw] = table
+        """Resolve ``"schema":"…","table":"…"`` and remember it."""
+        table = self._named(self._object(b"{" + raw + b"}"))
+        if len(raw) <= MAX_NAME:
+            if len(self._tables) >= MAX_TABLES:
+                self._tables.clear()
+            self._tables[raw] = table
         return table
 
     def _named(self, obj: Mapping[str, Any]) -> _Table:
@@ -143,7 +150,15 @@ class Wal2Json(Decoder):
     def _object(self, body: bytes) -> Mapping[str, Any]:
         try:
             # Numbers stay text: 1.50 is a key's text, and 1.5 is another.
-            obj = json.loads(self.text(body), parse_float=str, parse_int=str)
+            obj = json.loads(
+                body.decode(self.options.encoding, _ESCAPE_IN_JSON),
+                parse_float=str,
+                parse_int=str,
+                parse_constant=str,
+            )
+            if b"\\u" in body:
+                # Half a surrogate pair is no character, and could not be written anywhere.
+                json.dumps(obj, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             raise DecodeError(f"wal2json sent {body[:60]!r}, which is not JSON") from None
         if not isinstance(obj, dict):
@@ -163,17 +178,21 @@ class Wal2Json(Decoder):
             if not isinstance(columns, list):
                 raise DecodeError(f"wal2json's {part!r} is not an array")
             values = {
-                column.get("name"): column.get("value")
+                column["name"]: column.get("value")
                 for column in columns
-                if isinstance(column, dict)
+                if isinstance(column, dict) and isinstance(column.get("name"), str)
             }
             key = []
             for name, type_name in table.key:
                 value = values.get(name)
-                if value is None:
+                if isinstance(value, bool):
+                    value = "true" if value else "false"
+                if not isinstance(value, str) or len(value) > MAX_KEY_TEXT:
                     return False
-                text = str(value).lower() if isinstance(value, bool) else str(value)
-                key.append(key_value(text, type_name))
+                if type_name == "bytea":
+                    # wal2json alone leaves out what PostgreSQL prints before the digits.
+                    value = "\\x" + value
+                key.append(key_value(value, type_name))
             keys.append(tuple(key))
             added = True
         return added
@@ -184,11 +203,14 @@ class Wal2Json(Decoder):
         match obj.get("action"):
             case "B":
                 xid = obj.get("xid")
-                if not isinstance(xid, str) or not xid.isdecimal() or int(xid) >= 1 << 32:
+                if not isinstance(xid, str) or not _XID.fullmatch(xid):
                     raise DecodeError("a wal2json BEGIN has no xid")
-                self.sink.begin(int(xid))
+                self.sink.begin(int(xid) & 0xFFFFFFFF)
             case "C":
-                self.sink.commit(stop_lsn, unix_time(str(obj.get("timestamp"))))
+                timestamp = obj.get("timestamp")
+                if not isinstance(timestamp, str):
+                    raise DecodeError("a wal2json COMMIT has no timestamp")
+                self.sink.commit(stop_lsn, unix_time(timestamp))
             case "I" | "U" | "D" | "T":
                 table = self._named(obj)
                 if table.wanted:
@@ -201,8 +223,21 @@ class Wal2Json(Decoder):
                     and isinstance(content, str)
                 ):
                     self.sink.message(content)
-            case other:
-                raise DecodeError(f"wal2json action {other!r} is not known")
+            case _:
+                raise DecodeError(f"wal2json sent {body[:60]!r}, whose action is not known")
+
+
+def _escape_in_json(error: UnicodeError) -> tuple[str, int]:
+    """Bytes that are not in the database's encoding become what "backslashreplace" makes of them,
+    written as inside a JSON string."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    escaped = (f"\\\\x{byte:02x}" for byte in error.object[error.start : error.end])
+    return "".join(escaped), error.end
+
+
+_ESCAPE_IN_JSON = "django_pgnudge.json"
+codecs.register_error(_ESCAPE_IN_JSON, _escape_in_json)
 
 
 def _escape(table: str) -> str:

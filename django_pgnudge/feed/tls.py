@@ -116,7 +116,7 @@ class TLS:
                 context.load_verify_locations(crl)
             except (OSError, ValueError) as error:
                 raise TLSError(f"the revocation list {crl} cannot be loaded: {error}") from None
-            context.verify_flags |= ssl_module.VERIFY_CRL_CHECK_LEAF
+            context.verify_flags |= ssl_module.VERIFY_CRL_CHECK_CHAIN
 
     @staticmethod
     def _file(given: str | None, default: str) -> str | None:

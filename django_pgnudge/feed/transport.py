@@ -14,7 +14,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..errors import ConnectionLostError, PgNudgeError, ProtocolError, ServerError, TLSError
+from ..errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectionLostError,
+    PgNudgeError,
+    ProtocolError,
+    ServerError,
+    TLSError,
+)
 from ..wire import (
     Credentials,
     Notice,
@@ -34,6 +42,9 @@ __all__ = ["Address", "Connection", "connect"]
 _UNIX_PREFIXES = ("/", "@")
 
 NO_TLS = TLS("disable")
+
+MAX_UNREAD = 64 * 1024
+"""How many bytes of statuses wait for a server that does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
         self._waiter: asyncio.Future[SessionEvent] | None = None
-        self._negotiating: asyncio.Future[bytes] | None = None
+        self._negotiating: asyncio.Future[None] | None = None
         self._on_stream: Callable[[], None] | None = None
         self._early = b""
         self._lost = False
@@ -91,12 +102,10 @@ class Connection(asyncio.Protocol):
         if self._negotiating is not None:
             self._early += data
             if not self._negotiating.done():
-                self._negotiating.set_result(self._early)
+                self._negotiating.set_result(None)
             return
         if self._session is None:
-            self._early += data
-            if len(self._early) > 1:
-                self.abort(ProtocolError("the server spoke before it was spoken to"))
+            self.abort(ProtocolError("the server spoke before it was spoken to"))
             return
         if self._session.receive(data):
             self._pump()
@@ -116,8 +125,12 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         if address.tls.negotiation == "postgres":
             self._negotiating = self._loop.create_future()
+            if self.closed.done():
+                raise self.closed.result()
             self._transport.write(messages.ssl_request())
-            answer = await self._negotiating
+            await self._negotiating
+            # All that has arrived, not only what came with the first byte.
+            answer = self._early
             self._negotiating, self._early = None, b""
             if answer == b"N":
                 return False
@@ -173,6 +186,9 @@ class Connection(asyncio.Protocol):
         event = await self._next()
         if not isinstance(event, Ready):
             raise ProtocolError(f"the server answered the login with {type(event).__name__}")
+        if self.session.parameters.get("server_encoding") == "SQL_ASCII":
+            # Such a database holds any bytes, and the server refuses to send as UTF-8 what is not.
+            await self.rows("SET client_encoding TO 'SQL_ASCII'")
 
     # What the feed uses.
 
@@ -210,6 +226,9 @@ class Connection(asyncio.Protocol):
         self._pump()
 
     def send_status(self, lsn: int, *, reply: bool = False) -> None:
+        if self._transport is not None and self._transport.get_write_buffer_size() > MAX_UNREAD:
+            # A server that asks for statuses and does not read them gets no more of them.
+            return
         self.session.send_status(lsn, unix_time=time.time(), reply=reply)
         self._flush()
 
@@ -258,11 +277,15 @@ class Connection(asyncio.Protocol):
             except PgNudgeError as error:
                 session.fail(error)
         else:
-            while self._waiter is not None and not self._waiter.done():
+            # Nobody waits on an idle connection, but it is read all the same: the server says
+            # there why it will hang up, and what it says must not pile up.
+            while session.state is State.IDLE or (
+                self._waiter is not None and not self._waiter.done()
+            ):
                 event = session.next_event()
                 if event is None:
                     break
-                if not isinstance(event, Notice):
+                if not isinstance(event, Notice) and self._waiter is not None:
                     self._waiter.set_result(event)
         self._flush()
         if session.error is not None:
@@ -306,8 +329,15 @@ async def connect(address: Address, *, replication: bool) -> Connection:
     first, second = (None, context) if tls.mode == "allow" else (context, None)
     try:
         return await _attempt(address, first, replication=replication)
-    except (ServerError, TLSError) as error:
-        refused = isinstance(error, TLSError) or error.sqlstate == "28000"
+    except (ServerError, TLSError, AuthenticationError) as error:
+        match error:
+            case TLSError():
+                refused = True
+            case ServerError():
+                refused = error.sqlstate == "28000"
+            case _:
+                # What is not sent in clear text may be sent through TLS, never the other way.
+                refused = tls.mode == "allow"
         if tls.required or not refused:
             raise
         try:
@@ -330,6 +360,9 @@ async def _attempt(
             _keep_alive(transport.get_extra_info("socket"), address.keepalive)
     except OSError as error:
         raise ConnectionLostError(f"cannot connect to {address}: {error}") from None
+    except (ValueError, OverflowError) as error:
+        # A name that no resolver takes, a port that no socket has.
+        raise ConfigError(f"cannot connect to {address}: {error}") from None
     try:
         if context is not None and not await connection.negotiate_tls(address, context):
             if address.tls.required:

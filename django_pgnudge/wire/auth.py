@@ -111,6 +111,10 @@ class Authenticator:
 
     def _secret(self, what: str) -> str:
         secret = self._password(what)
+        if self._credentials.channel_binding == "require":
+            raise AuthenticationError(
+                f"channel binding is required, and the server asks for {what}, which has none"
+            )
         if self._credentials.tls is None:
             raise AuthenticationError(
                 f"the server asks for {what} over an unencrypted connection, and it is not sent; "

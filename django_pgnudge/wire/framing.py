@@ -85,6 +85,12 @@ class Framer:
         self.pos = stop
         return kind, self.buffer[start:stop]
 
+    @property
+    def oversized(self) -> bool:
+        """Whether the next message is a CopyData message too long to hold."""
+        header = self._header()
+        return header is not None and header[0] == COPY_DATA and header[1] > MAX_MESSAGE
+
     def next_oversized(self, prefix: int) -> bytes | None:
         """The first ``prefix`` bytes of the body of a CopyData message too long to hold.
 
@@ -92,9 +98,7 @@ class Framer:
         a one, or its prefix has not arrived.
         """
         header = self._header()
-        if header is None or header[0] != COPY_DATA or header[1] <= MAX_MESSAGE:
-            return None
-        if not self._available(self.pos + 5 + prefix):
+        if header is None or not self.oversized or not self._available(self.pos + 5 + prefix):
             return None
         body = self.buffer[self.pos + 5 : self.pos + 5 + prefix]
         stop = self.pos + 1 + header[1]

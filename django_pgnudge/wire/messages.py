@@ -11,7 +11,7 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Final
 
-from ..errors import ProtocolError, ServerError
+from ..errors import ConfigError, ProtocolError, ServerError
 
 __all__ = [
     "POSTGRES_EPOCH",
@@ -33,6 +33,9 @@ __all__ = [
 
 POSTGRES_EPOCH: Final = 946_684_800
 """2000-01-01 00:00 UTC in Unix seconds: the zero of timestamps on the wire."""
+
+MAX_FIELD = 8192
+"""How much is kept of one field of an error: it ends in logs."""
 
 _PROTOCOL_3_0 = 196_608
 _SSL_REQUEST_CODE = 80_877_103
@@ -57,9 +60,12 @@ def query(sql: str) -> bytes:
 
 def password(secret: str | bytes) -> bytes:
     """PasswordMessage, for cleartext and MD5 passwords."""
-    body = secret.encode() if isinstance(secret, str) else secret
+    try:
+        body = secret.encode() if isinstance(secret, str) else secret
+    except UnicodeEncodeError:
+        raise ConfigError("the password cannot be written in UTF-8") from None
     if b"\0" in body:
-        raise ProtocolError("a password cannot contain a zero byte")
+        raise ConfigError("a password cannot contain a zero byte")
     return _message(b"p", body + b"\0")
 
 
@@ -98,7 +104,8 @@ def error_response(body: bytes) -> ServerError:
         if end < 0:
             raise ProtocolError("an ErrorResponse ends inside a field")
         # Before authentication the server's encoding is unknown and messages may be translated.
-        fields[chr(body[pos])] = body[pos + 1 : end].decode("utf-8", "replace")
+        text = body[pos + 1 : min(end, pos + 1 + MAX_FIELD)]
+        fields[chr(body[pos])] = text.decode("utf-8", "replace")
         pos = end + 1
     return ServerError(
         fields.get("M", "the server gave no message"),
@@ -147,12 +154,11 @@ def data_row(body: bytes) -> tuple[str | None, ...]:
                 continue
             if length < 0 or pos + length > len(body):
                 raise ProtocolError(f"a DataRow has a value of the impossible length {length}")
-            values.append(body[pos : pos + length].decode())
+            # The server converts to UTF-8, but not from SQL_ASCII, where it knows no encoding.
+            values.append(body[pos : pos + length].decode("utf-8", "backslashreplace"))
             pos += length
     except struct_error:
         raise ProtocolError("a DataRow ends inside a value") from None
-    except UnicodeDecodeError:
-        raise ProtocolError("a DataRow is not in UTF-8, the encoding asked for") from None
     if pos != len(body):
         raise ProtocolError("a DataRow does not end with its last value")
     return tuple(values)
@@ -163,7 +169,10 @@ def _message(kind: bytes, body: bytes) -> bytes:
 
 
 def _cstring(text: str) -> bytes:
-    data = text.encode()
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{text!r} cannot be written in UTF-8") from None
     if b"\0" in data:
-        raise ProtocolError(f"{text!r} has a zero byte, which the protocol cannot carry")
+        raise ConfigError(f"{text!r} has a zero byte, which the protocol cannot carry")
     return data + b"\0"

@@ -10,6 +10,7 @@ whatever it leaves, `next_event` reads.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -27,6 +28,7 @@ __all__ = [
     "CopyDone",
     "Keepalive",
     "Notice",
+    "ParameterChanged",
     "QueryFailed",
     "QueryResult",
     "Ready",
@@ -45,6 +47,9 @@ OVERSIZED_PREFIX = 64 * 1024
 
 _KEEPALIVE = Struct("!cQqB")
 _MAX_RESULT = 64 * 1024 * 1024
+_ROW_COST = 64
+_MAX_PARAMETERS = 256
+_VERSION = re.compile(r"(\d{1,4})(?:\.(\d{1,4}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,28 @@ class Notice:
     notice: ServerError
 
 
+@dataclass(frozen=True, slots=True)
+class ParameterChanged:
+    """A ParameterStatus inside a stream.
+
+    It is an event so that whoever reads the stream looks at the framer again before the session
+    takes the message behind it.
+    """
+
+    name: str
+    value: str
+
+
 SessionEvent: TypeAlias = (
-    Ready | QueryResult | QueryFailed | StreamStarted | XLogData | Keepalive | CopyDone | Notice
+    Ready
+    | QueryResult
+    | QueryFailed
+    | StreamStarted
+    | XLogData
+    | Keepalive
+    | CopyDone
+    | Notice
+    | ParameterChanged
 )
 
 
@@ -158,14 +183,8 @@ class Session:
     @property
     def server_version(self) -> int:
         """The server's version as ``server_version_num`` has it (150020), 0 if unknown."""
-        major, _, rest = self.parameters.get("server_version", "").partition(".")
-        minor = ""
-        for char in rest:
-            if not char.isdigit():
-                break
-            minor += char
-        digits = "".join(char for char in major if char.isdigit())
-        return int(digits[:4]) * 10_000 + int(minor[:4] or 0) if digits else 0
+        match = _VERSION.match(self.parameters.get("server_version", ""))
+        return int(match[1]) * 10_000 + int(match[2] or 0) if match else 0
 
     # Towards the server.
 
@@ -219,10 +238,9 @@ class Session:
         """The next event, or None until more bytes arrive or the session has ended."""
         while self.state is not State.CLOSED:
             try:
-                if self.state is State.STREAM:
+                if self.state is State.STREAM and self.framer.oversized:
                     prefix = self.framer.next_oversized(OVERSIZED_PREFIX)
-                    if prefix is not None:
-                        return _copy_data(prefix, complete=False)
+                    return None if prefix is None else _copy_data(prefix, complete=False)
                 message = self.framer.next_message()
                 if message is None:
                     return None
@@ -243,11 +261,11 @@ class Session:
             case b"N":
                 return Notice(messages.error_response(body))
             case b"S":
-                name, value = messages.parameter_status(body)
-                self.parameters[name[:64]] = value[:256]
-                return None
-            case b"A":
-                return None
+                name, value = (text[:256] for text in messages.parameter_status(body))
+                self.parameters[name] = value
+                if len(self.parameters) > _MAX_PARAMETERS:
+                    raise ProtocolError(f"the server reports over {_MAX_PARAMETERS} parameters")
+                return ParameterChanged(name, value) if self.state is State.STREAM else None
             case b"E":
                 self._error_response(messages.error_response(body))
                 return None
@@ -297,7 +315,7 @@ class Session:
             case b"T":
                 self._columns, self._rows = messages.row_description(body), []
             case b"D":
-                self._result_size += len(body)
+                self._result_size += len(body) + _ROW_COST
                 if self._result_size > _MAX_RESULT:
                     raise ProtocolError(f"a query's result exceeds {_MAX_RESULT} bytes")
                 self._rows.append(messages.data_row(body))

@@ -130,7 +130,7 @@ class Demo:
         if not postgres.has_database(DATABASE):
             postgres.create_database(DATABASE)
         # The checks of the database look for what the migrations are about to make.
-        self._manage(environment, "migrate", "--no-input", "--skip-checks")
+        self._manage(environment, "migrate", "--no-input")
         self._manage(environment, "loadsample", "--if-empty")
         self.say("The tables are migrated, the sample data is there.")
 
