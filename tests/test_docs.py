@@ -113,6 +113,14 @@ def test_every_check_has_its_anchor_title_and_no_other_is_documented() -> None:
         assert anchor(number) == f"{DOCS}#{target}"
 
 
+def test_links_to_checks_name_the_check_they_lead_to() -> None:
+    for path in PAGES:
+        for name, target in re.findall(
+            r"\[[^\]]*?([EW]\d+)\]\(#django-pgnudge-(\w+)\)", path.read_text("utf-8")
+        ):
+            assert name.lower() == target, path.name
+
+
 def test_checks_lead_to_the_page_that_has_them() -> None:
     assert DOCS.rsplit("/", 1)[1] == "checks.html"
 
