@@ -216,14 +216,23 @@ def test_the_arguments_of_signals_are_documented(monkeypatch: pytest.MonkeyPatch
     assert documented == sent
 
 
-@pytest.mark.parametrize("name", ["emit", "aemit"])
-def test_the_signature_of_emit_is_documented(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("emit", "emit.md"), ("aemit", "emit.md"), ("invalidates", "rules.md")],
+)
+def test_signatures_of_functions_are_documented(name: str, page: str) -> None:
     signature = inspect.signature(getattr(django_pgnudge, name))
-    shown = ", ".join(
-        each.name if each.default is each.empty else f"{each.name}={each.default!r}"
-        for each in signature.parameters.values()
+    bare = signature.replace(
+        parameters=[each.replace(annotation=each.empty) for each in signature.parameters.values()],
+        return_annotation=signature.empty,
     )
-    assert f"`{name}({shown})`" in text_of("emit.md")
+    assert f"`{name}{bare}`".replace("'", '"') in text_of(page)
+
+
+def test_everything_the_package_exports_is_documented() -> None:
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
+    names = {name for name in django_pgnudge.__all__ if not name.startswith("__")}
+    assert {name for name in names if not re.search(rf"\b{name}\b", pages)} == set()
 
 
 # runnudge.
