@@ -11,7 +11,7 @@ from .feed import TLS, WalFeed
 
 if TYPE_CHECKING:
     from .emitting import aemit, emit
-    from .registration import invalidates
+    from .rules.registration import invalidates
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,7 @@ __all__ = [
 _LAZY = {
     "aemit": "django_pgnudge.emitting",
     "emit": "django_pgnudge.emitting",
-    "invalidates": "django_pgnudge.registration",
+    "invalidates": "django_pgnudge.rules.registration",
 }
 
 

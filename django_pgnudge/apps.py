@@ -15,6 +15,6 @@ class PgNudgeConfig(AppConfig):
 
     def ready(self) -> None:
         from django_pgnudge import checks  # noqa: F401, PLC0415 - importing registers them
-        from django_pgnudge.registration import autodiscover  # noqa: PLC0415
+        from django_pgnudge.rules.registration import autodiscover  # noqa: PLC0415
 
         autodiscover()

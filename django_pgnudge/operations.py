@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import NotSupportedError, router
 from django.db.migrations.operations.base import Operation, OperationCategory
 
-from django_pgnudge.catalog import payload_for, quote_identifier
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.registry import Registry, split_db_table
+from django_pgnudge.registry.catalog import payload_for, quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -15,7 +15,7 @@ from django.test import override_settings
 
 import django_pgnudge.checks
 from django_pgnudge.checks import IDS, anchor, facts, server, static
-from django_pgnudge.registration import sandbox
+from django_pgnudge.rules.registration import sandbox
 from tests.fix_django import pointed
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def test_a_server_is_asked_only_if_its_alias_is_checked(
 def test_checks_are_registered_and_those_of_the_database_under_their_tag() -> None:
     registered = check_registry.registry.get_checks(include_deployment_checks=True)
     assert django_pgnudge.checks.check_settings in registered
-    assert Tags.database in django_pgnudge.checks.check_database.tags  # type: ignore[attr-defined]
+    assert Tags.database in django_pgnudge.checks.check_database.tags
     with override_settings(PGNUDGE={"NOPE": 1}):
         assert ids(run_checks(tags=["pgnudge"])) == ["E002"]
 
@@ -289,7 +289,7 @@ def test_a_server_that_is_not_set_up_is_told(
 def test_a_plugin_that_is_not_installed_is_told_and_no_slot_stays(
     plugin: str, postgres: DatabaseServer, django_postgres: Database
 ) -> None:
-    there = plugin == "auto" or plugin in postgres.installation.plugins  # type: ignore[attr-defined]
+    there = plugin == "auto" or plugin in postgres.installation.plugins
     knows_libraries = django_postgres.execute(
         "SELECT 1 FROM pg_settings WHERE name = 'output_plugin_libraries'"
     )

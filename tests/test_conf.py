@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_pgnudge.conf import conf
-from django_pgnudge.confvalues import DEFAULTS, PROBLEMS, feed_keywords
+from django_pgnudge.conf.values import DEFAULTS, PROBLEMS, feed_keywords
 
 EVERY_KEY = sorted(DEFAULTS)
 

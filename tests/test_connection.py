@@ -9,7 +9,7 @@ import pytest
 from django.db import connections
 from servers.process import free_port
 
-from django_pgnudge.connection import feed_connection
+from django_pgnudge.daemon.connection import feed_connection
 from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.feed import TLS, WalFeed
 

@@ -12,11 +12,11 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.core.cache import caches as django_caches
 
-from django_pgnudge import caches, publisher, workers
-from django_pgnudge import daemon as daemon_module
-from django_pgnudge.catalog import Catalog
-from django_pgnudge.daemon import Daemon
+from django_pgnudge import caches
+from django_pgnudge.daemon import Daemon, publisher, workers
+from django_pgnudge.daemon import core as daemon_module
 from django_pgnudge.errors import ConnectionLostError, ServerError
+from django_pgnudge.registry.catalog import Catalog
 from django_pgnudge.signals import model_changed, resynced, tables_changed
 from tests.fakes import FakeFeed, FlakyCache, event
 

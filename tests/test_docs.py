@@ -23,12 +23,12 @@ import django_pgnudge
 from django_pgnudge import TLS, Batch, Event, Resync, WalFeed, errors, signals
 from django_pgnudge.checks.ids import DOCS, IDS, anchor
 from django_pgnudge.conf import CONNECTION_KEYS, DEFAULTS
-from django_pgnudge.confvalues import PLUGINS, RESYNCS, feed_keywords
-from django_pgnudge.connection import _REFUSED
+from django_pgnudge.conf.values import PLUGINS, RESYNCS, feed_keywords
+from django_pgnudge.daemon.connection import _REFUSED
+from django_pgnudge.daemon.mistakes import _ADVICE, explain
 from django_pgnudge.decoding import DECODERS
 from django_pgnudge.errors import PgNudgeError, ServerError
 from django_pgnudge.events import ResyncReason
-from django_pgnudge.mistakes import _ADVICE, explain
 from tests.pages import (
     DOCS_DIR,
     PAGES,

@@ -19,14 +19,14 @@ from django.test import override_settings
 import django_pgnudge
 from django_pgnudge import Batch, Event, Resync, WalFeed, signals
 from django_pgnudge.conf import conf
-from django_pgnudge.confvalues import import_callable
-from django_pgnudge.keyspecs import Fixed, Function, Pattern, Template, parse_key
+from django_pgnudge.conf.values import import_callable
+from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.operations import CreatePublication
-from django_pgnudge.registration import sandbox
 from django_pgnudge.registry import Registry
-from django_pgnudge.resync import Resyncer
-from django_pgnudge.ruleparse import _RULE_KEYS
 from django_pgnudge.rules import RuleSet, load_rules
+from django_pgnudge.rules.keyspecs import Fixed, Function, Pattern, Template, parse_key
+from django_pgnudge.rules.parsing import _RULE_KEYS
+from django_pgnudge.rules.registration import sandbox
 from tests.pages import (
     PAGES,
     Block,

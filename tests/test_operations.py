@@ -287,8 +287,11 @@ def test_sqlmigrate_shows_it_before_the_tables_are_made(
     django_postgres: Database, state: ProjectState
 ) -> None:
     django_postgres.execute("DROP TABLE shop_token")
-    migration = Migration("0002", "shop")
-    migration.operations = [CreatePublication("100 %", ["shop.Token", "shop.Item"])]
+
+    class Publish(Migration):
+        operations = [CreatePublication("100 %", ["shop.Token", "shop.Item"])]
+
+    migration = Publish("0002", "shop")
     with redirect_stdout(io.StringIO()), connection.schema_editor(collect_sql=True) as editor:
         migration.apply(state, editor, collect_sql=True)
     expected = 'CREATE PUBLICATION "100 %" FOR TABLE "shop_token" ("id"), "stock"."item" ("id");'

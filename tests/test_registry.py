@@ -12,9 +12,8 @@ from django.db import connection
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from django_pgnudge import catalog
 from django_pgnudge.errors import ConfigError
-from django_pgnudge.registry import Registry, UnknownLabelError, split_db_table
+from django_pgnudge.registry import Registry, UnknownLabelError, catalog, split_db_table
 from tests.shop import models
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from django.test import override_settings
 from django_pgnudge import invalidates
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.events import Event, Key
-from django_pgnudge.keyspecs import RuleError, glob_escape, parse_key
-from django_pgnudge.registration import registrations, sandbox
 from django_pgnudge.registry import Registry
-from django_pgnudge.ruleparse import read_rules
 from django_pgnudge.rules import CacheRef, Kills, RuleSet, load_rules
+from django_pgnudge.rules.keyspecs import RuleError, glob_escape, parse_key
+from django_pgnudge.rules.parsing import read_rules
+from django_pgnudge.rules.registration import registrations, sandbox
 from tests.fix_servers import Database
 from tests.shop import models
 from tests.shop.cachekeys import order_keys

@@ -20,8 +20,8 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from servers.process import ServerFailedError, free_port, wait_until
 
+from django_pgnudge.daemon.mistakes import explain
 from django_pgnudge.errors import AuthenticationError, ConnectionLostError, ServerError, TLSError
-from django_pgnudge.mistakes import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

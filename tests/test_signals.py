@@ -10,8 +10,8 @@ from django.contrib.auth.models import Group, User
 from django.db import connection, connections
 
 from django_pgnudge import signals
+from django_pgnudge.daemon.merging import by_model, merge_events
 from django_pgnudge.events import Batch, Event
-from django_pgnudge.merging import by_model, merge_events
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import Settings

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import Error, transaction
 
-from django_pgnudge.catalog import payload_for
 from django_pgnudge.conf import conf
+from django_pgnudge.registry.catalog import payload_for
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper

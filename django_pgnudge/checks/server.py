@@ -13,9 +13,9 @@ from django.db import connections
 from django_pgnudge.checks.facts import Facts, read_facts
 from django_pgnudge.checks.ids import message
 from django_pgnudge.conf import conf
-from django_pgnudge.keyspecs import Template
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, read_rules
+from django_pgnudge.rules.keyspecs import Template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -15,9 +15,9 @@ from django.db import connections
 from django_pgnudge.checks.ids import message
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import PgNudgeError
-from django_pgnudge.keyspecs import Pattern, Template
 from django_pgnudge.registry import Registry, UnknownLabelError
 from django_pgnudge.rules import Rule, read_rules
+from django_pgnudge.rules.keyspecs import Pattern, Template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from django_pgnudge.confvalues import PLUGINS
+from django_pgnudge.conf.values import PLUGINS
 from django_pgnudge.daemon import Daemon
+from django_pgnudge.daemon.mistakes import explain
 from django_pgnudge.errors import PgNudgeError
-from django_pgnudge.mistakes import explain
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
 
-from django_pgnudge.merging import Pending, by_model
+from django_pgnudge.daemon.merging import Pending, by_model
 from django_pgnudge.signals import anyone_listens, resynced, send_changes, send_resynced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from django_pgnudge.daemon.merging import Delete
     from django_pgnudge.events import Batch
-    from django_pgnudge.merging import Delete
     from django_pgnudge.registry import Registry
 
 __all__ = ["Publisher"]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from django.utils.module_loading import autodiscover_modules
 
-from django_pgnudge.keyspecs import KeySpec, RuleError, parse_key
+from django_pgnudge.rules.keyspecs import KeySpec, RuleError, parse_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,24 +19,24 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import connections
 
 from django_pgnudge.conf import conf
-from django_pgnudge.connection import feed_connection
+from django_pgnudge.daemon.connection import feed_connection
+from django_pgnudge.daemon.merging import merge_events, rename_events
+from django_pgnudge.daemon.mistakes import explain
+from django_pgnudge.daemon.publisher import Publisher
+from django_pgnudge.daemon.resync import Resyncer
+from django_pgnudge.daemon.workers import CacheWorker, Thread, Work
 from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed
-from django_pgnudge.keyspecs import Function
-from django_pgnudge.merging import merge_events, rename_events
-from django_pgnudge.mistakes import explain
-from django_pgnudge.publisher import Publisher
 from django_pgnudge.registry import Registry
-from django_pgnudge.resync import Resyncer
 from django_pgnudge.rules import RuleSet, load_rules
+from django_pgnudge.rules.keyspecs import Function
 from django_pgnudge.signals import anyone_listens, between_requests
-from django_pgnudge.workers import CacheWorker, Thread, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from django_pgnudge.merging import Delete
+    from django_pgnudge.daemon.merging import Delete
 
 __all__ = ["Daemon"]
 

@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from django_pgnudge.conf import conf
-from django_pgnudge.confvalues import RESYNCS, import_callable
+from django_pgnudge.conf.values import RESYNCS, import_callable
+from django_pgnudge.daemon.workers import Refusal, Work
 from django_pgnudge.signals import between_requests
-from django_pgnudge.workers import Refusal, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from django_pgnudge.workers import CacheWorker, Outcome
+    from django_pgnudge.daemon.workers import CacheWorker, Outcome
 
     Delete: TypeAlias = tuple[CacheWorker, asyncio.Future[Outcome]]
 

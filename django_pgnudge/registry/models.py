@@ -19,9 +19,9 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import DateTimeField, Model
 from django.utils import timezone
 
-from django_pgnudge.catalog import Catalog, payload_for, read_catalog
 from django_pgnudge.conf import conf, did_you_mean
 from django_pgnudge.errors import ConfigError
+from django_pgnudge.registry.catalog import Catalog, payload_for, read_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

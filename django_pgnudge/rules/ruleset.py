@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 
 from django_pgnudge.events import Event
-from django_pgnudge.keyspecs import (
+from django_pgnudge.rules.keyspecs import (
     Fixed,
     Function,
     KeySpec,
@@ -31,7 +31,7 @@ from django_pgnudge.keyspecs import (
     Template,
     parse_result,
 )
-from django_pgnudge.ruleparse import CacheRef, Rule, read_rules
+from django_pgnudge.rules.parsing import CacheRef, Rule, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

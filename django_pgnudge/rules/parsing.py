@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings
 
 from django_pgnudge.conf import Problem, conf, did_you_mean
-from django_pgnudge.keyspecs import KeySpec, RuleError, Template, parse_key
-from django_pgnudge.registration import registrations
 from django_pgnudge.registry import Registry, UnknownLabelError
+from django_pgnudge.rules.keyspecs import KeySpec, RuleError, Template, parse_key
+from django_pgnudge.rules.registration import registrations
 
 if TYPE_CHECKING:
     from django.db.models import Model

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from django_pgnudge.confvalues import import_callable, is_dotted_path
+from django_pgnudge.conf.values import import_callable, is_dotted_path
 from django_pgnudge.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from django_pgnudge.confvalues import (
+from django_pgnudge.conf.values import (
     CONNECTION_KEYS,
     DEFAULTS,
     PROBLEMS,
