@@ -348,6 +348,18 @@ def test_modules_on_the_path_of_a_byte_exist() -> None:
         assert (PACKAGE / first_code(module)).exists(), module
 
 
+def test_the_layers_are_those_that_import_linter_holds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (layers,) = [
+        contract["layers"]
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    ]
+    (picture,) = [block.code for block in blocks() if block.code.startswith("management ▶")]
+    shown = [set(re.findall(r"\w+", layer)) for layer in picture.split("▶")]
+    assert shown == [set(re.findall(r"\w+", layer)) for layer in layers]
+
+
 def test_the_systemd_unit_runs_the_command() -> None:
     (unit,) = [block for block in blocks() if block.language == "ini"]
     parser = configparser.ConfigParser()
