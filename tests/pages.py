@@ -13,7 +13,7 @@ DOCS_DIR = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS_DIR.glob("*.md"))]
 
 FENCE = re.compile(
-    r"^(?:(?:% |<!-- )test: (?P<mark>[^\n]*?)(?: -->)?\n)?"
+    r"^(?:<!-- test: (?P<mark>[^\n]*?) -->\n)?"
     r"```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )

@@ -96,7 +96,7 @@ def test_every_fence_and_every_mark_belongs_to_a_block() -> None:
         lines = path.read_text(encoding="utf-8").splitlines()
         own = [block for block in blocks() if block.page == path.name]
         assert sum(line.startswith("```") for line in lines) == 2 * len(own), path.name
-        marked = sum(bool(re.match(r"(% |<!-- )test: ", line)) for line in lines)
+        marked = sum(bool(re.match(r"<!-- test: ", line)) for line in lines)
         assert marked == sum(bool(block.mark) for block in own), path.name
 
 
