@@ -13,7 +13,8 @@ DOCS_DIR = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS_DIR.glob("*.md"))]
 
 FENCE = re.compile(
-    r"^(?:(?:% |<!-- )test: (?P<mark>[^\n]*?)(?: -->)?\n)?```(?P<language>\S*)\n(?P<code>.*?)^```$",
+    r"^(?:<!-- test: (?P<mark>[^\n]*?) -->\n)?"
+    r"```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 

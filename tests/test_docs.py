@@ -113,6 +113,14 @@ def test_every_check_has_its_anchor_title_and_no_other_is_documented() -> None:
         assert anchor(number) == f"{DOCS}#{target}"
 
 
+def test_links_to_checks_name_the_check_they_lead_to() -> None:
+    for path in PAGES:
+        for name, target in re.findall(
+            r"\[[^\]]*?([EW]\d+)\]\(#django-pgnudge-(\w+)\)", path.read_text("utf-8")
+        ):
+            assert name.lower() == target, path.name
+
+
 def test_checks_lead_to_the_page_that_has_them() -> None:
     assert DOCS.rsplit("/", 1)[1] == "checks.html"
 
@@ -209,14 +217,23 @@ def test_the_arguments_of_signals_are_documented(monkeypatch: pytest.MonkeyPatch
     assert documented == sent
 
 
-@pytest.mark.parametrize("name", ["emit", "aemit"])
-def test_the_signature_of_emit_is_documented(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("emit", "emit.md"), ("aemit", "emit.md"), ("invalidates", "rules.md")],
+)
+def test_signatures_of_functions_are_documented(name: str, page: str) -> None:
     signature = inspect.signature(getattr(django_pgnudge, name))
-    shown = ", ".join(
-        each.name if each.default is each.empty else f"{each.name}={each.default!r}"
-        for each in signature.parameters.values()
+    bare = signature.replace(
+        parameters=[each.replace(annotation=each.empty) for each in signature.parameters.values()],
+        return_annotation=signature.empty,
     )
-    assert f"`{name}({shown})`" in text_of("emit.md")
+    assert f"`{name}{bare}`".replace("'", '"') in text_of(page)
+
+
+def test_everything_the_package_exports_is_documented() -> None:
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
+    names = {name for name in django_pgnudge.__all__ if not name.startswith("__")}
+    assert {name for name in names if not re.search(rf"\b{name}\b", pages)} == set()
 
 
 # runnudge.
@@ -330,6 +347,18 @@ def test_files_that_the_readme_links_to_exist() -> None:
 def test_modules_on_the_path_of_a_byte_exist() -> None:
     for _, module, _ in tables("how-it-works.md", "The path of a byte")[0]:
         assert (PACKAGE / first_code(module)).exists(), module
+
+
+def test_the_layers_are_those_that_import_linter_holds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (layers,) = [
+        contract["layers"]
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    ]
+    (picture,) = [block.code for block in blocks() if block.code.startswith("management ▶")]
+    shown = [set(re.findall(r"\w+", layer)) for layer in picture.split("▶")]
+    assert shown == [set(re.findall(r"\w+", layer)) for layer in layers]
 
 
 def test_the_systemd_unit_runs_the_command() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import re
 import sys
 import types
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,8 @@ from django.test import override_settings
 import django_pgnudge
 from django_pgnudge import Batch, Event, Resync, WalFeed, signals
 from django_pgnudge.conf import conf
+from django_pgnudge.conf.values import import_callable
+from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.operations import CreatePublication
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
@@ -25,6 +28,7 @@ from django_pgnudge.rules.keyspecs import Fixed, Function, Pattern, Template, pa
 from django_pgnudge.rules.parsing import _RULE_KEYS
 from django_pgnudge.rules.registration import sandbox
 from tests.pages import (
+    PAGES,
     Block,
     blocks,
     code_in,
@@ -87,6 +91,15 @@ def test_python_on_the_pages_compiles(block: Block) -> None:
     compile(block.code, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
+def test_every_fence_and_every_mark_belongs_to_a_block() -> None:
+    for path in PAGES:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        own = [block for block in blocks() if block.page == path.name]
+        assert sum(line.startswith("```") for line in lines) == 2 * len(own), path.name
+        marked = sum(bool(re.match(r"<!-- test: ", line)) for line in lines)
+        assert marked == sum(bool(block.mark) for block in own), path.name
+
+
 def test_every_mark_on_the_pages_is_one_that_a_test_knows() -> None:
     known = {"settings", "run", "module shop.cachekeys", "migration", "emit", "feed", ""}
     assert {block.mark for block in blocks()} == known
@@ -111,6 +124,23 @@ def test_documented_modules_run(block: Block, shop: Any, monkeypatch: pytest.Mon
     for name in signals.__all__:
         monkeypatch.setattr(signals, name, Signal())
     block.run()
+
+
+def test_the_documented_function_for_resync_takes_what_it_is_called_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (block,) = [block for block in python_blocks("run") if block.page == "settings.md"]
+    module = types.ModuleType("documented_resync")
+    cleared: list[Any] = []
+    names = block.run()
+    names["caches"] = {"default": types.SimpleNamespace(delete_many=cleared.append)}
+    vars(module).update(names)
+    monkeypatch.setitem(sys.modules, "documented_resync", module)
+    with override_settings(PGNUDGE={"RESYNC": "documented_resync.clear_pages"}):
+        assert conf.problems() == []
+        assert Resyncer("default", load_rules(Registry())).is_call()
+        import_callable(conf.RESYNC)(reason="connected", using="default")
+    assert cleared == [["products", "orders"]]
 
 
 def test_documented_receivers_take_what_is_sent(
