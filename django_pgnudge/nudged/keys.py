@@ -1,0 +1,103 @@
+"""The names of everything that proves a cached value fresh, shared by readers and the daemon.
+
+All of it lives in the cache that holds the values, beside them: a token for each table, for the
+bulk changes of a table and for each row; an epoch for the whole; and the lease with its two
+grants. A token is a random value that is never made twice. To change it is to delete its key: a
+token that is missing matches nothing, and whoever needs it makes another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..events import Event, Key
+
+__all__ = ["Dependency", "Lease", "Names", "killed_tokens"]
+
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+
+Coverage: TypeAlias = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """What a value was computed from: a whole table, or one row of it."""
+
+    payload: str
+    row: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What the daemon writes when it has proved itself current.
+
+    ``grant`` is the value of the grant that was written before the proof began and ends with its
+    own time to live; ``coverage`` names the list of the payloads that the stream carries.
+    """
+
+    grant: str
+    coverage: str
+
+
+class Names:
+    """Keys for one database alias, below 250 characters and fit for every cache backend."""
+
+    def __init__(self, using: str) -> None:
+        self._base = f"pgnudge:{_fit(using)}"
+        self.epoch = f"{self._base}:epoch"
+        self.lease = f"{self._base}:lease"
+        self.grants = (f"{self._base}:grant0", f"{self._base}:grant1")
+
+    def mark(self, daemon: str) -> str:
+        """Where the daemon of that name counts its rounds of deletes."""
+        return f"{self._base}:mark:{daemon}"
+
+    def coverage(self, digest: str) -> str:
+        """Where the payloads covered are listed."""
+        return f"{self._base}:coverage:{digest}"
+
+    def settled(self, request: str) -> str:
+        """Where a request to settle is answered."""
+        return f"{self._base}:settled:{request}"
+
+    def table(self, payload: str) -> str:
+        """The token of any change to a table."""
+        return f"{self._base}:table:{_fit(payload)}"
+
+    def bulk(self, payload: str) -> str:
+        """The token of changes to unknown rows of a table."""
+        return f"{self._base}:bulk:{_fit(payload)}"
+
+    def row(self, payload: str, key: Key) -> str:
+        """The token of changes to one row."""
+        return f"{self._base}:row:{_fit(payload)}:{_fit(repr(key))}"
+
+    def tokens(self, dependency: Dependency) -> tuple[str, ...]:
+        """The tokens that a value with this dependency stands on."""
+        if dependency.row is None:
+            return (self.table(dependency.payload),)
+        return (self.bulk(dependency.payload), self.row(dependency.payload, dependency.row))
+
+
+def killed_tokens(names: Names, payloads: Iterable[str], event: Event) -> set[str]:
+    """The tokens that a change ends, under each of the names a table goes by."""
+    killed: set[str] = set()
+    for payload in payloads:
+        killed.add(names.table(payload))
+        if event.keys is None:
+            killed.add(names.bulk(payload))
+        else:
+            killed.update(names.row(payload, key) for key in event.keys)
+    return killed
+
+
+def _fit(text: str) -> str:
+    """The text itself if it can stand in any key, else what is left of it and a digest."""
+    if len(text) <= 60 and _SAFE.issuperset(text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    kept = "".join(char if char in _SAFE else "_" for char in text[:20])
+    return f"{kept}~{digest}"
