@@ -13,10 +13,12 @@ from .visibility import Snapshot
 
 __all__ = [
     "BLOCKERS",
+    "LOG_END",
     "PRIMARY_KEYS",
     "RUNNING_XIDS",
     "VIEW",
     "View",
+    "coverage",
     "literal",
     "outcomes",
     "primary_keys",
@@ -45,6 +47,12 @@ VIEW = """
 SELECT pg_catalog.pg_current_snapshot()::text,
        CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN pg_catalog.pg_last_wal_replay_lsn()::text END
+"""
+
+# An asynchronous commit is visible before it is flushed, so the insert position it is.
+LOG_END = """
+SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+            ELSE pg_catalog.pg_current_wal_insert_lsn() END::text
 """
 
 # Every transaction with an xid holds a lock on it until after it has become visible. A
@@ -121,6 +129,44 @@ def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
         WHERE pg_catalog.pg_xact_status(x) IS DISTINCT FROM 'aborted'
         UNION ALL SELECT NULL, pg_catalog.pg_current_wal_insert_lsn()::text
     """  # noqa: S608  # digits only
+
+
+# Logged tables: what is not logged is in no stream, and a view's name never is.
+_LOGGED = """
+SELECT n.nspname, c.relname
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+
+# A partitioned table is covered if it is listed itself, or if all its leaves are. A publication
+# that leaves an operation or rows out covers nothing that one could rely on.
+_PUBLISHED = """
+WITH published AS (
+    SELECT c.oid
+    FROM pg_catalog.pg_publication p
+    JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname{filter}
+    JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+    WHERE p.pubname = {name} AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
+)
+"""
+
+_COVERED_BY_LEAVES = """
+  AND (c.oid IN (SELECT oid FROM published)
+       OR c.relkind = 'p' AND NOT EXISTS (
+           SELECT 1 FROM pg_catalog.pg_partition_tree(c.oid) leaf
+           WHERE leaf.isleaf AND leaf.relid::pg_catalog.oid NOT IN (SELECT oid FROM published)))
+"""
+
+
+def coverage(publication: str | None, server_version: int) -> str:
+    """A query for (schema, table) of the tables that a stream carries whole."""
+    if publication is None:
+        return _LOGGED
+    rows = " AND t.rowfilter IS NULL" if server_version >= 150000 else ""
+    published = _PUBLISHED.format(filter=rows, name=literal(publication))
+    return published + _LOGGED + _COVERED_BY_LEAVES
 
 
 def publication_exists(name: str) -> str:

@@ -42,12 +42,12 @@ class Checker:
     ) -> tuple[frozenset[int], LSN]:
         """Which of these ended transactions committed, and a position behind their ends."""
         *rows, last = await self.rows(catalog.outcomes(snapshot, xids))
-        end = LSN.parse(last[1] or "")
-        # On a server at rest the insert position may already stand behind the header of a page
-        # that has no record yet, where no stream ever gets to.
-        if end % _WAL_PAGE in _WAL_PAGE_HEADERS:
-            end = LSN(end - end % _WAL_PAGE)
-        return frozenset(int(row[0] or 0) & 0xFFFFFFFF for row in rows), end
+        return frozenset(int(row[0] or 0) & 0xFFFFFFFF for row in rows), _end(last[1])
+
+    async def log_end(self) -> LSN:
+        """A position behind the commit of everything that is visible at the call."""
+        ((text,),) = await self.rows(catalog.LOG_END)
+        return _end(text)
 
     async def rows(self, sql: str) -> tuple[tuple[str | None, ...], ...]:
         """The rows of one query."""
@@ -80,3 +80,12 @@ class Checker:
         if self._connection is not None:
             self._connection.abort(error)
             self._connection = None
+
+
+def _end(text: str | None) -> LSN:
+    """An insert position that a stream gets to.
+
+    On a server at rest it may already stand behind the header of a page that has no record yet.
+    """
+    end = LSN.parse(text or "")
+    return LSN(end - end % _WAL_PAGE) if end % _WAL_PAGE in _WAL_PAGE_HEADERS else end
