@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .errors import ConfigError, PgNudgeError, ServerError
 from .events import Batch, Event, FeedItem, Resync
 from .feed import TLS, WalFeed
+
+if TYPE_CHECKING:
+    from .emitting import aemit, emit
+    from .rules.registration import invalidates
 
 __version__ = "0.1.0"
 
@@ -19,4 +26,20 @@ __all__ = [
     "ServerError",
     "WalFeed",
     "__version__",
+    "aemit",
+    "emit",
+    "invalidates",
 ]
+
+# What needs Django is looked up on first use: importing the package needs no settings.
+_LAZY = {
+    "aemit": "django_pgnudge.emitting",
+    "emit": "django_pgnudge.emitting",
+    "invalidates": "django_pgnudge.rules.registration",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

@@ -2,11 +2,14 @@
 
 Two ways, never both in one test:
 
-- pytest-django's own (`db`, `transactional_db`, `@pytest.mark.django_db`): test databases on `any_postgres`, migrated once
+- pytest-django's own (`db`, `transactional_db`, `@pytest.mark.django_db`): test databases on
+`any_postgres`, migrated once
   for the session. For tests of models, checks and the registry.
-- `django_postgres`: `default` and `other` are fresh migrated databases on the *test's* server (its `feed_server`,
-  `postgres`, or any), with real commits that a feed sees, dropped afterwards. For tests with a feed or the daemon.
-  It gives the `Database` of `default`; `Database` of `other` is the fixture `other_database`.
+- `django_postgres`: `default` and `other` are fresh migrated databases on the *test's* server (its
+`feed_server`,
+  `postgres`, or any), with real commits that a feed sees, dropped afterwards. For tests with a feed
+  or the daemon. It gives the `Database` of `default`; `Database` of `other` is the fixture
+  `other_database`.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ def point(alias: str, server: DatabaseServer, name: str) -> None:
 
 @contextlib.contextmanager
 def pointed(server: DatabaseServer, names: dict[str, str]) -> Iterator[None]:
-    """The aliases lead to these databases inside the block, and to where they led before after it."""
+    """The aliases lead to these databases inside the block, and back where they led after it."""
     before = {alias: dict(connections.settings[alias]) for alias in names}
     for alias, name in names.items():
         connections[alias].close()

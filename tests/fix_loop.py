@@ -1,4 +1,6 @@
-"""A test fails on an exception that an asyncio event loop had nobody to give to, in whichever thread the loop ran."""
+"""A test fails on an exception that an asyncio event loop had nobody to give to, in whichever
+thread the loop ran.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def stray_exceptions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """The contexts of stray exceptions so far. A test that provokes one on purpose clears the list."""
+    """The contexts of stray exceptions so far.
+
+    A test that provokes one on purpose clears the list.
+    """
     strays: list[dict[str, Any]] = []
     loops_ran = False
     handle = asyncio.BaseEventLoop.call_exception_handler

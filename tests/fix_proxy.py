@@ -6,8 +6,8 @@
         proxy.wait_for_connections(1)
         proxy.stall("to_client")
 
-It runs an event loop in a thread of its own, so it serves synchronous tests, asynchronous ones and subprocesses alike, and
-every method may be called from any thread.
+It runs an event loop in a thread of its own, so it serves synchronous tests, asynchronous ones and
+subprocesses alike, and every method may be called from any thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import threading
 from typing import TYPE_CHECKING, Literal, Self
 
 import pytest
-
 from servers.process import LOOPBACK, wait_until
 
 if TYPE_CHECKING:
@@ -60,8 +59,8 @@ class Link:
 class Proxy:
     """Forwards 127.0.0.1:`port` to a TCP address or, given a path, to a Unix socket.
 
-    hook(direction, data) sees every chunk and returns what to send on instead; None or b"" sends nothing on.
-    delay: seconds every chunk waits. record=True keeps the chunks in `recorded`.
+    hook(direction, data) sees every chunk and returns what to send on instead; None or b"" sends
+    nothing on. delay: seconds every chunk waits. record=True keeps the chunks in `recorded`.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Proxy:
         self._call(self._set_gates(directions or BOTH, open_=True))
 
     def half_open(self, on: bool = True) -> None:
-        """New connections are accepted, read, and never answered; the server never hears of them."""
+        """New connections are accepted, read and never answered; the server hears of none."""
         self._half_open = on
 
     def refuse(self) -> None:
@@ -245,7 +244,10 @@ class Proxy:
 
 @pytest.fixture
 def proxy_to() -> Iterator[Callable[..., Proxy]]:
-    """`proxy_to(target, **options of Proxy)`: a started proxy, stopped afterwards. A hook that raised fails the test."""
+    """`proxy_to(target, **options of Proxy)`: a started proxy, stopped afterwards.
+
+    A hook that raised fails the test.
+    """
     made: list[Proxy] = []
 
     def make(target: int | tuple[str, int] | str, **options: Any) -> Proxy:

@@ -2,17 +2,19 @@
 
 | fixture | gives |
 |---|---|
-| `postgres` | a running server; the test runs once for each installation found (`pg15`, `pg18`, …) |
-| `feed_server` | a server and an output plugin; once for each pair found (`pg15-wal2json`, `pg18-pgoutput`, …) |
+| `postgres` | a running server; the test runs once for each installation (`pg15`, `pg18`, …) |
+| `feed_server` | a server and an output plugin; once for each pair (`pg15-wal2json`, …) |
 | `any_postgres` | the server with most plugins, for a test to which the version does not matter |
 | `database` | a fresh database on the test's server, dropped afterwards, whoever is connected |
 | `postgres_factory` | makes servers of the test's own, to be crashed and reconfigured |
 | `redis_server` | a running Redis, emptied before the test |
 | `redis_factory` | makes Redis servers of the test's own |
 
-A server is started when a test first asks for it and lives to the end of the session. What cannot be found is skipped by
-name, unless PGNUDGE_TEST_REQUIRE (`pgoutput,wal2json,test_decoding,redis,chromium,tls,docker`) names it: then the session
-fails at once. PGNUDGE_TEST_SERVERS=pg15,pg18 uses only these; PGNUDGE_TEST_DOCKER=0 does not look for Docker.
+A server is started when a test first asks for it and lives to the end of the session. What cannot
+be found is skipped by name, unless PGNUDGE_TEST_REQUIRE
+(`pgoutput,wal2json,test_decoding,redis,chromium,tls,docker`) names it: then the session fails at
+once. PGNUDGE_TEST_SERVERS=pg15,pg18 uses only these; PGNUDGE_TEST_DOCKER=0 does not look for
+Docker.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from servers.postgres import PLUGINS, DatabaseServer, Postgres, find_installations, open_server
 from servers.process import ServerProcess, processes_below
 from servers.redis import NO_REDIS, Redis, RedisProgram, find_redis
@@ -178,7 +179,7 @@ class Database:
         return self.postgres.dsn(self.name)
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
-        """An autocommit connection; the caller closes it (`with database.connect() as connection`)."""
+        """An autocommit connection, to be used as `with database.connect() as connection`."""
         return self.postgres.connect(self.name, **options)
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
@@ -248,7 +249,7 @@ def any_postgres(servers: Servers) -> DatabaseServer:
 
 @pytest.fixture
 def test_server(request: pytest.FixtureRequest) -> tuple[DatabaseServer, str]:
-    """The server and plugin of this test: its feed_server, its postgres, or any with plugin `auto`."""
+    """What this test runs on: its feed_server, its postgres, or any with plugin `auto`."""
     if "feed_server" in request.fixturenames:
         feed: FeedServer = request.getfixturevalue("feed_server")
         chosen = feed.postgres, feed.plugin
@@ -276,7 +277,8 @@ def fresh_name(prefix: str) -> str:
 
 @pytest.fixture
 def postgres_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Postgres]]:
-    """`postgres_factory(installation=None, tls=False, **options of Postgres)`: a started server, stopped afterwards.
+    """`postgres_factory(installation=None, tls=False, **options of Postgres)`: a started server,
+    stopped afterwards.
 
     Without an installation: the test's feed_server's or postgres's, else the one with most plugins.
     """
@@ -326,7 +328,7 @@ def redis_server(request: pytest.FixtureRequest, _session_redis: Redis) -> Redis
 
 @pytest.fixture
 def redis_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Redis]]:
-    """`redis_factory(**options of Redis)`: a started Redis of the test's own, stopped afterwards."""
+    """`redis_factory(**options of Redis)`: a started Redis, stopped afterwards."""
     made: list[Redis] = []
 
     def make(**options: Any) -> Redis:
@@ -363,7 +365,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if isinstance(item, pytest.Function) and hasattr(item, "callspec")
         else {}
     )
-    pair = params.get("feed_server")
+    pair: Any = params.get("feed_server")
     if pair is not None:
         note(item, "server", str(pair[0]))
         note(item, "plugin", f"{pair[0].name}-{pair[1]}")

@@ -1,16 +1,15 @@
 """Certificates of every kind a TLS test wants, made once for the session.
 
 def test_it(postgres_factory, certificates):
-    server = postgres_factory(tls=certificates.server_tls(), hba=["hostssl all all 127.0.0.1/32 scram-sha-256"])
-    connect(server, rootcert=certificates.ca)
+    server = postgres_factory(tls=certificates.server_tls(), hba=["hostssl all all 127.0.0.1/32
+    scram-sha-256"]) connect(server, rootcert=certificates.ca)
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 KEY_PASSWORD = "nudge"
 
@@ -108,15 +108,15 @@ def _build(
     expired: bool = False,
     pss: bool = False,
 ) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
-    end = now - datetime.timedelta(days=1) if expired else now + datetime.timedelta(days=7)
+    now = dt.datetime.now(dt.UTC)
+    end = now - dt.timedelta(days=1) if expired else now + dt.timedelta(days=7)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_before(now - dt.timedelta(days=2))
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -136,7 +136,7 @@ def _build(
                 decipher_only=False,
             ),
             critical=True,
-        )  # fmt: skip
+        )
     )
     if hosts:
         names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
@@ -199,14 +199,14 @@ def make_certificates(folder: Path) -> Certificates:
 
 
 def _revoke(authority: _Authority, pair: Pair) -> Path:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     serial = x509.load_pem_x509_certificate(pair.cert.read_bytes()).serial_number
     entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
     crl = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(authority.cert.subject)
-        .last_update(now - datetime.timedelta(days=1))
-        .next_update(now + datetime.timedelta(days=7))
+        .last_update(now - dt.timedelta(days=1))
+        .next_update(now + dt.timedelta(days=7))
         .add_revoked_certificate(entry)
         .sign(authority.key, hashes.SHA256())
     )

@@ -1,8 +1,8 @@
 """Django settings of the tests.
 
-The databases lead nowhere by themselves: a test that needs one asks pytest-django for it (`db`, `transactional_db`,
-`@pytest.mark.django_db`) or takes `django_postgres`; the fixtures in fix_django.py put the address of a running
-server in place. The test app is `tests.shop`.
+The databases lead nowhere by themselves: a test that needs one asks pytest-django for it (`db`,
+`transactional_db`, `@pytest.mark.django_db`) or takes `django_postgres`; the fixtures in
+fix_django.py put the address of a running server in place. The test app is `tests.shop`.
 """
 
 from __future__ import annotations

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connections
+
+from tests import fix_servers
 
 if TYPE_CHECKING:
     from typing import Any
@@ -76,3 +82,66 @@ async def test_a_stray_exception_is_recorded(stray_exceptions: list[dict[str, An
     await asyncio.sleep(0)
     assert [str(context["exception"]) for context in stray_exceptions] == ["stray"]
     stray_exceptions.clear()
+
+
+def test_what_is_required_and_missing_ends_the_session_in_words(
+    monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
+    have = dict.fromkeys(fix_servers.available(), True) | {"wal2json": False}
+    monkeypatch.setattr(fix_servers, "available", lambda: have)
+    monkeypatch.setenv("PGNUDGE_TEST_REQUIRE", "redis, wal2json")
+    with pytest.raises(pytest.exit.Exception, match="no wal2json here: install it") as raised:
+        fix_servers.pytest_configure(pytestconfig)
+    assert raised.value.returncode == 1
+    assert "no redis" not in str(raised.value)
+    monkeypatch.setenv("PGNUDGE_TEST_REQUIRE", "wal2jason")
+    with pytest.raises(pytest.UsageError, match="wal2jason; known are pgoutput"):
+        fix_servers.pytest_configure(pytestconfig)
+
+
+STRAY = """
+import asyncio
+
+
+def fail():
+    raise LookupError("thrown away")
+
+
+def test_stray():
+    async def main():
+        asyncio.get_running_loop().call_soon(fail)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_unasked_task():
+    async def main():
+        task = asyncio.create_task(asyncio.to_thread(fail))
+        await asyncio.wait([task])
+
+    asyncio.run(main())
+
+
+def test_clean():
+    asyncio.run(asyncio.sleep(0))
+"""
+
+
+def test_a_stray_exception_fails_its_test(tmp_path: Path) -> None:
+    (tmp_path / "test_stray.py").write_text(STRAY)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "tests.fix_loop"),
+            *("-p", "no:django", "-p", "no:asyncio", "-p", "no:cacheprovider", "-c", os.devnull),
+            *("--rootdir", str(tmp_path), str(tmp_path)),
+        ],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.count("LookupError('thrown away')") >= 2, done.stdout
+    # The calls themselves pass; it is the fixture, after them, that fails.
+    assert "3 passed, 2 errors" in done.stdout

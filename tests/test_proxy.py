@@ -9,11 +9,12 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-
 from servers.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from servers.postgres import Postgres
 
     from tests.fix_proxy import Direction, Proxy
 
@@ -168,12 +169,9 @@ def test_a_server_that_is_not_there_ends_the_connection(proxy_to: Callable[..., 
 
 
 def test_a_unix_socket_can_be_behind_it(
-    proxy_to: Callable[..., Proxy], postgres_factory: Callable[..., object]
+    proxy_to: Callable[..., Proxy], postgres_factory: Callable[..., Postgres]
 ) -> None:
-    from servers.postgres import Postgres
-
     server = postgres_factory()
-    assert isinstance(server, Postgres)
     proxy = proxy_to(f"{server.socket_dir}/.s.PGSQL.{server.port}")
     with connect(proxy) as client:
         # SSLRequest: length 8, code 80877103; a Unix socket answers N.

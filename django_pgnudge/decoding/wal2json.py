@@ -37,7 +37,7 @@ _SCHEMA = b'"schema":"'
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _NAME = re.compile(rb'"schema":%b,"table":%b' % (_STRING, _STRING), re.DOTALL)
 _XID = re.compile(r"\d{1,10}", re.ASCII)
-_SPECIAL = re.compile(r"([\\ '\",.*])")
+_SPECIAL = re.compile(r"([\\\s'\",.*])")
 
 
 class _Table:

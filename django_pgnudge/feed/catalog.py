@@ -128,9 +128,8 @@ def publication_exists(name: str) -> str:
 
 
 def literal(text: str) -> str:
-    """A SQL string literal, whatever ``standard_conforming_strings`` is set to."""
-    quoted = "'" + text.replace("'", "''").replace("\\", "\\\\") + "'"
-    return f" E{quoted}" if "\\" in text else quoted
+    """A string literal, for SQL with ``standard_conforming_strings`` and replication commands."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _number(text: str | None) -> int:

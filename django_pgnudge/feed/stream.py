@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ..decoding import DECODERS, Decoder, Options, PrimaryKeys, python_codec
 from ..errors import ConfigError, ConnectionLostError, DecodeError, PgNudgeError, ServerError
 from ..events import ResyncReason
-from ..wire import Keepalive, StreamStarted, XLogData
+from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted, XLogData
 from . import catalog
 from .checker import Checker
 from .coalescer import Coalescer
@@ -271,6 +271,10 @@ class Stream:
                     decoder.take_prefix(oversized.payload)
                 case XLogData():
                     raise DecodeError(f"{decoder.plugin} sent an empty message")
+                case QueryFailed(error):
+                    raise error
+                case CopyDone() | QueryResult():
+                    raise ConnectionLostError("the server ended the stream")
         self.position = max(self.position, decoder.lsn)
         self._moved.set()
         self._offer()

@@ -87,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._lost = False
         self.closed: asyncio.Future[PgNudgeError] = self._loop.create_future()
         """Resolves, never raises, with the reason once the connection is gone."""
+        self._gone: asyncio.Future[None] = self._loop.create_future()
         self.last_inbound = time.monotonic()
 
     # asyncio.Protocol
@@ -120,6 +121,8 @@ class Connection(asyncio.Protocol):
         self._lose(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self._gone.done():
+            self._gone.set_result(None)
         self._lose(exc)
 
     # Used by `connect`.
@@ -184,6 +187,7 @@ class Connection(asyncio.Protocol):
                 "TimeZone": "UTC",
                 "extra_float_digits": "1",
                 "bytea_output": "hex",
+                "standard_conforming_strings": "on",
             },
         )
         event = await self._next()
@@ -249,6 +253,11 @@ class Connection(asyncio.Protocol):
             self._flush()
             await asyncio.wait([self.closed], timeout=patience)
         self.abort(ConnectionLostError("the connection was closed by this side"))
+        await self.wait_gone()
+
+    async def wait_gone(self) -> None:
+        """Wait until an aborted connection's socket is closed, a turn of the event loop later."""
+        await asyncio.wait([self._gone], timeout=0.2)
 
     def abort(self, error: PgNudgeError) -> None:
         """Drop the connection without a word."""
@@ -377,6 +386,7 @@ async def _attempt(
             if isinstance(error, PgNudgeError)
             else ConnectionLostError("the attempt to connect was given up")
         )
+        await connection.wait_gone()
         if isinstance(error, OSError):
             raise ConnectionLostError(f"the connection to {address} broke: {error}") from None
         raise

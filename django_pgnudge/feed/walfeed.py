@@ -242,7 +242,8 @@ class WalFeed:
     async def _emit_failsafe(self, interval: float) -> None:
         while True:
             await asyncio.sleep(interval)
-            self._resync("failsafe")
+            if self._stream is not None:
+                self._resync("failsafe")
 
     async def _supervise(self) -> None:
         while True:
@@ -264,7 +265,6 @@ class WalFeed:
             self._on_connect_failure(error)
             return
         session = stream.connection.session
-        self._stream = stream
         self.slot_name = stream.slot_name
         self.connection_pid = session.backend_pid
         self.server_version = session.server_version
@@ -279,6 +279,7 @@ class WalFeed:
         )
         self._resync("reconnected" if self._connected_before else "connected")
         self._connected_before = True
+        self._stream = stream
         self.last_error = await stream.run()
         log.warning("the stream ended, reconnecting: %s", self.last_error)
 

@@ -1,4 +1,5 @@
-"""Throwaway PostgreSQL and Redis servers: found on this machine, started, stopped, never left behind.
+"""Throwaway PostgreSQL and Redis servers: found on this machine, started, stopped, never left
+behind.
 
 The one place that knows how to run a server. The demo command, the tests and the benchmarks use it:
 
@@ -9,6 +10,6 @@ The one place that knows how to run a server. The demo command, the tests and th
         postgres.create_database("shop")
         print(postgres.dsn("shop"), redis.url)
 
-A server is a child of this process. It is stopped by its process id: by `stop()`, at interpreter exit, or, if this
-process is killed, by a small guard process that holds the other end of a pipe.
+A server is a child of this process. It is stopped by its process id: by `stop()`, at interpreter
+exit, or, if this process is killed, by a small guard process that holds the other end of a pipe.
 """

@@ -1,11 +1,17 @@
-"""PostgreSQL in a Docker container, by testcontainers; its reaper removes the container whatever happens to us."""
+"""PostgreSQL in a Docker container, by testcontainers; its reaper removes the container whatever
+happens to us.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from servers.postgres import NOT_DURABLE, SETTINGS, DatabaseServer, Installation, Mode
-from servers.process import ServerFailed, free_port, wait_until
+import psycopg
+from testcontainers.core.container import DockerContainer
+
+from servers.base import DatabaseServer, Mode
+from servers.postgres import NOT_DURABLE, SETTINGS, Installation
+from servers.process import ServerFailedError, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +33,6 @@ class DockerPostgres(DatabaseServer):
         self._container: Any = None
 
     def start(self) -> Self:
-        from testcontainers.core.container import DockerContainer
-
         if self._container is not None:
             return self
         self.port = self.port or free_port()
@@ -44,7 +48,7 @@ class DockerPostgres(DatabaseServer):
         try:
             container.start()
         except Exception as error:
-            raise ServerFailed(
+            raise ServerFailedError(
                 f"Docker could not start {self.installation.image}: {error}"
             ) from error
         self._container = container
@@ -67,7 +71,7 @@ class DockerPostgres(DatabaseServer):
     @property
     def _wrapped(self) -> Any:
         if self._container is None:
-            raise ServerFailed(f"{self.installation} is not running.")
+            raise ServerFailedError(f"{self.installation} is not running.")
         return self._container.get_wrapped_container()
 
     def _wait(self) -> None:
@@ -77,8 +81,6 @@ class DockerPostgres(DatabaseServer):
         )
 
     def _answers(self) -> bool:
-        import psycopg
-
         try:
             self.connect(connect_timeout=2).close()
         except psycopg.OperationalError:

@@ -1,9 +1,11 @@
-"""Stops a server whose owner died. Run as a program, with the read end of a pipe from the owner on standard input.
+"""Stops a server whose owner died.
+
+Run as a program, with the read end of a pipe from the owner on standard input.
 
     python guard.py PID SIGNAL [FOLDER ...]
 
-The pipe ends when the owner does, however it died. The guard then signals PID, kills it ten seconds later, and removes
-the folders. An owner that stops its server itself kills the guard first.
+The pipe ends when the owner does, however it died. The guard then signals PID, kills it ten seconds
+later, and removes the folders. An owner that stops its server itself kills the guard first.
 """
 
 import contextlib
@@ -16,7 +18,10 @@ from pathlib import Path
 
 
 def started_at(pid: int) -> str | None:
-    """When the process started, which tells it from a later one of the same id. None where /proc does not say."""
+    """When the process started, which tells it from a later one of the same id.
+
+    None where /proc does not say.
+    """
     with contextlib.suppress(OSError):
         # The command in parentheses may itself contain blanks and parentheses.
         return (

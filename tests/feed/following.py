@@ -104,6 +104,6 @@ async def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 async def eventually(condition: Callable[[], Any]) -> Any:
     """Look again and again, off the event loop, until the condition holds; return its value."""
     async with asyncio.timeout(DEADLINE):
-        while not (value := await asyncio.to_thread(condition)):
+        while not (value := await asyncio.to_thread(condition)):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     return value

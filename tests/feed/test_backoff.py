@@ -45,5 +45,3 @@ def test_delays_are_jittered():
         delays.add(backoff.next_delay())
     assert len(delays) > 1
     assert all(0.05 <= delay <= 5.0 for delay in delays)
-
-

@@ -1,0 +1,20 @@
+"""Where Django meets the package at start: system checks and the ``cachekeys`` modules."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+__all__ = ["PgNudgeConfig"]
+
+
+class PgNudgeConfig(AppConfig):
+    """``INSTALLED_APPS = [..., "django_pgnudge"]``."""
+
+    name = "django_pgnudge"
+    verbose_name = "PostgreSQL nudges"
+
+    def ready(self) -> None:
+        from django_pgnudge import checks  # noqa: F401, PLC0415 - importing registers them
+        from django_pgnudge.rules.registration import autodiscover  # noqa: PLC0415
+
+        autodiscover()

@@ -1,0 +1,135 @@
+"""How cache keys are killed: the hop after the rules, and the only module that knows backends.
+
+Everything here is synchronous and blocks; the daemon runs it in one thread a cache alias. Every
+failure surfaces as CacheError, with the alias and the address in its message, also where the
+backend was told to ignore it.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from django.core.cache import caches
+from django.core.cache.backends.db import DatabaseCache
+from django.core.cache.backends.locmem import LocMemCache
+
+from django_pgnudge.caches.base import Store, UnsupportedError
+from django_pgnudge.caches.other import DatabaseStore, LocMemStore, PatternStore, PymemcacheStore
+from django_pgnudge.caches.redis import RedisStore, is_redis
+from django_pgnudge.errors import CacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.core.cache.backends.base import BaseCache
+
+    from django_pgnudge.rules import CacheRef, Kills
+
+__all__ = [
+    "UnsupportedError",
+    "address",
+    "can_enumerate",
+    "clear",
+    "clear_version",
+    "delete",
+    "incarnation",
+    "supports_patterns",
+]
+
+
+def delete(ref: CacheRef, kills: Kills) -> int:
+    """Delete keys and patterns of one version of one cache; how many keys there were.
+
+    Raises UnsupportedError for patterns on a backend without them, after the keys are deleted.
+    """
+    with _store(ref.alias) as store:
+        count = store.delete_keys(kills.keys, ref.version) if kills.keys else 0
+        if kills.patterns:
+            count += store.delete_patterns(kills.patterns, ref.version)
+        return count
+
+
+def clear_version(ref: CacheRef) -> int:
+    """Delete all of one version under the cache's KEY_PREFIX, except sessions.
+
+    Raises UnsupportedError where the backend cannot list its keys (memcached, files).
+    """
+    with _store(ref.alias) as store:
+        return store.clear_version(ref.version)
+
+
+def clear(alias: str) -> None:
+    """``cache.clear()``: FLUSHDB on Redis. For ``PGNUDGE["RESYNC"] = "clear"`` only."""
+    with _store(alias) as store:
+        store.clear()
+
+
+def supports_patterns(alias: str) -> bool:
+    """Whether keys of this cache can be deleted by glob."""
+    with _store(alias) as store:
+        return store.patterns and _has_layout(store)
+
+
+def can_enumerate(alias: str) -> bool:
+    """Whether one version of this cache can be cleared without touching anything else."""
+    with _store(alias) as store:
+        return store.enumerates and _has_layout(store)
+
+
+def incarnation(alias: str) -> str | None:
+    """The server's run, None if the backend tells none: another one means another memory."""
+    with _store(alias) as store:
+        return store.incarnation()
+
+
+def address(alias: str) -> str:
+    """Where the cache is, for log lines."""
+    with _store(alias) as store:
+        return store.address
+
+
+def _has_layout(store: Store) -> bool:
+    try:
+        store.layout(None)
+    except UnsupportedError:
+        return False
+    return True
+
+
+@contextmanager
+def _store(alias: str) -> Iterator[Store]:
+    store: Store | None = None
+    try:
+        store = _wrap(alias, caches[alias])
+        yield store
+    except CacheError:
+        raise
+    except Exception as exc:
+        where = f" ({store.address})" if store else ""
+        cause = exc.__cause__ if type(exc).__name__ == "ConnectionInterrupted" else exc
+        msg = f"Cache {alias!r}{where} failed: {type(cause).__name__}: {cause}"
+        raise CacheError(msg) from exc
+
+
+def _wrap(alias: str, cache: BaseCache) -> Store:
+    # Kept on the cache object: it lives exactly as long, and both belong to one thread.
+    store: Store | None = cache.__dict__.get("_pgnudge_store")
+    if store is None:
+        store = _store_class(cache)(alias, cache)
+        cache.__dict__["_pgnudge_store"] = store
+    return store
+
+
+def _store_class(cache: BaseCache) -> type[Store]:
+    if is_redis(cache):
+        return RedisStore
+    if isinstance(cache, LocMemCache):
+        return LocMemStore
+    if isinstance(cache, DatabaseCache):
+        return DatabaseStore
+    if any(base.__name__ == "PyMemcacheCache" for base in type(cache).__mro__):
+        return PymemcacheStore
+    if callable(getattr(cache, "delete_pattern", None)):
+        return PatternStore
+    return Store

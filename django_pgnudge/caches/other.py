@@ -1,0 +1,143 @@
+"""The caches that are not Redis: local memory, a database table, memcached, anything else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache.backends.base import InvalidCacheKey
+from django.db import connections, router
+
+from django_pgnudge.caches.base import EnumeratingStore, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["DatabaseStore", "LocMemStore", "PatternStore", "PymemcacheStore"]
+
+
+class LocMemStore(EnumeratingStore):
+    """Local memory: of use only where the daemon runs inside the process that reads (tests)."""
+
+    def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
+        return self.delete_stored([self.cache.make_key(key, version=version) for key in keys])
+
+    def stored_keys(self, head: str) -> Iterator[str]:
+        with self.cache._lock:  # noqa: SLF001 - the backend offers no way to list keys
+            return iter([key for key in self.cache._cache if key.startswith(head)])  # noqa: SLF001
+
+    def delete_stored(self, keys: list[str]) -> int:
+        with self.cache._lock:  # noqa: SLF001
+            return sum(self.cache._delete(key) for key in keys)  # noqa: SLF001
+
+
+class DatabaseStore(EnumeratingStore):
+    """Django's cache table. Its rows are found by LIKE and judged here, as LIKE minds no case on
+    some databases."""
+
+    @property
+    def address(self) -> str:
+        return f"table {self.cache._table}"  # noqa: SLF001
+
+    def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
+        stored = [self.cache.make_key(key, version=version) for key in keys]
+        return sum(
+            self.delete_stored(stored[start : start + 500]) for start in range(0, len(stored), 500)
+        )
+
+    def stored_keys(self, head: str) -> Iterator[str]:
+        like = head.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
+        return (
+            key
+            for (key,) in self._execute("SELECT {key} FROM {table} WHERE {key} LIKE %s ESCAPE '!'",
+                                        [like])[0]
+        )  # fmt: skip
+
+    def delete_stored(self, keys: list[str]) -> int:
+        if not keys:
+            return 0
+        marks = ", ".join(["%s"] * len(keys))
+        return self._execute("DELETE FROM {table} WHERE {key} IN ({marks})", keys, marks)[1]
+
+    def _execute(
+        self, sql: str, params: list[str], marks: str = ""
+    ) -> tuple[list[tuple[str]], int]:
+        connection = connections[router.db_for_write(self.cache.cache_model_class)]
+        quote = connection.ops.quote_name
+        table = quote(self.cache._table)  # noqa: SLF001
+        sql = sql.format(table=table, key=quote("cache_key"), marks=marks)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, params)
+                return (cursor.fetchall() if cursor.description else []), cursor.rowcount
+        finally:
+            # A worker thread has no request to end, and a broken connection must not outlive its
+            # error.
+            connection.close_if_unusable_or_obsolete()
+
+
+class PymemcacheStore(Store):
+    """memcached through pymemcache, with a client of our own.
+
+    The site's client may be told to ignore failures (``ignore_exc``), not to wait for answers
+    (``default_noreply``), and answers "not found" for a server it has seen fail a moment ago.
+    """
+
+    _own: Any = None
+
+    @property
+    def address(self) -> str:
+        return f"memcached {', '.join(map(str, self.cache.client_servers))}"
+
+    def _client(self) -> Any:
+        if self._own is None:
+            options = {
+                **self.cache._options,  # noqa: SLF001 - the same servers and hashing
+                "ignore_exc": False,
+                "default_noreply": False,
+                "retry_attempts": 0,
+            }
+            self._own = self.cache._class(self.cache.client_servers, **options)  # noqa: SLF001
+        return self._own
+
+    def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
+        stored = []
+        for key in keys:
+            try:
+                stored.append(self.cache.make_and_validate_key(key, version=version))
+            except InvalidCacheKey:
+                continue  # memcached cannot hold it, so there is nothing to delete.
+        client = self._client()
+        try:
+            return sum(client.delete(key) for key in stored)
+        except BaseException:
+            # The client remembers the failed server and would send its keys to another one.
+            self._own = None
+            raise
+
+    def clear(self) -> None:
+        client = self._client()
+        try:
+            client.flush_all()
+        except BaseException:
+            self._own = None
+            raise
+
+
+class PatternStore(Store):
+    """A third party's backend with a ``delete_pattern`` in django-redis's manner."""
+
+    patterns = True
+
+    @property
+    def enumerates(self) -> bool:  # type: ignore[override]
+        # delete_pattern("*") has no way to spare sessions.
+        return self.session_prefix() is None
+
+    def delete_patterns(self, patterns: Iterable[str], version: int | None) -> int:
+        counts = [self.cache.delete_pattern(glob, version=version) for glob in patterns]
+        return sum(count or 0 for count in counts)
+
+    def clear_version(self, version: int | None) -> int:
+        if not self.enumerates:
+            return super().clear_version(version)
+        return self.delete_patterns(["*"], version)

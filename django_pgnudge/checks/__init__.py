@@ -1,0 +1,45 @@
+"""System checks: what is wrong with the settings, and, if asked for, with the database.
+
+``manage.py check`` runs the first kind, ``manage.py check --database default`` (and ``migrate``)
+both. Importing registers them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.checks import Tags, register
+
+from django_pgnudge.checks.ids import IDS, anchor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.apps import AppConfig
+    from django.core.checks import CheckMessage
+
+__all__ = ["IDS", "TAG", "anchor", "check_database", "check_settings"]
+
+TAG = "pgnudge"
+
+
+@register(TAG)
+def check_settings(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """What can be told without a connection."""
+    from django_pgnudge.checks import static  # noqa: PLC0415 - models are not loaded at import
+
+    return static.run()
+
+
+@register(TAG, Tags.database)
+def check_database(
+    app_configs: Sequence[AppConfig] | None = None,
+    databases: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> list[CheckMessage]:
+    """What the server has to say, if its alias is among those Django was asked to check."""
+    from django_pgnudge.checks import server  # noqa: PLC0415
+
+    return server.run(databases or ())

@@ -1,0 +1,158 @@
+"""One reading of a server: what the database checks want to know, in a few statements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import Error, transaction
+
+from django_pgnudge.conf import conf
+from django_pgnudge.registry.catalog import payload_for
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from django_pgnudge.registry import Registry
+    from django_pgnudge.rules import RuleSet
+
+__all__ = ["Facts", "Publication", "read_facts"]
+
+MANAGED_ROLES: Final = (
+    "rds_replication",  # Amazon RDS and Aurora: membership is the grant
+    # Where these may hand REPLICATION to themselves, rolreplication alone would raise false alarms.
+    "alloydbsuperuser",
+    "azure_pg_admin",
+    "cloudsqlsuperuser",
+)
+"""Roles of managed platforms whose members are taken to be allowed to replicate."""
+
+_ROLE: Final = """
+SELECT r.rolreplication OR r.rolsuper OR EXISTS (
+         SELECT FROM pg_roles g WHERE g.rolname = ANY (%s) AND pg_has_role(r.oid, g.oid, 'MEMBER'))
+  FROM pg_roles r WHERE r.rolname = %s
+"""
+
+_WITHOUT_IDENTITY: Final = """
+SELECT n.nspname::text, c.relname::text
+  FROM pg_publication_tables t
+  JOIN pg_namespace n ON n.nspname = t.schemaname
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+ WHERE t.pubname = %s AND c.relkind = 'r' AND c.relreplident <> 'f' AND NOT EXISTS (
+       SELECT FROM pg_index i WHERE i.indrelid = c.oid
+          AND ((c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND
+          i.indisreplident)))
+"""
+
+_SLOT: Final = "django_pgnudge_check"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication as it is; tables are payloads."""
+
+    tables: frozenset[str]
+    operations: dict[str, bool]
+    filtered: frozenset[str] = frozenset()
+    without_identity: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """``may_replicate`` is None without such a role, ``allowed_plugins`` without the setting."""
+
+    alias: str
+    registry: Registry
+    rules: RuleSet
+    wal_level: str
+    role: str
+    may_replicate: bool | None
+    plugin: str
+    allowed_plugins: tuple[str, ...] | None
+    plugin_missing: str = ""
+    publication_name: str | None = None
+    publication: Publication | None = field(default=None)
+
+
+def read_facts(connection: BaseDatabaseWrapper, registry: Registry, rules: RuleSet) -> Facts:
+    """Ask the server."""
+    plugin, pub_name = conf.PLUGIN, conf.PUBLICATION
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('wal_level'), current_user::text")
+        wal_level, user = cursor.fetchone()
+        role = conf.CONNECTION.get("user") or user
+        cursor.execute(_ROLE, [list(MANAGED_ROLES), role])
+        granted = cursor.fetchone()
+        cursor.execute("SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries'")
+        allowed = cursor.fetchone()
+        publication = None if pub_name is None else _publication(cursor, connection, pub_name)
+    libraries = None
+    if allowed is not None:
+        libraries = tuple(name.strip(' "') for name in allowed[0].split(",") if name.strip())
+    missing = ""
+    is_allowed = libraries is None or plugin in libraries
+    if plugin in ("wal2json", "test_decoding") and wal_level == "logical" and is_allowed:
+        missing = _missing(connection, plugin)
+    return Facts(
+        connection.alias, registry, rules, wal_level, role, None if granted is None else granted[0],
+        plugin, libraries, missing, pub_name, publication,
+    )  # fmt: skip
+
+
+def _publication(cursor: Any, connection: BaseDatabaseWrapper, name: str) -> Publication | None:
+    cursor.execute(
+        "SELECT pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication"
+        " WHERE pubname = %s",
+        [name],
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    # Row filters exist from PostgreSQL 15 on.
+    is_filtered = "rowfilter IS NOT NULL" if _version(connection) >= 150000 else "false"
+    cursor.execute(
+        f"SELECT schemaname::text, tablename::text, {is_filtered}"  # noqa: S608 - one of two literals
+        " FROM pg_publication_tables WHERE pubname = %s",
+        [name],
+    )
+    tables = {payload_for(schema, table): filtered for schema, table, filtered in cursor.fetchall()}
+    cursor.execute(_WITHOUT_IDENTITY, [name])
+    return Publication(
+        frozenset(tables),
+        dict(zip(("INSERT", "UPDATE", "DELETE", "TRUNCATE"), row, strict=True)),
+        frozenset(payload for payload, filtered in tables.items() if filtered),
+        # Without UPDATE and DELETE nothing needs an identity.
+        frozenset(payload_for(*found) for found in cursor.fetchall())
+        if row[1] or row[2]
+        else frozenset(),
+    )
+
+
+def _missing(connection: BaseDatabaseWrapper, plugin: str) -> str:
+    """Why the server cannot load a plugin; nothing if it can, or if this role cannot find out.
+
+    There is no other way to know but to make a slot. It is temporary, dropped at once, bounded by
+    a second, and made only outside a transaction; the server loads the plugin before it waits for
+    anybody's transaction.
+    """
+    if connection.in_atomic_block:
+        return ""
+    try:
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = '1s'")
+            cursor.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM"
+                " pg_create_logical_replication_slot(%s || pg_backend_pid(), %s, true)",
+                [_SLOT, plugin],
+            )
+    except Error as error:
+        cause = error.__cause__
+        state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+        # undefined_file, undefined_object: the library is not there. All else says nothing about
+        # it.
+        return str(error).splitlines()[0] if state in ("58P01", "42704") else ""
+    return ""
+
+
+def _version(connection: BaseDatabaseWrapper) -> int:
+    return int(connection.pg_version)  # type: ignore[attr-defined]

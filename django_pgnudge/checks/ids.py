@@ -1,0 +1,57 @@
+"""Every system check by its number: the table that checks and documentation agree on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
+
+__all__ = ["DOCS", "IDS", "anchor", "message"]
+
+DOCS: Final = "https://django-pgnudge.readthedocs.io/en/stable/checks.html"
+
+IDS: Final[dict[str, str]] = {
+    "E001": "PGNUDGE is not a dictionary",
+    "E002": "A key of PGNUDGE or of CONNECTION is unknown",
+    "E003": "A setting has a value it cannot have",
+    "E004": "DATABASE is not the alias of a PostgreSQL database",
+    "E005": "A key of FEED is not a keyword for it",
+    "E006": "A label names no model",
+    "E007": "A rule is malformed",
+    "E008": "A template is malformed, or asks for a column that is not there",
+    "E009": "A dotted path leads nowhere",
+    "E010": "A rule names a cache that is not there",
+    "E011": "A pattern is meant for a cache without patterns",
+    "W001": "Sessions are stored in a cache that a resync clears",
+    "W002": "A rule names a cache that no other process can see",
+    "W003": "A template is meant for a cache without patterns",
+    "W004": "A rule names a table that TABLES or EXCLUDE keeps out",
+    "W005": "A resync cannot clear one version of a cache",
+    "W020": "wal_level is not logical",
+    "W021": "The role may not replicate",
+    "W022": "The server does not allow the output plugin",
+    "W023": "The output plugin is not installed",
+    "W024": "There is no such publication",
+    "W025": "A rule's table is not in the publication",
+    "W026": "A published table has no replica identity",
+    "W027": "A rule needs primary keys that the table does not have",
+    "W028": "A rule names a table that the database does not have",
+    "W029": "The publication leaves changes out",
+}
+"""Number and title.
+
+Numbers from 20 on are checks of the database, and warnings all: `migrate` runs them first and stops
+at an error, and it may be the migration that mends what they find.
+"""
+
+
+def anchor(id: str) -> str:  # noqa: A002
+    """The place in the documentation."""
+    return f"{DOCS}#django-pgnudge-{id.lower()}"
+
+
+def message(id: str, text: str, hint: str) -> CheckMessage:  # noqa: A002
+    """A check message; its level is the letter of its number."""
+    level = Error if id.startswith("E") else CheckWarning
+    return level(text, hint=f"{hint} See {anchor(id)}", id=f"django_pgnudge.{id}")

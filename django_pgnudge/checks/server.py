@@ -1,0 +1,194 @@
+"""Checks that ask the database: one reading of the server, then one function a message.
+
+Honest about what cannot be told: where the server does not answer a question to this role, nothing
+is said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from django_pgnudge.checks.facts import Facts, read_facts
+from django_pgnudge.checks.ids import message
+from django_pgnudge.conf import conf
+from django_pgnudge.registry import Registry
+from django_pgnudge.rules import RuleSet, read_rules
+from django_pgnudge.rules.keyspecs import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from django.core.checks import CheckMessage
+
+__all__ = ["run"]
+
+
+def run(databases: Sequence[str]) -> list[CheckMessage]:
+    """All messages for the configured database, if it is one of ``databases``."""
+    usable = all(map(conf.is_usable, ("DATABASE", "PLUGIN", "PUBLICATION", "CONNECTION")))
+    if not usable or conf.DATABASE not in databases:
+        return []
+    connection = connections[conf.DATABASE]
+    if connection.vendor != "postgresql":
+        return []
+    registry = Registry(conf.DATABASE)
+    registry.refresh(connection)
+    rules = RuleSet(read_rules(registry)[0] if conf.is_usable("INVALIDATE") else (), registry)
+    facts = read_facts(connection, registry, rules)
+    return [found for check in _CHECKS for found in check(facts)]
+
+
+def check_wal_level(facts: Facts) -> Iterator[CheckMessage]:
+    if facts.wal_level != "logical":
+        yield message(
+            "W020",
+            f"wal_level of the database {facts.alias!r} is {facts.wal_level!r}, not 'logical'.",
+            "ALTER SYSTEM SET wal_level = logical; and restart PostgreSQL (managed: a parameter"
+            " like rds.logical_replication or cloudsql.logical_decoding).",
+        )
+
+
+def check_replication(facts: Facts) -> Iterator[CheckMessage]:
+    if facts.may_replicate is None:
+        yield message(
+            "W021",
+            f"The database {facts.alias!r} has no role {facts.role!r}.",
+            'Create it with REPLICATION, or correct PGNUDGE["CONNECTION"]["user"].',
+        )
+    elif not facts.may_replicate:
+        yield message(
+            "W021",
+            f"The role {facts.role!r} of the database {facts.alias!r} may not replicate.",
+            f"ALTER ROLE {facts.role} REPLICATION; (Amazon RDS: GRANT rds_replication TO"
+            f' {facts.role};), or name another role in PGNUDGE["CONNECTION"].',
+        )
+
+
+def check_plugin_allowed(facts: Facts) -> Iterator[CheckMessage]:
+    if facts.plugin != "auto" and facts.allowed_plugins is not None and (
+        facts.plugin not in facts.allowed_plugins
+    ):  # fmt: skip
+        yield message(
+            "W022",
+            f"The database {facts.alias!r} does not allow the output plugin {facts.plugin!r}:"
+            f" output_plugin_libraries is {', '.join(facts.allowed_plugins)!r}.",
+            f'Add {facts.plugin} to output_plugin_libraries, or set PGNUDGE["PLUGIN"].',
+        )
+
+
+def check_plugin_installed(facts: Facts) -> Iterator[CheckMessage]:
+    if facts.plugin_missing:
+        yield message(
+            "W023",
+            f"The server of the database {facts.alias!r} has no output plugin {facts.plugin!r}:"
+            f" {facts.plugin_missing}",
+            'Install it (Debian: postgresql-NN-wal2json), or set PGNUDGE["PLUGIN"] = "auto".',
+        )
+
+
+def check_publication(facts: Facts) -> Iterator[CheckMessage]:
+    if facts.publication_name is not None and facts.publication is None:
+        yield message(
+            "W024",
+            f"The database {facts.alias!r} has no publication {facts.publication_name!r}.",
+            "Make it in a migration: django_pgnudge.operations.CreatePublication"
+            f"({facts.publication_name!r}, models=[…]).",
+        )
+
+
+def check_published(facts: Facts) -> Iterator[CheckMessage]:
+    if facts.publication is None:
+        return
+    published = facts.publication.tables
+    for payload in sorted(facts.rules.payloads()):
+        below = facts.registry.descendants(payload)
+        if (
+            facts.registry.exists(payload)
+            and not published.intersection((*facts.registry.lineage(payload), *below))
+        ):  # fmt: skip
+            yield message(
+                "W025",
+                f"The publication {facts.publication_name!r} of the database {facts.alias!r} does"
+                f" not contain {payload}: its changes never arrive.",
+                f"ALTER PUBLICATION … ADD TABLE {payload}; best in a migration.",
+            )
+
+
+def check_identity(facts: Facts) -> Iterator[CheckMessage]:
+    if facts.publication is None:
+        return
+    for payload in sorted(facts.publication.without_identity):
+        yield message(
+            "W026",
+            f"The publication {facts.publication_name!r} of the database {facts.alias!r} contains"
+            f" {payload}, which has no replica identity: UPDATE and DELETE on it fail.",
+            "Give the table a primary key or a REPLICA IDENTITY, or do not publish it.",
+        )
+
+
+def check_operations(facts: Facts) -> Iterator[CheckMessage]:
+    publication = facts.publication
+    if publication is None:
+        return
+    lacking = [name for name, there in publication.operations.items() if not there]
+    if lacking or publication.filtered:
+        what = f"every {' and '.join(lacking)}" if lacking else (
+            f"rows of {', '.join(sorted(publication.filtered))} (it has a WHERE)")  # fmt: skip
+        yield message(
+            "W029",
+            f"The publication {facts.publication_name!r} of the database {facts.alias!r} leaves out"
+            f" {what}: those changes never arrive.",
+            "Publish insert, update, delete and truncate, and all rows.",
+        )
+
+
+def check_primary_keys(facts: Facts) -> Iterator[CheckMessage]:
+    for payload in sorted(facts.rules.wants_keys()):
+        registry = facts.registry
+        if not registry.exists(payload) or registry.root_of(payload) != payload:
+            continue
+        columns, fields = registry.pk_columns(payload), registry.pk_fields(payload)
+        if columns is None:
+            why = "has no primary key"
+        elif fields is not None and {field.column for field in fields} != set(columns):
+            why = f"has the primary key ({', '.join(columns)}), which is not its model's"
+        else:
+            continue
+        yield message(
+            "W027",
+            f"A rule needs the primary keys of {payload}, which {why} in the database"
+            f" {facts.alias!r}: each change kills the keys of all rows.",
+            "Give the table the primary key that the model has, or name fixed keys.",
+        )
+
+
+def check_tables(facts: Facts) -> Iterator[CheckMessage]:
+    for rule in facts.rules.rules:
+        payload = facts.registry.payload_of(rule.target)
+        if "." not in payload or facts.registry.exists(payload):
+            continue
+        is_model = facts.registry.models_of(payload) or any(
+            isinstance(spec, Template) for spec in rule.specs
+        )
+        yield message(
+            "W028",
+            f"{rule.where}: the database {facts.alias!r} has no table {payload}.",
+            "Migrate, or correct the name."
+            + ("" if is_model else " If it is what emit() sends, silence this check."),
+        )
+
+
+_CHECKS: tuple[Callable[[Facts], Iterator[CheckMessage]], ...] = (
+    check_wal_level,
+    check_replication,
+    check_plugin_allowed,
+    check_plugin_installed,
+    check_publication,
+    check_published,
+    check_identity,
+    check_operations,
+    check_primary_keys,
+    check_tables,
+)

@@ -1,0 +1,212 @@
+"""Checks of the settings and rules, without a connection; one function a message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.cache import caches
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.db import connections
+
+from django_pgnudge.checks.ids import message
+from django_pgnudge.conf import conf
+from django_pgnudge.errors import PgNudgeError
+from django_pgnudge.registry import Registry, UnknownLabelError
+from django_pgnudge.rules import Rule, read_rules
+from django_pgnudge.rules.keyspecs import Pattern, Template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.core.checks import CheckMessage
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the checks look at: only rules that can be understood."""
+
+    registry: Registry
+    rules: list[Rule]
+
+    def aliases(self) -> list[str]:
+        """The caches that rules name and that can be made, in order."""
+        return sorted(alias for alias in {rule.ref.alias for rule in self.rules} if _cache(alias))
+
+
+def run() -> list[CheckMessage]:
+    """All messages, the plain mistakes first."""
+    found = [message(problem.id, problem.message, problem.hint) for problem in conf.problems()]
+    registry = Registry(conf.DATABASE if conf.is_usable("DATABASE") else "default")
+    rules: list[Rule] = []
+    if conf.is_usable("INVALIDATE"):
+        rules, problems = read_rules(registry)
+        found += [message(problem.id, problem.message, problem.hint) for problem in problems]
+    known = _Known(registry, rules)
+    for check in _CHECKS:
+        found += check(known)
+    return found
+
+
+def check_engine(known: _Known) -> Iterator[CheckMessage]:
+    if conf.is_usable("DATABASE") and (vendor := connections[conf.DATABASE].vendor) != "postgresql":
+        yield message(
+            "E004",
+            f'PGNUDGE["DATABASE"] = {conf.DATABASE!r} is {vendor}, not PostgreSQL.',
+            "Name the alias of a PostgreSQL database.",
+        )
+
+
+def check_labels(known: _Known) -> Iterator[CheckMessage]:
+    for key in ("TABLES", "EXCLUDE"):
+        if not conf.is_usable(key):
+            continue
+        for entry in getattr(conf, key) or ():
+            try:
+                if "*" not in entry:
+                    known.registry.payload_of(entry)
+            except UnknownLabelError as error:
+                yield message("E006", f'PGNUDGE["{key}"]: {error}', "Correct the label.")
+
+
+def check_cache_exists(known: _Known) -> Iterator[CheckMessage]:
+    for alias in sorted({rule.ref.alias for rule in known.rules}):
+        try:
+            caches[alias]
+        except Exception as error:  # a backend's constructor may raise anything
+            yield message(
+                "E010",
+                f"CACHES[{alias!r}] cannot be used: {type(error).__name__}: {error}",
+                "Correct its BACKEND and OPTIONS, and see that what it imports is installed.",
+            )
+
+
+def check_patterns(known: _Known) -> Iterator[CheckMessage]:
+    for rule in known.rules:
+        if _supports("supports_patterns", rule.ref.alias):
+            continue
+        for spec in rule.specs:
+            if isinstance(spec, Pattern) or (isinstance(spec, Template) and spec.is_glob):
+                text = spec.text if isinstance(spec, Template) else spec.glob
+                yield message(
+                    "E011",
+                    f"{rule.where}: {text!r} is a pattern, and the cache {rule.ref.alias!r} cannot"
+                    " delete by pattern.",
+                    "Use a cache that can (Redis), or fixed keys; a key with a star in it is"
+                    ' written {"key": "…"}.',
+                )
+
+
+def check_templates(known: _Known) -> Iterator[CheckMessage]:
+    for rule in known.rules:
+        templates = [s.text for s in rule.specs if isinstance(s, Template) and not s.is_glob]
+        if templates and not _supports("supports_patterns", rule.ref.alias):
+            yield message(
+                "W003",
+                f"{rule.where}: a bulk change turns {templates[0]!r} into a pattern, and the cache"
+                f" {rule.ref.alias!r} cannot delete by pattern.",
+                "Use a cache that can (Redis), or fixed keys.",
+            )
+
+
+def check_one_version(known: _Known) -> Iterator[CheckMessage]:
+    if conf.is_usable("RESYNC") and conf.RESYNC == "versions":
+        for alias in known.aliases():
+            if not _supports("can_enumerate", alias):
+                yield message(
+                    "W005",
+                    f'PGNUDGE["RESYNC"] = "versions" cannot clear one version of {alias!r}:'
+                    " its backend cannot list its keys, or its KEY_FUNCTION rewrites them.",
+                    'Use a cache that can (Redis), or set PGNUDGE["RESYNC"] to "keys" or "clear".',
+                )
+
+
+def check_sessions(known: _Known) -> Iterator[CheckMessage]:
+    """``versions`` and ``keys`` spare sessions; ``clear`` cannot."""
+    alias = settings.SESSION_CACHE_ALIAS
+    if (
+        apps.is_installed("django.contrib.sessions")
+        and settings.SESSION_ENGINE.endswith((".cache", ".cached_db"))
+        and conf.is_usable("RESYNC")
+        and conf.RESYNC == "clear"
+        and any(_same_store(alias, used) for used in known.aliases())
+    ):
+        yield message(
+            "W001",
+            f'PGNUDGE["RESYNC"] = "clear" clears the cache {alias!r}, where sessions are stored:'
+            " each resync logs everybody out.",
+            "Store sessions elsewhere (SESSION_ENGINE, SESSION_CACHE_ALIAS), or set"
+            ' PGNUDGE["RESYNC"] to "versions".',
+        )
+
+
+def check_visible(known: _Known) -> Iterator[CheckMessage]:
+    for alias in known.aliases():
+        if isinstance(_cache(alias), LocMemCache | DummyCache):
+            yield message(
+                "W002",
+                f"The cache {alias!r} is {type(_cache(alias)).__name__}: runnudge is a process of"
+                " its own and cannot delete what others keep in their memory.",
+                "Use a cache that processes share, such as Redis.",
+            )
+
+
+def check_selected(known: _Known) -> Iterator[CheckMessage]:
+    if not (conf.is_usable("TABLES") and conf.is_usable("EXCLUDE")):
+        return
+    for rule in known.rules:
+        try:
+            payload = known.registry.payload_of(rule.target)
+            if known.registry.selected(payload):
+                continue
+        except UnknownLabelError:  # in TABLES or EXCLUDE, and reported as such
+            return
+        yield message(
+            "W004",
+            f"{rule.where} never fires: TABLES or EXCLUDE of PGNUDGE keep {payload} out.",
+            "Drop the rule, or let the table in.",
+        )
+
+
+_CHECKS: tuple[Callable[[_Known], Iterator[CheckMessage]], ...] = (
+    check_engine,
+    check_labels,
+    check_cache_exists,
+    check_patterns,
+    check_templates,
+    check_one_version,
+    check_sessions,
+    check_visible,
+    check_selected,
+)
+
+
+def _cache(alias: str) -> Any:
+    try:
+        return caches[alias]
+    except Exception:  # check_cache_exists says so
+        return None
+
+
+def _same_store(first: str, second: str) -> bool:
+    """Whether clearing one cache empties the other: aliases may lead to one place."""
+    if first == second:
+        return True
+    one, two = (settings.CACHES.get(alias, {}) for alias in (first, second))
+    places = [(conf.get("BACKEND"), conf.get("LOCATION")) for conf in (one, two)]
+    return places[0] == places[1] and bool(places[0][1])
+
+
+def _supports(question: str, alias: str) -> bool:
+    """What the cache can do; a cache that is down is given the benefit of the doubt."""
+    from django_pgnudge import caches as killing  # noqa: PLC0415 - only these checks need backends
+
+    try:
+        return bool(getattr(killing, question)(alias))
+    except PgNudgeError:
+        return True

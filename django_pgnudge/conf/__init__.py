@@ -1,0 +1,14 @@
+"""The ``PGNUDGE`` setting, read through on every access; `values` says what each key takes."""
+
+from __future__ import annotations
+
+from django_pgnudge.conf.settings import (
+    CONNECTION_KEYS,
+    DEFAULTS,
+    Conf,
+    Problem,
+    conf,
+    did_you_mean,
+)
+
+__all__ = ["CONNECTION_KEYS", "DEFAULTS", "Conf", "Problem", "conf", "did_you_mean"]

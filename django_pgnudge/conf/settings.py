@@ -1,0 +1,136 @@
+"""The ``PGNUDGE`` setting, read through on every access.
+
+Nothing is remembered, so ``override_settings`` works, and the user's dictionary is never written
+to. Reading a wrong value raises ``ImproperlyConfigured`` that names the key and the value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from django_pgnudge.conf.values import (
+    CONNECTION_KEYS,
+    DEFAULTS,
+    PROBLEMS,
+    Problem,
+    did_you_mean,
+    wrong_value,
+)
+
+__all__ = ["CONNECTION_KEYS", "DEFAULTS", "Conf", "Problem", "conf", "did_you_mean"]
+
+
+class Conf:
+    """Typed access to ``settings.PGNUDGE``; each property reads and validates one key."""
+
+    @property
+    def DATABASE(self) -> str:  # noqa: N802 - named as the setting is
+        """The alias whose write-ahead log is read."""
+        return str(self._read("DATABASE"))
+
+    @property
+    def PLUGIN(self) -> str:  # noqa: N802
+        """``auto`` or the output plugin to use."""
+        return str(self._read("PLUGIN"))
+
+    @property
+    def PUBLICATION(self) -> str | None:  # noqa: N802
+        """The publication pgoutput streams."""
+        value = self._read("PUBLICATION")
+        return None if value is None else str(value)
+
+    @property
+    def CONNECTION(self) -> dict[str, str]:  # noqa: N802
+        """What differs from ``DATABASES``, as libpq parameters (a copy)."""
+        return {
+            name: os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+            for name, value in self._read("CONNECTION").items()
+        }
+
+    @property
+    def TABLES(self) -> tuple[str, ...] | None:  # noqa: N802
+        """The labels to follow, or None for every table."""
+        value = self._read("TABLES")
+        return None if value is None else tuple(value)
+
+    @property
+    def EXCLUDE(self) -> tuple[str, ...]:  # noqa: N802
+        """The labels not to follow."""
+        return tuple(self._read("EXCLUDE"))
+
+    @property
+    def FEED(self) -> dict[str, Any]:  # noqa: N802
+        """Keywords for ``WalFeed`` (a copy)."""
+        return dict(self._read("FEED"))
+
+    @property
+    def INVALIDATE(self) -> Mapping[str, Any]:  # noqa: N802
+        """Labels and what they invalidate, as written; ``rules`` gives it its meaning."""
+        return MappingProxyType(self._read("INVALIDATE"))
+
+    @property
+    def RESYNC(self) -> str:  # noqa: N802
+        """``versions``, ``keys``, ``clear``, or the dotted path of something to call."""
+        return str(self._read("RESYNC"))
+
+    def problems(self) -> list[Problem]:
+        """Everything that is wrong with the setting, but for the rules in ``INVALIDATE``."""
+        try:
+            given = self._given()
+        except ImproperlyConfigured as error:
+            return [Problem("E001", str(error), 'Write PGNUDGE = {"DATABASE": "default", …}.')]
+        problems = [
+            Problem(
+                "E002",
+                f"PGNUDGE[{key!r}] is not a setting of django-pgnudge.",
+                f"Known are {', '.join(DEFAULTS)}.{did_you_mean(key, DEFAULTS)}",
+            )
+            for key in given
+            if key not in DEFAULTS
+        ]
+        for key, find in PROBLEMS.items():
+            if key in given:
+                problems += find(given[key])
+        if given.get("PLUGIN") == "pgoutput" and given.get("PUBLICATION") is None:
+            problems += wrong_value(
+                "PUBLICATION",
+                None,
+                'PGNUDGE["PLUGIN"] = "pgoutput" needs one',
+                "Name a publication; CreatePublication makes one in a migration.",
+            )
+        return problems
+
+    def is_usable(self, key: str) -> bool:
+        """Whether reading ``key`` would succeed."""
+        try:
+            self._read(key)
+        except ImproperlyConfigured:
+            return False
+        return True
+
+    def _given(self) -> Mapping[str, Any]:
+        given = getattr(settings, "PGNUDGE", None)
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            raise ImproperlyConfigured(f"PGNUDGE = {given!r} is not a dictionary.")
+        return given
+
+    def _read(self, key: str) -> Any:
+        given = self._given()
+        if key not in given:
+            return DEFAULTS[key]
+        value = given[key]
+        problems = PROBLEMS[key](value)
+        if problems:
+            raise ImproperlyConfigured(f"{problems[0].message} {problems[0].hint}")
+        return value
+
+
+conf: Final = Conf()

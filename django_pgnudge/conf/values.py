@@ -1,0 +1,291 @@
+"""What each value of ``PGNUDGE`` may be: the defaults, and a function a key that finds mistakes.
+
+The system checks show all of it, and reading a wrong value raises the first of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+__all__ = [
+    "CONNECTION_KEYS",
+    "DEFAULTS",
+    "PLUGINS",
+    "PROBLEMS",
+    "RESYNCS",
+    "Problem",
+    "did_you_mean",
+    "feed_keywords",
+    "import_callable",
+    "is_dotted_path",
+    "wrong_value",
+]
+
+PLUGINS: Final = ("auto", "pgoutput", "wal2json", "test_decoding")
+RESYNCS: Final = ("versions", "keys", "clear")
+
+CONNECTION_KEYS: Final = frozenset({
+    "application_name", "channel_binding", "connect_timeout", "database", "dbname", "gssencmode",
+    "host", "hostaddr", "passfile", "password", "port", "service", "sslcert", "sslcrl", "sslkey",
+    "sslmode", "sslnegotiation", "sslpassword", "sslrootcert", "sslsni", "user",
+})  # fmt: skip
+"""What ``PGNUDGE["CONNECTION"]`` may name: libpq's words, and ``database`` for ``dbname``."""
+
+DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "DATABASE": "default",
+        "PLUGIN": "auto",
+        "PUBLICATION": None,
+        "CONNECTION": MappingProxyType({}),
+        "TABLES": None,
+        # Tables that Django writes for itself, some of them on every request, and that no page
+        # shows.
+        "EXCLUDE": ("*.django_session", "*.django_migrations", "*.django_admin_log"),
+        "FEED": MappingProxyType({}),
+        "INVALIDATE": MappingProxyType({}),
+        "RESYNC": "versions",
+    }
+)
+
+# WalFeed's keywords that have a place of their own, and where that is.
+_FEED_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "host": 'PGNUDGE["CONNECTION"]',
+        "port": 'PGNUDGE["CONNECTION"]',
+        "user": 'PGNUDGE["CONNECTION"]',
+        "database": 'PGNUDGE["CONNECTION"]["dbname"]',
+        "password": 'PGNUDGE["CONNECTION"]',
+        "ssl": 'PGNUDGE["CONNECTION"]["sslmode"] and its neighbours',
+        "tables": 'PGNUDGE["TABLES"] and PGNUDGE["EXCLUDE"]',
+        "plugin": 'PGNUDGE["PLUGIN"]',
+        "publication": 'PGNUDGE["PUBLICATION"]',
+        "keys": "nothing: the rules know which tables need keys",
+        "give_up": "nothing: runnudge decides when to give up",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the settings: the number of its system check, and the words."""
+
+    id: str
+    message: str
+    hint: str
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """`` Did you mean …?`` if one of ``known`` is close to ``name``, else nothing."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
+    return f" Did you mean {by_folded[close[0]]!r}?" if close else ""
+
+
+def is_dotted_path(text: str) -> bool:
+    """Whether ``text`` is two or more Python identifiers joined by dots."""
+    parts = text.split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def import_callable(path: str) -> Callable[..., Any]:
+    """What ``path`` names. Raises ValueError with the reason; a module may fail in any way."""
+    try:
+        found = import_string(path)
+    except Exception as error:
+        raise ValueError(f"importing it raises {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ValueError(f"it is a {type(found).__name__}, not something to call")
+    return found  # type: ignore[no-any-return]
+
+
+def feed_keywords() -> frozenset[str]:
+    """The keywords of ``WalFeed`` that ``PGNUDGE["FEED"]`` may set."""
+    from django_pgnudge.feed import WalFeed  # noqa: PLC0415 - only FEED needs it
+
+    return frozenset(inspect.signature(WalFeed).parameters) - _FEED_ELSEWHERE.keys()
+
+
+def wrong_value(key: str, value: object, why: str, hint: str) -> list[Problem]:
+    """A value that ``PGNUDGE[key]`` cannot have, as a list of one."""
+    return [Problem("E003", f'PGNUDGE["{key}"] = {value!r}: {why}.', hint)]
+
+
+def _database(value: Any) -> list[Problem]:
+    aliases = list(settings.DATABASES)
+    if isinstance(value, str) and value in aliases:
+        return []
+    return [Problem(
+        "E004", f'PGNUDGE["DATABASE"] = {value!r} is not an alias of DATABASES.',
+        f"Use one of {', '.join(map(repr, aliases))}.{did_you_mean(value, aliases)}",
+    )]  # fmt: skip
+
+
+def _plugin(value: Any) -> list[Problem]:
+    if isinstance(value, str) and value in PLUGINS:
+        return []
+    return wrong_value(
+        "PLUGIN",
+        value,
+        "there is no such plugin",
+        f"Use one of {', '.join(map(repr, PLUGINS))}.{did_you_mean(value, PLUGINS)}",
+    )
+
+
+def _publication(value: Any) -> list[Problem]:
+    if value is None or (isinstance(value, str) and value and "\0" not in value):
+        return []
+    return wrong_value(
+        "PUBLICATION",
+        value,
+        "a publication's name is a non-empty string",
+        "Name the publication, or leave the key out.",
+    )
+
+
+def _connection(value: Any) -> list[Problem]:
+    if not isinstance(value, Mapping):
+        return wrong_value(
+            "CONNECTION",
+            value,
+            "it is not a dictionary",
+            'For example {"user": "nudge", "password": "…"}.',
+        )
+    problems = []
+    for name, given in value.items():
+        where = f'CONNECTION"]["{name}'
+        # The value is left out of the messages: it may be a password.
+        if name not in CONNECTION_KEYS:
+            problems.append(
+                Problem(
+                    "E002",
+                    f'PGNUDGE["{where}"] is not a connection parameter.',
+                    f"Known are {', '.join(sorted(CONNECTION_KEYS))}."
+                    f"{did_you_mean(name, CONNECTION_KEYS)}",
+                )
+            )
+        elif name == "port" and not (str(given).isdecimal() and 0 < int(given) < 65536):
+            problems += wrong_value(
+                where, given, "a port is a number from 1 to 65535", "Give a number."
+            )
+        elif not isinstance(given, str | int | os.PathLike) or isinstance(given, bool):
+            problems.append(
+                Problem(
+                    "E003",
+                    f'PGNUDGE["{where}"] is a {type(given).__name__}, not a string.',
+                    "Give a string.",
+                )
+            )
+    return problems
+
+
+def _labels(key: str, value: Any) -> list[Problem]:
+    # A lone string is refused, or it would be taken for a list of letters.
+    if isinstance(value, list | tuple | set | frozenset) and all(
+        isinstance(label, str) and label for label in value
+    ):
+        return []
+    return wrong_value(
+        key,
+        value,
+        "it is not a list of model labels and tables",
+        'For example ["shop.Product", "legacy.price_list", "audit.*"].',
+    )
+
+
+def _tables(value: Any) -> list[Problem]:
+    return [] if value is None else _labels("TABLES", value)
+
+
+def _exclude(value: Any) -> list[Problem]:
+    return _labels("EXCLUDE", value)
+
+
+def _feed(value: Any) -> list[Problem]:
+    from django_pgnudge.errors import ConfigError  # noqa: PLC0415
+    from django_pgnudge.feed import WalFeed  # noqa: PLC0415
+
+    if not isinstance(value, Mapping):
+        return wrong_value(
+            "FEED", value, "it is not a dictionary", 'For example {"debounce": 0.2}.'
+        )
+    known = feed_keywords()
+    problems = []
+    for name in value:
+        if name in _FEED_ELSEWHERE:
+            problems.append(
+                Problem(
+                    "E005",
+                    f'PGNUDGE["FEED"][{name!r}] cannot be set there.',
+                    f"That is set by {_FEED_ELSEWHERE[name]}.",
+                )
+            )
+        elif name not in known:
+            problems.append(
+                Problem(
+                    "E005",
+                    f'PGNUDGE["FEED"][{name!r}] is not a keyword of WalFeed.',
+                    f"Known are {', '.join(sorted(known))}.{did_you_mean(name, known)}",
+                )
+            )
+    if not problems and value:
+        # The constructor does no I/O and is the one place that knows what its values may be.
+        try:
+            WalFeed(user="check", database="check", **value)
+        except (ConfigError, TypeError, ValueError) as error:
+            problems = wrong_value(
+                "FEED", dict(value), str(error).rstrip("."), "Correct that value."
+            )
+    return problems
+
+
+def _invalidate(value: Any) -> list[Problem]:
+    if isinstance(value, Mapping) and all(isinstance(label, str) and label for label in value):
+        return []
+    return wrong_value(
+        "INVALIDATE",
+        value,
+        "it is not a dictionary from model labels or tables to keys",
+        'For example {"shop.Product": ["products", "product:{pk}"]}.',
+    )
+
+
+def _resync(value: Any) -> list[Problem]:
+    allowed = f"Use one of {', '.join(map(repr, RESYNCS))} or the dotted path of a function."
+    if isinstance(value, str) and value in RESYNCS:
+        return []
+    if not isinstance(value, str) or not is_dotted_path(value):
+        return wrong_value(
+            "RESYNC",
+            value,
+            "there is no such way to resync",
+            allowed + did_you_mean(value, RESYNCS),
+        )
+    try:
+        import_callable(value)
+    except ValueError as error:
+        return wrong_value("RESYNC", value, str(error), allowed)
+    return []
+
+
+PROBLEMS: Final[Mapping[str, Callable[[Any], list[Problem]]]] = MappingProxyType(
+    {
+        "DATABASE": _database,
+        "PLUGIN": _plugin,
+        "PUBLICATION": _publication,
+        "CONNECTION": _connection,
+        "TABLES": _tables,
+        "EXCLUDE": _exclude,
+        "FEED": _feed,
+        "INVALIDATE": _invalidate,
+        "RESYNC": _resync,
+    }
+)

@@ -1,0 +1,12 @@
+"""The composition root: where the feed and Django meet.
+
+`core` reads the feed, `workers` delete in the caches, `publisher` tells receivers, `resync` knows
+what a gap clears, `connection` derives the feed's connection from ``DATABASES``, and `mistakes`
+says how to mend what no waiting will.
+"""
+
+from __future__ import annotations
+
+from django_pgnudge.daemon.core import Daemon
+
+__all__ = ["Daemon"]

@@ -1,0 +1,351 @@
+"""The composition root: the one place where the feed and Django meet.
+
+A batch becomes deletes at once, and every cache alias works on its own in ``workers``. Receivers
+are told in a second stage, after the deletes of the healthy caches; what comes while a receiver is
+busy merges there. So neither a dead cache nor a slow receiver keeps the feed from being read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import logging
+import signal
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import connections
+
+from django_pgnudge.conf import conf
+from django_pgnudge.daemon.connection import feed_connection
+from django_pgnudge.daemon.merging import merge_events, rename_events
+from django_pgnudge.daemon.mistakes import explain
+from django_pgnudge.daemon.publisher import Publisher
+from django_pgnudge.daemon.resync import Resyncer
+from django_pgnudge.daemon.workers import CacheWorker, Thread, Work
+from django_pgnudge.errors import ConnectionLostError
+from django_pgnudge.events import Batch, Event, Resync
+from django_pgnudge.feed import WalFeed
+from django_pgnudge.registry import Registry
+from django_pgnudge.rules import RuleSet, load_rules
+from django_pgnudge.rules.keyspecs import Function
+from django_pgnudge.signals import anyone_listens, between_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from django_pgnudge.daemon.merging import Delete
+
+__all__ = ["Daemon"]
+
+logger = logging.getLogger("django_pgnudge.daemon")
+
+REFRESH_TIMEOUT: Final = 5.0
+"""Seconds the start waits for PostgreSQL to describe its tables; the feed waits longer."""
+
+RETRY_REFRESH: Final = 5.0
+
+REPEAT_AFTER: Final = 60.0
+"""Seconds after which the fix for the same failure is worth another line."""
+
+
+class Daemon:
+    """Reads one database's feed, kills keys and tells receivers, until stopped.
+
+    ``feed_options`` go over ``PGNUDGE["FEED"]``; ``feed_class`` is for tests.
+    """
+
+    def __init__(
+        self,
+        using: str | None = None,
+        *,
+        plugin: str | None = None,
+        publication: str | None = None,
+        feed_options: dict[str, Any] | None = None,
+        feed_class: Callable[..., Any] = WalFeed,
+    ) -> None:
+        self.using = using or conf.DATABASE
+        self.resyncs = 0
+        self.connected_at: float | None = None
+        self.workers: dict[str, CacheWorker] = {}
+        self.registry = Registry(self.using)
+        self.rules: RuleSet = load_rules(self.registry)
+        self.publisher = Publisher(self.using, self.registry)
+        self._feed_class = feed_class
+        self._feed: Any = None
+        self._options = {
+            "plugin": plugin or conf.PLUGIN,
+            "publication": publication or conf.PUBLICATION,
+            **conf.FEED,
+            **(feed_options or {}),
+        }
+        self._resyncer = Resyncer(self.using, self.rules)
+        self._rules_block = any(
+            isinstance(spec, Function) for rule in self.rules.rules for spec in rule.specs
+        )
+        self._rules_thread = Thread("pgnudge rules")
+        self._refresher = Thread("pgnudge registry")
+        self._refreshed = False
+        self._refreshing: asyncio.Task[None] | None = None
+        self._unresolved: list[Event] = []
+        self._stopping = False
+        self._idle = True
+        self._reading: asyncio.Task[None] | None = None
+        self._explained_at = -REPEAT_AFTER
+
+    async def run(self) -> None:
+        """Run until ``stop``, SIGTERM or Ctrl-C. Raises what ``mistakes.explain`` explains."""
+        with self._signals():
+            publisher = asyncio.create_task(self.publisher.run(), name="pgnudge publisher")
+            self._reading = asyncio.create_task(self._read(), name="pgnudge reader")
+            try:
+                await asyncio.wait({self._reading, publisher}, return_when=asyncio.FIRST_COMPLETED)
+                if publisher.done():
+                    publisher.result()
+                if not self._reading.cancelled():
+                    self._reading.result()
+                self.publisher.finish()
+                await publisher
+            finally:
+                await _end(self._reading, publisher, self._refreshing)
+                self._resyncer.close()
+                for worker in self.workers.values():
+                    worker.close()
+        logger.info("Stopped.")
+
+    async def check(self) -> str:
+        """Connect, touch no cache, and say what ``run`` would do."""
+        async with await self._make_feed() as feed:
+            await anext(aiter(feed))
+            self._feed = feed
+            self._log_connected()
+        tables = sorted(self.rules.payloads())
+        return (
+            f"Would follow {len(tables)} tables with rules ({', '.join(tables) or 'none'}) and "
+            f'resync by PGNUDGE["RESYNC"] = {conf.RESYNC!r}.'
+        )
+
+    def stop(self) -> None:
+        """Finish the batch in hand and return from ``run``."""
+        self._stopping = True
+        if self._idle and self._reading is not None:
+            self._reading.cancel()
+
+    async def _read(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            self._feed = await stack.enter_async_context(await self._make_feed())
+            iterator = aiter(self._feed)
+            while not self._stopping:
+                self._idle = True
+                try:
+                    item = await anext(iterator)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    self._idle = False
+                if isinstance(item, Resync):
+                    await self._resync(item.reason)
+                else:
+                    await self._invalidate(item)
+
+    async def _make_feed(self) -> Any:
+        """Blocking look-ups go to a thread that does not hold up the exit."""
+        await self._refresh(REFRESH_TIMEOUT)
+        delay = 0.1
+        while True:
+            try:
+                connection = await Thread("pgnudge connection").run(
+                    functools.partial(feed_connection, self.using)
+                )
+                break
+            except ConnectionLostError as exc:
+                logger.warning("%s Retrying.", exc)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+        wanted = self.rules.wants_keys()
+        know_tables = self._refreshed
+        return self._feed_class(
+            **{
+                **connection,
+                # Until PostgreSQL has told schemas and partitions, ours may be the wrong names.
+                "tables": (self.registry.feed_tables() or None) if know_tables else None,
+                "keys": True if anyone_listens() or (wanted and not know_tables) else wanted,
+                "give_up": self._give_up,
+                **self._options,
+            }
+        )
+
+    def _give_up(self, exc: Exception) -> bool:
+        """Asked by the feed, which logs what it is going to try again."""
+        fix = explain(exc)
+        if fix is None:
+            return False
+        if self.connected_at is None:
+            return True
+        now = time.monotonic()
+        if now - self._explained_at > REPEAT_AFTER:
+            self._explained_at = now
+            logger.error("Still trying, but waiting will not help: %s", fix)
+        return False
+
+    async def _resync(self, reason: str) -> None:
+        self.resyncs += 1
+        if reason in {"connected", "reconnected"}:
+            self.connected_at = time.time()
+            self._log_connected()
+        level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
+        logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
+        deletes = []
+        if self._resyncer.is_call():
+            self._resyncer.call_soon(reason)
+        else:
+            for alias in {ref.alias for ref in self.rules.cache_refs()}:
+                # Rules with callables may query, in a mode that asks them.
+                compute = functools.partial(self._resyncer.work, alias)
+                deletes.append(self._submit(alias, await self._rules_thread.run(compute)))
+        self.publisher.add_resync(reason, deletes)
+        if not self._refreshed:
+            # Before the first batch: without it rules may wait under the wrong schema.
+            await self._refresh(REFRESH_TIMEOUT)
+        else:
+            self._refresh_soon()
+
+    def _log_connected(self) -> None:
+        feed = self._feed
+        version = getattr(feed, "server_version", 0)
+        logger.info(
+            "Connected to PostgreSQL %d.%d (database alias %r) through %s, slot %s.",
+            version // 10_000, version % 10_000, self.using,
+            getattr(feed, "plugin_in_use", None), getattr(feed, "slot_name", None),
+        )  # fmt: skip
+
+    async def _invalidate(self, batch: Batch) -> None:
+        registry = self.registry
+        events = tuple(e for e in batch.events if registry.selected(e.payload))
+        unresolved = [e for e in events if registry.unknown(e.payload)]
+        if unresolved:
+            self._unresolved += unresolved
+            self._refresh_soon()
+        if not events:
+            self.publisher.skip_to(batch.lsn)
+            return
+        await self._kill(dataclasses.replace(batch, events=events))
+
+    async def _kill(self, batch: Batch) -> None:
+        if self._rules_block:
+            compute = functools.partial(_kills_by_code, self.rules, batch.events)
+            works = await self._rules_thread.run(compute)
+        else:
+            works = _kills(self.rules, batch.events)
+        deletes = [self._submit(alias, work) for alias, work in works.items()]
+        renamed = rename_events(batch.events, self.registry.root_of)
+        self.publisher.add_batch(dataclasses.replace(batch, events=renamed), deletes)
+
+    def _submit(self, alias: str, work: Work) -> Delete:
+        worker = self.workers.get(alias)
+        if worker is None:
+            worker = self.workers[alias] = CacheWorker(
+                alias, recovery=self._recovery, fallback=self._resyncer.fallback
+            )
+        return worker, worker.submit(work)
+
+    def _recovery(self, alias: str) -> Work:
+        """What to clear in a cache that was away; called in its thread."""
+        if self._resyncer.is_call():
+            self._resyncer.call_soon("cache")
+            return Work()
+        return self._resyncer.work(alias)
+
+    def _refresh_soon(self) -> None:
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh_and_replay())
+
+    async def _refresh_and_replay(self) -> None:
+        """Names that meant nothing may be partitions made since: dispatch their events again."""
+        waiting, self._unresolved = merge_events(self._unresolved), []
+        meant = [self._meaning(event.payload) for event in waiting]
+        if not await self._refresh(None):
+            self._unresolved = [*waiting, *self._unresolved]
+            if self._unresolved:
+                asyncio.get_running_loop().call_later(RETRY_REFRESH, self._refresh_soon)
+            return
+        found = [
+            event
+            for event, before in zip(waiting, meant, strict=True)
+            if self._meaning(event.payload) != before
+        ]
+        if found:
+            await self._kill(Batch(events=tuple(found)))
+        if self._unresolved:
+            self._refreshing = None
+            self._refresh_soon()
+
+    def _meaning(self, payload: str) -> object:
+        return self.registry.lineage(payload), self.registry.models_of(payload)
+
+    async def _refresh(self, patience: float | None) -> bool:
+        def refresh() -> None:
+            connection = connections[self.using]
+            try:
+                self.registry.refresh(connection)
+            finally:
+                connection.close()
+
+        try:
+            async with asyncio.timeout(patience):
+                await self._refresher.run(refresh)
+        except TimeoutError:
+            logger.info("PostgreSQL does not yet answer; its tables are looked up later.")
+            return False
+        except Exception as exc:
+            # The feed will tell what is wrong, or it passes.
+            logger.info("Could not read the tables of database %r: %s", self.using, exc)
+            return False
+        self._refreshed = True
+        return True
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        installed = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Not the main thread (tests), or no Unix: then stop() is the way.
+            with contextlib.suppress(RuntimeError, ValueError, NotImplementedError):
+                loop.add_signal_handler(number, self._on_signal, number)
+                installed.append(number)
+        try:
+            yield
+        finally:
+            for number in installed:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+            # SIGINT's own default would unwind through whatever hangs; a second one must not.
+            signal.signal(each, signal.SIG_DFL)
+        logger.info("%s: finishing the batch in hand.", signal.Signals(number).name)
+        self.stop()
+
+
+def _kills(rules: RuleSet, events: Iterable[Event]) -> dict[str, Work]:
+    works: dict[str, Work] = {}
+    for event in events:
+        for ref, kills in rules.kills(event).items():
+            works.setdefault(ref.alias, Work()).add(ref, kills)
+    return works
+
+
+def _kills_by_code(rules: RuleSet, events: Iterable[Event]) -> dict[str, Work]:
+    with between_requests():
+        return _kills(rules, events)
+
+
+async def _end(*tasks: asyncio.Task[None] | None) -> None:
+    running = [task for task in tasks if task is not None and not task.done()]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,117 @@
+"""What a Resync clears, by ``PGNUDGE["RESYNC"]``, and what is done where a backend cannot."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from django_pgnudge.conf import conf
+from django_pgnudge.conf.values import RESYNCS, import_callable
+from django_pgnudge.daemon.workers import Refusal, Work
+from django_pgnudge.signals import between_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django_pgnudge.rules import CacheRef, RuleSet
+
+__all__ = ["Resyncer"]
+
+logger = logging.getLogger("django_pgnudge.daemon")
+
+REPEAT_AFTER: Final = 600.0
+"""Seconds after which what a backend cannot do is said again."""
+
+
+class Resyncer:
+    """Turns a Resync into work for caches, or into a call of the user's function."""
+
+    def __init__(self, using: str, rules: RuleSet) -> None:
+        self._using = using
+        self._rules = rules
+        self._said: dict[tuple[str, str], float] = {}
+        self._wake = threading.Condition()
+        self._reasons: list[str] = []
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def is_call(self) -> bool:
+        """Whether the setting names a function, which then clears by itself."""
+        return conf.RESYNC not in RESYNCS
+
+    def work(self, alias: str) -> Work:
+        """What to clear in one alias. Blocks where rules have callables: they may query."""
+        refs = {ref for ref in self._rules.cache_refs() if ref.alias == alias}
+        match conf.RESYNC:
+            case "clear":
+                return Work(everything=True)
+            case "keys":
+                return self._known(refs)
+            case _:
+                return Work(versions=refs)
+
+    def fallback(self, alias: str, refusals: Iterable[Refusal]) -> Work:
+        """What to do where the backend has no patterns or cannot clear a version; never silent."""
+        refusals = list(refusals)
+        if conf.RESYNC == "clear":
+            return Work(everything=True)
+        for refusal in refusals:
+            self._say(alias, str(refusal.error))
+        return self._known({refusal.ref for refusal in refusals if refusal.whole_version})
+
+    def _known(self, refs: set[CacheRef]) -> Work:
+        work = Work()
+        with between_requests():
+            for ref, kills in self._rules.everything().items():
+                if ref in refs:
+                    work.add(ref, kills)
+        return work
+
+    def _say(self, alias: str, text: str) -> None:
+        now = time.monotonic()
+        if now - self._said.get((alias, text), -REPEAT_AFTER) >= REPEAT_AFTER:
+            self._said[alias, text] = now
+            logger.error("%s", text)
+
+    def call_soon(self, reason: str) -> None:
+        """Have the user's function called in a thread, again and again until it succeeds."""
+        with self._wake:
+            if reason not in self._reasons:
+                self._reasons.append(reason)
+            self._wake.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._loop, name="pgnudge resync", daemon=True
+                )
+                self._thread.start()
+
+    def close(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+
+    def _loop(self) -> None:
+        delay = 0.1
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._reasons or self._closing)
+                if self._closing:
+                    return
+                reason = self._reasons[0]
+            try:
+                with between_requests():
+                    import_callable(conf.RESYNC)(reason=reason, using=self._using)
+            except Exception:
+                logger.exception(
+                    'PGNUDGE["RESYNC"] = %r raised; it will be called again.', conf.RESYNC
+                )
+                with self._wake:
+                    self._wake.wait_for(lambda: self._closing, delay * random.uniform(0.5, 1))  # noqa: S311
+                delay = min(delay * 2, 30.0)
+            else:
+                delay = 0.1
+                with self._wake:
+                    self._reasons.remove(reason)

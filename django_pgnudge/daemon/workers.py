@@ -1,0 +1,316 @@
+"""Threads that do what must not block the loop: one a cache alias, so that none waits for another.
+
+A ``CacheWorker`` merges what it has not done yet, so a cache that is down costs bounded memory and
+no truth; it keeps trying, and after an outage it asks for everything of that alias to be cleared,
+because a cache that was away may have come back with keys that had been deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from django_pgnudge import caches
+from django_pgnudge.rules import CacheRef, Kills
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CacheWorker", "Outcome", "Thread", "Work"]
+
+logger = logging.getLogger("django_pgnudge.daemon")
+
+T = TypeVar("T")
+
+MAX_PENDING: Final = 100_000
+"""Keys kept for a cache that is down; past them its whole versions are cleared instead."""
+
+BACKOFF: Final = (0.1, 5.0)
+HEARTBEAT: Final = 5.0
+"""Seconds of idleness after which a cache is asked whether it is still the same server."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What is to be deleted in one alias."""
+
+    kills: dict[CacheRef, Kills] = field(default_factory=dict)
+    versions: set[CacheRef] = field(default_factory=set)
+    everything: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.kills or self.versions or self.everything)
+
+    def size(self) -> int:
+        return sum(len(kills.keys) + len(kills.patterns) for kills in self.kills.values())
+
+    def add(self, ref: CacheRef, kills: Kills) -> None:
+        """Merge; ``kills`` is copied, never kept."""
+        mine = self.kills.get(ref)
+        if mine is None:
+            self.kills[ref] = Kills(keys=set(kills.keys), patterns=set(kills.patterns))
+        else:
+            mine.keys |= kills.keys
+            mine.patterns |= kills.patterns
+
+    def merge(self, other: Work) -> None:
+        for ref, kills in other.kills.items():
+            self.add(ref, kills)
+        self.versions |= other.versions
+        self.everything |= other.everything
+
+    def perform(self, alias: str) -> tuple[int, list[Refusal]]:
+        """Delete: how many keys, and what the backend cannot do. May be repeated after an error."""
+        if self.everything:
+            caches.clear(alias)
+            return 0, []
+        count = 0
+        refusals = []
+        for ref in self.versions:
+            try:
+                count += caches.clear_version(ref)
+            except caches.UnsupportedError as exc:
+                refusals.append(Refusal(ref, exc, whole_version=True))
+        for ref, kills in self.kills.items():
+            try:
+                count += caches.delete(ref, kills)
+            except caches.UnsupportedError as exc:
+                refusals.append(Refusal(ref, exc))
+        return count, refusals
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something the backend cannot do at all."""
+
+    ref: CacheRef
+    error: caches.UnsupportedError
+    whole_version: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a submission: ``done`` False means it is kept and will be tried again."""
+
+    done: bool
+    deleted: int = 0
+
+
+class Thread:
+    """One daemon thread that runs functions in order.
+
+    Not a ThreadPoolExecutor: the interpreter waits for those at exit, and a cache or a query that
+    hangs must not keep a process alive that was told to go.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._wake = threading.Condition()
+        self._calls: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
+        self._started = False
+
+    def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Call in the thread; awaitable for its result. Call from the event loop."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        with self._wake:
+            self._calls.append((function, future))
+            self._wake.notify()
+        if not self._started:
+            self._started = True
+            threading.Thread(target=self._loop, name=self._name, daemon=True).start()
+        return future
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                while not self._calls:
+                    self._wake.wait()
+                function, future = self._calls.popleft()
+            try:
+                result = function()
+            except BaseException as exc:
+                settle(future, error=exc)
+            else:
+                settle(future, result)
+
+
+class CacheWorker:
+    """Deletes in one cache alias, in a thread of its own.
+
+    ``recovery`` says what to clear after an outage, and ``fallback`` what to do instead of what the
+    backend cannot do; both are called in the thread.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        *,
+        recovery: Callable[[str], Work],
+        fallback: Callable[[str, list[Refusal]], Work],
+    ) -> None:
+        self.alias = alias
+        self.down_since: float | None = None
+        """Unix time since which the cache fails, None while it works."""
+        self.last_error: str | None = None
+        self.deleted = 0
+        self.outages = 0
+        self._recovery = recovery
+        self._fallback = fallback
+        self._wake = threading.Condition()
+        self._pending = Work()
+        self._waiting: list[asyncio.Future[Outcome]] = []
+        self._closing = False
+        self._slow = False
+        self._incarnation: str | None = None
+        self._next_heartbeat = 0.0
+        self._thread: threading.Thread | None = None
+
+    def submit(self, work: Work) -> asyncio.Future[Outcome]:
+        """Take over ``work``; the future settles when it is done or put off. Call from the loop."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        with self._wake:
+            self._pending.merge(work)
+            self._bound_pending()
+            if self.healthy:
+                self._waiting.append(future)
+            else:
+                future.set_result(Outcome(done=False))
+            self._wake.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._loop, name=f"pgnudge cache {self.alias}", daemon=True
+            )
+            self._thread.start()
+        return future
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it is worth waiting for this cache."""
+        return self.down_since is None and not self._slow
+
+    def put_off(self) -> None:
+        """Wait for this cache no more until it answers again."""
+        with self._wake:
+            was_slow, self._slow = self._slow, True
+        if not was_slow:
+            logger.warning(
+                "Cache %r neither answers nor fails; other caches and receivers go on without it. "
+                "A socket timeout in its settings would tell why.", self.alias,
+            )  # fmt: skip
+
+    def pending(self) -> int:
+        """How many keys and patterns wait."""
+        with self._wake:
+            return self._pending.size()
+
+    def close(self) -> None:
+        """End the thread once it is idle; what a broken cache still waits for is given up."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+
+    def _bound_pending(self) -> None:
+        if self._pending.size() > MAX_PENDING:
+            self._pending.versions |= set(self._pending.kills)
+            self._pending.kills.clear()
+
+    def _loop(self) -> None:
+        failures = 0
+        while True:
+            with self._wake:
+                if failures:
+                    self._wake.wait_for(lambda: self._closing, timeout=self._delay(failures))
+                elif not self._pending and not self._closing:
+                    self._wake.wait(timeout=HEARTBEAT)
+                if self._closing and (failures or not self._pending):
+                    return
+                work, self._pending = self._pending, Work()
+                waiting, self._waiting = self._waiting, []
+            outcome = self._attempt(work)
+            failures = 0 if outcome.done else failures + 1
+            for future in waiting:
+                settle(future, outcome)
+
+    def _attempt(self, work: Work) -> Outcome:
+        restarted = False
+        try:
+            if self.down_since is not None or time.monotonic() >= self._next_heartbeat:
+                # Asked before the deletes: a server that restarts in between shows next time.
+                restarted = self._is_other_server()
+            if self.down_since is not None or restarted:
+                work.merge(self._recovery(self.alias))
+            deleted = self._perform(work)
+        except Exception as exc:
+            # Whatever it is, the work must not be lost.
+            self._failed(work, exc)
+            return Outcome(done=False)
+        self.deleted += deleted
+        if self.down_since is not None:
+            logger.warning(
+                "Cache %r is back after %.1f s; cleared what it may have kept (%d keys).",
+                self.alias, time.time() - self.down_since, deleted,
+            )  # fmt: skip
+        elif restarted:
+            logger.warning(
+                "Cache %r was restarted; cleared what it may have reloaded (%d keys).",
+                self.alias, deleted,
+            )  # fmt: skip
+        self.down_since = self.last_error = None
+        self._slow = False
+        return Outcome(done=True, deleted=deleted)
+
+    def _perform(self, work: Work) -> int:
+        deleted, refusals = work.perform(self.alias)
+        if refusals:
+            deleted += self._fallback(self.alias, refusals).perform(self.alias)[0]
+        return deleted
+
+    def _is_other_server(self) -> bool:
+        found = caches.incarnation(self.alias)
+        self._next_heartbeat = time.monotonic() + HEARTBEAT
+        known, self._incarnation = self._incarnation, found
+        return known is not None and known != found
+
+    def _failed(self, work: Work, exc: Exception) -> None:
+        with self._wake:
+            self._pending.merge(work)
+            self._bound_pending()
+        if self.down_since is None:
+            self.down_since = time.time()
+            self.outages += 1
+            logger.error(
+                "%s. Its deletes are kept and retried; other caches go on.", str(exc).rstrip(".")
+            )
+        elif str(exc) != self.last_error:
+            logger.error("%s. Still retrying.", str(exc).rstrip("."))
+        self.last_error = str(exc)
+
+    def _delay(self, failures: int) -> float:
+        low, high = BACKOFF
+        delay: float = min(high, low * 2 ** min(failures - 1, 30))
+        return delay * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def settle(
+    future: asyncio.Future[Any], result: Any = None, *, error: BaseException | None = None
+) -> None:
+    """Give a future its result from another thread; a loop that has gone needs none."""
+
+    def give() -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    try:
+        future.get_loop().call_soon_threadsafe(give)
+    except RuntimeError:
+        logger.debug("The event loop closed before %r ended.", future)

@@ -1,0 +1,44 @@
+"""An application's own nudge, sent through the write-ahead log like the changes themselves.
+
+Not called ``emit``, which is the name of the function on the package.
+"""
+
+from __future__ import annotations
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+
+from django_pgnudge.conf import conf
+from django_pgnudge.errors import ConfigError
+
+__all__ = ["PREFIX", "aemit", "emit"]
+
+PREFIX = "pgnudge"
+"""The prefix by which the feed knows these messages among others."""
+
+
+def emit(payload: str, using: str | None = None) -> None:
+    """Nudge ``payload`` exactly if the transaction commits; outside a transaction, at once.
+
+    ``using`` is a database alias, by default ``PGNUDGE["DATABASE"]``. Raises ConfigError for a
+    payload PostgreSQL
+    cannot carry and for a database that is not PostgreSQL.
+    """
+    if not isinstance(payload, str) or not payload or "\0" in payload:
+        raise ConfigError(f"emit({payload!r}): a payload is a non-empty string without NUL.")
+    alias = conf.DATABASE if using is None else using
+    connection = connections[alias]
+    if connection.vendor != "postgresql":
+        raise ConfigError(
+            f"emit({payload!r}): the database {alias!r} is {connection.vendor}, and only PostgreSQL"
+            ' has a write-ahead log to write to. Pass using=, or set PGNUDGE["DATABASE"].'
+        )
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_logical_emit_message(true, %s, %s)", [PREFIX, payload])
+
+
+async def aemit(payload: str, using: str | None = None) -> None:
+    """``emit`` for async code; to be part of a transaction, call ``emit`` inside its synchronous
+    block.
+    """
+    await sync_to_async(emit)(payload, using)

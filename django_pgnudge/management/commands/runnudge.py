@@ -1,0 +1,76 @@
+"""``manage.py runnudge``: options, logging, and running the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
+
+from django_pgnudge.conf.values import PLUGINS
+from django_pgnudge.daemon import Daemon
+from django_pgnudge.daemon.mistakes import explain
+from django_pgnudge.errors import PgNudgeError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+
+class Command(BaseCommand):
+    """Kill cache keys as PostgreSQL commits."""
+
+    help = (
+        "Follow PostgreSQL's write-ahead log, delete the cache keys that PGNUDGE names for each "
+        "changed table, and send signals. Runs until SIGTERM or Ctrl-C (twice: at once)."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--database", metavar="ALIAS", help='alias to follow, over PGNUDGE["DATABASE"]'
+        )
+        parser.add_argument(
+            "--plugin", choices=PLUGINS, help='output plugin, over PGNUDGE["PLUGIN"]'
+        )
+        parser.add_argument(
+            "--publication", metavar="NAME", help='for pgoutput, over PGNUDGE["PUBLICATION"]'
+        )
+        parser.add_argument(
+            "--debounce", type=float, metavar="SECONDS",
+            help="at most one batch in this time (default: at once when idle)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--failsafe", type=float, metavar="SECONDS",
+            help="clear as after a gap at least this often (default: never)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--check", action="store_true", help="connect, say what would happen, and leave"
+        )
+
+    def handle(self, **options: Any) -> None:
+        self._log_to_stderr(options["verbosity"])
+        feed_options = {
+            name: options[name] for name in ("debounce", "failsafe") if options[name] is not None
+        }
+        try:
+            daemon = Daemon(
+                options["database"], plugin=options["plugin"],
+                publication=options["publication"], feed_options=feed_options,
+            )  # fmt: skip
+            if options["check"]:
+                self.stdout.write(asyncio.run(daemon.check()))
+            else:
+                asyncio.run(daemon.run())
+        except (PgNudgeError, ImproperlyConfigured) as exc:
+            raise CommandError(explain(exc) or str(exc)) from exc
+
+    def _log_to_stderr(self, verbosity: int) -> None:
+        """Show the daemon's lines to a project whose LOGGING has no handler for them."""
+        logger = logging.getLogger("django_pgnudge")
+        if logger.hasHandlers():
+            return
+        handler = logging.StreamHandler(self.stderr)
+        handler.setFormatter(logging.Formatter("{asctime} {levelname} {message}", style="{"))
+        logger.addHandler(handler)
+        logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))

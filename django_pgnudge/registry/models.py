@@ -1,0 +1,304 @@
+"""Which models a table stands for: the hop between the feed's payloads and Django's names.
+
+Built from the app registry, so it works before any connection, with ``public`` as the schema of
+tables that
+name none. ``refresh`` then asks PostgreSQL what only it knows: where search_path finds those
+tables, which tables are
+partitions of which, and the columns of primary keys. Nothing else here touches the database.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from django.apps import apps as global_apps
+from django.conf import settings
+from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import DateTimeField, Model
+from django.utils import timezone
+
+from django_pgnudge.conf import conf, did_you_mean
+from django_pgnudge.errors import ConfigError
+from django_pgnudge.registry.catalog import Catalog, payload_for, read_catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django.apps.registry import Apps
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import Field
+
+    from django_pgnudge.events import Key
+
+__all__ = ["Registry", "UnknownLabelError", "split_db_table"]
+
+_QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:\."((?:[^"]|"")+)")?')
+_STALE_AFTER: Final = 10.0  # seconds for which a table that means nothing is believed to stay so
+
+
+class UnknownLabelError(ConfigError, LookupError):
+    """A label that names no model, though it can be nothing else."""
+
+
+def split_db_table(db_table: str) -> tuple[str | None, str]:
+    """Schema (if named) and table of a ``db_table``, as Django's quoting makes PostgreSQL read it.
+
+    Django wraps a name in quotes unless it begins and ends with one, so that both
+    ``'"schema"."table"'`` and ``'schema"."table'`` name a schema.
+    """
+    quoted = db_table if db_table[:1] == db_table[-1:] == '"' else f'"{db_table}"'
+    match = _QUOTED.fullmatch(quoted)
+    if match is None:
+        return None, db_table
+    first, second = (part and part.replace('""', '"') for part in match.groups())
+    return (None, first) if second is None else (first, second)
+
+
+class Registry:
+    """The models of one database, by table. ``refresh`` replaces what it read in one step."""
+
+    def __init__(self, using: str = DEFAULT_DB_ALIAS, *, apps: Apps = global_apps) -> None:
+        self.using = using
+        self.generation = 0
+        self._apps = apps
+        self._by_table: dict[tuple[str | None, str], list[type[Model]]] = {}
+        for model in apps.get_models(include_auto_created=True):
+            self._by_table.setdefault(split_db_table(model._meta.db_table), []).append(model)
+        self._catalog = Catalog()
+        self._asked: set[str] = set()
+        self._index()
+
+    def refresh(self, connection: BaseDatabaseWrapper) -> None:
+        """Read search_path, partitions and primary keys from the database; two statements."""
+        unqualified = [table for schema, table in self._by_table if schema is None]
+        catalog = read_catalog(connection, unqualified)
+        if len(self._asked) > 10_000:
+            self._asked = set()
+        self._catalog = catalog
+        self._index()
+
+    def unknown(self, payload: str) -> bool:
+        """Whether ``refresh`` may give ``payload`` a meaning that it has not.
+
+        True once for a name that was in no catalog yet (a partition made since, or an
+        application's own
+        nudge), and every few seconds for a table without model or parent: one such may have been
+        attached as a partition.
+        """
+        if payload in self._models or self._catalog.parents.get(payload):
+            return False
+        if payload in self._catalog.tables:
+            return self._catalog.age() > _STALE_AFTER
+        if payload in self._asked:
+            return False
+        self._asked.add(payload)
+        return True
+
+    def payload_of(self, entry: str | type[Model]) -> str:
+        """The payload of a model, a model label, ``schema.table``, or an application's own nudge.
+
+        Labels are Django's (``shop.Product``, ``shop.Product_categories`` for an automatic many-
+        to-many table) and
+        ``shop.Product.categories``. In double quotes (``'"shop"."product"'``) a name is never a
+        label. Raises
+        UnknownLabelError for what must be a label, since its first part is an app, or its second
+        begins with a capital, but is none.
+        """
+        if not isinstance(entry, str):
+            return self._model_payload(entry)
+        model = self.model_of(entry)
+        if model is not None:
+            return self._model_payload(model)
+        if entry.startswith('"'):
+            schema, table = split_db_table(entry)
+            return table if schema is None else f"{schema}.{table}"
+        return self._payloads_by_table.get(entry, entry)
+
+    def model_of(self, entry: str) -> type[Model] | None:
+        """The model a label names, or None for a table or own nudge. Raises UnknownLabelError."""
+        app_label, _, rest = entry.partition(".")
+        if not rest or entry.startswith('"'):
+            return None
+        name, _, field = rest.partition(".")
+        if app_label not in self._apps.app_configs:
+            is_label = app_label.isidentifier() and name.isidentifier() and name[0].isupper()
+            if entry in self._models or field or not is_label:
+                return None
+            known = [
+                model._meta.label for model in self._apps.get_models(include_auto_created=True)
+            ]
+            raise UnknownLabelError(
+                f"{entry!r} names no model: there is no app {app_label!r}."
+                f"{did_you_mean(entry, known)}"
+                f" A table of that name is written {self._quoted(app_label, rest)}."
+            )
+        try:
+            model = self._apps.get_model(app_label, name)
+        except LookupError:
+            if entry in self._models:
+                return None
+            config = self._apps.get_app_config(app_label)
+            known = [model._meta.label for model in config.get_models(include_auto_created=True)]
+            raise UnknownLabelError(
+                f"{entry!r} names no model of the app {app_label!r}.{did_you_mean(entry, known)}"
+                f" A table of that name is written {self._quoted(app_label, rest)}."
+            ) from None
+        if model._meta.swapped:
+            raise UnknownLabelError(f"{entry!r} is swapped out: name {model._meta.swapped!r}.")
+        return self._through(entry, model, field.removesuffix(".through")) if field else model
+
+    def models_of(self, payload: str) -> tuple[type[Model], ...]:
+        """The models that read this table, concrete ones first; a partition's parents' too."""
+        found = [model for table in self.lineage(payload) for model in self._models.get(table, ())]
+        return tuple(sorted(dict.fromkeys(found), key=lambda model: model._meta.proxy))
+
+    def root_of(self, payload: str) -> str:
+        """The table at the root of a partition's tree; any other payload itself."""
+        return self._catalog.roots.get(payload, payload)
+
+    def lineage(self, payload: str) -> tuple[str, ...]:
+        """The payload and every table whose queries read its rows: partition roots, inheritance
+        parents.
+        """
+        return (payload, *self._catalog.parents.get(payload, ()))
+
+    def descendants(self, payload: str) -> frozenset[str]:
+        """The known partitions and inheriting tables below a table."""
+        return frozenset(
+            child for child, parents in self._catalog.parents.items() if payload in parents
+        )
+
+    def split(self, payload: str) -> tuple[str, str]:
+        """Schema and table of a payload; an own nudge without a dot has no schema."""
+        if payload in self._catalog.tables:
+            return self._catalog.tables[payload]
+        if payload in self._names:
+            return self._names[payload]
+        schema, dot, table = payload.partition(".")
+        return (schema, table) if dot else ("", payload)
+
+    def pk_fields(self, payload: str) -> tuple[Field[Any, Any], ...] | None:
+        """The model fields of the primary key, in the model's order, or None without a model."""
+        models = self.models_of(payload)
+        if not models:
+            return None
+        return tuple(models[0]._meta.pk_fields)  # several for a composite key
+
+    def pk_columns(self, payload: str) -> tuple[str, ...] | None:
+        """The columns of the table's primary key in the database; None if it has none or is not
+        known.
+        """
+        return self._catalog.primary_keys.get(payload)
+
+    def exists(self, payload: str) -> bool:
+        """Whether the database had this table at the last refresh."""
+        return payload in self._catalog.tables
+
+    def pk_values(self, payload: str, key: Key) -> tuple[Any, ...] | None:
+        """A row's primary key as ``obj.pk`` has it, one value a column in the model's order.
+
+        As the event has it for a table without a model. None if the model's primary key is made of
+        other columns than the
+        table's: then nothing can be said about ``obj.pk``.
+        """
+        if payload not in self._readers:
+            self._readers[payload] = self._reader(payload)
+        reader = self._readers[payload]
+        if reader is None:
+            return key
+        order, fields = reader
+        if not order or len(order) != len(key):
+            return None
+        return tuple(_to_python(field, key[at]) for at, field in zip(order, fields, strict=True))
+
+    def selected(self, payload: str) -> bool:
+        """Whether ``TABLES`` and ``EXCLUDE`` let a table through. Own nudges always are."""
+        lineage = self.lineage(payload)
+        tables = conf.TABLES
+        if tables is not None and not any(self._matches(entry, lineage) for entry in tables):
+            return payload not in self._catalog.tables and payload not in self._models
+        return not any(self._matches(entry, lineage) for entry in conf.EXCLUDE)
+
+    def feed_tables(self) -> list[str] | None:
+        """``TABLES`` for the feed's own filter: ``schema.table`` with ``*`` for either part.
+
+        None for all tables; also if one of them is partitioned, as partitions made later have to
+        pass: ``selected`` knows them.
+        """
+        tables = conf.TABLES
+        if tables is None:
+            return None
+        payloads = [entry if "*" in entry else self.payload_of(entry) for entry in tables]
+        if any(payload in self._catalog.partitioned for payload in payloads):
+            return None
+        return sorted({*payloads, *(child for top in payloads for child in self.descendants(top))})
+
+    def _matches(self, entry: str, lineage: tuple[str, ...]) -> bool:
+        if "*" not in entry:
+            return self.payload_of(entry) in lineage
+        schema, _, table = entry.partition(".")
+        return any(
+            schema in ("*", here[0]) and table in ("*", here[1])
+            for here in map(self.split, lineage)
+        )
+
+    def _index(self) -> None:
+        models: dict[str, tuple[type[Model], ...]] = {}
+        self._names: dict[str, tuple[str, str]] = {}
+        self._payloads_by_table: dict[str, str] = {}
+        for (named, table), entries in self._by_table.items():
+            schema = named or self._catalog.schemas.get(table, "public")
+            payload = payload_for(schema, table)
+            self._names[payload] = schema, table
+            if named is None:
+                self._payloads_by_table[table] = payload
+            models[payload] = (*models.get(payload, ()), *entries)
+        self._models: Mapping[str, tuple[type[Model], ...]] = models
+        self._readers: dict[str, tuple[tuple[int, ...], tuple[Field[Any, Any], ...]] | None] = {}
+        self.generation += 1
+
+    def _reader(self, payload: str) -> tuple[tuple[int, ...], tuple[Field[Any, Any], ...]] | None:
+        fields = self.pk_fields(payload)
+        if fields is None:
+            return None
+        names = [field.column for field in fields]
+        columns = self.pk_columns(payload)
+        if columns is None:
+            return tuple(range(len(fields))), fields
+        if set(names) != set(columns):
+            return (), ()
+        return tuple(columns.index(name) for name in names), fields
+
+    def _model_payload(self, model: type[Model]) -> str:
+        schema, table = split_db_table(model._meta.db_table)
+        return payload_for(schema or self._catalog.schemas.get(table, "public"), table)
+
+    def _through(self, entry: str, model: type[Model], field: str) -> type[Model]:
+        try:
+            through = getattr(model._meta.get_field(field).remote_field, "through", None)
+        except FieldDoesNotExist:
+            through = None
+        if through is None:
+            known = [other.name for other in model._meta.many_to_many]
+            raise UnknownLabelError(
+                f"{entry!r} names no many-to-many field of {model._meta.label}."
+                f"{did_you_mean(field, known)}"
+            )
+        return cast("type[Model]", through)
+
+    @staticmethod
+    def _quoted(*parts: str) -> str:
+        return "'" + ".".join('"' + part.replace('"', '""') + '"' for part in parts) + "'"
+
+
+def _to_python(field: Field[Any, Any], value: object) -> Any:
+    try:
+        converted = field.to_python(value)
+    except (ValidationError, ValueError, TypeError):
+        return value
+    if isinstance(field, DateTimeField) and not settings.USE_TZ and timezone.is_aware(converted):
+        # The event has UTC; Django's connection reads local time into naive values.
+        return timezone.make_naive(converted, timezone.get_default_timezone())
+    return converted

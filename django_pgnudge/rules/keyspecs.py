@@ -1,0 +1,243 @@
+"""What one entry of a rule's ``keys`` means: the smallest step between a change and a cache key.
+
+An entry is read by its shape alone, never by guessing:
+
+====================================  ==========================================================
+``{"key": "any.text*{at} all"}``      that key, taken literally
+a callable                            called with the event, returns keys
+text with ``{`` or ``}``              a template: ``{pk}``, ``{pk[0]}``, ``{table}``, ``{schema}``
+identifiers joined by dots            the dotted path of a callable (``shop.cachekeys.order_keys``)
+text with ``*``                       a pattern; ``*`` is the only special character
+any other text                        that key
+====================================  ==========================================================
+
+``{pk}`` is written as ``f"{obj.pk}"`` writes it in Python, a composite key included; ``{{`` and
+``}}`` stand
+for braces. A template may hold a ``*`` too, and is then a pattern for each primary key.
+
+Patterns leave here as Redis globs: ``*`` is special, whatever else a glob would take for special
+is escaped.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from django_pgnudge.conf.values import import_callable, is_dotted_path
+from django_pgnudge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from django_pgnudge.events import Event
+
+__all__ = [
+    "Field",
+    "Fixed",
+    "Function",
+    "KeySpec",
+    "Pattern",
+    "RuleError",
+    "Template",
+    "glob_escape",
+    "parse_key",
+    "parse_result",
+]
+
+_SPECIAL = re.compile(r"([*?\[])")
+_FIELD = re.compile(r"pk|pk\[(\d{1,3})\]|table|schema")
+_ALLOWED: Final = "{pk}, {pk[0]}, {pk[1]}, …, {table}, {schema}; {{ and }} for braces"
+
+
+class RuleError(ConfigError):
+    """A rule that cannot be understood; ``id`` is the number of its system check."""
+
+    def __init__(self, id: str, message: str, hint: str) -> None:  # noqa: A002
+        super().__init__(f"{message} {hint}")
+        self.id = id
+        self.message = message
+        self.hint = hint
+
+
+def glob_escape(text: str) -> str:
+    """``text`` as a glob that matches nothing but itself, for Redis (and, but for ``\\``, for
+    fnmatch).
+    """
+    return _SPECIAL.sub(r"[\1]", text.replace("\\", "\\\\"))
+
+
+def _glob(text: str) -> str:
+    return "*".join(map(glob_escape, text.split("*")))
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """One key."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """All keys that match a glob."""
+
+    glob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """Keys that only code can tell."""
+
+    name: str
+    call: Callable[[Event], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A hole in a template: ``name`` is pk, table or schema; ``column`` one column of the key."""
+
+    name: str
+    column: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Keys of rows: literal text (escaped already if the template is a glob) and holes."""
+
+    text: str
+    parts: tuple[str | Field, ...]
+    is_glob: bool
+
+    def bind(self, schema: str, table: str) -> Template | Fixed | Pattern:
+        """The template with the names of its table in it; a key if nothing else was to be filled
+        in.
+        """
+        names = {"table": table, "schema": schema}
+        parts = tuple(
+            self._text(names[part.name]) if isinstance(part, Field) and part.name in names else part
+            for part in self.parts
+        )
+        literal = [part for part in parts if isinstance(part, str)]
+        if len(literal) < len(parts):
+            return Template(self.text, parts, self.is_glob)
+        return Pattern("".join(literal)) if self.is_glob else Fixed("".join(literal))
+
+    def fill(self, pk: tuple[Any, ...]) -> str:
+        """The key (or glob) of one row. Raises IndexError if the primary key has fewer columns."""
+        whole = pk[0] if len(pk) == 1 else pk
+        return "".join([
+            part if isinstance(part, str)
+            else self._text(str(whole if part.column is None else pk[part.column]))
+            for part in self.parts
+        ])  # fmt: skip
+
+    def widen(self) -> Pattern:
+        """The pattern that matches the keys of all rows."""
+        return Pattern("".join(
+            "*" if isinstance(part, Field) else part if self.is_glob else glob_escape(part)
+            for part in self.parts
+        ))  # fmt: skip
+
+    def columns(self) -> int:
+        """How many columns the primary key must have."""
+        return max(
+            (
+                part.column + 1
+                for part in self.parts
+                if isinstance(part, Field) and part.column is not None
+            ),
+            default=1,
+        )
+
+    def _text(self, value: str) -> str:
+        return glob_escape(value) if self.is_glob else value
+
+
+KeySpec: TypeAlias = Fixed | Pattern | Template | Function
+
+
+def parse_key(entry: object) -> KeySpec:
+    """The meaning of one entry. Raises RuleError."""
+    if isinstance(entry, Mapping):
+        return _literal(entry)
+    if callable(entry):
+        name = getattr(entry, "__qualname__", None) or repr(entry)
+        return Function(f"{getattr(entry, '__module__', '?')}.{name}", entry)
+    if not isinstance(entry, str) or not entry:
+        raise RuleError(
+            "E007",
+            f"{entry!r} is not a key.",
+            'A key is a non-empty string, a callable, or {"key": "literal text"}.',
+        )
+    if "{" in entry or "}" in entry:
+        return _template(entry)
+    if is_dotted_path(entry):
+        try:
+            return Function(entry, import_callable(entry))
+        except ValueError as error:
+            raise RuleError(
+                "E009",
+                f"{entry!r} is a dotted path, and {error}.",
+                f'Correct the path; for a key of that name write {{"key": {entry!r}}}.',
+            ) from error
+    return Pattern(_glob(entry)) if "*" in entry else Fixed(entry)
+
+
+def parse_result(result: object) -> Iterable[Fixed | Pattern]:
+    """The keys a callable returned: None, one entry, or an iterable of them. Raises RuleError.
+
+    Entries are read as in a rule, but for templates and dotted paths, which mean nothing here.
+    """
+    if result is None:
+        return
+    entries = [result] if isinstance(result, str | Mapping) else result
+    if not isinstance(entries, Iterable):
+        raise RuleError("E007", f"{result!r} is no key and no iterable of keys.", "Return keys.")
+    for entry in entries:
+        if isinstance(entry, Mapping):
+            yield _literal(entry)
+        elif isinstance(entry, str) and entry:
+            yield Pattern(_glob(entry)) if "*" in entry else Fixed(entry)
+        else:
+            raise RuleError("E007", f"{entry!r} is not a key.", "Return non-empty strings.")
+
+
+def _literal(entry: Mapping[Any, Any]) -> Fixed:
+    key = entry.get("key")
+    if set(entry) != {"key"} or not isinstance(key, str) or not key:
+        raise RuleError(
+            "E007",
+            f"{dict(entry)!r} is not a key.",
+            'A literal key is written {"key": "text"}, with nothing beside it.',
+        )
+    return Fixed(key)
+
+
+def _template(text: str) -> Template:
+    parts: list[str | Field] = []
+    is_glob = "*" in text
+    try:
+        pieces = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise RuleError(
+            "E008", f"The template {text!r} is malformed: {error}.", f"Allowed are {_ALLOWED}."
+        ) from error
+    for literal, field, spec, conversion in pieces:
+        if literal:
+            parts.append(_glob(literal) if is_glob else literal)
+        if field is None:
+            continue
+        match = _FIELD.fullmatch(field)
+        if match is None or spec or conversion:
+            raise RuleError(
+                "E008",
+                f"The template {text!r} asks for a field there is not.",
+                f"Allowed are {_ALLOWED}.",
+            )
+        if match[1] is not None:
+            parts.append(Field("pk", int(match[1])))
+        else:
+            parts.append(Field(field))
+    return Template(text, tuple(parts), is_glob)

@@ -1,0 +1,129 @@
+"""What users write as rules, in the setting and in code, read into ``Rule`` or into problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from django.conf import settings
+
+from django_pgnudge.conf import Problem, conf, did_you_mean
+from django_pgnudge.registry import Registry, UnknownLabelError
+from django_pgnudge.rules.keyspecs import KeySpec, RuleError, Template, parse_key
+from django_pgnudge.rules.registration import registrations
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+__all__ = ["CacheRef", "Rule", "read_rules"]
+
+_RULE_KEYS: Final = ("keys", "cache", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRef:
+    """A cache and a version of its keys; None is the version the cache has by itself."""
+
+    alias: str = "default"
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a change of ``target`` kills in one cache; ``where`` it was written."""
+
+    target: str | type[Model]
+    specs: tuple[KeySpec, ...]
+    ref: CacheRef
+    where: str
+
+
+def read_rules(registry: Registry) -> tuple[list[Rule], list[Problem]]:
+    """The rules that can be understood, and what is wrong with the others."""
+    problems: list[Problem] = []
+    rules: list[Rule] = []
+    for label, value in conf.INVALIDATE.items():
+        where = f'PGNUDGE["INVALIDATE"][{label!r}]'
+        rules += _setting(label, value, where, problems)
+    for entry in registrations():
+        ref = CacheRef(entry.cache, entry.version)
+        rules.append(Rule(entry.target, entry.specs, ref, entry.where))
+    return [rule for rule in rules if _is_sound(rule, registry, problems)], problems
+
+
+def _setting(label: str, value: object, where: str, problems: list[Problem]) -> Iterator[Rule]:
+    """One value of ``INVALIDATE``: a key, a rule (a dictionary with ``keys``), or a list of
+    either.
+    """
+    entries: list[Any] = (
+        list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    )
+    plain = [entry for entry in entries if not _is_rule(entry)]
+    ruled = [dict(entry) for entry in entries if _is_rule(entry)]
+    if plain:
+        ruled.insert(0, {"keys": plain})
+    if not entries:
+        problems.append(Problem("E007", f"{where} is empty.", "Name at least one key."))
+    for entry in ruled:
+        try:
+            yield _rule(label, entry, where)
+        except RuleError as error:
+            problems.append(Problem(error.id, f"{where}: {error.message}", error.hint))
+
+
+def _is_rule(entry: object) -> bool:
+    return isinstance(entry, Mapping) and "key" not in entry
+
+
+def _rule(label: str, entry: dict[Any, Any], where: str) -> Rule:
+    unknown = [name for name in entry if name not in _RULE_KEYS]
+    if unknown or "keys" not in entry:
+        what = f"{unknown[0]!r} is not part of a rule" if unknown else "a rule without 'keys'"
+        raise RuleError(
+            "E007",
+            f"{what}: {entry!r}.",
+            f"A rule has {', '.join(map(repr, _RULE_KEYS))}."
+            f"{did_you_mean(unknown[0], _RULE_KEYS) if unknown else ''}",
+        )
+    keys = entry["keys"]
+    keys = list(keys) if isinstance(keys, list | tuple | set | frozenset) else [keys]
+    alias, version = entry.get("cache", "default"), entry.get("version")
+    if not keys:
+        raise RuleError("E007", "'keys' is empty.", "Name at least one key.")
+    if not isinstance(alias, str):
+        raise RuleError("E007", f"'cache' is {alias!r}.", "It is an alias of CACHES.")
+    if not (version is None or type(version) is int):
+        raise RuleError("E007", f"'version' is {version!r}.", "It is a whole number or None.")
+    return Rule(label, tuple(map(parse_key, keys)), CacheRef(alias, version), where)
+
+
+def _is_sound(rule: Rule, registry: Registry, problems: list[Problem]) -> bool:
+    """Whether a rule's target, cache and columns exist; otherwise says so in ``problems``."""
+    before = len(problems)
+    if rule.ref.alias not in settings.CACHES:
+        problems.append(
+            Problem(
+                "E010",
+                f"{rule.where}: {rule.ref.alias!r} is not an alias of CACHES.",
+                f"Known are {', '.join(map(repr, settings.CACHES))}."
+                f"{did_you_mean(rule.ref.alias, settings.CACHES)}",
+            )
+        )
+    try:
+        target = registry.payload_of(rule.target)
+    except UnknownLabelError as error:
+        problems.append(Problem("E006", f"{rule.where}: {error}", "Correct the label."))
+        return False
+    fields = registry.pk_fields(target)
+    problems += [
+        Problem(
+            "E008",
+            f"{rule.where}: the template {spec.text!r} asks for a column that the primary key of"
+            f" {target} does not have.",
+            f"It has {len(fields)}; they are counted from 0.",
+        )
+        for spec in rule.specs
+        if fields is not None and isinstance(spec, Template) and spec.columns() > len(fields)
+    ]
+    return len(problems) == before

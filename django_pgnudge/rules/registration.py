@@ -1,0 +1,112 @@
+"""Rules written beside the models, in an app's ``cachekeys.py``, loaded as ``admin.py`` is.
+
+::
+
+    from django_pgnudge import invalidates
+
+    invalidates(Product, "products", "product:{pk}")
+
+
+    @invalidates("shop.Order", version=2)
+    def order_keys(event):
+        return ["orders"]
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from django.utils.module_loading import autodiscover_modules
+
+from django_pgnudge.rules.keyspecs import KeySpec, RuleError, parse_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.db.models import Model
+
+    from django_pgnudge.events import Event
+
+__all__ = ["Registration", "autodiscover", "invalidates", "registrations", "sandbox"]
+
+F = TypeVar("F", bound="Callable[[Event], Any]")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One call of ``invalidates``."""
+
+    target: str | type[Model]
+    specs: tuple[KeySpec, ...]
+    cache: str
+    version: int | None
+    where: str
+
+
+_registered: list[Registration] = []
+
+
+@overload
+def invalidates(
+    target: str | type[Model], *, cache: str = ..., version: int | None = ...
+) -> Callable[[F], F]: ...
+@overload
+def invalidates(
+    target: str | type[Model], *keys: object, cache: str = ..., version: int | None = ...
+) -> None: ...
+def invalidates(
+    target: str | type[Model], *keys: object, cache: str = "default", version: int | None = None
+) -> Callable[[F], F] | None:
+    """Kill ``keys`` when the table of ``target`` changes.
+
+    Without keys it decorates a function that returns them.
+
+    ``target`` is a model, a model label, ``schema.table`` or an own nudge's payload. The keys are
+    those of
+    ``PGNUDGE["INVALIDATE"]``. Raises RuleError, a ConfigError, for what is not a key.
+    """
+    name = target if isinstance(target, str) else target._meta.label
+    where = f"invalidates({name}, …)"
+    if not isinstance(cache, str) or not (version is None or type(version) is int):
+        raise RuleError(
+            "E007",
+            f"{where} has cache={cache!r}, version={version!r}.",
+            "A cache is an alias of CACHES, a version a number or None.",
+        )
+
+    def register(entries: tuple[object, ...]) -> None:
+        specs = tuple(parse_key(entry) for entry in entries)
+        _registered.append(Registration(target, specs, cache, version, where))
+
+    if keys:
+        register(keys)
+        return None
+
+    def decorate(function: F) -> F:
+        register((function,))
+        return function
+
+    return decorate
+
+
+def registrations() -> tuple[Registration, ...]:
+    """Everything registered so far, in order."""
+    return tuple(_registered)
+
+
+def autodiscover() -> None:
+    """Import ``cachekeys`` of every installed app that has one."""
+    autodiscover_modules("cachekeys")
+
+
+@contextmanager
+def sandbox() -> Iterator[None]:
+    """Forget, at the end, what was registered inside; for tests."""
+    before = list(_registered)
+    _registered.clear()
+    try:
+        yield
+    finally:
+        _registered[:] = before

@@ -1,0 +1,253 @@
+"""From a change to the cache keys it kills: the hop between the registry and the caches.
+
+Pure: no I/O of its own.
+
+A rule for a model fires for the table of that model and, where it inherits (multi-table), for the
+tables of its
+parents, since reading it reads them all. It does not fire for the tables of its children. A rule
+for ``schema.table`` fires for
+that table only. Both fire for its partitions and for tables that inherit from it in PostgreSQL.
+
+A key that depends on rows becomes a pattern wherever the rows are not known: a bulk change,
+TRUNCATE, a primary key
+that is not the model's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from django_pgnudge.events import Event
+from django_pgnudge.rules.keyspecs import (
+    Fixed,
+    Function,
+    KeySpec,
+    Pattern,
+    Template,
+    parse_result,
+)
+from django_pgnudge.rules.parsing import CacheRef, Rule, read_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from django.db.models import Model
+
+    from django_pgnudge.registry import Registry
+
+__all__ = ["CacheRef", "Kills", "Rule", "RuleSet", "load_rules", "read_rules"]
+
+logger = logging.getLogger("django_pgnudge.rules")
+
+
+@dataclass(slots=True)
+class Kills:
+    """What to delete from one cache: keys, and globs in which ``*`` is special and the rest
+    escaped.
+    """
+
+    keys: set[str] = field(default_factory=set)
+    patterns: set[str] = field(default_factory=set)
+
+    def add(self, spec: Fixed | Pattern) -> None:
+        """Add one key or pattern."""
+        if isinstance(spec, Fixed):
+            self.keys.add(spec.key)
+        else:
+            self.patterns.add(spec.glob)
+
+    def __bool__(self) -> bool:
+        return bool(self.keys or self.patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A rule as one table fires it. ``rowwise`` is False if the table's keys are not those of the
+    rule's model.
+    """
+
+    rule: Rule
+    payload: str
+    specs: tuple[KeySpec, ...]
+    rowwise: bool
+
+    def wants_keys(self) -> bool:
+        return self.rowwise and any(isinstance(spec, Template | Function) for spec in self.specs)
+
+
+class RuleSet:
+    """All rules. Follows the registry: after its ``refresh`` tables are looked up anew."""
+
+    def __init__(self, rules: Iterable[Rule], registry: Registry) -> None:
+        self.rules = tuple(rules)
+        self._registry = registry
+        self._generation = -1
+        self._bound: dict[str, list[_Bound]] = {}
+        self._sync()
+
+    def kills(self, event: Event) -> dict[CacheRef, Kills]:
+        """What a change kills. Runs the callables among the rules; one that raises is logged and
+        widened.
+        """
+        self._sync()
+        registry = self._registry
+        pks = self._pks(event)
+        root = registry.root_of(event.payload)
+        seen_as = event if root == event.payload else dataclasses.replace(event, payload=root)
+        found: dict[CacheRef, Kills] = {}
+        for payload in registry.lineage(event.payload):
+            for bound in self._bound.get(payload, ()):
+                kills = found.setdefault(bound.rule.ref, Kills())
+                for spec in bound.specs:
+                    _apply(spec, bound, seen_as, pks, kills)
+        return found
+
+    def cache_refs(self) -> frozenset[CacheRef]:
+        """Every cache and version that a rule names."""
+        return frozenset(rule.ref for rule in self.rules)
+
+    def everything(self) -> dict[CacheRef, Kills]:
+        """All that the rules could ever kill. Callables are asked with ``keys=None``: any row."""
+        self._sync()
+        found: dict[CacheRef, Kills] = {}
+        for payload, bounds in self._bound.items():
+            event = Event(payload, 0.0, 0)
+            for bound in bounds:
+                if bound.payload == payload:
+                    kills = found.setdefault(bound.rule.ref, Kills())
+                    for spec in bound.specs:
+                        _apply(spec, bound, event, None, kills)
+        return found
+
+    def wants_keys(self) -> frozenset[str]:
+        """The payloads, partitions included, for which the rules look at primary keys."""
+        self._sync()
+        tables = {
+            payload
+            for payload, bounds in self._bound.items()
+            if any(bound.wants_keys() for bound in bounds)
+        }
+        return frozenset(tables.union(*(self._registry.descendants(table) for table in tables)))
+
+    def payloads(self) -> frozenset[str]:
+        """The tables and own nudges that fire a rule."""
+        self._sync()
+        return frozenset(self._bound)
+
+    def _pks(self, event: Event) -> list[tuple[Any, ...]] | None:
+        if event.keys is None:
+            return None
+        pks = []
+        for key in event.keys:
+            values = self._registry.pk_values(event.payload, key)
+            if values is None:
+                return None
+            pks.append(values)
+        return pks
+
+    def _sync(self) -> None:
+        generation = self._registry.generation
+        if generation == self._generation:
+            return
+        bound: dict[str, list[_Bound]] = {}
+        for rule in self.rules:
+            target = self._registry.payload_of(rule.target)
+            schema, table = self._registry.split(target)
+            specs = tuple(
+                spec.bind(schema, table) if isinstance(spec, Template) else spec
+                for spec in rule.specs
+            )
+            for payload, rowwise in self._tables(rule.target, target):
+                bound.setdefault(payload, []).append(_Bound(rule, target, specs, rowwise))
+        self._bound, self._generation = bound, generation
+
+    def _tables(self, entry: str | type[Model], target: str) -> Iterator[tuple[str, bool]]:
+        """The tables that fire a rule, and whether their primary key is the one of the rule's
+        model.
+        """
+        yield target, True
+        model = self._registry.model_of(entry) if isinstance(entry, str) else entry
+        if model is None:
+            return
+        for parent in model._meta.all_parents:
+            if parent._meta.proxy or parent._meta.concrete_model is model._meta.concrete_model:
+                continue
+            yield self._registry.payload_of(parent), _shares_pk(model, parent)
+
+
+def _shares_pk(model: type[Model], parent: type[Model]) -> bool:
+    """Whether a row has one primary key in the tables of ``model`` and ``parent``."""
+    current: type[Model] | None = model._meta.concrete_model
+    while current is not None and current is not parent:
+        pk = current._meta.pk
+        remote = pk.remote_field if pk is not None else None
+        if remote is None or not getattr(remote, "parent_link", False):
+            return False
+        current = remote.model._meta.concrete_model
+    return current is parent
+
+
+def _apply(
+    spec: KeySpec, bound: _Bound, event: Event, pks: list[tuple[Any, ...]] | None, kills: Kills
+) -> None:
+    if isinstance(spec, Fixed | Pattern):
+        kills.add(spec)
+    elif isinstance(spec, Function):
+        _call(spec, bound, event, kills)
+    elif pks is None or not bound.rowwise:
+        kills.add(spec.widen())
+    else:
+        try:
+            (kills.patterns if spec.is_glob else kills.keys).update(map(spec.fill, pks))
+        except IndexError:  # {pk[1]} of a key of one column: a check says so, and nothing is lost
+            kills.add(spec.widen())
+
+
+def _call(spec: Function, bound: _Bound, event: Event, kills: Kills) -> None:
+    """Add what a callable returns.
+
+    If it raises, it is asked again for the whole table; if that raises too, nobody knows its keys,
+    and the whole
+    version of the cache goes.
+    """
+    if not bound.rowwise and event.keys is not None:
+        event = dataclasses.replace(event, keys=None)
+    try:
+        for found in parse_result(spec.call(event)):
+            kills.add(found)
+    except Exception:
+        rule = bound.rule
+        if event.keys is not None:
+            logger.exception(
+                "%s: %s raised for %d rows of %s; asking it for the whole table",
+                rule.where,
+                spec.name,
+                len(event.keys),
+                event.payload,
+            )
+            _call(spec, bound, dataclasses.replace(event, keys=None), kills)
+            return
+        logger.exception(
+            "%s: %s raised for the whole of %s; deleting all keys of cache %r, version %s",
+            rule.where,
+            spec.name,
+            event.payload,
+            rule.ref.alias,
+            rule.ref.version,
+        )
+        kills.patterns.add("*")
+
+
+def load_rules(registry: Registry) -> RuleSet:
+    """The rules of ``PGNUDGE["INVALIDATE"]`` and of all ``cachekeys.py``. Raises
+    ImproperlyConfigured.
+    """
+    rules, problems = read_rules(registry)
+    if problems:
+        raise ImproperlyConfigured(" ".join(f"{found.message} {found.hint}" for found in problems))
+    return RuleSet(rules, registry)

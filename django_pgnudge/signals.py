@@ -1,0 +1,73 @@
+"""What receivers hear, after the keys are gone: the last hop.
+
+``tables_changed`` fires once per batch with ``tables`` (frozenset of ``schema.table``), ``models``
+(frozenset of model classes), ``batch`` and ``using``. ``model_changed`` fires once per model, with
+``sender=Model``, ``event``, ``batch`` and ``using``. ``resynced`` fires when anything may have
+changed, with ``reason`` and ``using``. Receivers are functions or coroutine functions.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from django.db import close_old_connections, reset_queries
+from django.dispatch import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from django.db.models import Model
+
+    from django_pgnudge.events import Batch, Event
+
+__all__ = ["model_changed", "resynced", "tables_changed"]
+
+tables_changed = Signal()
+model_changed = Signal()
+resynced = Signal()
+
+
+def anyone_listens() -> bool:
+    """Whether a receiver is connected that is handed events, and so may look at their keys."""
+    return bool(tables_changed.receivers or model_changed.receivers)
+
+
+def send_changes(batch: Batch, models: Mapping[type[Model], Event], using: str) -> None:
+    """Tell receivers of a batch. Synchronous; a receiver that raises is logged by Django.
+
+    Meant for ``sync_to_async``: receivers that are functions run in its thread, those that are
+    coroutine functions on the loop it was called from, and all signals of a batch cost one hop.
+    """
+    with between_requests():
+        tables_changed.send_robust(
+            sender=None,
+            tables=frozenset(batch.payloads()),
+            models=frozenset(models),
+            batch=batch,
+            using=using,
+        )
+        for model, event in models.items():
+            model_changed.send_robust(sender=model, event=event, batch=batch, using=using)
+
+
+def send_resynced(reason: str, using: str) -> None:
+    """Tell receivers that anything may have changed; see ``send_changes``."""
+    with between_requests():
+        resynced.send_robust(sender=None, reason=reason, using=using)
+
+
+@contextmanager
+def between_requests() -> Iterator[None]:
+    """Clean up this thread's database connections as Django does around a request.
+
+    Users' code may leave a broken one behind, and with DEBUG the query log of a process that
+    never ends would grow for ever.
+    """
+    reset_queries()
+    close_old_connections()
+    try:
+        yield
+    finally:
+        reset_queries()
+        close_old_connections()

@@ -1,0 +1,1 @@
+"""The project around the shop: settings, URLs, and the supervisor behind ``manage.py demo``."""

@@ -1,0 +1,79 @@
+"""A feed that says what a test tells it, and caches that fail when told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self
+
+from django.core.cache.backends.locmem import LocMemCache
+
+from django_pgnudge.events import Batch, Event, Resync
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from django_pgnudge.events import FeedItem, Key, ResyncReason
+
+
+class FakeFeed:
+    """Stands in for WalFeed: ``say`` what it yields, look at ``options`` and ``closed``."""
+
+    server_version = 150020
+    plugin_in_use = "test_decoding"
+    slot_name = "pgnudge_fake"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.items: asyncio.Queue[FeedItem | Exception] = asyncio.Queue()
+        self.closed = False
+
+    def connected(self, reason: ResyncReason = "connected") -> None:
+        self.items.put_nowait(Resync(reason))
+
+    def say(self, *events: Event | str, lsn: int = 0, committed_at: float | None = None) -> None:
+        made = tuple(Event(e, 0.0) if isinstance(e, str) else e for e in events)
+        self.items.put_nowait(Batch(made, lsn, committed_at))
+
+    def fail(self, error: Exception) -> None:
+        self.items.put_nowait(error)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.closed = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> FeedItem:
+        item = await self.items.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+
+def event(payload: str, *pks: int, keys: Collection[Key] | None = None, count: int = 1) -> Event:
+    """An event for rows with these single-column keys; of any row if none are given."""
+    if pks:
+        keys = [(pk,) for pk in pks]
+    return Event(payload, 0.0, count, frozenset(keys) if keys is not None else None)
+
+
+class FlakyCache(LocMemCache):
+    """Local memory that is down, or hangs, when told by alias."""
+
+    down: set[str] = set()
+    hang: dict[str, Any] = {}
+
+    def __init__(self, name: str, params: dict[str, Any]) -> None:
+        super().__init__(name, params)
+        self._name = name
+
+    def make_key(self, key: str, version: int | None = None) -> str:
+        if self._name in self.hang:
+            self.hang[self._name].wait()
+        if self._name in self.down:
+            msg = f"{self._name} is down"
+            raise ConnectionError(msg)
+        return str(super().make_key(key, version))

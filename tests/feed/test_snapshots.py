@@ -1,0 +1,269 @@
+"""The two races between a commit in the log and its becoming visible, on real servers.
+
+A synchronous standby that does not exist keeps a COMMIT waiting, its record written and sent,
+for as long as a test likes; cancelling the wait ends it, and the transaction is visible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+import psycopg
+import pytest
+
+from django_pgnudge import WalFeed
+from django_pgnudge.errors import ConnectionLostError
+from django_pgnudge.feed.checker import Checker
+
+from .following import eventually, following, run
+from .test_faults import Own, moves
+
+SETTINGS = {"synchronous_standby_names": "nobody", "synchronous_commit": "local"}
+BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+class SlowCommit:
+    """A transaction whose COMMIT waits for the standby until it is let go."""
+
+    def __init__(self, database: Own, sql: str, *, prepare: str = "") -> None:
+        self._database = database
+        self.connection = database.postgres.connect(database.name)
+        self.connection.execute("SET synchronous_commit = on")
+        self.connection.execute("BEGIN")
+        if prepare:
+            self.connection.execute(prepare)
+        self.connection.execute(sql)
+        self._thread = threading.Thread(target=self._commit)
+
+    def _commit(self) -> None:
+        self.connection.execute("COMMIT")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def waits(self) -> bool:
+        return bool(self._database.rows(BLOCKED)[0][0])
+
+    def let_go(self) -> None:
+        self._database.execute(f"SELECT pg_cancel_backend({self.connection.info.backend_pid})")
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._thread.is_alive():
+            self.let_go()
+        self.connection.close()
+
+
+@pytest.fixture
+def slow(postgres_factory: Callable[..., Any], feed_server: Any) -> Own:
+    server = postgres_factory(settings=SETTINGS)
+    server.create_database("app")
+    database = Own(server, "app", feed_server.plugin)
+    database.execute(
+        "CREATE TABLE price (id int PRIMARY KEY, v int)",
+        "CREATE TABLE other (id int PRIMARY KEY)",
+        "INSERT INTO price VALUES (1, 1)",
+    )
+    return database
+
+
+def feed_of(database: Own, **options: Any) -> Any:
+    return WalFeed(**database.feed_options(backoff=(0.01, 0.1), **options))
+
+
+def price(database: Own) -> int:
+    return int(database.rows("SELECT v FROM price WHERE id = 1")[0][0])
+
+
+UPDATE = "UPDATE price SET v = 2 WHERE id = 1"
+
+
+async def test_without_visibility_a_nudge_comes_while_the_old_row_is_still_read(slow):
+    async with following(feed_of(slow, visibility=False)) as seen:
+        with SlowCommit(slow, UPDATE) as commit:
+            await eventually(commit.waits)
+            await seen.payload("public.price")
+            assert await run(price, slow) == 1, "whoever refetches keeps the old value for good"
+            await run(commit.let_go)
+            assert await run(price, slow) == 2
+
+
+async def test_with_visibility_a_nudge_comes_when_the_new_row_is_read(slow):
+    async with following(feed_of(slow)) as seen:
+        with SlowCommit(slow, UPDATE) as commit:
+            await eventually(commit.waits)
+            await eventually(lambda: seen.feed._coalescer.held)
+            await run(slow.execute, "INSERT INTO other VALUES (1)")
+            await seen.payload("public.other")
+            assert seen.counts == {"public.other": 1}, "the held one delays no other"
+            await run(commit.let_go)
+            await seen.payload("public.price")
+            assert await run(price, slow) == 2
+    assert seen.resyncs == ["connected"]
+
+
+async def test_a_held_transaction_does_not_stop_status_and_keepalives(slow):
+    feed = feed_of(slow, status_interval=0.02, liveness_timeout=0.5)
+    async with following(feed) as seen:
+        with SlowCommit(slow, UPDATE) as commit:
+            await eventually(lambda: feed._coalescer.held)
+            connection = feed._stream.connection
+            for _ in range(30):
+                await moves(connection)
+            assert not seen.counts
+            await run(commit.let_go)
+            await seen.payload("public.price")
+    assert seen.resyncs == ["connected"]
+
+
+async def test_subtransactions_become_visible_with_their_parent(slow):
+    savepoints = "SAVEPOINT a; INSERT INTO price VALUES (7, 7); RELEASE a; SAVEPOINT b"
+    async with following(feed_of(slow)) as seen:
+        with SlowCommit(slow, UPDATE, prepare=savepoints) as commit:
+            await eventually(lambda: seen.feed._coalescer.held)
+            await run(slow.execute, "INSERT INTO other VALUES (1)")
+            await seen.payload("public.other")
+            assert seen.counts == {"public.other": 1}
+            await run(commit.let_go)
+            await seen.payload("public.price")
+    assert seen.keys("public.price") == {(1,), (7,)}
+
+
+async def test_what_is_held_stays_held_while_the_checking_connection_is_broken(slow, monkeypatch):
+    broken = False
+    ask = Checker.view
+
+    async def view(self: Checker) -> Any:
+        if broken:
+            raise ConnectionLostError("no answer today")
+        return await ask(self)
+
+    monkeypatch.setattr(Checker, "view", view)
+    async with following(feed_of(slow)) as seen:
+        broken = True
+        await run(slow.execute, "INSERT INTO other VALUES (1)")
+        await eventually(lambda: seen.feed._coalescer.held)
+        assert not seen.counts, "never let through unchecked"
+        broken = False
+        await seen.payload("public.other")
+    assert seen.resyncs == ["connected"]
+
+
+async def test_a_terminated_checking_connection_is_opened_again(slow):
+    async with following(feed_of(slow)) as seen:
+        await run(slow.execute, "INSERT INTO other VALUES (1)")
+        await seen.payload("public.other")
+        pid = seen.feed._stream._checker._connection.session.backend_pid
+        await run(slow.execute, f"SELECT pg_terminate_backend({pid})")
+        await run(slow.execute, "INSERT INTO other VALUES (2)")
+        await seen.until(lambda: seen.counts["public.other"] == 2)
+    assert seen.resyncs == ["connected"], "the stream itself was not harmed"
+
+
+async def held_at_the_handshake(slow: Own, feed: Any, then: Callable[..., Any]) -> None:
+    """Bring a transaction into the handshake's hole, and do something.
+
+    The slot is consistent once every transaction older than its second look has ended. The one
+    that begins after that look, writes its commit record before the third and waits for the
+    standby meanwhile is in no stream.
+    """
+    first, second = slow.postgres.connect("app"), slow.postgres.connect("app")
+
+    def walsender_waits_for(connection: psycopg.Connection[Any]) -> bool:
+        # Both by the virtual transaction of whoever holds the xid waited for.
+        return bool(
+            slow.rows(
+                "SELECT 1 FROM pg_locks w JOIN pg_locks h USING (transactionid)"
+                f" WHERE NOT w.granted AND h.granted AND h.pid = {connection.info.backend_pid}"
+                " AND w.pid IN (SELECT pid FROM pg_stat_activity"
+                " WHERE backend_type = 'walsender')"
+            )
+        )
+
+    try:
+        first.execute("BEGIN; INSERT INTO other VALUES (100)")
+        async with following(feed, live=False) as seen:
+            await eventually(lambda: walsender_waits_for(first))
+            second.execute("BEGIN; INSERT INTO other VALUES (101)")
+            first.execute("COMMIT")
+            await eventually(lambda: walsender_waits_for(second))
+            with SlowCommit(slow, UPDATE) as commit:
+                await eventually(commit.waits)
+                second.execute("COMMIT")
+                await seen.resync("connected")
+                assert await run(price, slow) == 1, "what the refetch of the Resync reads"
+                await run(commit.let_go)
+                assert await run(price, slow) == 2
+                await then(seen)
+    finally:
+        first.close()
+        second.close()
+
+
+async def test_without_visibility_a_commit_around_the_handshake_is_never_told(slow):
+    async def then(seen: Any) -> None:
+        await run(slow.execute, "INSERT INTO other VALUES (1)")
+        await seen.until(lambda: (1,) in (seen.keys("public.other") or ()))
+        assert "public.price" not in seen.counts
+        assert seen.resyncs == ["connected"]
+
+    await held_at_the_handshake(slow, feed_of(slow, visibility=False), then)
+
+
+async def test_with_visibility_a_commit_around_the_handshake_is_a_resync(slow):
+    async def then(seen: Any) -> None:
+        await seen.resync("handshake")
+        assert "public.price" not in seen.counts, "it is in no stream"
+
+    await held_at_the_handshake(slow, feed_of(slow), then)
+
+
+async def test_a_transaction_running_at_the_handshake_that_is_streamed_needs_no_resync(slow):
+    """It began after the slot was made, so its rows come, and nothing more is needed."""
+    feed = feed_of(slow)
+    observed: list[bool] = []
+    reached = asyncio.Event()
+    ask = Checker.running_xids
+    late = slow.postgres.connect("app")
+
+    async def running(self: Checker) -> frozenset[int]:
+        await run(late.execute, "BEGIN; UPDATE price SET v = 3")
+        found = await ask(self)
+        observed.append(bool(found))
+        reached.set()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checker, "running_xids", running)
+        async with following(feed) as seen:
+            await reached.wait()
+            assert observed == [True]
+            assert feed._stream._handshake.running
+            await run(late.execute, "COMMIT")
+            await seen.payload("public.price")
+            await eventually(lambda: feed._coalescer._streamed is None)
+            assert seen.resyncs == ["connected"]
+    late.close()
+
+
+async def test_a_transaction_running_at_the_handshake_that_aborts_needs_no_resync(slow):
+    feed = feed_of(slow)
+    ask = Checker.running_xids
+    late = slow.postgres.connect("app")
+
+    async def running(self: Checker) -> frozenset[int]:
+        await run(late.execute, "BEGIN; UPDATE price SET v = 3")
+        return await ask(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checker, "running_xids", running)
+        async with following(feed) as seen:
+            await run(late.execute, "ROLLBACK")
+            await eventually(lambda: feed._coalescer._streamed is None)
+            assert seen.resyncs == ["connected"]
+    late.close()

@@ -1,0 +1,212 @@
+"""The example's page in headless Chromium: press a button, see the right values die."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.fix_example import ALL, KILLS, Demo, eventually
+from tests.fix_servers import available, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from selenium.webdriver import Chrome
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1440,1000",
+]
+# What a page needs only milliseconds for, on a machine that may be busy with other things.
+SOON = 30.0
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    if not available()["chromium"]:
+        pytest.skip(missing("chromium"))
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+class Page:
+    """What somebody in front of the page sees and does."""
+
+    def __init__(self, driver: Chrome, demo: Demo) -> None:
+        self.driver = driver
+        driver.get(demo.url)
+
+    def script(self, words: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(f"return {words}", *arguments)
+
+    def text(self, selector: str) -> str:
+        return str(self.script("document.querySelector(arguments[0]).textContent.trim()", selector))
+
+    def press(self, action: str) -> None:
+        button = f"[data-action='{action}'] button"
+        self.script("document.querySelector(arguments[0]).click()", button)
+
+    def deaths(self) -> dict[str, int]:
+        """How often each value has died since the page was opened."""
+        return {
+            key: int(count)
+            for key, count in self.script(
+                "[...document.querySelectorAll('.card')]"
+                ".map((card) => [card.dataset.key, card.dataset.deaths])"
+            )
+        }
+
+    def badges(self) -> dict[str, str]:
+        return dict(
+            self.script(
+                "[...document.querySelectorAll('.card')].map((card) => "
+                "[card.dataset.key, card.querySelector('.badge').textContent])"
+            )
+        )
+
+    def card(self, key: str) -> str:
+        return str(
+            self.script("document.querySelector(`[data-key='${arguments[0]}']`).innerText", key)
+        )
+
+    def newest_nudge(self) -> int:
+        return int(self.script("document.querySelector('#nudges li')?.dataset.number ?? 0"))
+
+    def all_fresh(self) -> bool:
+        return set(self.badges().values()) == {"fresh"}
+
+
+@pytest.fixture
+def page(chromium: Chrome, demo: Demo) -> Iterator[Page]:
+    demo.settle()
+    page = Page(chromium, demo)
+    eventually(page.all_fresh, "the page to show fresh values", SOON)
+    yield page
+    errors = [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
+    assert errors == []
+
+
+def test_the_page_shows_every_value_with_its_age_and_how_it_was_read(page: Page) -> None:
+    assert set(page.badges()) == ALL
+    eventually(lambda: "hit" in page.card("products"), "a hit", SOON)
+    eventually(lambda: " s old" in page.card("products"), "an age in seconds", SOON)
+    assert "Espresso beans" in page.card("products")
+    assert page.text("#daemon-word") == "runnudge is reading"
+    assert "pgoutput" in page.text("#daemon-detail")
+
+
+@pytest.mark.parametrize("action", KILLS)
+def test_a_button_shows_the_values_it_killed_and_the_nudge_that_did(
+    page: Page, action: str
+) -> None:
+    newest = page.newest_nudge()
+    page.press(action)
+    eventually(
+        lambda: {key for key, count in page.deaths().items() if count} >= KILLS[action],
+        f"the page to show that {KILLS[action]} died",
+        SOON,
+    )
+    eventually(page.all_fresh, "fresh values", SOON)
+    eventually(lambda: page.newest_nudge() > newest, "the nudge in the list", SOON)
+    assert {key for key, count in page.deaths().items() if count} == KILLS[action]
+    assert (
+        set(page.text("#killed").removeprefix("Killed and refilled: ").split(", "))
+        == (KILLS[action])
+    )
+    assert " ms" in page.text("#nudges li strong")
+    assert page.text("#said-text") not in {"", "Press a button and watch the values."}
+
+
+def test_a_killed_value_is_replaced_by_the_one_in_the_database(page: Page) -> None:
+    assert "59.00" in page.card("price:3")
+    page.press("raw-sql")
+    eventually(lambda: "60.00" in page.card("price:3"), "the new price", SOON)
+    # The page reads one value after the other, so this one's death may show a look later.
+    eventually(lambda: "59.00" not in page.card("products"), "the new list of products", SOON)
+
+
+def test_a_rolled_back_write_shows_no_death_and_no_nudge(page: Page) -> None:
+    newest = page.newest_nudge()
+    page.press("rollback")
+    eventually(lambda: "ROLLBACK" in page.text("#said-text"), "the answer", SOON)
+    page.press("partition")
+    eventually(lambda: page.deaths()["views:2026-11"], "the death after it", SOON)
+    eventually(lambda: page.newest_nudge() > newest, "the nudge after it", SOON)
+    assert page.newest_nudge() == newest + 1
+    assert {key for key, count in page.deaths().items() if count} == {"views:2026-11"}
+
+
+def test_a_write_in_another_terminal_shows_without_a_button(page: Page, demo: Demo) -> None:
+    done = demo.manage(
+        "shell",
+        "--no-imports",
+        "-c",
+        "from shop.models import Product; Product.objects.filter(pk=2).update(stock=1234)",
+    )
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: "1234" in page.card("product:2"), "the new stock", SOON)
+
+
+def test_with_runnudge_paused_the_page_says_stale_and_then_fresh_again(page: Page) -> None:
+    click = "document.getElementById('daemon-button').click()"
+    page.script(click)
+    eventually(lambda: page.text("#daemon-word") == "runnudge is paused", "the pause", SOON)
+    # The site says so at once, the supervisor holds the process a moment later.
+    eventually(lambda: _paused_write(page), "a stale price", SOON)
+    assert page.script("document.getElementById('figure-fresh').className") == "bad"
+    page.script(click)
+    eventually(lambda: page.text("#daemon-word") == "runnudge is reading", "it to go on", SOON)
+    eventually(page.all_fresh, "fresh values", SOON)
+
+
+def _paused_write(page: Page) -> bool:
+    if page.badges()["price:3"] != "STALE":
+        page.press("raw-sql")
+    return page.badges()["price:3"] == "STALE"
+
+
+def test_the_buttons_work_by_keyboard_and_announce_their_answer(page: Page) -> None:
+    button = page.driver.find_element(By.CSS_SELECTOR, "[data-action='update'] button")
+    button.send_keys(Keys.ENTER)
+    eventually(lambda: "filter papers" in page.text("#said-text"), "the answer", SOON)
+    assert page.script("document.getElementById('said').getAttribute('aria-live')") == "polite"
+
+
+@pytest.mark.parametrize("width", [360, 820, 1440])
+def test_nothing_sticks_out_at_any_width(page: Page, width: int) -> None:
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    try:
+        assert page.script("document.documentElement.scrollWidth <= window.innerWidth")
+        right = page.script(
+            "Math.max(...[...document.querySelectorAll('body *')]"
+            ".map((each) => each.getBoundingClientRect().right))"
+        )
+        assert right <= width
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

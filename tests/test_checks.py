@@ -1,0 +1,320 @@
+"""checks/: without a database, and of real servers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.conf import settings
+from django.core.checks import Tags, run_checks
+from django.core.checks import registry as check_registry
+from django.db import connections, transaction
+from django.test import override_settings
+
+import django_pgnudge.checks
+from django_pgnudge.checks import IDS, anchor, facts, server, static
+from django_pgnudge.rules.registration import sandbox
+from tests.fix_django import pointed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.core.checks import CheckMessage
+    from pytest_django import DjangoDbBlocker
+    from servers.postgres import DatabaseServer, Postgres
+
+    from tests.fix_servers import Database
+
+REDIS = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
+CACHES = {
+    "default": REDIS,
+    "fast": {**REDIS, "LOCATION": "redis://127.0.0.1:1/1"},
+    "same": REDIS,
+    "local": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "dummy": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
+    "files": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": "/x"},
+    "broken": {"BACKEND": "django.core.cache.backends.nothing.NoCache"},
+    "hashed": {**REDIS, "KEY_FUNCTION": "tests.test_checks.hashed"},
+}
+
+
+def hashed(key: str, prefix: str, version: int) -> str:
+    return str(hash((key, prefix, version)))
+
+
+@pytest.fixture(autouse=True)
+def _shared_caches_and_no_rules_in_code() -> Iterator[None]:
+    with sandbox(), override_settings(CACHES=CACHES):
+        yield
+
+
+def ids(messages: list[CheckMessage]) -> list[str]:
+    return [str(found.id).removeprefix("django_pgnudge.") for found in messages]
+
+
+def check(**pgnudge: Any) -> list[CheckMessage]:
+    """The checks that need no connection."""
+    with override_settings(PGNUDGE=pgnudge):
+        return static.run()
+
+
+def check_server(**pgnudge: Any) -> list[CheckMessage]:
+    with override_settings(PGNUDGE=pgnudge):
+        return server.run(["default"])
+
+
+def rules(*keys: Any, cache: str = "default") -> dict[str, Any]:
+    return {"shop.Product": {"keys": list(keys), "cache": cache}}
+
+
+def test_sound_settings_are_silent() -> None:
+    assert check() == []
+    assert check(INVALIDATE=rules("products", "product:{pk}", "p:*")) == []
+
+
+@pytest.mark.parametrize(
+    ("pgnudge", "expected"),
+    [
+        ({"PLUGN": "auto"}, "E002"),
+        ({"CONNECTION": {"hots": "x"}}, "E002"),
+        ({"PLUGIN": "decoderbufs"}, "E003"),
+        ({"PLUGIN": "pgoutput"}, "E003"),
+        ({"DATABASE": "nowhere"}, "E004"),
+        ({"FEED": {"debounced": 1}}, "E005"),
+        ({"INVALIDATE": {"shop.Prodct": "x"}}, "E006"),
+        ({"TABLES": ["shop.Prodct"]}, "E006"),
+        ({"EXCLUDE": ["shop.Prodct"]}, "E006"),
+        ({"INVALIDATE": {"shop.Product": []}}, "E007"),
+        ({"INVALIDATE": {"shop.Product": "p:{id}"}}, "E008"),
+        ({"INVALIDATE": {"shop.Line": "p:{pk[2]}"}}, "E008"),
+        ({"INVALIDATE": {"shop.Product": "shop.keys.nothing"}}, "E009"),
+        ({"INVALIDATE": rules("x", cache="flast")}, "E010"),
+        ({"INVALIDATE": rules("x", cache="broken"), "RESYNC": "keys"}, "E010"),
+        ({"INVALIDATE": rules("p:*", cache="files"), "RESYNC": "keys"}, "E011"),
+        ({"INVALIDATE": rules("p:{pk}:*", cache="hashed"), "RESYNC": "keys"}, "E011"),
+        ({"INVALIDATE": rules("p:{pk}", cache="files"), "RESYNC": "keys"}, "W003"),
+        ({"INVALIDATE": rules("p", cache="local")}, "W002"),
+        ({"INVALIDATE": rules("p", cache="dummy"), "RESYNC": "keys"}, "W002"),
+        ({"INVALIDATE": {"sessions.Session": "s"}}, "W004"),
+        ({"INVALIDATE": rules("p"), "TABLES": ["shop.Category"]}, "W004"),
+        ({"INVALIDATE": rules("p", cache="files")}, "W005"),
+    ],
+)
+def test_each_mistake_has_its_number_and_is_alone(pgnudge: dict[str, Any], expected: str) -> None:
+    found = check(**pgnudge)
+    assert ids(found) == [expected]
+    assert found[0].hint is not None
+    assert found[0].hint.endswith(anchor(expected))
+    assert found[0].is_serious() == expected.startswith("E")
+
+
+def test_a_setting_that_is_no_dictionary_is_one_message() -> None:
+    with override_settings(PGNUDGE=["default"]):
+        assert ids(static.run()) == ["E001"]
+        assert server.run(["default"]) == []
+
+
+def test_another_database_system_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "mysql")
+    assert ids(check()) == ["E004"]
+    assert check_server() == []
+
+
+def test_a_wrong_label_in_tables_is_told_once_though_rules_are_compared_with_it() -> None:
+    assert ids(check(INVALIDATE=rules("p"), TABLES=["shop.Nope"])) == ["E006"]
+
+
+def test_mistakes_do_not_hide_each_other() -> None:
+    found = check(
+        PLUGIN="x",
+        INVALIDATE={"shop.Nope": "a", "shop.Product": ["p:{x}"], "shop.Line": "b"},
+        NOPE=1,
+    )
+    assert sorted(ids(found)) == ["E002", "E003", "E006", "E008"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "alias", "resync", "expected"),
+    [
+        ("cache", "default", "clear", ["W001"]),
+        ("cached_db", "same", "clear", ["W001"]),
+        ("cache", "fast", "clear", []),
+        ("cache", "default", "versions", []),
+        ("cache", "default", "keys", []),
+        ("db", "default", "clear", []),
+    ],
+)
+def test_sessions_in_a_cache_that_a_resync_clears_are_told(
+    engine: str, alias: str, resync: str, expected: list[str]
+) -> None:
+    with override_settings(
+        SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}", SESSION_CACHE_ALIAS=alias
+    ):
+        assert ids(check(INVALIDATE=rules("p"), RESYNC=resync)) == expected
+
+
+def test_a_server_is_asked_only_if_its_alias_is_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*args: Any) -> None:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(facts, "read_facts", never)
+    monkeypatch.setattr(server, "read_facts", never)
+    assert django_pgnudge.checks.check_database(databases=None) == []
+    assert django_pgnudge.checks.check_database(databases=["other"]) == []
+
+
+def test_checks_are_registered_and_those_of_the_database_under_their_tag() -> None:
+    registered = check_registry.registry.get_checks(include_deployment_checks=True)
+    assert django_pgnudge.checks.check_settings in registered
+    assert Tags.database in django_pgnudge.checks.check_database.tags
+    with override_settings(PGNUDGE={"NOPE": 1}):
+        assert ids(run_checks(tags=["pgnudge"])) == ["E002"]
+
+
+def test_a_ready_server_is_silent(postgres: DatabaseServer, django_postgres: Database) -> None:
+    assert check_server(INVALIDATE=rules("product:{pk}"), PLUGIN="pgoutput") == []
+
+
+def test_rules_are_compared_with_the_tables(django_postgres: Database) -> None:
+    django_postgres.execute(
+        "ALTER TABLE legacy.price_list DROP CONSTRAINT price_list_pkey",
+        "ALTER TABLE shop_day DROP CONSTRAINT shop_day_pkey, ADD nr serial PRIMARY KEY",
+        "DROP TABLE shop_rate",
+    )
+    found = check_server(
+        INVALIDATE={
+            "legacy.price_list": "p:{pk}",
+            "shop.Day": "d:{pk}",
+            "shop.Rate": "rates",
+            "shop.Order": "order:{pk}",
+            "nobody.knows": "x",
+            "prices": "y",
+        }
+    )
+    assert ids(found) == ["W027", "W027", "W028", "W028"]
+    assert "legacy.price_list, which has no primary key" in found[0].msg
+    assert "has the primary key (nr), which is not its model's" in found[1].msg
+    assert "no table public.shop_rate" in found[2].msg
+    assert "emit()" in str(found[3].hint)
+    assert "emit()" not in str(found[2].hint)
+
+
+def test_a_publication_is_compared_with_the_rules(
+    postgres: DatabaseServer, django_postgres: Database
+) -> None:
+    invalidate = {**rules("p"), "shop.Order": "o", "prices": "x"}
+
+    def look() -> list[str]:
+        return ids(check_server(INVALIDATE=invalidate, PUBLICATION='awk"ward'))
+
+    assert look() == ["W024"]
+    django_postgres.execute('CREATE PUBLICATION "awk""ward"')
+    assert look() == ["W025", "W025"]
+    django_postgres.execute('ALTER PUBLICATION "awk""ward" ADD TABLE shop_order, shop_product')
+    assert look() == []
+    django_postgres.execute('ALTER PUBLICATION "awk""ward" SET (publish_via_partition_root = true)')
+    assert look() == []
+    django_postgres.execute("ALTER TABLE shop_product REPLICA IDENTITY NOTHING")
+    assert look() == ["W026"]
+    django_postgres.execute('ALTER PUBLICATION "awk""ward" SET (publish = \'insert\')')
+    assert look() == ["W029"]
+    django_postgres.execute(
+        "ALTER TABLE shop_product REPLICA IDENTITY FULL",
+        'ALTER PUBLICATION "awk""ward" SET (publish = \'insert, update, delete, truncate\')',
+        'ALTER PUBLICATION "awk""ward" SET TABLE shop_order, shop_product WHERE (price > 1)',
+    )
+    (message,) = check_server(INVALIDATE=invalidate, PUBLICATION='awk"ward')
+    assert (ids([message]), "public.shop_product (it has a WHERE)" in message.msg) == (
+        ["W029"],
+        True,
+    )
+
+
+def test_replication_is_seen_by_attribute_by_superuser_and_by_membership(
+    django_postgres: Database,
+) -> None:
+    role = f"plain_{django_postgres.name}"
+
+    def look() -> list[str]:
+        return ids(check_server(CONNECTION={"user": role}))
+
+    assert look() == ["W021"]
+    django_postgres.execute(f"CREATE ROLE {role}")
+    try:
+        assert look() == ["W021"]
+        django_postgres.execute(f"ALTER ROLE {role} REPLICATION")
+        assert look() == []
+        django_postgres.execute(f"ALTER ROLE {role} NOREPLICATION SUPERUSER")
+        assert look() == []
+        django_postgres.execute(
+            f"ALTER ROLE {role} NOSUPERUSER", "CREATE ROLE rds_replication", "CREATE ROLE between",
+            "GRANT rds_replication TO between",
+        )  # fmt: skip
+        assert look() == ["W021"], "the role exists, and this one is no member"
+        django_postgres.execute(f"GRANT between TO {role}")
+        assert look() == []
+    finally:
+        django_postgres.execute(
+            f"DROP ROLE {role}",
+            "DROP ROLE IF EXISTS between",
+            "DROP ROLE IF EXISTS rds_replication",
+        )
+
+
+def test_a_server_that_is_not_set_up_is_told(
+    postgres: DatabaseServer,
+    postgres_factory: Callable[..., Postgres],
+    django_db_blocker: DjangoDbBlocker,
+) -> None:
+    settings = {"wal_level": "replica"}
+    knows_libraries = bool(postgres.execute(
+        "SELECT 1 FROM pg_settings WHERE name = 'output_plugin_libraries'"))  # fmt: skip
+    if knows_libraries:
+        settings["output_plugin_libraries"] = "pgoutput"
+    unready = postgres_factory(settings=settings)
+    with django_db_blocker.unblock(), pointed(unready, {"default": "postgres"}):
+        found = check_server(PLUGIN="wal2json")
+        assert ids(found) == ["W020", *(["W022"] if knows_libraries else [])]
+        assert ids(check_server(PLUGIN="pgoutput", PUBLICATION="p")) == ["W020", "W024"]
+    assert "is 'replica', not 'logical'" in found[0].msg
+    if knows_libraries:
+        assert "output_plugin_libraries is 'pgoutput'" in found[1].msg
+
+
+@pytest.mark.parametrize("plugin", ["wal2json", "test_decoding", "auto"])
+def test_a_plugin_that_is_not_installed_is_told_and_no_slot_stays(
+    plugin: str, postgres: DatabaseServer, django_postgres: Database
+) -> None:
+    there = plugin == "auto" or plugin in postgres.installation.plugins
+    knows_libraries = django_postgres.execute(
+        "SELECT 1 FROM pg_settings WHERE name = 'output_plugin_libraries'"
+    )
+    found = check_server(PLUGIN=plugin)
+    assert ids(found) == ([] if there else ["W022" if knows_libraries else "W023"])
+    assert django_postgres.slots() == []
+    with transaction.atomic():
+        assert "W023" not in ids(check_server(PLUGIN=plugin)), "no slot in somebody's transaction"
+
+
+def test_a_plugin_is_not_tried_for_longer_than_a_second_and_then_nothing_is_said(
+    django_postgres: Database,
+) -> None:
+    """A slot waits for transactions that are writing; such a wait says nothing about the plugin."""
+    with django_postgres.connect() as writing, writing.transaction(force_rollback=True):
+        writing.execute("INSERT INTO shop_category (name) VALUES ('x')")
+        assert check_server(PLUGIN="test_decoding") == []
+        assert django_postgres.slots() == []
+
+
+def test_every_number_in_the_source_is_in_the_table_and_the_other_way_round() -> None:
+    package = Path(django_pgnudge.__file__).parent
+    used = set()
+    for path in package.rglob("*.py"):
+        if path.name != "ids.py":
+            used |= set(re.findall(r'"([EW]\d{3})"', path.read_text()))
+    assert used == set(IDS)
+    assert settings.PGNUDGE == {}

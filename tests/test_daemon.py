@@ -1,0 +1,563 @@
+"""daemon: what a batch and a Resync do, and what nothing may stop. The feed is a fake here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.cache import caches as django_caches
+
+from django_pgnudge import caches
+from django_pgnudge.daemon import Daemon, publisher, workers
+from django_pgnudge.daemon import core as daemon_module
+from django_pgnudge.errors import ConnectionLostError, ServerError
+from django_pgnudge.registry.catalog import Catalog
+from django_pgnudge.signals import model_changed, resynced, tables_changed
+from tests.fakes import FakeFeed, FlakyCache, event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from pytest_django.fixtures import Settings
+
+    from django_pgnudge.events import Event
+
+FLAKY = "tests.fakes.FlakyCache"
+PRICES = "legacy.prices"
+
+
+@pytest.fixture(autouse=True)
+def world(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two caches that can be broken, one rule each, no waiting."""
+    settings.CACHES = {
+        alias: {"BACKEND": FLAKY, "LOCATION": alias, "TIMEOUT": None}
+        for alias in ("default", "fast")
+    }
+    settings.PGNUDGE = {
+        "INVALIDATE": {
+            PRICES: [
+                {"keys": ["prices", "price:{pk}"]},
+                {"keys": ["prices"], "cache": "fast"},
+            ]
+        }
+    }
+    monkeypatch.setattr(daemon_module, "feed_connection", lambda using: {"host": "nowhere"})
+    monkeypatch.setattr(workers, "BACKOFF", (0.005, 0.01))
+    FlakyCache.down.clear()
+    FlakyCache.hang.clear()
+    yield
+    FlakyCache.down.clear()
+    for released in FlakyCache.hang.values():
+        released.set()
+    FlakyCache.hang.clear()
+    for alias in ("default", "fast"):
+        django_caches[alias].clear()
+
+
+@asynccontextmanager
+async def running(*, tables: Any = None, **options: Any) -> AsyncIterator[tuple[Daemon, FakeFeed]]:
+    """A daemon that has connected, with its feed; stopped afterwards."""
+    feeds: list[FakeFeed] = []
+
+    def make(**given: Any) -> FakeFeed:
+        feeds.append(FakeFeed(**given))
+        return feeds[-1]
+
+    daemon = Daemon(feed_class=make, **options)
+
+    async def refresh(patience: float | None) -> bool:
+        if tables:
+            tables(daemon.registry)
+        return True
+
+    daemon._refresh = refresh  # type: ignore[method-assign]
+    task = asyncio.create_task(daemon.run())
+    try:
+        await until(lambda: feeds)
+        yield daemon, feeds[0]
+    finally:
+        daemon.stop()
+        async with asyncio.timeout(10):
+            await task
+        assert feeds[0].closed
+
+
+async def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - any condition, with a deadline
+            await asyncio.sleep(0.002)
+
+
+def stored(alias: str = "default", *keys: str) -> set[str]:
+    names = keys or ("prices", "price:1", "price:2", "other")
+    prefix = ":1:"
+    cache: Any = django_caches[alias]
+    return {key for key in names if prefix + key in cache._cache}
+
+
+def fill() -> None:
+    FlakyCache.down.clear()
+    for alias in ("default", "fast"):
+        for key in ("prices", "price:1", "price:2", "other"):
+            django_caches[alias].set(key, 1)
+
+
+class Heard:
+    """A receiver of all three signals that remembers."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.stored: list[set[str]] = []
+
+    def tables(self, **given: Any) -> None:
+        self.stored.append(stored())
+        self.calls.append(("tables", given))
+
+    def model(self, **given: Any) -> None:
+        self.calls.append(("model", given))
+
+    def resync(self, **given: Any) -> None:
+        self.stored.append(stored())
+        self.calls.append(("resync", given))
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    listener = Heard()
+    tables_changed.connect(listener.tables)
+    model_changed.connect(listener.model)
+    resynced.connect(listener.resync)
+    yield listener
+    tables_changed.disconnect(listener.tables)
+    model_changed.disconnect(listener.model)
+    resynced.disconnect(listener.resync)
+
+
+async def test_a_row_kills_its_keys_in_every_cache_of_its_rules() -> None:
+    async with running() as (daemon, feed):
+        fill()
+        feed.say(event(PRICES, 1))
+        await until(lambda: daemon.publisher.batches == 1)
+        assert stored() == {"price:2", "other"}
+        assert stored("fast") == {"price:1", "price:2", "other"}
+
+
+async def test_keys_are_gone_before_receivers_hear(heard: Heard) -> None:
+    async with running() as (_, feed):
+        fill()
+        feed.say(event(PRICES))
+        await until(lambda: heard.calls)
+        assert heard.names() == ["tables"]
+        assert heard.stored == [{"other"}]
+        given = heard.calls[0][1]
+        assert given["tables"] == {PRICES}
+        assert given["models"] == frozenset()
+        assert given["using"] == "default"
+        assert given["batch"].payloads() == (PRICES,)
+
+
+async def test_model_changed_fires_once_for_each_model(heard: Heard) -> None:
+    async with running() as (_, feed):
+        feed.say(event("public.auth_user", 3), "public.auth_group", "public.unknown")
+        await until(lambda: len(heard.calls) == 3)
+    assert heard.calls[0][1]["models"] == {User, Group}
+    sent = {given["sender"]: given["event"] for name, given in heard.calls if name == "model"}
+    assert sent[User].keys == {(3,)}
+    assert sent[Group].keys is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "left", "left_fast"),
+    [
+        ("versions", set(), set()),
+        ("keys", {"other"}, {"price:1", "price:2", "other"}),
+        ("clear", set(), set()),
+    ],
+)
+async def test_a_resync_clears_by_setting_and_then_tells(
+    mode: str, left: set[str], left_fast: set[str], settings: Settings, heard: Heard
+) -> None:
+    settings.PGNUDGE = {**settings.PGNUDGE, "RESYNC": mode}
+    django_caches["default"].set("v2", 1, version=2)
+    async with running() as (_, feed):
+        fill()
+        feed.connected()
+        await until(lambda: heard.calls)
+    assert heard.calls[0][0] == "resync"
+    assert heard.calls[0][1]["reason"] == "connected"
+    assert heard.stored == [left]
+    assert stored("fast") == left_fast
+    assert (django_caches["default"].get("v2", version=2) is None) == (mode == "clear")
+
+
+CALLED: list[dict[str, Any]] = []
+
+
+def clear_my_way(**given: Any) -> None:
+    CALLED.append(given)
+    if len(CALLED) < 3:
+        msg = "not yet"
+        raise ConnectionError(msg)
+
+
+@pytest.mark.usefixtures("heard")
+async def test_a_resync_of_ones_own_is_called_until_it_succeeds(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.PGNUDGE = {**settings.PGNUDGE, "RESYNC": f"{__name__}.clear_my_way"}
+    CALLED.clear()
+    async with running() as (_, feed):
+        fill()
+        feed.connected("overflow")
+        await until(lambda: len(CALLED) == 3)
+        assert CALLED == [{"reason": "overflow", "using": "default"}] * 3
+        assert stored() == {"prices", "price:1", "price:2", "other"}
+    assert "clear_my_way' raised; it will be called again" in caplog.text
+
+
+async def test_a_dead_cache_holds_up_neither_the_other_nor_receivers(
+    heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as (daemon, feed):
+        fill()
+        FlakyCache.down.add("default")
+        feed.say(event(PRICES, 1))
+        feed.say(event(PRICES, 2))
+        await until(lambda: heard.calls and not stored("fast") & {"prices"})
+        assert daemon.workers["default"].down_since is not None
+        assert "default is down" in (daemon.workers["default"].last_error or "")
+        assert "prices" in stored()
+    assert "Cache 'default'" in caplog.text
+    assert "kept and retried" in caplog.text
+
+
+async def test_after_an_outage_the_whole_version_is_cleared(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running() as (daemon, feed):
+        fill()
+        FlakyCache.down.add("default")
+        feed.say(event(PRICES, 1))
+        await until(lambda: daemon.publisher.batches == 1)
+        # What had been deleted before the outage may have come back with it.
+        FlakyCache.down.discard("default")
+        await until(lambda: daemon.workers["default"].healthy)
+        assert stored() == set()
+        assert "other" in stored("fast")
+    assert "is back after" in caplog.text
+
+
+def row_keys(changed: Event) -> list[str]:
+    return [f"price:{pk}" for (pk,) in changed.keys or ()]
+
+
+async def test_keys_only_an_event_could_tell_survive_the_outage(settings: Settings) -> None:
+    settings.PGNUDGE = {"INVALIDATE": {PRICES: [f"{__name__}.row_keys"]}, "RESYNC": "keys"}
+    async with running() as (daemon, feed):
+        fill()
+        FlakyCache.down.add("default")
+        feed.say(event(PRICES, 1), lsn=1)
+        await until(lambda: daemon.publisher.lsn == 1)
+        feed.say(event(PRICES, 2), lsn=2)
+        await until(lambda: daemon.publisher.lsn == 2)
+        FlakyCache.down.discard("default")
+        await until(lambda: daemon.workers["default"].healthy)
+        assert stored() == {"prices", "other"}
+
+
+async def test_work_for_a_dead_cache_is_bounded_and_nothing_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.PGNUDGE = {**settings.PGNUDGE, "RESYNC": "keys"}
+    monkeypatch.setattr(workers, "MAX_PENDING", 50)
+    async with running() as (daemon, feed):
+        fill()
+        FlakyCache.down.add("default")
+        for start in range(0, 400, 20):
+            feed.say(event(PRICES, *range(start, start + 20)))
+        await until(lambda: feed.items.empty() and daemon.publisher.batches)
+        assert daemon.workers["default"].pending() <= 50
+        FlakyCache.down.discard("default")
+        await until(lambda: daemon.workers["default"].healthy)
+        assert stored() == set()  # "other" too: the version, as its keys were too many
+
+
+async def test_a_cache_that_hangs_is_waited_for_once_and_not_for_ever(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(publisher, "CACHE_PATIENCE", 0.05)
+    async with running() as (daemon, feed):
+        fill()
+        FlakyCache.hang["default"] = threading.Event()
+        feed.say(event(PRICES, 1))
+        await until(lambda: len(heard.calls) == 1)
+        monkeypatch.setattr(publisher, "CACHE_PATIENCE", 3600)
+        feed.say(event(PRICES, 2))
+        await until(lambda: len(heard.calls) == 2)
+        assert "prices" not in stored("fast")
+        FlakyCache.hang.pop("default").set()
+        await until(lambda: daemon.workers["default"].healthy)
+        await until(lambda: stored() == {"other"})
+    assert "neither answers nor fails" in caplog.text
+
+
+async def test_a_restarted_cache_is_cleared_though_no_delete_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = ["one"]
+    monkeypatch.setattr(workers, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(caches, "incarnation", lambda alias: run[0])
+    async with running() as (daemon, feed):
+        feed.say(event(PRICES, 1))
+        await until(lambda: daemon.publisher.batches)
+        await until(lambda: daemon.workers["default"]._incarnation == "one")
+        fill()
+        run[0] = "two"
+        await until(lambda: stored() == set())
+
+
+async def test_a_receiver_that_raises_stops_nobody(
+    heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bad(**given: Any) -> None:
+        msg = "receiver trouble"
+        raise RuntimeError(msg)
+
+    tables_changed.connect(bad)
+    try:
+        async with running() as (daemon, feed):
+            feed.say(PRICES)
+            feed.say(PRICES, lsn=7)
+            await until(lambda: daemon.publisher.lsn == 7)
+    finally:
+        tables_changed.disconnect(bad)
+    assert heard.names()
+    assert "receiver trouble" in caplog.text
+
+
+async def test_a_receiver_that_blocks_holds_up_no_deletes_and_hears_it_merged(heard: Heard) -> None:
+    release = threading.Event()
+
+    def slow(**given: Any) -> None:
+        release.wait(10)
+
+    async with running() as (_, feed):
+        tables_changed.connect(slow)
+        try:
+            fill()
+            feed.say(event(PRICES, 1))
+            await until(lambda: heard.calls)
+            for pk in (1, 2):
+                feed.say(event(PRICES, pk))
+            await until(lambda: stored() == {"other"})
+            assert len(heard.calls) == 1
+        finally:
+            release.set()
+            tables_changed.disconnect(slow)
+        await until(lambda: len(heard.calls) == 2)
+    merged: Event = heard.calls[1][1]["batch"].events[0]
+    assert merged.keys == frozenset({(1,), (2,)})
+    assert merged.count == 2
+
+
+async def test_an_async_receiver_runs_on_the_daemons_loop() -> None:
+    loops = []
+
+    async def receiver(**given: Any) -> None:
+        loops.append(asyncio.get_running_loop())
+
+    tables_changed.connect(receiver)
+    try:
+        async with running() as (_, feed):
+            feed.say(PRICES)
+            await until(lambda: loops)
+    finally:
+        tables_changed.disconnect(receiver)
+    assert loops == [asyncio.get_running_loop()]
+
+
+async def test_stop_finishes_the_batch_in_hand(heard: Heard) -> None:
+    release = threading.Event()
+    entered = threading.Event()
+
+    def slow(**given: Any) -> None:
+        entered.set()
+        release.wait(10)
+
+    tables_changed.connect(slow)
+    try:
+        async with running() as (daemon, feed):
+            feed.say(PRICES, lsn=1)
+            await until(entered.is_set)
+            feed.say(PRICES, lsn=2)
+            await until(feed.items.empty)
+            daemon.stop()
+            await until(lambda: feed.closed)
+            assert daemon.publisher.lsn == 0
+            release.set()
+        assert daemon.publisher.lsn == 2
+        assert len(heard.calls) == 2
+    finally:
+        release.set()
+        tables_changed.disconnect(slow)
+
+
+async def test_a_bug_of_the_feed_ends_the_daemon_with_it() -> None:
+    feed = FakeFeed()
+    feed.fail(ZeroDivisionError())
+    daemon = Daemon(feed_class=lambda **options: feed)
+    with pytest.raises(ZeroDivisionError):
+        await daemon.run()
+    assert feed.closed
+
+
+async def test_excluded_tables_are_nobodys_business(settings: Settings, heard: Heard) -> None:
+    settings.PGNUDGE = {
+        **settings.PGNUDGE,
+        "EXCLUDE": ["audit.*"],
+        "TABLES": ["legacy.*", "audit.*"],
+    }
+    async with running() as (daemon, feed):
+        assert feed.options["tables"] is None  # nothing is known of PostgreSQL's schemas
+        feed.say("audit.log", lsn=3)
+        await until(lambda: daemon.publisher.lsn == 3)
+        feed.say("audit.log", PRICES)
+        await until(lambda: heard.calls)
+    assert [given["tables"] for _, given in heard.calls] == [{PRICES}]
+
+
+async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(heard: Heard) -> None:
+    async with running() as (_, feed):
+        assert feed.options["keys"] is True
+    tables_changed.disconnect(heard.tables)
+    model_changed.disconnect(heard.model)
+    daemon = Daemon(feed_class=FakeFeed)
+    daemon._refreshed = True
+
+    async def refresh(patience: float | None) -> bool:
+        return True
+
+    daemon._refresh = refresh  # type: ignore[method-assign]
+    feed = await daemon._make_feed()
+    assert PRICES in feed.options["keys"]  # and the tables of the test app's rules
+
+
+async def test_settings_and_options_reach_the_feed(settings: Settings) -> None:
+    settings.PGNUDGE = {
+        "PLUGIN": "wal2json", "PUBLICATION": "p", "FEED": {"debounce": 1.0, "failsafe": 9.0}
+    }  # fmt: skip
+    async with running(plugin="pgoutput", feed_options={"debounce": 2.0}) as (_, feed):
+        options = feed.options
+    assert options["host"] == "nowhere"
+    assert (options["plugin"], options["publication"]) == ("pgoutput", "p")
+    assert (options["debounce"], options["failsafe"]) == (2.0, 9.0)
+
+
+async def test_a_partition_made_meanwhile_nudges_its_root_once_it_is_known(heard: Heard) -> None:
+    leaf = "legacy.prices_2027"
+
+    made = False
+
+    def learn(registry: Any) -> None:
+        if not made:
+            return
+        registry._catalog = Catalog(parents={leaf: (PRICES,)}, roots={leaf: PRICES})
+        registry._index()
+
+    async with running(tables=learn) as (_, feed):
+        fill()
+        made = True
+        feed.say(event(leaf, 1))
+        await until(lambda: stored() == {"price:2", "other"})
+        await until(lambda: any(PRICES in given["tables"] for _, given in heard.calls))
+        before = len(heard.calls)
+        feed.say(event(leaf, 2), event(PRICES, 3))
+        await until(lambda: len(heard.calls) > before)
+    assert heard.calls[-1][1]["tables"] == {PRICES}
+    assert heard.calls[-1][1]["batch"].events[0].keys == {(2,), (3,)}
+
+
+QUERIED: list[str] = []
+
+
+def price_keys(changed: Event) -> list[str]:
+    QUERIED.append(threading.current_thread().name)
+    return ["price:2"]
+
+
+async def test_callables_of_rules_run_in_a_thread_where_they_may_query(
+    settings: Settings,
+) -> None:
+    settings.PGNUDGE = {"INVALIDATE": {PRICES: [f"{__name__}.price_keys"]}}
+    QUERIED.clear()
+    async with running() as (_, feed):
+        fill()
+        feed.say(event(PRICES, 1))
+        await until(lambda: stored() == {"prices", "price:1", "other"})
+    assert QUERIED == ["pgnudge rules"]
+
+
+async def test_a_backend_without_patterns_says_what_it_did_not_delete(
+    settings: Settings, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": str(tmp_path),
+    }
+    settings.CACHES = {"default": files, "fast": files}
+    async with running() as (daemon, feed):
+        fill()
+        feed.say(event(PRICES))
+        feed.say(event(PRICES), lsn=2)
+        await until(lambda: daemon.publisher.lsn == 2)
+        assert django_caches["default"].get("prices") is None
+        assert django_caches["default"].get("price:1") == 1
+        feed.connected()
+        await until(lambda: "cannot list its keys" in caplog.text)
+        settings.PGNUDGE = {**settings.PGNUDGE, "RESYNC": "clear"}
+        feed.say(event(PRICES))
+        await until(lambda: django_caches["default"].get("other") is None)
+        assert daemon.workers["default"].healthy
+    assert caplog.text.count("'default' (FileBasedCache) cannot delete by pattern") == 1
+
+
+async def test_a_line_for_connect_resync_and_batch(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with running() as (daemon, feed):
+        fill()
+        feed.connected()
+        await until(lambda: daemon.resyncs)
+        feed.connected("reconnected")
+        fill()
+        feed.say(event(PRICES, 1, count=5), *(f"public.t{n}" for n in range(7)), committed_at=1.0)
+        await until(lambda: daemon.publisher.batches)
+    lines = {record.getMessage().split()[0]: record for record in caplog.records}
+    text = caplog.text
+    assert "Connected to PostgreSQL 15.20 (database alias 'default') through test_decoding" in text
+    assert "Resync (connected)" in text
+    assert lines["Resync"].levelno == logging.WARNING
+    assert f"{PRICES} (5 rows), public.t0 (1 row)" in text
+    assert "3 more tables: " in text
+    assert "ms from commit" in text
+
+
+async def test_a_permanent_mistake_ends_a_start_and_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    daemon = Daemon(feed_class=FakeFeed)
+    wrong = ServerError("password authentication failed", sqlstate="28P01")
+    assert not daemon._give_up(ConnectionLostError("refused"))
+    assert daemon._give_up(wrong)
+    daemon.connected_at = 1.0
+    for _ in range(3):
+        assert not daemon._give_up(wrong)
+    assert caplog.text.count("waiting will not help") == 1

@@ -1,0 +1,417 @@
+"""rules.py, ruleparse.py, keyspecs.py and registration.py."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.test import override_settings
+
+from django_pgnudge import invalidates
+from django_pgnudge.errors import ConfigError
+from django_pgnudge.events import Event, Key
+from django_pgnudge.registry import Registry
+from django_pgnudge.rules import CacheRef, Kills, RuleSet, load_rules
+from django_pgnudge.rules.keyspecs import RuleError, glob_escape, parse_key
+from django_pgnudge.rules.parsing import read_rules
+from django_pgnudge.rules.registration import registrations, sandbox
+from tests.fix_servers import Database
+from tests.shop import models
+from tests.shop.cachekeys import order_keys
+
+DEFAULT = CacheRef()
+PRODUCT = "public.shop_product"
+DISCOVERED = registrations()  # at import: what Django found when it loaded the apps
+
+
+@pytest.fixture(autouse=True)
+def _only_the_tests_own_rules() -> Iterator[None]:
+    with sandbox():
+        yield
+
+
+def rules(invalidate: dict[str, Any], registry: Registry | None = None) -> RuleSet:
+    with override_settings(PGNUDGE={"INVALIDATE": invalidate}):
+        return load_rules(registry or Registry())
+
+
+def event(payload: str, *keys: Key | Any) -> Event:
+    """A change of these rows; without any, of nobody knows which."""
+    rows = frozenset(key if isinstance(key, tuple) else (key,) for key in keys)
+    return Event(payload, 1.0, max(1, len(rows)), rows or None)
+
+
+def killed(keys: Any, change: Event, label: str = "shop.Product") -> tuple[set[str], set[str]]:
+    kills = rules({label: keys}).kills(change)[DEFAULT]
+    return kills.keys, kills.patterns
+
+
+@pytest.mark.parametrize(
+    ("entry", "keys", "patterns"),
+    [
+        ("products", {"products"}, set()),
+        ("product:{pk}", {"product:1", "product:2"}, set()),
+        ("product:{pk[0]}:x", {"product:1:x", "product:2:x"}, set()),
+        ("{table}:list", {"shop_product:list"}, set()),
+        ("{schema}/{table}/{pk}", {"public/shop_product/1", "public/shop_product/2"}, set()),
+        ("{{table}}:{pk}", {"{table}:1", "{table}:2"}, set()),
+        ("prices:*", set(), {"prices:*"}),
+        ("prices[1]?:*", set(), {"prices[[]1][?]:*"}),
+        ("p:{pk}:*", set(), {"p:1:*", "p:2:*"}),
+        ("[x]:{pk}:*", set(), {"[[]x]:1:*", "[[]x]:2:*"}),
+        ("{table}:*", set(), {"shop_product:*"}),
+        ("odd[?]key", {"odd[?]key"}, set()),
+        ("shop.products:all", {"shop.products:all"}, set()),
+        ({"key": "shop.products"}, {"shop.products"}, set()),
+        ({"key": "any*{at} all"}, {"any*{at} all"}, set()),
+        ("tests.shop.cachekeys.order_keys", {"orders", "literal*", "order:1", "order:2"}, set()),
+        (order_keys, {"orders", "literal*", "order:1", "order:2"}, set()),
+        (lambda change: None, set(), set()),
+        (lambda change: "one", {"one"}, set()),
+        (lambda change: (x for x in ["one", "two*"]), {"one"}, {"two*"}),
+    ],
+)
+def test_an_entry_is_read_by_its_shape(entry: Any, keys: set[str], patterns: set[str]) -> None:
+    assert killed([entry], event(PRODUCT, 1, 2)) == (keys, patterns)
+
+
+@pytest.mark.parametrize(
+    ("entry", "keys", "patterns"),
+    [
+        ("products", {"products"}, set()),
+        ("product:{pk}", set(), {"product:*"}),
+        ("line:{pk[0]}:{pk[0]}", set(), {"line:*:*"}),
+        ("a*[b]?\\:{pk}", set(), {"a*[[]b][?]\\\\:*"}),
+        ("[b]?\\:{pk}", set(), {"[[]b][?]\\\\:*"}),
+        ("{table}:list", {"shop_product:list"}, set()),
+        (order_keys, {"orders"}, {"order:*"}),
+    ],
+)
+def test_a_change_of_unknown_rows_turns_templates_into_patterns(
+    entry: Any, keys: set[str], patterns: set[str]
+) -> None:
+    assert killed([entry], event(PRODUCT)) == (keys, patterns)
+
+
+@pytest.mark.parametrize("text", ["plain", "a*b", "[x]", "[", "a?b", "]", "!x", "[!x]", "*"])
+def test_an_escaped_text_matches_only_itself(text: str) -> None:
+    glob = glob_escape(text)
+    assert fnmatch.fnmatchcase(text, glob)
+    for other in ("plainx", "axb", "x", "a", text + "x", text.replace("*", "y").replace("?", "y")):
+        assert fnmatch.fnmatchcase(other, glob) == (other == text)
+
+
+@pytest.mark.parametrize(
+    ("label", "payload", "key", "text"),
+    [
+        ("shop.Token", "public.shop_token", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", None),
+        ("shop.Day", "public.shop_day", "2026-02-03", None),
+        ("shop.Rate", "public.shop_rate", "1.50", None),
+        ("shop.Flag", "public.shop_flag", True, "True"),
+        ("shop.Coupon", "public.shop_coupon", "größe", None),
+        (
+            "shop.Moment",
+            "public.shop_moment",
+            "2026-02-03 04:05:06+00",
+            "2026-02-03 04:05:06+00:00",
+        ),
+        ("shop.Line", "public.shop_line", (1, 2), "(1, 2)"),
+        ("legacy.unknown", "legacy.unknown", "raw text", None),
+        ("shop.Awkward", "public.Preis.Liste, größe: INSERT", 5, "5"),
+        ("shop.Item", "stock.item", 5, "5"),
+    ],
+)
+def test_pk_is_written_as_python_writes_obj_pk(
+    label: str, payload: str, key: Any, text: str | None
+) -> None:
+    keys, _ = killed("k:{pk}", event(payload, key), label)
+    assert keys == {f"k:{key if text is None else text}"}
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "fields"),
+    [
+        (models.Token, None, {}),
+        (models.Day, "2026-02-03", {"date": "2026-02-03"}),
+        (models.Moment, "2026-02-03 03:05:06.12+00", {"at": "2026-02-03T04:05:06.12+01:00"}),
+        (models.Rate, "1.50", {"value": "1.5"}),
+        (models.Flag, False, {"is_set": False}),
+        (models.Coupon, "a b", {"code": "a b"}),
+        (models.Line, (3, 4), {"order_id": 3, "number": 4}),
+    ],
+)
+def test_a_key_made_from_a_fetched_object_is_the_key_that_is_killed(
+    django_postgres: Database, model: Any, key: Any, fields: dict[str, Any]
+) -> None:
+    model.objects.create(**fields)
+    fetched = model.objects.get()
+    payload = Registry().payload_of(model)
+    change = event(payload, str(fetched.pk) if key is None else key)
+    assert killed("k:{pk}", change, model._meta.label)[0] == {f"k:{fetched.pk}"}
+
+
+def test_columns_of_a_composite_key_are_counted_in_the_models_order(
+    django_postgres: Database,
+) -> None:
+    registry = Registry()
+    registry.refresh(connection)
+    order = rules({"shop.Order": "order:{pk[0]}:{pk[1]}"}, registry)
+    change = event("public.shop_order_2025", ("2025-02-03", 9))
+    assert order.kills(change)[DEFAULT].keys == {"order:9:2025-02-03"}
+
+
+def test_caches_and_versions_are_kept_apart() -> None:
+    found = rules(
+        {
+            "shop.Product": [
+                "plain",
+                {"keys": ["a", "b"], "cache": "fast"},
+                {"keys": "c", "cache": "default", "version": 2},
+                {"key": "literal.key"},
+            ],
+            "public.shop_product": {"keys": "d", "version": 2},
+        }
+    )
+    assert found.kills(event(PRODUCT, 1)) == {
+        DEFAULT: Kills({"plain", "literal.key"}, set()),
+        CacheRef("fast"): Kills({"a", "b"}, set()),
+        CacheRef("default", 2): Kills({"c", "d"}, set()),
+    }
+    assert found.cache_refs() == {DEFAULT, CacheRef("fast"), CacheRef("default", 2)}
+    assert found.kills(event("public.shop_category", 1)) == {}
+
+
+def test_own_nudges_have_rules() -> None:
+    found = rules({"prices": ["prices", "{table}:all"]})
+    assert found.kills(event("prices"))[DEFAULT].keys == {"prices", "prices:all"}
+
+
+def test_automatic_many_to_many_tables_have_rules() -> None:
+    found = rules({"shop.Product.categories": "links", "shop.Product_categories": "others"})
+    kills = found.kills(event("public.shop_product_categories", 1))
+    assert kills[DEFAULT].keys == {"links", "others"}
+
+
+def test_a_proxy_and_its_model_share_a_table() -> None:
+    found = rules({"shop.CheapProduct": "cheap:{pk}", "shop.Product": "product:{pk}"})
+    assert found.kills(event(PRODUCT, 1))[DEFAULT].keys == {"cheap:1", "product:1"}
+
+
+def test_a_child_model_dies_with_the_tables_of_all_its_parents() -> None:
+    found = rules({"shop.Bistro": "bistro:{pk}", "shop.Place": "place:{pk}"})
+    for table in ("shop_restaurant", "shop_bistro"):
+        assert found.kills(event(f"public.{table}", 7))[DEFAULT].keys == {"bistro:7"}
+    assert found.kills(event("public.shop_place", 7))[DEFAULT].keys == {"bistro:7", "place:7"}
+    assert found.wants_keys() == {
+        "public.shop_bistro", "public.shop_restaurant", "public.shop_place"}  # fmt: skip
+
+
+def test_a_table_named_as_such_is_that_table_only() -> None:
+    assert rules({"public.shop_bistro": "b"}).kills(event("public.shop_place", 7)) == {}
+
+
+def test_a_child_with_a_key_of_its_own_dies_wholly_with_its_parent() -> None:
+    seen: list[Event] = []
+    found = rules({"shop.Franchise": ["franchise:{pk}", seen.append]})
+    assert found.kills(event("public.shop_franchise", "x"))[DEFAULT].keys == {"franchise:x"}
+    kills = found.kills(event("public.shop_place", 7))[DEFAULT]
+    assert (kills.keys, kills.patterns) == (set(), {"franchise:*"})
+    assert [change.keys for change in seen] == [frozenset({("x",)}), None]
+    assert "public.shop_place" not in found.wants_keys()
+
+
+def test_partitions_fire_the_rules_of_their_root(django_postgres: Database) -> None:
+    registry = Registry()
+    seen: list[str] = []
+    found = rules(
+        {
+            "shop.Order": ["orders", lambda change: seen.append(change.payload)],
+            "public.shop_order_2026_h1": "first-half",
+        },
+        registry,
+    )
+    leaf = "public.shop_order_2026_h1"
+    assert found.kills(event(leaf))[DEFAULT].keys == {"first-half"}
+    registry.refresh(connection)
+    assert found.kills(event(leaf))[DEFAULT].keys == {"first-half", "orders"}
+    assert seen == ["public.shop_order"]
+    assert {leaf, "public.shop_order"} <= found.wants_keys()
+
+
+def test_a_key_that_is_not_the_models_kills_the_keys_of_all_rows(
+    django_postgres: Database,
+) -> None:
+    django_postgres.execute(
+        "ALTER TABLE legacy.price_list DROP CONSTRAINT price_list_pkey, ADD nr serial PRIMARY KEY"
+    )
+    registry = Registry()
+    registry.refresh(connection)
+    kills = rules({"shop.PriceList": "price:{pk}"}, registry).kills(event("legacy.price_list", 1))
+    assert kills[DEFAULT].patterns == {"price:*"}
+
+
+def test_a_column_too_many_of_a_table_without_model_widens() -> None:
+    assert killed("k:{pk[1]}", event("a.b", 1), "a.b") == (set(), {"k:*"})
+
+
+@pytest.mark.parametrize(
+    "name", ["raises_for_rows", "raises", "returns_nonsense", "returns_a_number"]
+)
+def test_a_raising_function_is_logged_with_its_rule_and_nothing_is_lost(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = f"tests.shop.cachekeys.{name}"
+    with caplog.at_level(logging.ERROR, "django_pgnudge.rules"):
+        keys, patterns = killed([path, "products"], event(PRODUCT, 1))
+    assert "PGNUDGE[\"INVALIDATE\"]['shop.Product']" in caplog.text
+    assert path in caplog.text
+    expected = ({"all-of-it"}, set()) if name == "raises_for_rows" else (set(), {"*"})
+    assert (keys, patterns) == (expected[0] | {"products"}, expected[1])
+
+
+def test_everything_is_all_that_any_change_could_kill() -> None:
+    found = rules(
+        {
+            "shop.Bistro": ["bistros", "bistro:{pk}"],
+            "shop.Order": {"keys": [order_keys, "x:*"], "cache": "fast", "version": 4},
+            "prices": "prices",
+        }
+    )
+    assert found.everything() == {
+        DEFAULT: Kills({"bistros", "prices"}, {"bistro:*"}),
+        CacheRef("fast", 4): Kills({"orders"}, {"order:*", "x:*"}),
+    }
+
+
+def test_a_function_is_asked_once_for_everything_however_many_tables_fire_it() -> None:
+    seen: list[Event] = []
+    rules({"shop.Bistro": seen.append}).everything()
+    assert [change.payload for change in seen] == ["public.shop_bistro"]
+
+
+def test_keys_are_escaped_where_they_go_into_a_pattern() -> None:
+    kills = killed("c:{pk}:*", event("public.shop_coupon", "a*[b"), "shop.Coupon")
+    assert kills == (set(), {"c:a[*][[]b:*"})
+
+
+def test_rules_loaded_before_the_registry_was_refreshed_follow_it(
+    django_postgres: Database,
+) -> None:
+    registry = Registry()
+    found = rules({"shop.Product": "products"}, registry)
+    django_postgres.execute("CREATE SCHEMA tenant", "CREATE TABLE tenant.shop_product (id int)")
+    with connection.cursor() as cursor:
+        cursor.execute("SET search_path TO tenant, public")
+    registry.refresh(connection)
+    assert found.kills(event("tenant.shop_product"))[DEFAULT].keys == {"products"}
+    assert found.kills(event(PRODUCT)) == {}
+
+
+def test_only_rules_that_look_at_rows_want_keys() -> None:
+    found = rules(
+        {
+            "shop.Product": ["a", "b:*", "{table}"],
+            "shop.Category": "c:{pk}",
+            "shop.Coupon": order_keys,
+        }
+    )
+    assert found.wants_keys() == {"public.shop_category", "public.shop_coupon"}
+    assert found.payloads() == {PRODUCT, "public.shop_category", "public.shop_coupon"}
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "words"),
+    [
+        ([], "E007", "is empty"),
+        ("", "E007", "not a key"),
+        (None, "E007", "not a key"),
+        ([1], "E007", "1 is not a key"),
+        ({}, "E007", "without 'keys'"),
+        ({"keys": []}, "E007", "'keys' is empty"),
+        ({"keys": "a", "cahce": "x"}, "E007", "Did you mean 'cache'?"),
+        ({"keys": "a", "cache": 1}, "E007", "alias of CACHES"),
+        ({"keys": "a", "version": "2"}, "E007", "whole number"),
+        ({"keys": "a", "version": True}, "E007", "whole number"),
+        ({"key": ""}, "E007", "literal key"),
+        ({"key": "a", "cache": "fast"}, "E007", "literal key"),
+        ({"keys": "a", "cache": "fats"}, "E010", "Did you mean 'fast'?"),
+        ("p:{id}", "E008", "Allowed are {pk}"),
+        ("p:{}", "E008", "Allowed are {pk}"),
+        ("p:{pk:>5}", "E008", "Allowed are {pk}"),
+        ("p:{pk!r}", "E008", "Allowed are {pk}"),
+        ("p:{pk.id}", "E008", "Allowed are {pk}"),
+        ("p:{pk[x]}", "E008", "Allowed are {pk}"),
+        ("p:{pk", "E008", "malformed"),
+        ("p:}", "E008", "malformed"),
+        ("p:{pk[1]}", "E008", "has 1; they are counted from 0"),
+        ("shop.products", "E009", "write {\"key\": 'shop.products'}"),
+        ("tests.shop.cachekeys.nothing", "E009", "ImportError"),
+        ("tests.shop.cachekeys.not_callable", "E009", "not something to call"),
+    ],
+)
+def test_a_malformed_rule_names_itself_and_what_is_allowed(
+    value: Any,
+    number: str,
+    words: str,
+) -> None:
+    with override_settings(PGNUDGE={"INVALIDATE": {"shop.Product": value}}):
+        assert [problem.id for problem in read_rules(Registry())[1]] == [number]
+    with pytest.raises(ImproperlyConfigured) as caught:
+        rules({"shop.Product": value})
+    assert words in str(caught.value)
+    assert "shop.Product" in str(caught.value)
+
+
+def test_an_unknown_label_is_improperly_configured() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"Did you mean 'shop\.Product'"):
+        rules({"shop.Produkt": "x"})
+
+
+def test_a_dotted_path_is_always_a_path_and_never_a_key() -> None:
+    with pytest.raises(RuleError, match="is a dotted path"):
+        parse_key("shop.products")
+
+
+def test_rules_in_code_are_as_good_as_those_in_the_setting() -> None:
+    invalidates(models.Product, "products", "product:{pk}", version=2)
+
+    @invalidates("shop.Category", cache="fast")
+    def category_keys(change: Event) -> list[str]:
+        return ["categories"]
+
+    found = rules({"shop.Product": "more"})
+    assert category_keys(event("x")) == ["categories"], "decorating leaves the function as it is"
+    assert found.kills(event(PRODUCT, 1)) == {
+        DEFAULT: Kills({"more"}, set()),
+        CacheRef("default", 2): Kills({"products", "product:1"}, set()),
+    }
+    assert found.kills(event("public.shop_category")) == {
+        CacheRef("fast"): Kills({"categories"}, set())
+    }
+
+
+def test_a_mistake_in_code_is_raised_where_it_is_made() -> None:
+    with pytest.raises(ConfigError, match="Allowed are"):
+        invalidates(models.Product, "p:{id}")
+    with pytest.raises(ConfigError, match="version='2'"):
+        invalidates(models.Product, "p", version="2")  # type: ignore[call-overload]
+    assert registrations() == ()
+
+
+def test_what_only_the_registry_knows_of_a_rule_in_code_is_found_on_loading() -> None:
+    invalidates("shop.Produkt", "p")
+    with pytest.raises(ImproperlyConfigured, match=r"invalidates\(shop\.Produkt"):
+        rules({})
+
+
+def test_cachekeys_modules_are_found_as_admin_modules_are() -> None:
+    assert {entry.target for entry in DISCOVERED} == {models.Coupon}
+    assert [(entry.cache, entry.version) for entry in DISCOVERED] == [
+        ("default", None),
+        ("fast", 3),
+    ]
