@@ -79,6 +79,23 @@ def streams(*data: bytes, hangs_up: bool = False) -> Script:
     return script
 
 
+def says_to(words: str, *data: bytes) -> Script:
+    """Behaves, on both connections, but for commands that contain these words."""
+
+    async def script(peer: Peer) -> None:
+        await peer.login()
+        while True:
+            sql = await peer.query()
+            if words in sql:
+                await peer.send(*data)
+            elif sql.startswith("START_REPLICATION"):
+                await peer.send(backend.copy_both())
+            else:
+                await peer.send(peer.answer(sql))
+
+    return script
+
+
 async def flood(peer: Peer, data: bytes) -> None:
     while True:
         await peer.send(data * 100)
@@ -195,6 +212,15 @@ IN_STREAM: dict[str, tuple[Script, type[Exception]]] = {
         DECODE,
     ),
     "sends a query's answer": (streams(backend.result(["x"])), PROTOCOL),
+    "ends the stream": (
+        streams(backend.copy_done(), backend.complete(), backend.ready()),
+        LOST,
+    ),
+    "ends the stream and waits": (streams(backend.copy_done()), LOST),
+    "fails in the stream": (
+        streams(backend.error("publication gone", "42704"), backend.ready()),
+        SERVER,
+    ),
     "announces more than a gigabyte": (streams(b"d\xff\xff\xff\xff"), PROTOCOL),
 }
 
