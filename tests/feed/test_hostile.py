@@ -7,6 +7,7 @@ from `async for`, and no exception reaches the event loop (fix_loop.py looks aft
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -285,6 +286,7 @@ async def test_statuses_for_a_server_that_reads_nothing_do_not_pile_up() -> None
 
     async def script(peer: Peer) -> None:
         await peer.stream()
+        peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
         for _ in range(300):
             await peer.send(backend.keepalive(1, reply=True) * 1000)
