@@ -7,7 +7,6 @@ from `async for`, and no exception reaches the event loop (fix_loop.py looks aft
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -279,26 +278,3 @@ async def test_a_server_that_misbehaves_once_is_forgiven() -> None:
     ):
         assert follower.resyncs == ["connected"]
         assert follower.feed.last_error is None
-
-
-async def test_statuses_for_a_server_that_reads_nothing_do_not_pile_up() -> None:
-    asked = asyncio.Event()
-
-    async def script(peer: Peer) -> None:
-        await peer.stream()
-        peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        for _ in range(300):
-            await peer.send(backend.keepalive(1, reply=True) * 1000)
-        asked.set()
-        await asyncio.Event().wait()
-
-    async with HostileServer(script) as server:
-        feed = feed_for(server, visibility=False, connect_timeout=5)
-        async with following(feed):
-            async with asyncio.timeout(30):
-                await asked.wait()
-            assert feed._stream is not None
-            transport = feed._stream.connection._transport
-            assert transport is not None
-            assert transport.get_write_buffer_size() < 200_000

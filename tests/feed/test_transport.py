@@ -18,7 +18,7 @@ from django_pgnudge.errors import (
     TLSError,
 )
 from django_pgnudge.feed import TLS
-from django_pgnudge.feed.transport import Address, Connection, connect
+from django_pgnudge.feed.transport import MAX_UNREAD, Address, Connection, connect
 from django_pgnudge.wire import messages
 from tests.hostile import SSL_REQUEST, HostileServer, Peer, server_context
 from tests.wire import backend
@@ -287,4 +287,25 @@ async def test_a_stream_in_place_of_rows_is_refused() -> None:
         connection = await connected(server)
         with pytest.raises(ProtocolError, match="with a stream"):
             await connection.rows("SELECT 1")
+        connection.abort(ConnectionLostError("done"))
+
+
+async def test_statuses_for_a_server_that_reads_nothing_do_not_pile_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.stream()
+        await peer.forever()
+
+    async with HostileServer(script) as server:
+        connection = await connected(server)
+        await connection.execute("START_REPLICATION")
+        transport = connection._transport
+        assert transport is not None
+        written: list[bytes] = []
+        monkeypatch.setattr(transport, "write", written.append)
+        monkeypatch.setattr(transport, "get_write_buffer_size", lambda: sum(map(len, written)))
+        for _ in range(10_000):
+            connection.send_status(1)
+        assert 0 < sum(map(len, written)) < MAX_UNREAD + 100
         connection.abort(ConnectionLostError("done"))
