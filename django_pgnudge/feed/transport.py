@@ -108,7 +108,14 @@ class Connection(asyncio.Protocol):
             self.abort(ProtocolError("the server spoke before it was spoken to"))
             return
         if self._session.receive(data):
-            self._pump()
+            try:
+                self._pump()
+            except Exception as error:
+                # A bug of ours must reach whoever waits, and not end in the event loop's log.
+                if self._waiter is None or self._waiter.done():
+                    raise
+                self._waiter.set_exception(error)
+                self.abort(ConnectionLostError("the connection's reader failed"))
 
     def eof_received(self) -> None:
         self._lose(None)
@@ -204,6 +211,8 @@ class Connection(asyncio.Protocol):
 
     async def execute(self, sql: str) -> QueryResult | StreamStarted:
         """Run one command; ServerError if the server refuses it."""
+        if self.closed.done():
+            raise self.closed.result()
         self.session.query(sql)
         event = await self._next()
         if isinstance(event, QueryFailed):
