@@ -20,6 +20,7 @@ __all__ = [
     "View",
     "coverage",
     "literal",
+    "number",
     "outcomes",
     "primary_keys",
     "publication_exists",
@@ -28,7 +29,7 @@ __all__ = [
 
 # A key that is not (part of) the replica identity can change without its old value being sent.
 PRIMARY_KEYS = """
-SELECT n.nspname, c.relname, a.attname, t.typname
+SELECT n.nspname, c.relname, a.attname, COALESCE(base.typname, t.typname)
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -36,6 +37,7 @@ CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::pg_catalog.int2[])
     WITH ORDINALITY AS k (attnum, place)
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_catalog.pg_type base ON base.oid = t.typbasetype
 WHERE i.indisprimary
   AND (c.relreplident IN ('d', 'f') OR (c.relreplident = 'i' AND i.indisreplident))
   AND n.nspname NOT IN ('pg_catalog', 'information_schema')
@@ -114,7 +116,7 @@ def primary_keys(rows: Iterable[tuple[str | None, ...]]) -> PrimaryKeys:
 
 def running_xids(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
     """Read the answer to `RUNNING_XIDS`."""
-    return frozenset(_number(row[0]) for row in rows)
+    return frozenset(number(row[0]) for row in rows)
 
 
 def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
@@ -178,7 +180,8 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _number(text: str | None) -> int:
-    if text is None or not text.isascii() or not text.isdigit():
-        raise ProtocolError(f"the server answered with {text!r} where a number belongs")
+def number(text: str | None) -> int:
+    """A number of at most 64 bits from a query's answer."""
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 20:
+        raise ProtocolError(f"the server answered with {text!r:.60} where a number belongs")
     return int(text)

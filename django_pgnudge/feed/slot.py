@@ -56,7 +56,7 @@ async def _create(
     try:
         while not (await asyncio.wait([command], timeout=patience))[0]:
             (alive, blockers), *_ = await checker.rows(
-                catalog.BLOCKERS.format(pid=connection.session.backend_pid)
+                catalog.BLOCKERS.format(pid=connection.session.backend_pid), columns=2, at_least=1
             )
             if alive != "true":
                 raise ConnectionLostError("the server ended the session making the slot")

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..decoding import DECODERS, Decoder, Options, PrimaryKeys, python_codec
 from ..errors import ConfigError, ConnectionLostError, DecodeError, PgNudgeError, ServerError
@@ -176,7 +177,7 @@ class Stream:
     async def _read_primary_keys(self) -> PrimaryKeys:
         if self._settings.keys is False:
             return {}
-        return catalog.primary_keys(await self.connection.rows(catalog.PRIMARY_KEYS))
+        return catalog.primary_keys(await self.connection.rows(catalog.PRIMARY_KEYS, columns=4))
 
     async def _start(self, plugin: str, keys: PrimaryKeys) -> None:
         settings, session = self._settings, self.connection.session
@@ -305,11 +306,10 @@ class Stream:
         while self.position < target or self._coalescer.watching:
             self._moved.clear()
             self.connection.send_status(self.position, reply=True)
-            waiter = asyncio.ensure_future(self._moved.wait())
+            waiter: asyncio.Future[Any] = asyncio.ensure_future(self._moved.wait())
             try:
-                await asyncio.wait(
-                    [waiter, self.connection.closed], return_when=asyncio.FIRST_COMPLETED
-                )
+                watched: list[asyncio.Future[Any]] = [waiter, self.connection.closed]
+                await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 waiter.cancel()
             if self.connection.closed.done():
@@ -325,7 +325,7 @@ class Stream:
         assert self._decoder is not None
         publication = self._settings.publication if self.plugin == "pgoutput" else None
         rows = await self._checker.rows(
-            catalog.coverage(publication, self.connection.session.server_version)
+            catalog.coverage(publication, self.connection.session.server_version), columns=2
         )
         wanted = self._decoder.wanted
         return frozenset(
@@ -384,7 +384,7 @@ class Stream:
             return
         try:
             self._decoder.set_primary_keys(
-                catalog.primary_keys(await self._checker.rows(catalog.PRIMARY_KEYS))
+                catalog.primary_keys(await self._checker.rows(catalog.PRIMARY_KEYS, columns=4))
             )
         except PgNudgeError as error:
             log.debug("cannot read the primary keys: %s", error)

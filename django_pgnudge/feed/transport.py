@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
             raise ProtocolError(f"the server answered the login with {type(event).__name__}")
         if self.session.parameters.get("server_encoding") == "SQL_ASCII":
             # Such a database holds any bytes, and the server refuses to send as UTF-8 what is not.
-            await self.rows("SET client_encoding TO 'SQL_ASCII'")
+            await self.execute("SET client_encoding TO 'SQL_ASCII'")
 
     # What the feed uses.
 
@@ -221,11 +221,15 @@ class Connection(asyncio.Protocol):
             raise ProtocolError(f"the server answered a command with {type(event).__name__}")
         return event
 
-    async def rows(self, sql: str) -> tuple[tuple[str | None, ...], ...]:
-        """Run one query and return its rows, as text."""
+    async def rows(
+        self, sql: str, *, columns: int = 1, at_least: int = 0
+    ) -> tuple[tuple[str | None, ...], ...]:
+        """Run one query and return its rows, as text; ProtocolError for another shape."""
         result = await self.execute(sql)
         if not isinstance(result, QueryResult):
             raise ProtocolError("the server answered a query with a stream")
+        if len(result.rows) < at_least or any(len(row) != columns for row in result.rows):
+            raise ProtocolError("the server answered a query with rows of another shape")
         return result.rows
 
     def stream_to(self, handler: Callable[[], None]) -> None:
