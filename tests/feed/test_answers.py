@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from django_pgnudge import PgNudgeError
@@ -9,9 +11,20 @@ from django_pgnudge import PgNudgeError
 from ..wire import backend
 from .test_hostile import answers, errors_of, says_to
 
+
+async def never_makes_a_slot(peer: Any) -> None:
+    await peer.login()
+    while True:
+        sql = await peer.query()
+        if "pg_stat_activity WHERE pid" in sql:
+            await peer.send(backend.result(["a"]))
+        elif "CREATE_REPLICATION_SLOT" not in sql:
+            await peer.send(peer.answer(sql))
+
+
 ANSWERS = {
     "a primary key without its table": answers("SELECT n.nspname", backend.result(["a"], ["x"])),
-    "no blockers": says_to("pg_stat_activity WHERE pid", backend.result(["a"])),
+    "no blockers": never_makes_a_slot,
     "a running transaction without columns": says_to("DISTINCT ON", backend.result([], [])),
     "an xid of 5,000 digits": says_to("DISTINCT ON", backend.result(["a"], ["9" * 5000])),
     "an xid that is NULL": says_to("DISTINCT ON", backend.result(["a"], [None])),
