@@ -79,6 +79,11 @@ class Conf:
         """``versions``, ``keys``, ``clear``, or the dotted path of something to call."""
         return str(self._read("RESYNC"))
 
+    @property
+    def NUDGED(self) -> Mapping[str, Any]:  # noqa: N802
+        """Where nudged values are kept, and for how long one is trusted without a proof."""
+        return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
+
     def problems(self) -> list[Problem]:
         """Everything that is wrong with the setting, but for the rules in ``INVALIDATE``."""
         try:

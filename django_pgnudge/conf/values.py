@@ -53,6 +53,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "FEED": MappingProxyType({}),
         "INVALIDATE": MappingProxyType({}),
         "RESYNC": "versions",
+        "NUDGED": MappingProxyType({"CACHES": ("default",), "LEASE": 10.0}),
     }
 )
 
@@ -287,5 +288,6 @@ PROBLEMS: Final[Mapping[str, Callable[[Any], list[Problem]]]] = MappingProxyType
         "FEED": _feed,
         "INVALIDATE": _invalidate,
         "RESYNC": _resync,
+        "NUDGED": lambda value: [],
     }
 )
