@@ -435,7 +435,9 @@ async def test_excluded_tables_are_nobodys_business(settings: Settings, heard: H
     assert [given["tables"] for _, given in heard.calls] == [{PRICES}]
 
 
-async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(heard: Heard) -> None:
+async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(
+    heard: Heard, settings: Settings
+) -> None:
     async with running() as (_, feed):
         assert feed.options["keys"] is True
     tables_changed.disconnect(heard.tables)
@@ -447,6 +449,9 @@ async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(heard:
         return True
 
     daemon._refresh = refresh  # type: ignore[method-assign]
+    feed = await daemon._make_feed()
+    assert feed.options["keys"] is True, "nudged values may stand on any row"
+    settings.PGNUDGE = {**settings.PGNUDGE, "NUDGED": {"CACHES": []}}
     feed = await daemon._make_feed()
     assert PRICES in feed.options["keys"]  # and the tables of the test app's rules
 

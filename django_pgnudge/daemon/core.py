@@ -101,6 +101,8 @@ class Daemon:
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
         self._names = Names(self.using)
+        self.live = asyncio.Event()
+        """Set once the feed has been live."""
         self.keepers: dict[str, LeaseKeeper] = {}
 
     async def run(self) -> None:
@@ -185,11 +187,15 @@ class Daemon:
                 **connection,
                 # Until PostgreSQL has told schemas and partitions, ours may be the wrong names.
                 "tables": (self.registry.feed_tables() or None) if know_tables else None,
-                "keys": True if anyone_listens() or (wanted and not know_tables) else wanted,
+                "keys": self._wants_all_keys() or (wanted if know_tables else bool(wanted)),
                 "give_up": self._give_up,
                 **self._options,
             }
         )
+
+    def _wants_all_keys(self) -> bool:
+        # Which rows' tokens readers stand on is not known here.
+        return anyone_listens() or bool(conf.NUDGED["CACHES"])
 
     def _give_up(self, exc: Exception) -> bool:
         """Asked by the feed, which logs what it is going to try again."""
@@ -208,6 +214,7 @@ class Daemon:
         self.resyncs += 1
         if reason in {"connected", "reconnected"}:
             self.connected_at = time.time()
+            self.live.set()
             self._log_connected()
         level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
         logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
@@ -291,16 +298,12 @@ class Daemon:
             self._worker(alias),
             self._names,
             length=lambda: float(conf.NUDGED["LEASE"]),
-            feed=self._live_feed,
+            feed=lambda: self._feed,
             doubt=lambda: "partitions made since are being looked up" if self._unresolved else "",
             selected=self.registry.selected,
         )
+        await self.live.wait()
         await keeper.run()
-
-    def _live_feed(self) -> Any:
-        if self._feed is None:
-            raise ConnectionLostError("the feed is not connected yet")
-        return self._feed
 
     async def _answer(self, request: str) -> None:
         """Tell whoever waits in ``settled`` that every cache and receiver has seen it."""

@@ -105,6 +105,8 @@ class LeaseKeeper:
         self._coverage: frozenset[str] | None = None
         self._kicked = asyncio.Event()
         self.renewed = 0
+        self.tried = asyncio.Event()
+        """Set once the first renewal has succeeded or failed."""
         self.problem: str | None = None
         """Why the last renewal failed; None if it did not."""
 
@@ -121,13 +123,14 @@ class LeaseKeeper:
                 self._tell(str(error))
             else:
                 self._tell(None)
+            self.tried.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._length() / ROUNDS):
                     await self._kicked.wait()
 
     async def _renew(self) -> None:
         length = self._length()
-        async with _within(length, "the proof took longer than the lease"):
+        async with _within(length / 2, f"the proof took longer than {length / 2:g} s"):
             if not await self._worker.call(self._open(length)):
                 # Another daemon of this database holds the lease; it proves what we would.
                 return
