@@ -486,6 +486,51 @@ async def test_a_partition_made_meanwhile_nudges_its_root_once_it_is_known(heard
     assert heard.calls[-1][1]["batch"].events[0].keys == {(2,), (3,)}
 
 
+async def test_a_table_attached_as_a_partition_later_is_found_though_it_was_not_selected(
+    settings: Settings, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "STALE_AFTER", 0.0)
+    settings.PGNUDGE = {**settings.PGNUDGE, "TABLES": [PRICES]}
+    leaf, tables = "legacy.loaded", {"legacy.loaded": ("legacy", "loaded")}
+    attached = False
+
+    def learn(registry: Any) -> None:
+        registry._catalog = (
+            Catalog(tables=tables, parents={leaf: (PRICES,)}, roots={leaf: PRICES})
+            if attached
+            else Catalog(tables=tables)
+        )
+        registry._index()
+
+    async with running(tables=learn) as (_, feed):
+        feed.connected()
+        await until(lambda: heard.calls)
+        fill()
+        attached = True
+        feed.say(event(leaf, 1))
+        await until(lambda: stored() == {"price:2", "other"})
+        await until(lambda: len(heard.calls) == 2)
+    assert heard.calls[1][1]["tables"] == {PRICES}
+
+
+async def test_catalogs_are_read_now_and_then_for_tables_that_mean_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = []
+
+    def learn(registry: Any) -> None:
+        reads.append(1)
+        registry._catalog = Catalog(tables={"legacy.log": ("legacy", "log")})
+        registry._index()
+
+    async with running(tables=learn) as (daemon, feed):
+        for lsn in range(1, 20):
+            feed.say("legacy.log", lsn=lsn)
+        await until(lambda: daemon.publisher.lsn == 19)
+        assert len(reads) == 1
+        assert [event.count for event in daemon._unresolved] == [19]
+
+
 QUERIED: list[str] = []
 
 

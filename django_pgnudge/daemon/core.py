@@ -34,7 +34,7 @@ from django_pgnudge.rules.keyspecs import Function
 from django_pgnudge.signals import anyone_listens, between_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from django_pgnudge.daemon.merging import Delete
 
@@ -46,6 +46,9 @@ REFRESH_TIMEOUT: Final = 5.0
 """Seconds the start waits for PostgreSQL to describe its tables; the feed waits longer."""
 
 RETRY_REFRESH: Final = 5.0
+
+STALE_AFTER: Final = 10.0
+"""Seconds between two looks at tables that have no meaning and may have been attached since."""
 
 REPEAT_AFTER: Final = 60.0
 """Seconds after which the fix for the same failure is worth another line."""
@@ -89,7 +92,8 @@ class Daemon:
         self._refresher = Thread("pgnudge registry")
         self._refreshed = False
         self._refreshing: asyncio.Task[None] | None = None
-        self._unresolved: list[Event] = []
+        self._refresh_timer: asyncio.TimerHandle | None = None
+        self._unresolved: tuple[Event, ...] = ()
         self._stopping = False
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
@@ -110,6 +114,8 @@ class Daemon:
                 await publisher
             finally:
                 await _end(self._reading, publisher, self._refreshing)
+                if self._refresh_timer is not None:
+                    self._refresh_timer.cancel()
                 self._resyncer.close()
                 for worker in self.workers.values():
                     worker.close()
@@ -222,12 +228,9 @@ class Daemon:
         )  # fmt: skip
 
     async def _invalidate(self, batch: Batch) -> None:
-        registry = self.registry
-        events = tuple(e for e in batch.events if registry.selected(e.payload))
-        unresolved = [e for e in events if registry.unknown(e.payload)]
-        if unresolved:
-            self._unresolved += unresolved
-            self._refresh_soon()
+        # Before the selection: what is not selected by its own name may be by its root's.
+        self._look_up([e for e in batch.events if self.registry.unknown(e.payload)])
+        events = tuple(e for e in batch.events if self.registry.selected(e.payload))
         if not events:
             self.publisher.skip_to(batch.lsn)
             return
@@ -258,32 +261,47 @@ class Daemon:
             return Work()
         return self._resyncer.work(alias)
 
+    def _look_up(self, events: Sequence[Event]) -> None:
+        """Keep what may mean more than is known, until the registry has been refreshed."""
+        if not events:
+            return
+        self._unresolved = merge_events((*self._unresolved, *events))
+        if not all(self.registry.exists(event.payload) for event in events):
+            self._refresh_soon()
+        elif self._refresh_timer is None:
+            # A busy table without a model must not have the catalogs read all the time.
+            wait = max(0.0, STALE_AFTER - self.registry.age())
+            self._refresh_timer = asyncio.get_running_loop().call_later(wait, self._refresh_soon)
+
     def _refresh_soon(self) -> None:
+        if self._refresh_timer is not None:
+            self._refresh_timer.cancel()
+            self._refresh_timer = None
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(self._refresh_and_replay())
 
     async def _refresh_and_replay(self) -> None:
         """Names that meant nothing may be partitions made since: dispatch their events again."""
-        waiting, self._unresolved = merge_events(self._unresolved), []
-        meant = [self._meaning(event.payload) for event in waiting]
+        waiting, self._unresolved = self._unresolved, ()
         if not await self._refresh(None):
-            self._unresolved = [*waiting, *self._unresolved]
-            if self._unresolved:
-                asyncio.get_running_loop().call_later(RETRY_REFRESH, self._refresh_soon)
+            self._unresolved = merge_events((*waiting, *self._unresolved))
+            if self._unresolved and self._refresh_timer is None:
+                self._refresh_timer = asyncio.get_running_loop().call_later(
+                    RETRY_REFRESH, self._refresh_soon
+                )
             return
-        found = [
-            event
-            for event, before in zip(waiting, meant, strict=True)
-            if self._meaning(event.payload) != before
-        ]
+        found = [event for event in waiting if self._means_more(event.payload)]
         if found:
             await self._kill(Batch(events=tuple(found)))
-        if self._unresolved:
-            self._refreshing = None
-            self._refresh_soon()
+        # What came meanwhile came perhaps after the catalogs were read.
+        self._refreshing = None
+        self._look_up(self._unresolved)
 
-    def _meaning(self, payload: str) -> object:
-        return self.registry.lineage(payload), self.registry.models_of(payload)
+    def _means_more(self, payload: str) -> bool:
+        """Whether a name that was unknown has become a followed table's, and not only its own."""
+        registry = self.registry
+        known = len(registry.lineage(payload)) > 1 or bool(registry.models_of(payload))
+        return known and registry.selected(payload)
 
     async def _refresh(self, patience: float | None) -> bool:
         def refresh() -> None:

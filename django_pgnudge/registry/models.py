@@ -10,7 +10,7 @@ partitions of which, and the columns of primary keys. Nothing else here touches 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps as global_apps
 from django.conf import settings
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Registry", "UnknownLabelError", "split_db_table"]
 
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:\."((?:[^"]|"")+)")?')
-_STALE_AFTER: Final = 10.0  # seconds for which a table that means nothing is believed to stay so
 
 
 class UnknownLabelError(ConfigError, LookupError):
@@ -82,15 +81,14 @@ class Registry:
     def unknown(self, payload: str) -> bool:
         """Whether ``refresh`` may give ``payload`` a meaning that it has not.
 
-        True once for a name that was in no catalog yet (a partition made since, or an
-        application's own
-        nudge), and every few seconds for a table without model or parent: one such may have been
-        attached as a partition.
+        True for a table without model or parent, as it may have been attached as a partition since,
+        and once for a name that was in no catalog yet: a partition made since, or an application's
+        own nudge.
         """
         if payload in self._models or self._catalog.parents.get(payload):
             return False
         if payload in self._catalog.tables:
-            return self._catalog.age() > _STALE_AFTER
+            return True
         if payload in self._asked:
             return False
         self._asked.add(payload)
@@ -191,6 +189,10 @@ class Registry:
         known.
         """
         return self._catalog.primary_keys.get(payload)
+
+    def age(self) -> float:
+        """Seconds since the last refresh."""
+        return self._catalog.age()
 
     def exists(self, payload: str) -> bool:
         """Whether the database had this table at the last refresh."""
