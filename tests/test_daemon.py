@@ -13,7 +13,7 @@ from django.contrib.auth.models import Group, User
 from django.core.cache import caches as django_caches
 
 from django_pgnudge import caches
-from django_pgnudge.daemon import Daemon, publisher, workers
+from django_pgnudge.daemon import Daemon, asking, publisher, workers
 from django_pgnudge.daemon import core as daemon_module
 from django_pgnudge.errors import ConnectionLostError, ServerError
 from django_pgnudge.registry.catalog import Catalog
@@ -549,6 +549,89 @@ async def test_callables_of_rules_run_in_a_thread_where_they_may_query(
         feed.say(event(PRICES, 1))
         await until(lambda: stored() == {"prices", "price:1", "other"})
     assert QUERIED == ["pgnudge rules"]
+
+
+RETURNS = threading.Event()
+
+
+def hangs(changed: Event) -> list[str]:
+    RETURNS.wait()
+    return ["price:1"]
+
+
+def exits(changed: Event) -> list[str]:
+    raise SystemExit
+
+
+async def test_a_callable_that_hangs_costs_its_version_and_holds_up_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.PGNUDGE = {
+        "INVALIDATE": {
+            PRICES: [f"{__name__}.hangs", {"keys": ["prices"], "cache": "fast"}],
+            "legacy.log": ["other"],
+        }
+    }
+    monkeypatch.setattr(asking, "PATIENCE", 0.05)
+    RETURNS.clear()
+    try:
+        async with running() as (_, feed):
+            fill()
+            feed.say(event(PRICES, 1))
+            await until(lambda: stored() == set())
+            await until(lambda: stored("fast") == {"price:1", "price:2", "other"})
+            monkeypatch.setattr(asking, "PATIENCE", 3600)
+            fill()
+            feed.say("legacy.log")
+            await until(lambda: stored() == {"prices", "price:1", "price:2"})
+            feed.say(event(PRICES, 1))
+            await until(lambda: stored() == set())
+            RETURNS.set()
+            await until(lambda: "answer again" in caplog.text or say_again(feed))
+            fill()
+            feed.say(event(PRICES, 1))
+            await until(lambda: stored() == {"prices", "price:2", "other"})
+    finally:
+        RETURNS.set()
+    assert caplog.text.count("has not returned for 0.05 s") == 1
+
+
+def say_again(feed: FakeFeed) -> None:
+    if feed.items.empty():
+        feed.say("legacy.log")
+
+
+async def test_a_callable_that_hangs_holds_up_no_resync_by_keys(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.PGNUDGE = {
+        "INVALIDATE": {PRICES: [f"{__name__}.hangs", {"keys": ["prices"], "cache": "fast"}]},
+        "RESYNC": "keys",
+    }
+    monkeypatch.setattr(asking, "PATIENCE", 0.05)
+    RETURNS.clear()
+    try:
+        async with running() as (_, feed):
+            for _ in range(2):
+                fill()
+                feed.connected()
+                await until(lambda: stored() == set())
+                await until(lambda: stored("fast") == {"price:1", "price:2", "other"})
+    finally:
+        RETURNS.set()
+    assert caplog.text.count("has not returned") == 1
+
+
+async def test_a_callable_that_exits_costs_its_version_but_no_session(settings: Settings) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.PGNUDGE = {"INVALIDATE": {PRICES: [f"{__name__}.exits"]}}
+    session = "django.contrib.sessions.cacheabc"
+    async with running() as (_, feed):
+        fill()
+        django_caches["default"].set(session, 1)
+        feed.say(event(PRICES, 1))
+        await until(lambda: stored() == set())
+        assert stored("default", session) == {session}
 
 
 async def test_a_backend_without_patterns_says_what_it_did_not_delete(

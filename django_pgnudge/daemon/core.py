@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import connections
 
 from django_pgnudge.conf import conf
+from django_pgnudge.daemon.asking import Asker
 from django_pgnudge.daemon.connection import feed_connection
 from django_pgnudge.daemon.merging import merge_events, rename_events
 from django_pgnudge.daemon.mistakes import explain
@@ -30,11 +31,10 @@ from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
-from django_pgnudge.rules.keyspecs import Function
-from django_pgnudge.signals import anyone_listens, between_requests
+from django_pgnudge.signals import anyone_listens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from django_pgnudge.daemon.merging import Delete
 
@@ -85,10 +85,8 @@ class Daemon:
             **(feed_options or {}),
         }
         self._resyncer = Resyncer(self.using, self.rules)
-        self._rules_block = any(
-            isinstance(spec, Function) for rule in self.rules.rules for spec in rule.specs
-        )
-        self._rules_thread = Thread("pgnudge rules")
+        self._asker = Asker(self.rules)
+        self._resync_thread = Thread("pgnudge resync")
         self._refresher = Thread("pgnudge registry")
         self._refreshed = False
         self._refreshing: asyncio.Task[None] | None = None
@@ -208,9 +206,9 @@ class Daemon:
             self._resyncer.call_soon(reason)
         else:
             for alias in {ref.alias for ref in self.rules.cache_refs()}:
-                # Rules with callables may query, in a mode that asks them.
+                # Callables of rules may query, in a mode that asks them.
                 compute = functools.partial(self._resyncer.work, alias)
-                deletes.append(self._submit(alias, await self._rules_thread.run(compute)))
+                deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
         self.publisher.add_resync(reason, deletes)
         if not self._refreshed:
             # Before the first batch: without it rules may wait under the wrong schema.
@@ -237,11 +235,7 @@ class Daemon:
         await self._kill(dataclasses.replace(batch, events=events))
 
     async def _kill(self, batch: Batch) -> None:
-        if self._rules_block:
-            compute = functools.partial(_kills_by_code, self.rules, batch.events)
-            works = await self._rules_thread.run(compute)
-        else:
-            works = _kills(self.rules, batch.events)
+        works = await self._asker.works(batch.events)
         deletes = [self._submit(alias, work) for alias, work in works.items()]
         renamed = rename_events(batch.events, self.registry.root_of)
         self.publisher.add_batch(dataclasses.replace(batch, events=renamed), deletes)
@@ -347,19 +341,6 @@ class Daemon:
             signal.signal(each, signal.SIG_DFL)
         logger.info("%s: finishing the batch in hand.", signal.Signals(number).name)
         self.stop()
-
-
-def _kills(rules: RuleSet, events: Iterable[Event]) -> dict[str, Work]:
-    works: dict[str, Work] = {}
-    for event in events:
-        for ref, kills in rules.kills(event).items():
-            works.setdefault(ref.alias, Work()).add(ref, kills)
-    return works
-
-
-def _kills_by_code(rules: RuleSet, events: Iterable[Event]) -> dict[str, Work]:
-    with between_requests():
-        return _kills(rules, events)
 
 
 async def _end(*tasks: asyncio.Task[None] | None) -> None:
