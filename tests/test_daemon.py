@@ -15,7 +15,7 @@ from django.core.cache import caches as django_caches
 from django_pgnudge import caches
 from django_pgnudge.daemon import Daemon, asking, publisher, workers
 from django_pgnudge.daemon import core as daemon_module
-from django_pgnudge.errors import ConnectionLostError, ServerError
+from django_pgnudge.errors import ConfigError, ConnectionLostError, ServerError
 from django_pgnudge.registry.catalog import Catalog
 from django_pgnudge.signals import model_changed, resynced, tables_changed
 from tests.fakes import FakeFeed, FlakyCache, event
@@ -587,18 +587,19 @@ async def test_a_callable_that_hangs_costs_its_version_and_holds_up_nothing(
             feed.say(event(PRICES, 1))
             await until(lambda: stored() == set())
             RETURNS.set()
-            await until(lambda: "answer again" in caplog.text or say_again(feed))
+
+            def answers_again() -> bool:
+                if feed.items.empty():
+                    feed.say("legacy.log")
+                return "answer again" in caplog.text
+
+            await until(answers_again)
             fill()
             feed.say(event(PRICES, 1))
             await until(lambda: stored() == {"prices", "price:2", "other"})
     finally:
         RETURNS.set()
     assert caplog.text.count("has not returned for 0.05 s") == 1
-
-
-def say_again(feed: FakeFeed) -> None:
-    if feed.items.empty():
-        feed.say("legacy.log")
 
 
 async def test_a_callable_that_hangs_holds_up_no_resync_by_keys(
@@ -676,6 +677,45 @@ async def test_a_line_for_connect_resync_and_batch(caplog: pytest.LogCaptureFixt
     assert f"{PRICES} (5 rows), public.t0 (1 row)" in text
     assert "3 more tables: " in text
     assert "ms from commit" in text
+
+
+async def test_servers_that_do_not_answer_cost_one_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[threading.Thread] = []
+
+    def find(using: str) -> dict[str, Any]:
+        tries.append(threading.current_thread())
+        if len(tries) < 3:
+            msg = "None of the hosts answers."
+            raise ConnectionLostError(msg)
+        return {"host": "nowhere"}
+
+    monkeypatch.setattr(daemon_module, "feed_connection", find)
+    async with running():
+        pass
+    assert len(tries) == 3
+    assert len(set(tries)) == 1
+    assert "None of the hosts answers. Retrying." in caplog.text
+
+
+async def test_a_reconnect_asks_again_where_the_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {"host": "first", "port": 1, "ssl": False, "connect_timeout": 3.0}
+    monkeypatch.setattr(daemon_module, "feed_connection", lambda using: found)
+    async with running() as (daemon, feed):
+        found = found | {"host": "second"}
+        assert await feed.options["locate"]() == {"host": "second", "port": 1, "ssl": False}
+
+        def gone(using: str) -> dict[str, Any]:
+            msg = "the service file has gone"
+            raise ConfigError(msg)
+
+        monkeypatch.setattr(daemon_module, "feed_connection", gone)
+        with pytest.raises(ConfigError):
+            await feed.options["locate"]()
+        daemon.connected_at = 1.0  # what was right once may be again
+        with pytest.raises(ConnectionLostError, match="service file"):
+            await feed.options["locate"]()
 
 
 async def test_a_permanent_mistake_ends_a_start_and_no_more(

@@ -22,11 +22,11 @@ from django_pgnudge.conf import conf
 from django_pgnudge.daemon.asking import Asker
 from django_pgnudge.daemon.connection import feed_connection
 from django_pgnudge.daemon.merging import merge_events, rename_events
-from django_pgnudge.daemon.mistakes import explain
+from django_pgnudge.daemon.mistakes import advise
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.daemon.workers import CacheWorker, Thread, Work
-from django_pgnudge.errors import ConnectionLostError
+from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed
 from django_pgnudge.registry import Registry
@@ -49,6 +49,8 @@ RETRY_REFRESH: Final = 5.0
 
 STALE_AFTER: Final = 10.0
 """Seconds between two looks at tables that have no meaning and may have been attached since."""
+
+_WHERE: Final = ("host", "port", "user", "database", "password", "ssl")
 
 REPEAT_AFTER: Final = 60.0
 """Seconds after which the fix for the same failure is worth another line."""
@@ -87,6 +89,7 @@ class Daemon:
         self._resyncer = Resyncer(self.using, self.rules)
         self._asker = Asker(self.rules)
         self._resync_thread = Thread("pgnudge resync")
+        self._finder = Thread("pgnudge connection")
         self._refresher = Thread("pgnudge registry")
         self._refreshed = False
         self._refreshing: asyncio.Task[None] | None = None
@@ -155,14 +158,11 @@ class Daemon:
                     await self._invalidate(item)
 
     async def _make_feed(self) -> Any:
-        """Blocking look-ups go to a thread that does not hold up the exit."""
         await self._refresh(REFRESH_TIMEOUT)
         delay = 0.1
         while True:
             try:
-                connection = await Thread("pgnudge connection").run(
-                    functools.partial(feed_connection, self.using)
-                )
+                connection = await self._find_server()
                 break
             except ConnectionLostError as exc:
                 logger.warning("%s Retrying.", exc)
@@ -177,21 +177,37 @@ class Daemon:
                 "tables": (self.registry.feed_tables() or None) if know_tables else None,
                 "keys": True if anyone_listens() or (wanted and not know_tables) else wanted,
                 "give_up": self._give_up,
+                "locate": self._locate,
                 **self._options,
             }
         )
 
+    async def _find_server(self) -> dict[str, Any]:
+        """Blocking look-ups go to a thread that does not hold up the exit."""
+        return await self._finder.run(functools.partial(feed_connection, self.using))
+
+    async def _locate(self) -> dict[str, Any]:
+        """Where to connect to again: of several hosts another one may be the primary since."""
+        try:
+            found = await self._find_server()
+        except ConfigError as exc:
+            if self.connected_at is None:
+                raise
+            # It was right before: a service file that is being replaced, say.
+            raise ConnectionLostError(str(exc)) from exc
+        return {name: found[name] for name in _WHERE if name in found}
+
     def _give_up(self, exc: Exception) -> bool:
         """Asked by the feed, which logs what it is going to try again."""
-        fix = explain(exc)
-        if fix is None:
+        advice = advise(exc)
+        if advice is None:
             return False
         if self.connected_at is None:
             return True
         now = time.monotonic()
         if now - self._explained_at > REPEAT_AFTER:
             self._explained_at = now
-            logger.error("Still trying, but waiting will not help: %s", fix)
+            logger.error("Still trying, but waiting will not help. %s", advice)
         return False
 
     async def _resync(self, reason: str) -> None:
