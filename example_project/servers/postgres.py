@@ -1,12 +1,12 @@
-"""PostgreSQL servers for a demo, a test or a benchmark: initdb, settings, pg_hba, TLS, start, stop,
-crash.
+"""PostgreSQL servers for a demo, a test or a benchmark.
+
+They know initdb, settings, pg_hba, TLS, start, stop and crash.
 
     from servers.postgres import Postgres, find_installations
 
     with Postgres(find_installations()[0], settings={"wal_sender_timeout": "2s"}) as postgres:
         postgres.create_database("shop")
-        with postgres.connect("shop") as connection:      # psycopg, autocommit, over the Unix
-        socket
+        with postgres.connect("shop") as connection:  # psycopg, autocommit, over the Unix socket
             connection.execute("CREATE TABLE t (id int PRIMARY KEY)")
         postgres.restart("immediate")
 
