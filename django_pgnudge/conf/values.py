@@ -71,6 +71,7 @@ _FEED_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
         "publication": 'PGNUDGE["PUBLICATION"]',
         "keys": "nothing: the rules know which tables need keys",
         "give_up": "nothing: runnudge decides when to give up",
+        "locate": 'nothing: runnudge asks DATABASES and PGNUDGE["CONNECTION"] each time',
     }
 )
 
