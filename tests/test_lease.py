@@ -11,8 +11,8 @@ from django.core.cache import caches
 from django.db import connection, transaction
 
 from django_pgnudge.daemon.background import BackgroundDaemon
-from django_pgnudge.nudged.keys import Dependency, Lease, Names
-from django_pgnudge.nudged.settled import SettleError, asettled, settled
+from django_pgnudge.fresh.keys import Dependency, Lease, Names
+from django_pgnudge.fresh.settled import SettleError, asettled, settled
 
 from .shop.models import Category
 
@@ -45,8 +45,7 @@ def cache() -> Any:
 def holds() -> bool:
     """Whether a reader would find a lease."""
     found = cache().get_many([NAMES.lease, *NAMES.grants])
-    lease = found.get(NAMES.lease)
-    return isinstance(lease, Lease) and lease.grant in [found.get(name) for name in NAMES.grants]
+    return Lease.held(NAMES, found) is not None
 
 
 def plant(*names: str) -> None:
@@ -63,8 +62,8 @@ def test_a_live_daemon_holds_a_lease_and_a_stopped_one_lets_it_lapse(site):
         first = cache().get(NAMES.lease)
         until(lambda: cache().get(NAMES.lease) != first, "a renewal")
         until(holds, "the lease")
-        lease = cache().get(NAMES.lease)
-        covered = cache().get(NAMES.coverage(lease.coverage))
+        _, digest = cache().get(NAMES.lease)
+        covered = cache().get(NAMES.coverage(digest))
         assert table_name() in covered
         assert running.daemon.keepers["default"].problem is None
     until(lambda: not holds(), "the end of the lease")

@@ -80,8 +80,8 @@ class Conf:
         return str(self._read("RESYNC"))
 
     @property
-    def NUDGED(self) -> Mapping[str, Any]:  # noqa: N802
-        """Where nudged values are kept, and for how long one is trusted without a proof."""
+    def NUDGED(self) -> dict[str, Any]:  # noqa: N802
+        """``CACHES`` (a list of aliases) and ``LEASE`` (seconds), with defaults (a copy)."""
         return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
 
     def problems(self) -> list[Problem]:

@@ -31,7 +31,7 @@ from django_pgnudge.daemon.workers import CacheWorker, Thread, Work
 from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed
-from django_pgnudge.nudged.keys import SETTLE_PREFIX, Names, killed_tokens
+from django_pgnudge.fresh.keys import SETTLE_PREFIX, Names, killed_tokens
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
 from django_pgnudge.signals import anyone_listens

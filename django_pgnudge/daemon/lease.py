@@ -28,7 +28,7 @@ from django.core.cache import caches
 
 from django_pgnudge.daemon.workers import CacheWorker, Work
 from django_pgnudge.errors import PgNudgeError
-from django_pgnudge.nudged.keys import Lease, Names
+from django_pgnudge.fresh.keys import Lease, Names
 
 __all__ = ["LeaseKeeper", "Marks", "NotCurrentError"]
 
@@ -154,12 +154,8 @@ class LeaseKeeper:
             cache = caches[self._worker.alias]
             marks = self._marks()
             found = cache.get_many([self._names.lease, *self._names.grants])
-            lease = found.get(self._names.lease)
-            if (
-                isinstance(lease, Lease)
-                and lease.grant != self._grant
-                and lease.grant in (found.get(name) for name in self._names.grants)
-            ):
+            lease = Lease.held(self._names, found)
+            if lease is not None and lease.grant != self._grant:
                 return False
             if marks.lost():
                 logger.warning(
@@ -182,11 +178,11 @@ class LeaseKeeper:
             digest = hashlib.sha256("\0".join(sorted(covered)).encode()).hexdigest()[:16]
             name = self._names.coverage(digest)
             if cache.get(name) is None:
-                cache.set(name, covered, MARK_TIMEOUT)
+                cache.set(name, sorted(covered), MARK_TIMEOUT)
             lease = Lease(self._opened, digest)
             if marks.lost():
                 raise NotCurrentError(f"cache {self._worker.alias!r} lost memory meanwhile")
-            cache.set(self._names.lease, lease, length)
+            cache.set(self._names.lease, lease.packed(), length)
             if marks.lost():
                 cache.delete(self._names.lease)
                 raise NotCurrentError(f"cache {self._worker.alias!r} lost memory meanwhile")

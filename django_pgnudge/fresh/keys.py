@@ -9,9 +9,9 @@ token that is missing matches nothing, and whoever needs it makes another.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..events import Event, Key
 
@@ -44,6 +44,19 @@ class Lease:
     grant: str
     coverage: str
 
+    def packed(self) -> tuple[str, str]:
+        """As it is stored: of plain types, for caches that do not pickle."""
+        return self.grant, self.coverage
+
+    @classmethod
+    def held(cls, names: Names, found: Mapping[str, Any]) -> Lease | None:
+        """The lease in an answer of the cache, if the grant it was proved under has not ended."""
+        packed = found.get(names.lease)
+        if not (isinstance(packed, tuple | list) and len(packed) == 2):
+            return None
+        lease = cls(*packed)
+        return lease if lease.grant in [found.get(grant) for grant in names.grants] else None
+
 
 class Names:
     """Keys for one database alias, below 250 characters and fit for every cache backend."""
@@ -65,6 +78,10 @@ class Names:
     def settled(self, request: str) -> str:
         """Where a request to settle is answered."""
         return f"{self._base}:settled:{request}"
+
+    def entry(self, name: str) -> str:
+        """Where a value is kept."""
+        return f"{self._base}:value:{_fit(name)}"
 
     def table(self, payload: str) -> str:
         """The token of any change to a table."""
