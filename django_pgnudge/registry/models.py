@@ -1,10 +1,9 @@
 """Which models a table stands for: the hop between the feed's payloads and Django's names.
 
 Built from the app registry, so it works before any connection, with ``public`` as the schema of
-tables that
-name none. ``refresh`` then asks PostgreSQL what only it knows: where search_path finds those
-tables, which tables are
-partitions of which, and the columns of primary keys. Nothing else here touches the database.
+tables that name none. ``refresh`` then asks PostgreSQL what only it knows: where search_path finds
+those tables, which tables are partitions of which, and the columns of primary keys. Nothing else
+here touches the database.
 """
 
 from __future__ import annotations
@@ -83,9 +82,8 @@ class Registry:
         """Whether ``refresh`` may give ``payload`` a meaning that it has not.
 
         True once for a name that was in no catalog yet (a partition made since, or an
-        application's own
-        nudge), and every few seconds for a table without model or parent: one such may have been
-        attached as a partition.
+        application's own nudge), and every few seconds for a table without model or parent: one
+        such may have been attached as a partition.
         """
         if payload in self._models or self._catalog.parents.get(payload):
             return False
@@ -99,12 +97,10 @@ class Registry:
     def payload_of(self, entry: str | type[Model]) -> str:
         """The payload of a model, a model label, ``schema.table``, or an application's own nudge.
 
-        Labels are Django's (``shop.Product``, ``shop.Product_categories`` for an automatic many-
-        to-many table) and
-        ``shop.Product.categories``. In double quotes (``'"shop"."product"'``) a name is never a
-        label. Raises
-        UnknownLabelError for what must be a label, since its first part is an app, or its second
-        begins with a capital, but is none.
+        Labels are Django's (``shop.Product``, ``shop.Product_categories`` for an automatic
+        many-to-many table) and ``shop.Product.categories``. In double quotes
+        (``'"shop"."product"'``) a name is never a label. Raises UnknownLabelError for what must be
+        a label, since its first part is an app, or its second begins with a capital, but is none.
         """
         if not isinstance(entry, str):
             return self._model_payload(entry)
@@ -200,8 +196,7 @@ class Registry:
         """A row's primary key as ``obj.pk`` has it, one value a column in the model's order.
 
         As the event has it for a table without a model. None if the model's primary key is made of
-        other columns than the
-        table's: then nothing can be said about ``obj.pk``.
+        other columns than the table's: then nothing can be said about ``obj.pk``.
         """
         if payload not in self._readers:
             self._readers[payload] = self._reader(payload)

@@ -12,8 +12,8 @@ any other text                        that key
 ====================================  ==========================================================
 
 ``{pk}`` is written as ``f"{obj.pk}"`` writes it in Python, a composite key included; ``{{`` and
-``}}`` stand
-for braces. A template may hold a ``*`` too, and is then a pattern for each primary key.
+``}}`` stand for braces. A template may hold a ``*`` too, and is then a pattern for each primary
+key.
 
 Patterns leave here as Redis globs: ``*`` is special, whatever else a glob would take for special
 is escaped.

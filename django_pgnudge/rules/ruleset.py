@@ -3,14 +3,12 @@
 Pure: no I/O of its own.
 
 A rule for a model fires for the table of that model and, where it inherits (multi-table), for the
-tables of its
-parents, since reading it reads them all. It does not fire for the tables of its children. A rule
-for ``schema.table`` fires for
-that table only. Both fire for its partitions and for tables that inherit from it in PostgreSQL.
+tables of its parents, since reading it reads them all. It does not fire for the tables of its
+children. A rule for ``schema.table`` fires for that table only. Both fire for its partitions and
+for tables that inherit from it in PostgreSQL.
 
 A key that depends on rows becomes a pattern wherever the rows are not known: a bulk change,
-TRUNCATE, a primary key
-that is not the model's.
+TRUNCATE, a primary key that is not the model's.
 """
 
 from __future__ import annotations
@@ -212,8 +210,7 @@ def _call(spec: Function, bound: _Bound, event: Event, kills: Kills) -> None:
     """Add what a callable returns.
 
     If it raises, it is asked again for the whole table; if that raises too, nobody knows its keys,
-    and the whole
-    version of the cache goes.
+    and the whole version of the cache goes.
     """
     if not bound.rowwise and event.keys is not None:
         event = dataclasses.replace(event, keys=None)

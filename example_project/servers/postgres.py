@@ -5,8 +5,7 @@ crash.
 
     with Postgres(find_installations()[0], settings={"wal_sender_timeout": "2s"}) as postgres:
         postgres.create_database("shop")
-        with postgres.connect("shop") as connection:      # psycopg, autocommit, over the Unix
-        socket
+        with postgres.connect("shop") as connection:      # psycopg, autocommit, by Unix socket
             connection.execute("CREATE TABLE t (id int PRIMARY KEY)")
         postgres.restart("immediate")
 
