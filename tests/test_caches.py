@@ -18,6 +18,7 @@ from django_pgnudge import caches
 from django_pgnudge.caches.base import glob_regex
 from django_pgnudge.errors import CacheError
 from django_pgnudge.rules import CacheRef, Kills
+from tests.fix_servers import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -271,8 +272,7 @@ def test_shards_of_django_redis_are_all_cleared(
 def start_memcached() -> Iterator[Callable[[int], None]]:
     program = shutil.which("memcached")
     if program is None:
-        pytest.skip("memcached is not installed")
-    pytest.importorskip("pymemcache", reason="pymemcache is not installed")
+        pytest.skip(missing("memcached"))
     started: list[subprocess.Popen[bytes]] = []
 
     def start(port: int) -> None:
@@ -335,7 +335,6 @@ def test_memcached_deletes_keys_and_refuses_the_rest_in_words(
 def test_a_dead_memcached_raises_each_time_though_the_site_ignores_failures(
     settings: Settings,
 ) -> None:
-    pytest.importorskip("pymemcache", reason="pymemcache is not installed")
     use_memcached(settings, free_port(), ignore_exc=True, default_noreply=True)
     for _ in range(3):
         with pytest.raises(CacheError, match=r"memcached 127.0.0.1"):
