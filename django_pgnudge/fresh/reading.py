@@ -52,8 +52,8 @@ class Recipe:
     asked with the one of the lease, None if there is no lease. ``store`` makes the step that
     keeps the value, or None. ``vouch`` says whether all that the function is handed was read
     under these tokens too. ``timeout`` is the entry's, in the user's words; ``lifetime`` what it
-    comes to in seconds. ``wait`` is how long to wait for others who compute the same value; 0 for not at
-    all, and no lock either.
+    comes to in seconds. ``wait`` is how long to wait for others who compute the same value; 0 for
+    not at all, and no lock either.
     """
 
     plan: Plan
