@@ -45,7 +45,7 @@ class NudgedFunction(Generic[P, R]):
         self._key = key
         self._options = options
         self._name = qualified_name(function)
-        self._signature = inspect.signature(function)
+        self._signature = _signature(function)
         self._is_async = iscoroutinefunction(function)
         functools.update_wrapper(self, function)
         if self._is_async:
@@ -100,6 +100,14 @@ class NudgedFunction(Generic[P, R]):
             handed=handed,
             since=reading_since() if handed else None,
         )
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The function's own; one of C that tells none has arguments by position and by name."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return inspect.signature(lambda *args, **kwargs: None)
 
 
 class BoundNudged(Generic[R]):

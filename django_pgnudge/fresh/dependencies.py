@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -66,6 +67,7 @@ class Tables:
         self.registry = Registry(using)
         self._known = self._trusting = False
         self._meanings: dict[tuple[int, tuple[DependsOn, ...]], frozenset[Dependency]] = {}
+        self._asked_at: float | None = None
         self._lock = threading.Lock()
 
     def trust_models(self) -> None:
@@ -180,8 +182,10 @@ class Tables:
 
     def _ask(self) -> bool:
         with self._lock:
-            if not seldom(f"ask {self.using}", LOOK_AGAIN):
+            now = time.monotonic()
+            if self._asked_at is not None and now - self._asked_at < LOOK_AGAIN:
                 return False
+            self._asked_at = now
             connection = connections[self.using].copy()
             try:
                 self.registry.refresh(connection)
