@@ -87,7 +87,9 @@ def between_requests() -> Iterator[None]:
     """
     reset_queries()
     close_old_connections()
-    in_tests = [each.alias for each in connections.all(initialized_only=True) if each.in_atomic_block]
+    in_tests = [
+        each.alias for each in connections.all(initialized_only=True) if each.in_atomic_block
+    ]
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ class Publisher:
     def __init__(self, using: str, registry: Registry) -> None:
         self.batches = 0
         self.lsn = 0
-        """The commit up to which the caches that answer are clean and receivers have been told."""
+        """The end of the newest commit that has been published."""
         self._using = using
         self._registry = registry
         self._pending = Pending()
@@ -67,11 +67,6 @@ class Publisher:
         """Answer ``request`` when everything added before has been published."""
         self._pending.requests.append((request, answer))
         self._wake.set()
-
-    def skip_to(self, lsn: int) -> None:
-        """There was nothing for anybody up to ``lsn``."""
-        if not self._pending:
-            self.lsn = max(self.lsn, lsn)
 
     def finish(self) -> None:
         """Let ``run`` return when nothing waits any more."""

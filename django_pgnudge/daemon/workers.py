@@ -48,6 +48,8 @@ class Work:
     everything: bool = False
     tokens: set[str] = field(default_factory=set)
     """Tokens of nudged values, in the cache's own version."""
+    later: dict[float, Work] = field(default_factory=dict)
+    """What to do once more, by the seconds to wait; not part of the work itself."""
 
     def __bool__(self) -> bool:
         return bool(self.kills or self.versions or self.everything or self.tokens)
@@ -66,6 +68,16 @@ class Work:
         else:
             mine.keys |= kills.keys
             mine.patterns |= kills.patterns
+        for delay, again in kills.later.items():
+            self.later.setdefault(delay, Work()).add(ref, again)
+
+    def bound(self, epoch: str) -> None:
+        """Forget single keys past the limit, for whole versions and the epoch."""
+        if self.size() > MAX_PENDING:
+            self.versions |= set(self.kills)
+            self.kills.clear()
+            if self.tokens:
+                self.tokens = {epoch}
 
     def merge(self, other: Work) -> None:
         for ref, kills in other.kills.items():
@@ -196,7 +208,7 @@ class CacheWorker:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         with self._wake:
             self._pending.merge(work)
-            self._bound_pending()
+            self._pending.bound(self.epoch)
             if self.healthy:
                 self._waiting.append(future)
             else:
@@ -249,13 +261,6 @@ class CacheWorker:
         with self._wake:
             self._closing = True
             self._wake.notify()
-
-    def _bound_pending(self) -> None:
-        if self._pending.size() > MAX_PENDING:
-            self._pending.versions |= set(self._pending.kills)
-            self._pending.kills.clear()
-            if self._pending.tokens:
-                self._pending.tokens = {self.epoch}
 
     def _loop(self) -> None:
         failures = 0
@@ -336,7 +341,7 @@ class CacheWorker:
     def _failed(self, work: Work, exc: BaseException) -> None:
         with self._wake:
             self._pending.merge(work)
-            self._bound_pending()
+            self._pending.bound(self.epoch)
         if self.down_since is None:
             self.down_since = time.time()
             self.outages += 1

@@ -19,7 +19,7 @@ from django_pgnudge.fresh.keys import Names
 from django_pgnudge.fresh.sightings import reading, reading_since
 from django_pgnudge.fresh.values import WAIT, Options, Value
 
-__all__ = ["Nudged", "NudgedFunction", "nudged"]
+__all__ = ["Nudged", "NudgedFunction", "check_dependencies", "nudged"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,7 +45,7 @@ class NudgedFunction(Generic[P, R]):
         self._key = key
         self._options = options
         self._name = qualified_name(function)
-        self._signature = inspect.signature(function)
+        self._signature = _signature(function)
         self._is_async = iscoroutinefunction(function)
         functools.update_wrapper(self, function)
         if self._is_async:
@@ -100,6 +100,14 @@ class NudgedFunction(Generic[P, R]):
             handed=handed,
             since=reading_since() if handed else None,
         )
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The function's own; one of C that tells none has arguments by position and by name."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return inspect.signature(lambda *args, **kwargs: None)
 
 
 class BoundNudged(Generic[R]):
@@ -157,7 +165,7 @@ class Nudged:
         ``cache`` are Django's; ``key`` gets the arguments and returns what tells results apart.
         ``wait`` is how many seconds to wait for another caller who computes the same, 0 for none.
         """
-        _check(dependencies, depends_on, "nudged()")
+        check_dependencies(dependencies, "nudged()", by_arguments=depends_on is not None)
 
         def decorate(function: Callable[P, R]) -> NudgedFunction[P, R]:
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -249,7 +257,7 @@ def _named(
 ) -> Value:
     # A string is iterable too, and would be taken for many payloads of one letter.
     entries = (depends_on,) if isinstance(depends_on, str) else tuple(depends_on)
-    _check(entries, None, f"nudged.get_or_set({key!r})")
+    check_dependencies(entries, f"nudged.get_or_set({key!r})")
     handed = not callable(default)
     since = reading_since() if handed else None
     return Value(
@@ -263,10 +271,11 @@ def _name(key: str, version: int | None) -> str:
     return f"key {version}:{key}"
 
 
-def _check(
-    depends_on: tuple[object, ...], by_arguments: DependsOnArguments | None, what: str
+def check_dependencies(
+    depends_on: tuple[object, ...], what: str, *, by_arguments: bool = False
 ) -> None:
-    if not depends_on and by_arguments is None:
+    """Raise ConfigError for what can be nothing to depend on, where it is written."""
+    if not depends_on and not by_arguments:
         raise ConfigError(f"{what} names nothing that the value depends on.")
     for entry in depends_on:
         is_model = isinstance(entry, type) and issubclass(entry, Model)

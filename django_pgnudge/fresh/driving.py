@@ -34,7 +34,7 @@ from django_pgnudge.fresh.steps import (
     Step,
 )
 
-__all__ = ["Place", "arun", "flights", "lifetime", "on_loop", "run"]
+__all__ = ["Place", "arun", "flights", "lifetime", "on_loop", "perform_one", "run"]
 
 logger = logging.getLogger("django_pgnudge.nudged")
 
@@ -215,3 +215,8 @@ def lifetime(alias: str, timeout: Any) -> float | None:
         return timeout
     default: float | None = caches[alias].default_timeout
     return default
+
+
+def perform_one(step: Step, place: Place) -> Any:
+    """One step outside a protocol, with the same care."""
+    return _touch(place, step)
