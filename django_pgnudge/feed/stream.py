@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from ..decoding import DECODERS, Decoder, Options, PrimaryKeys, python_codec
 from ..errors import ConfigError, ConnectionLostError, DecodeError, PgNudgeError, ServerError
 from ..events import ResyncReason
+from ..log import get_logger
 from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted, XLogData
 from . import catalog
 from .checker import Checker
@@ -27,7 +27,7 @@ from .visibility import Handshake
 
 __all__ = ["Stream", "StreamSettings"]
 
-log = logging.getLogger("django_pgnudge.feed")
+log = get_logger("django_pgnudge.feed")
 
 MINIMUM_VERSION = 140000
 
