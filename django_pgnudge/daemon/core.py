@@ -32,7 +32,11 @@ from django_pgnudge.daemon.workers import CacheWorker, Thread, Work
 from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed
+<<<<<<< HEAD
 from django_pgnudge.fresh.keys import SETTLE_PREFIX, Names, killed_tokens
+=======
+from django_pgnudge.log import get_logger
+>>>>>>> refs/heads/fixes
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
 from django_pgnudge.signals import anyone_listens
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Daemon"]
 
-logger = logging.getLogger("django_pgnudge.daemon")
+logger = get_logger("django_pgnudge.daemon")
 
 REFRESH_TIMEOUT: Final = 5.0
 """Seconds the start waits for PostgreSQL to describe its tables; the feed waits longer."""

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from asgiref.sync import sync_to_async
 
 from django_pgnudge.daemon.merging import Pending, by_model
+<<<<<<< HEAD
 from django_pgnudge.errors import PgNudgeError
+=======
+from django_pgnudge.log import get_logger
+>>>>>>> refs/heads/fixes
 from django_pgnudge.signals import anyone_listens, resynced, send_changes, send_resynced
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Publisher"]
 
-logger = logging.getLogger("django_pgnudge.daemon")
+logger = get_logger("django_pgnudge.daemon")
 
 CACHE_PATIENCE: Final = 5.0
 """Seconds receivers wait for a cache that neither answers nor fails; it is not waited for again

@@ -8,7 +8,6 @@ because a cache that was away may have come back with keys that had been deleted
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import threading
 import time
@@ -17,7 +16,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django_pgnudge import caches
+<<<<<<< HEAD
 from django_pgnudge.errors import CacheError, PgNudgeError
+=======
+from django_pgnudge.log import get_logger
+>>>>>>> refs/heads/fixes
 from django_pgnudge.rules import CacheRef, Kills
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheWorker", "Outcome", "Thread", "Work"]
 
-logger = logging.getLogger("django_pgnudge.daemon")
+logger = get_logger("django_pgnudge.daemon")
 
 T = TypeVar("T")
 
@@ -241,7 +244,7 @@ class CacheWorker:
         """Wait for this cache no more until it answers again."""
         with self._wake:
             was_slow, self._slow = self._slow, True
-        if not was_slow:
+        if not was_slow and self.down_since is None:
             logger.warning(
                 "Cache %r neither answers nor fails; other caches and receivers go on without it. "
                 "A socket timeout in its settings would tell why.", self.alias,

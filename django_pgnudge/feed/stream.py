@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+<<<<<<< HEAD
 import logging
+=======
+import secrets
+>>>>>>> refs/heads/fixes
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -18,6 +22,7 @@ from typing import Any
 from ..decoding import DECODERS, Decoder, Options, PrimaryKeys, python_codec
 from ..errors import ConfigError, ConnectionLostError, DecodeError, PgNudgeError, ServerError
 from ..events import ResyncReason
+from ..log import get_logger
 from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted, XLogData
 from . import catalog
 from .checker import Checker
@@ -28,7 +33,7 @@ from .visibility import Handshake
 
 __all__ = ["Stream", "StreamSettings"]
 
-log = logging.getLogger("django_pgnudge.feed")
+log = get_logger("django_pgnudge.feed")
 
 MINIMUM_VERSION = 140000
 

@@ -14,13 +14,13 @@ TRUNCATE, a primary key that is not the model's.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 from django_pgnudge.events import Event
+from django_pgnudge.log import get_logger
 from django_pgnudge.rules.keyspecs import (
     Fixed,
     Function,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheRef", "Kills", "Rule", "RuleSet", "load_rules", "read_rules", "shares_pk"]
 
-logger = logging.getLogger("django_pgnudge.rules")
+logger = get_logger("django_pgnudge.rules")
 
 
 @dataclass(slots=True)
