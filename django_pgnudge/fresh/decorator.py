@@ -118,7 +118,7 @@ class BoundNudged(Generic[R]):
     def __init__(self, function: NudgedFunction[Any, R], instance: object) -> None:
         self.__func__ = function
         self.__self__ = instance
-        self.__wrapped__ = function.__wrapped__.__get__(instance)  # type: ignore[attr-defined]
+        self.__wrapped__ = function.__wrapped__.__get__(instance)
         if iscoroutinefunction(function):
             markcoroutinefunction(self)
 

@@ -105,7 +105,7 @@ def test_what_is_not_certain_is_refused(tables: Tables, entry: Any) -> None:
 
 
 def test_a_column_of_another_type_or_collation_is_refused(tables: Tables) -> None:
-    class Odd(models.CharField):  # type: ignore[type-arg]
+    class Odd(models.CharField):
         def db_type(self, connection: Any) -> str:
             return "citext"
 
