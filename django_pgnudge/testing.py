@@ -9,7 +9,7 @@ test say what changed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -23,7 +23,7 @@ from django_pgnudge.fresh import dependencies, driving, values
 from django_pgnudge.fresh.dependencies import Row, Tables
 from django_pgnudge.fresh.keys import Lease, Names, killed_tokens
 
-__all__ = ["NudgeFake", "nudge_fake"]
+__all__ = ["NudgeFake", "faked", "nudge_fake"]
 
 
 class _Everything(frozenset[str]):
@@ -77,10 +77,10 @@ class NudgeFake:
             caches[alias].delete_many(keys)
 
 
-@pytest.fixture
-def nudge_fake() -> Iterator[NudgeFake]:
-    """A lease without a daemon; ``changed`` and ``resync`` say what the daemon would have seen."""
-    fake = NudgeFake(conf.DATABASE)
+@contextmanager
+def faked(using: str | None = None) -> Iterator[NudgeFake]:
+    """``nudge_fake`` without pytest."""
+    fake = NudgeFake(conf.DATABASE if using is None else using)
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(dependencies.known_tables, {fake.using: fake.tables}))
         stack.enter_context(mock.patch.object(driving, "may_use_cache", return_value=True))
@@ -90,3 +90,10 @@ def nudge_fake() -> Iterator[NudgeFake]:
         yield fake
         fake.no_lease()
         fake.resync()
+
+
+@pytest.fixture
+def nudge_fake() -> Iterator[NudgeFake]:
+    """A lease without a daemon; ``changed`` and ``resync`` say what the daemon would have seen."""
+    with faked() as fake:
+        yield fake

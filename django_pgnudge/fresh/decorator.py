@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -23,13 +23,15 @@ __all__ = ["Nudged", "NudgedFunction", "check_dependencies", "nudged"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 DependsOnArguments = Callable[..., Iterable[DependsOn]]
 
 
 class NudgedFunction(Generic[P, R]):
     """A function whose results are cached; ``__wrapped__`` is the function itself."""
+
+    __name__: str
+    __wrapped__: Callable[P, R]
 
     def __init__(
         self,
@@ -116,7 +118,7 @@ class BoundNudged(Generic[R]):
     def __init__(self, function: NudgedFunction[Any, R], instance: object) -> None:
         self.__func__ = function
         self.__self__ = instance
-        self.__wrapped__ = function.__wrapped__.__get__(instance)  # type: ignore[attr-defined]
+        self.__wrapped__ = function.__wrapped__.__get__(instance)
         if iscoroutinefunction(function):
             markcoroutinefunction(self)
 
@@ -185,7 +187,7 @@ class Nudged:
     def get_or_set(
         self,
         key: str,
-        default: Callable[[], T] | T,
+        default: Any,
         *,
         depends_on: Iterable[DependsOn],
         timeout: float | None = DEFAULT_TIMEOUT,
@@ -193,19 +195,19 @@ class Nudged:
         version: int | None = None,
         using: str | None = None,
         wait: float = WAIT,
-    ) -> T:
+    ) -> Any:
         """The value under ``key``, or else ``default``, called if it can be, and kept.
 
         ``default`` must be read when it is called: a plain value is kept only if it has been
         read inside a request or ``nudged.reading()``.
         """
         value = _named(key, version, depends_on, Options(timeout, cache, using, wait), default)
-        return cast("T", value.get(lambda: default() if callable(default) else default))
+        return value.get(lambda: default() if callable(default) else default)
 
     async def aget_or_set(
         self,
         key: str,
-        default: Callable[[], Coroutine[Any, Any, T]] | Callable[[], T] | T,
+        default: Any,
         *,
         depends_on: Iterable[DependsOn],
         timeout: float | None = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - the entry's
@@ -213,7 +215,7 @@ class Nudged:
         version: int | None = None,
         using: str | None = None,
         wait: float = WAIT,
-    ) -> T:
+    ) -> Any:
         """``get_or_set`` for async code; ``default`` may be a coroutine function."""
         value = _named(key, version, depends_on, Options(timeout, cache, using, wait), default)
 
@@ -221,7 +223,7 @@ class Nudged:
             made = default() if callable(default) else default
             return await made if isinstance(made, Awaitable) else made
 
-        return cast("T", await value.aget(compute))
+        return await value.aget(compute)
 
     def delete(
         self,

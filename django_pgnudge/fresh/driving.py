@@ -17,8 +17,10 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.memcached import BaseMemcachedCache
 
-from django_pgnudge.fresh.bypass import may_use_cache
+from django_pgnudge.fresh.bypass import in_cache_transaction, may_use_cache
+from django_pgnudge.fresh.entries import LEASE_KEYS
 from django_pgnudge.fresh.flights import Flights
 from django_pgnudge.fresh.reading import Steps
 from django_pgnudge.fresh.seldom import seldom
@@ -128,9 +130,11 @@ def _touch(place: Place, step: Step) -> Any:
         return None
     try:
         cache = caches[place.alias]
+        if isinstance(step, Begin | Set) and in_cache_transaction(place.alias):
+            return None
         match step:
             case Begin() | GetMany():
-                return _mapping(cache.get_many(step.keys))
+                return _get_many(cache, step.keys)
             case Add():
                 return bool(cache.add(step.key, step.value, step.timeout))
             case Set():
@@ -176,6 +180,15 @@ _ASYNC: Final[Mapping[type, str]] = {
     Set: "aset",
     Delete: "adelete",
 }
+
+
+def _get_many(cache: BaseCache, keys: list[str]) -> Mapping[str, Any] | None:
+    """All at once; several memcached servers answer in any order, so they are asked twice."""
+    servers = getattr(cache, "_servers", ())
+    if len(servers) > 1 and isinstance(cache, BaseMemcachedCache):
+        first, rest = keys[:LEASE_KEYS], keys[LEASE_KEYS:]
+        return {**cache.get_many(first), **(cache.get_many(rest) if rest else {})}
+    return _mapping(cache.get_many(keys))
 
 
 def _mapping(found: Any) -> Mapping[str, Any] | None:

@@ -28,7 +28,7 @@ def committed(django_postgres: Any, nudge_fake: NudgeFake) -> Iterator[None]:
         yield
 
 
-def names() -> list[str]:
+def names() -> Any:
     return nudged.get_or_set(
         "names", lambda: sorted(Product.objects.values_list("name", flat=True)),
         depends_on=[Product],
@@ -156,3 +156,22 @@ def test_a_composite_key_is_in_the_order_of_its_index(nudge_fake: NudgeFake) -> 
     found = tables.dependencies([nudged.row(Order, (7, "2026-01-02"))])
     assert found is not None
     assert {each.row for each in found} == {("2026-01-02", 7)}
+
+
+@pytest.mark.parametrize("each_cache", ["database"], indirect=True)
+def test_a_cache_table_is_not_written_inside_a_transaction(
+    each_cache: str, nudge_fake: NudgeFake
+) -> None:
+    """The daemon cannot delete a token that is not committed."""
+    nudge_fake.lease()
+    with transaction.atomic():
+        assert names() == []
+        other = connections["default"].copy()
+        try:
+            with other.cursor() as cursor:
+                cursor.execute("INSERT INTO shop_product (name, price) VALUES ('new', 0)")
+                cursor.execute("DELETE FROM nudged_cache WHERE cache_key LIKE '%:table:%'")
+        finally:
+            other.close()
+    assert names() == ["new"]
+    assert names() == ["new"]
