@@ -89,14 +89,8 @@ def between_requests() -> Iterator[None]:
     """
     reset_queries()
     close_old_connections()
-<<<<<<< HEAD
-    in_tests = [
-        each.alias for each in connections.all(initialized_only=True) if each.in_atomic_block
-    ]
-=======
     before = connections.all(initialized_only=True)
     in_tests = [connection.alias for connection in before if connection.in_atomic_block]
->>>>>>> refs/heads/fixes
     try:
         yield
     finally:

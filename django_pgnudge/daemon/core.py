@@ -32,11 +32,8 @@ from django_pgnudge.daemon.workers import CacheWorker, Thread, Work
 from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed
-<<<<<<< HEAD
 from django_pgnudge.fresh.keys import SETTLE_PREFIX, Names, killed_tokens
-=======
 from django_pgnudge.log import get_logger
->>>>>>> refs/heads/fixes
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
 from django_pgnudge.signals import anyone_listens

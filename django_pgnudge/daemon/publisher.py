@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from asgiref.sync import sync_to_async
 
 from django_pgnudge.daemon.merging import Pending, by_model
-<<<<<<< HEAD
 from django_pgnudge.errors import PgNudgeError
-=======
 from django_pgnudge.log import get_logger
->>>>>>> refs/heads/fixes
 from django_pgnudge.signals import anyone_listens, resynced, send_changes, send_resynced
 
 if TYPE_CHECKING:

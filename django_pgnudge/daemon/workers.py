@@ -16,11 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django_pgnudge import caches
-<<<<<<< HEAD
 from django_pgnudge.errors import CacheError, PgNudgeError
-=======
 from django_pgnudge.log import get_logger
->>>>>>> refs/heads/fixes
 from django_pgnudge.rules import CacheRef, Kills
 
 if TYPE_CHECKING:

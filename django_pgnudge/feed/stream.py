@@ -9,11 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-<<<<<<< HEAD
-import logging
-=======
-import secrets
->>>>>>> refs/heads/fixes
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
