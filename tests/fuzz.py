@@ -336,7 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     growth = 0
     step = 20_000
     while summary["messages"] < options.messages and not summary["violations"]:
-        faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__ or 2)
         part = fuzz(
             min(step, options.messages - summary["messages"]),
             options.seed * 1_000_003 + summary["cases"],

@@ -237,7 +237,7 @@ async def test_a_file_that_cannot_be_read_is_named(
     path = tmp_path / "the-file"
     if content is not None:
         path.write_bytes(content)
-    options = {"rootcert": str(certificates.ca), option: str(path)}
+    options: dict[str, Any] = {"rootcert": str(certificates.ca), option: str(path)}
     if option == "key":
         options["cert"] = str(certificates.client.cert)
     with pytest.raises(TLSError, match="the-file" if option != "key" else "client") as caught:
