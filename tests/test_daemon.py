@@ -517,6 +517,29 @@ async def test_a_table_attached_as_a_partition_later_is_found_though_it_was_not_
     assert heard.calls[1][1]["tables"] == {PRICES}
 
 
+async def test_a_partition_is_kept_in_mind_while_the_catalogs_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(daemon_module, "RETRY_REFRESH", 0.001)
+    leaf = "legacy.prices_2028"
+    tries = []
+    async with running() as (daemon, feed):
+
+        async def refresh(patience: float | None) -> bool:
+            tries.append(daemon._unresolved)
+            if len(tries) < 3:
+                return False
+            daemon.registry._catalog = Catalog(parents={leaf: (PRICES,)}, roots={leaf: PRICES})
+            daemon.registry._index()
+            return True
+
+        daemon._refresh = refresh  # type: ignore[method-assign]
+        fill()
+        feed.say(event(leaf, 1))
+        await until(lambda: stored() == {"price:2", "other"})
+    assert len(tries) == 3
+
+
 async def test_catalogs_are_read_now_and_then_for_tables_that_mean_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
