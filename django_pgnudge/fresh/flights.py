@@ -52,8 +52,6 @@ class Flights:
             there = self._flights.get(name)
             if there is None:
                 flight = self._flights[name] = Flight(name, on_loop)
-                # From here on nobody who waits can cancel it.
-                flight.landed.set_running_or_notify_cancel()
                 return flight, True
             if (there.on_loop and not on_loop) or _leads_to(there, _inside.get()):
                 return None, False

@@ -166,6 +166,9 @@ def test_a_cache_table_is_not_written_inside_a_transaction(
     nudge_fake.lease()
     with transaction.atomic():
         assert names() == []
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_current_xact_id_if_assigned()")
+            assert cursor.fetchone() == (None,)
         other = connections["default"].copy()
         try:
             with other.cursor() as cursor:
