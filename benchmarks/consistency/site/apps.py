@@ -1,0 +1,18 @@
+"""The app, whose receiver only the daemon's process connects."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.conf import settings
+
+
+class SiteConfig(AppConfig):
+    name = "benchmarks.consistency.site"
+    label = "site"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        if settings.SLOWNESS:
+            from . import receivers  # noqa: PLC0415 - signals need the app registry
+
+            receivers.connect()
