@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from servers.process import ServerFailedError
@@ -38,6 +39,10 @@ def main(arguments: Namespace) -> int:
         report = run(options, say)
     except ServerFailedError as error:
         say(f"The run failed: {error}")
+        return 2
+    except Exception:
+        # Python's own status for this is 1, which here means a violation.
+        say(f"The run failed:\n{traceback.format_exc()}")
         return 2
     except KeyboardInterrupt:
         say("Interrupted; everything is stopped.")

@@ -64,6 +64,8 @@ class End:
         """
         begun = time.monotonic()
         until = begun + timeout
+        # It may be one to a server that has crashed since.
+        connection.close()
         while not (self._plain_is_live(until) and self._nudged_is_live(until)):
             words = hint()
             if time.monotonic() > until:

@@ -174,7 +174,7 @@ class Checker:
         if age > 0:
             tally.ages.append(age)
         if age > 0 and self._is_nudged(read) and self.bound is not None and age > self.bound:
-            self.violate("beyond the lease", read, age=age, read_again=self._goes_back(read))
+            self.violate("beyond the lease", read, age=age, goes_back=self._goes_back(read))
         tally.regressions += self._goes_back(read)
         self._remember(read)
 

@@ -225,8 +225,9 @@ class _Run:
             "python": platform.python_version(),
             "postgres": str(self.stack.installation),
             "plugin": self.stack.plugin,
-            "redis": str(self.stack.redis.program),
-            **{name: version(name) for name in ("django", "django-redis", "redis", "psycopg")},
+            "redis": self.stack.redis_version,
+            **{name: version(name) for name in ("django", "django-redis", "psycopg")},
+            "redis-py": version("redis"),
         }
 
 

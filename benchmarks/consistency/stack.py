@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from servers.postgres import Postgres, find_installations
-from servers.process import LOOPBACK, ServerFailedError, ServerProcess, tail
+from servers.process import LOOPBACK, ServerFailedError, ServerProcess, run, tail
 from servers.proxy import Proxy
 from servers.redis import Redis, find_redis
 
@@ -87,6 +87,14 @@ class Stack:
     @property
     def publication(self) -> str | None:
         return PUBLICATION if self.plugin == "pgoutput" else None
+
+    @property
+    def redis_version(self) -> str:
+        """What its own program says."""
+        program = self.redis.program.program
+        assert program is not None
+        said = run([program, "--version"], timeout=5)
+        return f"{said.partition('v=')[2].partition(' ')[0]} ({self.redis.program.source})"
 
     def environment(self, *, daemon: bool = False) -> dict[str, str]:
         """For a process of the site; the daemon's leads through the proxies."""

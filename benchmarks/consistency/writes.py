@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import BigIntegerField, Func
 
 from benchmarks.consistency.records import UNKNOWN, Log, Seen, Write
@@ -230,12 +230,12 @@ class Writer:
                     cancel = _Cancel(connection.connection, wait)
                 begun = time.monotonic()
             ended = time.monotonic()
-        except (DatabaseError, InterfaceError) as error:
-            lost = isinstance(error, OperationalError | InterfaceError)
+        except (DatabaseError, InterfaceError):
+            lost = not connection.is_usable()
             self.counts["unknown" if begun else "broken off" if lost else "refused"] += 1
             if begun:
                 self._note(name, begun, UNKNOWN, seen)
-            if not connection.is_usable():
+            if lost:
                 connection.close()
                 self._stop.wait(0.1)
         else:
