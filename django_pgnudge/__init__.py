@@ -11,6 +11,7 @@ from .feed import TLS, WalFeed
 
 if TYPE_CHECKING:
     from .emitting import aemit, emit
+    from .fresh.decorator import nudged
     from .rules.registration import invalidates
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "aemit",
     "emit",
     "invalidates",
+    "nudged",
 ]
 
 # What needs Django is looked up on first use: importing the package needs no settings.
@@ -36,6 +38,7 @@ _LAZY = {
     "aemit": "django_pgnudge.emitting",
     "emit": "django_pgnudge.emitting",
     "invalidates": "django_pgnudge.rules.registration",
+    "nudged": "django_pgnudge.fresh.decorator",
 }
 
 

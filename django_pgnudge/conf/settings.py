@@ -79,6 +79,11 @@ class Conf:
         """``versions``, ``keys``, ``clear``, or the dotted path of something to call."""
         return str(self._read("RESYNC"))
 
+    @property
+    def NUDGED(self) -> dict[str, Any]:  # noqa: N802
+        """``CACHES`` (a list of aliases) and ``LEASE`` (seconds), with defaults (a copy)."""
+        return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
+
     def problems(self) -> list[Problem]:
         """Everything that is wrong with the setting, but for the rules in ``INVALIDATE``."""
         try:

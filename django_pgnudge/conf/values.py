@@ -53,6 +53,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "FEED": MappingProxyType({}),
         "INVALIDATE": MappingProxyType({}),
         "RESYNC": "versions",
+        "NUDGED": MappingProxyType({"CACHES": ("default",), "LEASE": 10.0}),
     }
 )
 
@@ -276,6 +277,59 @@ def _resync(value: Any) -> list[Problem]:
     return []
 
 
+def _nudged(value: Any) -> list[Problem]:
+    if not isinstance(value, Mapping):
+        return wrong_value(
+            "NUDGED", value, "it is not a dictionary", 'For example {"CACHES": ["default"]}.'
+        )
+    known = DEFAULTS["NUDGED"]
+    problems = [
+        Problem(
+            "E002",
+            f'PGNUDGE["NUDGED"][{name!r}] is not a setting of nudged values.',
+            f"Known are {', '.join(known)}.{did_you_mean(name, known)}",
+        )
+        for name in value
+        if name not in known
+    ]
+    if "CACHES" in value:
+        problems += _nudged_caches(value["CACHES"])
+    if "LEASE" in value:
+        problems += _lease(value["LEASE"])
+    return problems
+
+
+def _nudged_caches(value: Any) -> list[Problem]:
+    where = 'NUDGED"]["CACHES'
+    if not isinstance(value, list | tuple) or not value:
+        return wrong_value(
+            where, value, "it is not a list of aliases of CACHES", 'For example ["default"].'
+        )
+    return [
+        problem
+        for alias in value
+        if not (isinstance(alias, str) and alias in settings.CACHES)
+        for problem in wrong_value(
+            where,
+            value,
+            f"{alias!r} is not an alias of CACHES",
+            f"Known are {', '.join(map(repr, settings.CACHES))}."
+            f"{did_you_mean(alias, settings.CACHES)}",
+        )
+    ]
+
+
+def _lease(value: Any) -> list[Problem]:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 3600:
+        return []
+    return wrong_value(
+        'NUDGED"]["LEASE',
+        value,
+        "a lease is from 1 to 3600 seconds long",
+        "Give a number of seconds.",
+    )
+
+
 PROBLEMS: Final[Mapping[str, Callable[[Any], list[Problem]]]] = MappingProxyType(
     {
         "DATABASE": _database,
@@ -287,5 +341,6 @@ PROBLEMS: Final[Mapping[str, Callable[[Any], list[Problem]]]] = MappingProxyType
         "FEED": _feed,
         "INVALIDATE": _invalidate,
         "RESYNC": _resync,
+        "NUDGED": _nudged,
     }
 )

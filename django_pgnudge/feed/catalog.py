@@ -13,11 +13,14 @@ from .visibility import Snapshot
 
 __all__ = [
     "BLOCKERS",
+    "LOG_END",
     "PRIMARY_KEYS",
     "RUNNING_XIDS",
     "VIEW",
     "View",
+    "coverage",
     "literal",
+    "number",
     "outcomes",
     "primary_keys",
     "publication_exists",
@@ -26,7 +29,7 @@ __all__ = [
 
 # A key that is not (part of) the replica identity can change without its old value being sent.
 PRIMARY_KEYS = """
-SELECT n.nspname, c.relname, a.attname, t.typname
+SELECT n.nspname, c.relname, a.attname, COALESCE(base.typname, t.typname)
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -34,6 +37,7 @@ CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::pg_catalog.int2[])
     WITH ORDINALITY AS k (attnum, place)
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_catalog.pg_type base ON base.oid = t.typbasetype
 WHERE i.indisprimary
   AND (c.relreplident IN ('d', 'f') OR (c.relreplident = 'i' AND i.indisreplident))
   AND n.nspname NOT IN ('pg_catalog', 'information_schema')
@@ -45,6 +49,12 @@ VIEW = """
 SELECT pg_catalog.pg_current_snapshot()::text,
        CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN pg_catalog.pg_last_wal_replay_lsn()::text END
+"""
+
+# An asynchronous commit is visible before it is flushed, so the insert position it is.
+LOG_END = """
+SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+            ELSE pg_catalog.pg_current_wal_insert_lsn() END::text
 """
 
 # Every transaction with an xid holds a lock on it until after it has become visible. A
@@ -106,7 +116,7 @@ def primary_keys(rows: Iterable[tuple[str | None, ...]]) -> PrimaryKeys:
 
 def running_xids(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
     """Read the answer to `RUNNING_XIDS`."""
-    return frozenset(_number(row[0]) for row in rows)
+    return frozenset(number(row[0]) for row in rows)
 
 
 def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
@@ -123,6 +133,44 @@ def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
     """  # noqa: S608  # digits only
 
 
+# Logged tables: what is not logged is in no stream, and a view's name never is.
+_LOGGED = """
+SELECT n.nspname, c.relname
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+
+# A partitioned table is covered if it is listed itself, or if all its leaves are. A publication
+# that leaves an operation or rows out covers nothing that one could rely on.
+_PUBLISHED = """
+WITH published AS (
+    SELECT c.oid
+    FROM pg_catalog.pg_publication p
+    JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname{filter}
+    JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+    WHERE p.pubname = {name} AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
+)
+"""
+
+_COVERED_BY_LEAVES = """
+  AND (c.oid IN (SELECT oid FROM published)
+       OR c.relkind = 'p' AND NOT EXISTS (
+           SELECT 1 FROM pg_catalog.pg_partition_tree(c.oid) leaf
+           WHERE leaf.isleaf AND leaf.relid::pg_catalog.oid NOT IN (SELECT oid FROM published)))
+"""
+
+
+def coverage(publication: str | None, server_version: int) -> str:
+    """A query for (schema, table) of the tables that a stream carries whole."""
+    if publication is None:
+        return _LOGGED
+    rows = " AND t.rowfilter IS NULL" if server_version >= 150000 else ""
+    published = _PUBLISHED.format(filter=rows, name=literal(publication))
+    return published + _LOGGED + _COVERED_BY_LEAVES
+
+
 def publication_exists(name: str) -> str:
     return f"SELECT 1 FROM pg_catalog.pg_publication WHERE pubname = {literal(name)}"  # noqa: S608
 
@@ -132,7 +180,8 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _number(text: str | None) -> int:
-    if text is None or not text.isascii() or not text.isdigit():
-        raise ProtocolError(f"the server answered with {text!r} where a number belongs")
+def number(text: str | None) -> int:
+    """A number of at most 64 bits from a query's answer."""
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 20:
+        raise ProtocolError(f"the server answered with {text!r:.60} where a number belongs")
     return int(text)

@@ -31,7 +31,7 @@ class Checker:
 
     async def view(self) -> catalog.View:
         """What a new snapshot sees."""
-        return catalog.View.of(await self.rows(catalog.VIEW))
+        return catalog.View.of(await self.rows(catalog.VIEW, columns=2, at_least=1))
 
     async def running_xids(self) -> frozenset[int]:
         """The 32-bit xids of the transactions of this database in progress; none on a standby."""
@@ -41,22 +41,24 @@ class Checker:
         self, snapshot: Snapshot, xids: frozenset[int]
     ) -> tuple[frozenset[int], LSN]:
         """Which of these ended transactions committed, and a position behind their ends."""
-        *rows, last = await self.rows(catalog.outcomes(snapshot, xids))
-        end = LSN.parse(last[1] or "")
-        # On a server at rest the insert position may already stand behind the header of a page
-        # that has no record yet, where no stream ever gets to.
-        if end % _WAL_PAGE in _WAL_PAGE_HEADERS:
-            end = LSN(end - end % _WAL_PAGE)
-        return frozenset(int(row[0] or 0) & 0xFFFFFFFF for row in rows), end
+        *rows, last = await self.rows(catalog.outcomes(snapshot, xids), columns=2, at_least=1)
+        return frozenset(catalog.number(xid) & 0xFFFFFFFF for xid, _ in rows), _end(last[1])
 
-    async def rows(self, sql: str) -> tuple[tuple[str | None, ...], ...]:
+    async def log_end(self) -> LSN:
+        """A position behind the commit of everything that is visible at the call."""
+        (text,), *_ = await self.rows(catalog.LOG_END, at_least=1)
+        return _end(text)
+
+    async def rows(
+        self, sql: str, *, columns: int = 1, at_least: int = 0
+    ) -> tuple[tuple[str | None, ...], ...]:
         """The rows of one query."""
         async with self._lock:
             try:
                 async with asyncio.timeout(self._patience):
                     if self._connection is None or self._connection.closed.done():
                         self._connection = await connect(self._address, replication=False)
-                    return await self._connection.rows(sql)
+                    return await self._connection.rows(sql, columns=columns, at_least=at_least)
             except TimeoutError:
                 error = ConnectionLostError(
                     f"{self._address} did not answer a query for {self._patience} s"
@@ -80,3 +82,12 @@ class Checker:
         if self._connection is not None:
             self._connection.abort(error)
             self._connection = None
+
+
+def _end(text: str | None) -> LSN:
+    """An insert position that a stream gets to.
+
+    On a server at rest it may already stand behind the header of a page that has no record yet.
+    """
+    end = LSN.parse(text or "")
+    return LSN(end - end % _WAL_PAGE) if end % _WAL_PAGE in _WAL_PAGE_HEADERS else end

@@ -204,6 +204,11 @@ class Coalescer:
     def unwatch(self) -> None:
         self._streamed = self._watched = None
 
+    @property
+    def watching(self) -> bool:
+        """Whether xids are being noted: the handshake is not over."""
+        return self._streamed is not None
+
     def streamed(self, xid: int) -> bool:
         """Whether a transaction with this 32-bit xid began while xids were noted."""
         return self._streamed is not None and xid in self._streamed

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..decoding import DECODERS, Decoder, Options, PrimaryKeys, python_codec
 from ..errors import ConfigError, ConnectionLostError, DecodeError, PgNudgeError, ServerError
@@ -22,6 +22,7 @@ from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted,
 from . import catalog
 from .checker import Checker
 from .coalescer import Coalescer
+from .slot import create_slot
 from .transport import Address, Connection, connect
 from .visibility import Handshake
 
@@ -31,12 +32,10 @@ log = logging.getLogger("django_pgnudge.feed")
 
 MINIMUM_VERSION = 140000
 
-# SQLSTATEs of CREATE_REPLICATION_SLOT that another plugin may not meet: the library is not
-# there (undefined_file, undefined_object), or the server does not allow it.
-_PLUGIN_REFUSED = ("58P01", "42704", "42501")
-
 # While a transaction is not visible, ask again after this long, doubling up to the second.
 _RECHECK = (0.001, 0.05)
+
+_CATCH_UP_PAUSE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,12 @@ class Stream:
                 if settings.publication is not None and "pgoutput" in settings.plugins:
                     await self._check_publication(settings.publication)
                 keys = await self._read_primary_keys()
-            self.plugin = await self._create_slot()
+            self.slot_name, self.plugin = await create_slot(
+                self._connection,
+                settings.plugins,
+                self._checker,
+                patience=settings.connect_timeout,
+            )
             async with asyncio.timeout(settings.connect_timeout):
                 await self._start(self.plugin, keys)
                 if settings.visibility:
@@ -173,50 +177,7 @@ class Stream:
     async def _read_primary_keys(self) -> PrimaryKeys:
         if self._settings.keys is False:
             return {}
-        return catalog.primary_keys(await self.connection.rows(catalog.PRIMARY_KEYS))
-
-    async def _create_slot(self) -> str:
-        """Make the temporary slot with the first plugin the server accepts."""
-        self.slot_name = f"pgnudge_{secrets.token_hex(8)}"
-        *first, last = self._settings.plugins
-        for plugin in first:
-            try:
-                await self._create_slot_with(plugin)
-            except ServerError as error:
-                if error.sqlstate not in _PLUGIN_REFUSED:
-                    raise
-                log.info("output plugin %s is not to be had (%s)", plugin, error.message)
-            else:
-                return plugin
-        await self._create_slot_with(last)
-        return last
-
-    async def _create_slot_with(self, plugin: str) -> None:
-        # Making a slot waits for running transactions to end, which no timeout may cut short:
-        # on a busy server it would be cut short every time. So look after the server meanwhile.
-        command = asyncio.ensure_future(
-            self.connection.execute(
-                f'CREATE_REPLICATION_SLOT "{self.slot_name}" TEMPORARY LOGICAL {plugin} '
-                "NOEXPORT_SNAPSHOT"
-            )
-        )
-        try:
-            while not (await asyncio.wait([command], timeout=self._settings.connect_timeout))[0]:
-                (alive, blockers), *_ = await self._checker.rows(
-                    catalog.BLOCKERS.format(pid=self.connection.session.backend_pid)
-                )
-                if alive != "true":
-                    raise ConnectionLostError("the server ended the session making the slot")
-                log.warning(
-                    "waiting for running transactions to end before the stream can start "
-                    "(sessions: %s)",
-                    blockers,
-                )
-            command.result()
-        finally:
-            if not command.done():
-                command.cancel()
-            await asyncio.wait([command])
+        return catalog.primary_keys(await self.connection.rows(catalog.PRIMARY_KEYS, columns=4))
 
     async def _start(self, plugin: str, keys: PrimaryKeys) -> None:
         settings, session = self._settings, self.connection.session
@@ -335,6 +296,44 @@ class Stream:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, most)
 
+    async def catch_up(self) -> None:
+        """Return once everything visible before the call has been released.
+
+        What is still held then was not visible when the call began. Raises ConnectionLostError
+        if the stream ends first.
+        """
+        target = await self._checker.log_end()
+        while self.position < target or self._coalescer.watching:
+            self._moved.clear()
+            self.connection.send_status(self.position, reply=True)
+            waiter: asyncio.Future[Any] = asyncio.ensure_future(self._moved.wait())
+            try:
+                watched: list[asyncio.Future[Any]] = [waiter, self.connection.closed]
+                await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiter.cancel()
+            if self.connection.closed.done():
+                raise self.connection.closed.result()
+            # The log's end may not be flushed, and so not sent, for a moment.
+            await asyncio.sleep(_CATCH_UP_PAUSE)
+        view = await self._checker.view()
+        if self._coalescer.release(view.sees):
+            self._wake()
+
+    async def covered(self) -> frozenset[str]:
+        """The payloads of the tables whose every change the stream carries."""
+        assert self._decoder is not None
+        publication = self._settings.publication if self.plugin == "pgoutput" else None
+        rows = await self._checker.rows(
+            catalog.coverage(publication, self.connection.session.server_version), columns=2
+        )
+        wanted = self._decoder.wanted
+        return frozenset(
+            f"{schema}.{table}"
+            for schema, table in rows
+            if schema is not None and table is not None and wanted(schema, table)
+        )
+
     async def _watch_handshake(self) -> None:
         """Ask for a Resync if a transaction of the time of the handshake is in no stream."""
         handshake = self._handshake
@@ -385,7 +384,7 @@ class Stream:
             return
         try:
             self._decoder.set_primary_keys(
-                catalog.primary_keys(await self._checker.rows(catalog.PRIMARY_KEYS))
+                catalog.primary_keys(await self._checker.rows(catalog.PRIMARY_KEYS, columns=4))
             )
         except PgNudgeError as error:
             log.debug("cannot read the primary keys: %s", error)

@@ -108,7 +108,14 @@ class Connection(asyncio.Protocol):
             self.abort(ProtocolError("the server spoke before it was spoken to"))
             return
         if self._session.receive(data):
-            self._pump()
+            try:
+                self._pump()
+            except Exception as error:
+                # A bug of ours must reach whoever waits, and not end in the event loop's log.
+                if self._waiter is None or self._waiter.done():
+                    raise
+                self._waiter.set_exception(error)
+                self.abort(ConnectionLostError("the connection's reader failed"))
 
     def eof_received(self) -> None:
         self._lose(None)
@@ -188,7 +195,7 @@ class Connection(asyncio.Protocol):
             raise ProtocolError(f"the server answered the login with {type(event).__name__}")
         if self.session.parameters.get("server_encoding") == "SQL_ASCII":
             # Such a database holds any bytes, and the server refuses to send as UTF-8 what is not.
-            await self.rows("SET client_encoding TO 'SQL_ASCII'")
+            await self.execute("SET client_encoding TO 'SQL_ASCII'")
 
     # What the feed uses.
 
@@ -204,6 +211,8 @@ class Connection(asyncio.Protocol):
 
     async def execute(self, sql: str) -> QueryResult | StreamStarted:
         """Run one command; ServerError if the server refuses it."""
+        if self.closed.done():
+            raise self.closed.result()
         self.session.query(sql)
         event = await self._next()
         if isinstance(event, QueryFailed):
@@ -212,11 +221,15 @@ class Connection(asyncio.Protocol):
             raise ProtocolError(f"the server answered a command with {type(event).__name__}")
         return event
 
-    async def rows(self, sql: str) -> tuple[tuple[str | None, ...], ...]:
-        """Run one query and return its rows, as text."""
+    async def rows(
+        self, sql: str, *, columns: int = 1, at_least: int = 0
+    ) -> tuple[tuple[str | None, ...], ...]:
+        """Run one query and return its rows, as text; ProtocolError for another shape."""
         result = await self.execute(sql)
         if not isinstance(result, QueryResult):
             raise ProtocolError("the server answered a query with a stream")
+        if len(result.rows) < at_least or any(len(row) != columns for row in result.rows):
+            raise ProtocolError("the server answered a query with rows of another shape")
         return result.rows
 
     def stream_to(self, handler: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from ..decoding import DECODERS, TableFilter
-from ..errors import ConfigError, PgNudgeError
+from ..errors import ConfigError, ConnectionLostError, PgNudgeError
 from ..events import FeedItem, Resync, ResyncReason
 from .backoff import Backoff
 from .coalescer import Coalescer
@@ -142,6 +142,8 @@ class WalFeed:
         self._connected_before = False
         self._last_batch = -1e9
         self._stream: Stream | None = None
+        self._asked = 0
+        self._asks = asyncio.Event()
         self.slot_name: str | None = None
         """The temporary slot's name while the stream is live."""
         self.connection_pid: int | None = None
@@ -151,6 +153,37 @@ class WalFeed:
         """As ``server_version_num``, 0 before the first connect."""
         self.last_error: Exception | None = None
         """Why the feed is not connected; None while it is."""
+
+    # What the daemon builds its proof on.
+
+    async def catch_up(self) -> None:
+        """Return once the consumer has dealt with every change visible before the call.
+
+        A consumer has dealt with an item when it asks for the next one. Raises
+        ConnectionLostError if the feed is not live or its stream ends first, and ConfigError
+        without ``visibility``, since then it could not tell.
+        """
+        if not self._settings.visibility:
+            raise ConfigError("catch_up() needs a feed with visibility=True")
+        stream = self._live_stream()
+        await stream.catch_up()
+        waiting = self._waiter is not None
+        todo = self._coalescer.ready or self._pending_resync is not None
+        needed = self._asked + (not waiting) + todo
+        while self._asked < needed:
+            if self._stream is not stream:
+                raise ConnectionLostError("the stream ended before its consumer caught up")
+            self._asks.clear()
+            await self._asks.wait()
+
+    async def covered(self) -> frozenset[str]:
+        """The payloads of the tables whose every change the live stream carries."""
+        return await self._live_stream().covered()
+
+    def _live_stream(self) -> Stream:
+        if self._stream is None:
+            raise ConnectionLostError(f"the feed is not live: {self.last_error}")
+        return self._stream
 
     # The consumer's side.
 
@@ -171,6 +204,8 @@ class WalFeed:
         return self
 
     async def __anext__(self) -> FeedItem:
+        self._asked += 1
+        self._asks.set()
         while True:
             wait = None
             if self._pending_resync is not None:
@@ -252,6 +287,7 @@ class WalFeed:
                 await self._live(stream)
             finally:
                 self._stream = None
+                self._asks.set()
                 self.slot_name = self.connection_pid = None
                 await stream.aclose()
                 self._coalescer.reset()

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from django_pgnudge.registry import Registry
 
-__all__ = ["CacheRef", "Kills", "Rule", "RuleSet", "load_rules", "read_rules"]
+__all__ = ["CacheRef", "Kills", "Rule", "RuleSet", "load_rules", "read_rules", "shares_pk"]
 
 logger = logging.getLogger("django_pgnudge.rules")
 
@@ -177,10 +177,10 @@ class RuleSet:
         for parent in model._meta.all_parents:
             if parent._meta.proxy or parent._meta.concrete_model is model._meta.concrete_model:
                 continue
-            yield self._registry.payload_of(parent), _shares_pk(model, parent)
+            yield self._registry.payload_of(parent), shares_pk(model, parent)
 
 
-def _shares_pk(model: type[Model], parent: type[Model]) -> bool:
+def shares_pk(model: type[Model], parent: type[Model]) -> bool:
     """Whether a row has one primary key in the tables of ``model`` and ``parent``."""
     current: type[Model] | None = model._meta.concrete_model
     while current is not None and current is not parent:

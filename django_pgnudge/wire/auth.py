@@ -137,22 +137,20 @@ class Authenticator:
         binding = None
         if self._credentials.tls is not None and policy != "disable":
             binding = ("tls-server-end-point", self._credentials.tls)
+        why = "the connection has no TLS"
+        if binding is not None and _signed_without_hash(self._credentials.tls):
+            # Like a client that cannot bind at all; PostgreSQL cannot with such a certificate.
+            binding, why = None, "the server's certificate is signed in a way that has no hash"
         plus = binding is not None and "SCRAM-SHA-256-PLUS" in offered
         if policy == "require" and not plus:
-            raise AuthenticationError(
-                "channel binding is required, and "
-                + (
-                    "the connection has no TLS"
-                    if binding is None
-                    else "the server does not offer it"
-                )
-            )
+            if binding is not None:
+                why = "the server does not offer it"
+            raise AuthenticationError(f"channel binding is required, and {why}")
         secret = self._password("a password (SCRAM)")
         try:
             self._scram = self._client(offered, secret, binding, plus=plus)
         except scramp.ScramException as error:
-            # A certificate whose signature names no single hash (Ed25519) cannot be bound to:
-            # like libpq, go on without binding unless it is required.
+            # A certificate that scramp cannot read cannot be bound to.
             if policy == "require" or binding is None:
                 raise AuthenticationError(f"SCRAM cannot start: {error}") from None
             plus = False
@@ -207,3 +205,28 @@ class Authenticator:
             ) from None
         self._verified = True
         return b""
+
+
+_NO_HASH = (b"\x30\x05\x06\x03\x2b\x65\x70", b"\x30\x05\x06\x03\x2b\x65\x71")
+"""AlgorithmIdentifier of Ed25519 and Ed448, in DER."""
+
+
+def _signed_without_hash(tls: object) -> bool:
+    """Whether RFC 5929 has no ``tls-server-end-point`` for the connection's certificate."""
+    certificate = getattr(tls, "getpeercert", None)
+    der: bytes = (certificate(binary_form=True) if certificate is not None else None) or b""
+    # The signature's algorithm follows the first element of the outer sequence.
+    start, _ = _content(der, 0)
+    _, stop = _content(der, start)
+    return der.startswith(_NO_HASH, stop)
+
+
+def _content(der: bytes, pos: int) -> tuple[int, int]:
+    """Where the content of a DER element starts and stops."""
+    start = pos + 2
+    length = int.from_bytes(der[pos + 1 : start], "big")
+    if length & 0x80:
+        more = length & 0x7F
+        length = int.from_bytes(der[start : start + more], "big")
+        start += more
+    return start, start + length

@@ -90,6 +90,8 @@ async def test_keys_of_every_type_read_the_same_with_every_plugin(database):
         "CREATE TABLE n (k numeric PRIMARY KEY)",
         "CREATE TABLE z (k timestamptz PRIMARY KEY)",
         "CREATE TABLE l (k bigint PRIMARY KEY)",
+        "CREATE DOMAIN whole AS int",
+        "CREATE TABLE d (k whole PRIMARY KEY)",
         'CREATE TABLE c (v text, "k ]2[" text, k1 int, PRIMARY KEY (k1, "k ]2["))',
     )
     async with following(feed_of(database)) as seen:
@@ -101,6 +103,7 @@ async def test_keys_of_every_type_read_the_same_with_every_plugin(database):
             "INSERT INTO n VALUES (1.50), (3);"
             "INSERT INTO z VALUES ('2026-11-20 12:00:00+02');"
             "INSERT INTO l VALUES (9223372036854775807), (-1);"
+            "INSERT INTO d VALUES (5);"
             "INSERT INTO c VALUES ('v', 'x]:1 ', 7)",
         )
         await seen.payload("public.c")
@@ -110,6 +113,7 @@ async def test_keys_of_every_type_read_the_same_with_every_plugin(database):
     assert seen.keys("public.n") == {("1.50",), ("3",)}
     assert seen.keys("public.z") == {("2026-11-20 10:00:00+00",)}
     assert seen.keys("public.l") == {(9223372036854775807,), (-1,)}
+    assert seen.keys("public.d") == {(5,)}
     assert seen.keys("public.c") == {(7, "x]:1 ")}
 
 

@@ -63,6 +63,10 @@ class Names:
         """Where a request to settle is answered."""
         return f"{self._base}:settled:{request}"
 
+    def entry(self, name: str) -> str:
+        """Where a value is kept."""
+        return f"{self._base}:value:{_fit(name)}"
+
     def table(self, payload: str) -> str:
         """The token of any change to a table."""
         return f"{self._base}:table:{_fit(payload)}"

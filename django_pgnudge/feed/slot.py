@@ -1,0 +1,72 @@
+"""Making the temporary slot: which plugin, and what it may have to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+
+from ..errors import ConnectionLostError, ServerError
+from . import catalog
+from .checker import Checker
+from .transport import Connection
+
+__all__ = ["create_slot"]
+
+log = logging.getLogger("django_pgnudge.feed")
+
+# SQLSTATEs of CREATE_REPLICATION_SLOT that another plugin may not meet: the library is not
+# there (undefined_file, undefined_object), or the server does not allow it.
+_PLUGIN_REFUSED = ("58P01", "42704", "42501")
+
+
+async def create_slot(
+    connection: Connection, plugins: Sequence[str], checker: Checker, *, patience: float
+) -> tuple[str, str]:
+    """Make a temporary slot with the first plugin the server accepts; its name and the plugin.
+
+    Every ``patience`` seconds that it takes, the server is looked after and the log is told.
+    """
+    name = f"pgnudge_{secrets.token_hex(8)}"
+    *first, last = plugins
+    for plugin in first:
+        try:
+            await _create(connection, name, plugin, checker, patience)
+        except ServerError as error:
+            if error.sqlstate not in _PLUGIN_REFUSED:
+                raise
+            log.info("output plugin %s is not to be had (%s)", plugin, error.message)
+        else:
+            return name, plugin
+    await _create(connection, name, last, checker, patience)
+    return name, last
+
+
+async def _create(
+    connection: Connection, name: str, plugin: str, checker: Checker, patience: float
+) -> None:
+    # Making a slot waits for running transactions to end, which no timeout may cut short: on a
+    # busy server it would be cut short every time. So look after the server meanwhile.
+    command = asyncio.ensure_future(
+        connection.execute(
+            f'CREATE_REPLICATION_SLOT "{name}" TEMPORARY LOGICAL {plugin} NOEXPORT_SNAPSHOT'
+        )
+    )
+    try:
+        while not (await asyncio.wait([command], timeout=patience))[0]:
+            (alive, blockers), *_ = await checker.rows(
+                catalog.BLOCKERS.format(pid=connection.session.backend_pid), columns=2, at_least=1
+            )
+            if alive != "true":
+                raise ConnectionLostError("the server ended the session making the slot")
+            log.warning(
+                "waiting for running transactions to end before the stream can start "
+                "(sessions: %s)",
+                blockers,
+            )
+        command.result()
+    finally:
+        if not command.done():
+            command.cancel()
+        await asyncio.wait([command])

@@ -1,0 +1,280 @@
+"""``nudged``: what users call."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.core.cache import caches
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+from django.db.models import Model
+
+from django_pgnudge.errors import ConfigError
+from django_pgnudge.fresh.arguments import bind, digest, instances_in, qualified_name
+from django_pgnudge.fresh.dependencies import DependsOn, Row, row
+from django_pgnudge.fresh.keys import Names
+from django_pgnudge.fresh.sightings import reading, reading_since
+from django_pgnudge.fresh.values import WAIT, Options, Value
+
+__all__ = ["Nudged", "NudgedFunction", "nudged"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+DependsOnArguments = Callable[..., Iterable[DependsOn]]
+
+
+class NudgedFunction(Generic[P, R]):
+    """A function whose results are cached; ``__wrapped__`` is the function itself."""
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        depends_on: tuple[DependsOn, ...],
+        by_arguments: DependsOnArguments | None,
+        key: Callable[..., object] | None,
+        options: Options,
+    ) -> None:
+        self._function: Callable[..., Any] = function
+        self._depends_on = depends_on
+        self._by_arguments = by_arguments
+        self._key = key
+        self._options = options
+        self._name = qualified_name(function)
+        self._signature = inspect.signature(function)
+        self._is_async = iscoroutinefunction(function)
+        functools.update_wrapper(self, function)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return cast("R", self._get(args, kwargs, look_first=True))
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> BoundNudged[R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Self | BoundNudged[R]:
+        return self if instance is None else BoundNudged(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<nudged {self._name}>"
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, whatever the cache holds, and keep what it returns."""
+        return cast("R", self._get(args, kwargs, look_first=False))
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Forget the result for these arguments."""
+        value = self._value(args, kwargs)
+        caches[value.place.alias].delete(value.entry)
+
+    async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """``invalidate`` for async code."""
+        value = self._value(args, kwargs)
+        await caches[value.place.alias].adelete(value.entry)
+
+    def _get(self, args: Any, kwargs: Any, *, look_first: bool) -> Any:
+        value = self._value(args, kwargs)
+        compute = functools.partial(self._function, *args, **kwargs)
+        if self._is_async:
+            return value.aget(compute, look_first=look_first)
+        return value.get(compute, look_first=look_first)
+
+    def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
+        arguments = bind(self._signature, args, kwargs)
+        keyed = [self._key(*args, **kwargs)] if self._key is not None else arguments
+        depends_on = self._depends_on
+        if self._by_arguments is not None:
+            depends_on = (*depends_on, *self._by_arguments(*args, **kwargs))
+        handed = any(True for _ in instances_in(arguments))
+        return Value(
+            f"{self._name}({digest(keyed, self._name)})",
+            depends_on,
+            self._options,
+            self._name,
+            handed=handed,
+            since=reading_since() if handed else None,
+        )
+
+
+class BoundNudged(Generic[R]):
+    """A nudged method of one instance."""
+
+    def __init__(self, function: NudgedFunction[Any, R], instance: object) -> None:
+        self.__func__ = function
+        self.__self__ = instance
+        self.__wrapped__ = function.__wrapped__.__get__(instance)  # type: ignore[attr-defined]
+        if iscoroutinefunction(function):
+            markcoroutinefunction(self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def refresh(self, *args: Any, **kwargs: Any) -> R:
+        """Call the method, whatever the cache holds, and keep what it returns."""
+        return self.__func__.refresh(self.__self__, *args, **kwargs)
+
+    def invalidate(self, *args: Any, **kwargs: Any) -> None:
+        """Forget the result for these arguments."""
+        self.__func__.invalidate(self.__self__, *args, **kwargs)
+
+    async def ainvalidate(self, *args: Any, **kwargs: Any) -> None:
+        """``invalidate`` for async code."""
+        await self.__func__.ainvalidate(self.__self__, *args, **kwargs)
+
+
+class Decorator(Protocol):
+    """What ``nudged(...)`` returns."""
+
+    def __call__(self, function: Callable[P, R], /) -> NudgedFunction[P, R]: ...
+
+
+class Nudged:
+    """Cached values that are fresh to within the lease; see the page on nudged values."""
+
+    row = staticmethod(row)
+    reading = staticmethod(reading)
+
+    def __call__(
+        self,
+        *dependencies: DependsOn,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        cache: str | None = None,
+        key: Callable[..., object] | None = None,
+        using: str | None = None,
+        wait: float = WAIT,
+        depends_on: DependsOnArguments | None = None,
+    ) -> Decorator:
+        """Cache what a function or coroutine function returns, as long as these do not change.
+
+        ``dependencies`` are models, labels, ``schema.table``, own nudges and ``nudged.row``;
+        ``depends_on`` gets the function's arguments and returns more of them. ``timeout`` and
+        ``cache`` are Django's; ``key`` gets the arguments and returns what tells results apart.
+        ``wait`` is how many seconds to wait for another caller who computes the same, 0 for none.
+        """
+        _check(dependencies, depends_on, "nudged()")
+
+        def decorate(function: Callable[P, R]) -> NudgedFunction[P, R]:
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                raise ConfigError(
+                    f"nudged: {qualified_name(function)} is a generator, and what it yields is"
+                    " gone once read. Return a list."
+                )
+            if isinstance(function, classmethod | staticmethod):
+                raise ConfigError(
+                    "nudged: write @classmethod and @staticmethod above @nudged, not below."
+                )
+            options = Options(timeout, cache, using, wait)
+            return NudgedFunction(function, dependencies, depends_on, key, options)
+
+        return decorate
+
+    def get_or_set(
+        self,
+        key: str,
+        default: Callable[[], T] | T,
+        *,
+        depends_on: Iterable[DependsOn],
+        timeout: float | None = DEFAULT_TIMEOUT,
+        cache: str | None = None,
+        version: int | None = None,
+        using: str | None = None,
+        wait: float = WAIT,
+    ) -> T:
+        """The value under ``key``, or else ``default``, called if it can be, and kept.
+
+        ``default`` must be read when it is called: a plain value is kept only if it has been
+        read inside a request or ``nudged.reading()``.
+        """
+        value = _named(key, version, depends_on, Options(timeout, cache, using, wait), default)
+        return cast("T", value.get(lambda: default() if callable(default) else default))
+
+    async def aget_or_set(
+        self,
+        key: str,
+        default: Callable[[], Coroutine[Any, Any, T]] | Callable[[], T] | T,
+        *,
+        depends_on: Iterable[DependsOn],
+        timeout: float | None = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - the entry's
+        cache: str | None = None,
+        version: int | None = None,
+        using: str | None = None,
+        wait: float = WAIT,
+    ) -> T:
+        """``get_or_set`` for async code; ``default`` may be a coroutine function."""
+        value = _named(key, version, depends_on, Options(timeout, cache, using, wait), default)
+
+        async def compute() -> Any:
+            made = default() if callable(default) else default
+            return await made if isinstance(made, Awaitable) else made
+
+        return cast("T", await value.aget(compute))
+
+    def delete(
+        self,
+        key: str,
+        *,
+        cache: str | None = None,
+        version: int | None = None,
+        using: str | None = None,
+    ) -> None:
+        """Forget the value ``get_or_set`` keeps under ``key``."""
+        options = Options(cache=cache, using=using)
+        caches[options.alias].delete(Names(options.database).entry(_name(key, version)))
+
+    async def adelete(
+        self,
+        key: str,
+        *,
+        cache: str | None = None,
+        version: int | None = None,
+        using: str | None = None,
+    ) -> None:
+        """``delete`` for async code."""
+        options = Options(cache=cache, using=using)
+        await caches[options.alias].adelete(Names(options.database).entry(_name(key, version)))
+
+
+def _named(
+    key: str,
+    version: int | None,
+    depends_on: Iterable[DependsOn],
+    options: Options,
+    default: object,
+) -> Value:
+    # A string is iterable too, and would be taken for many payloads of one letter.
+    entries = (depends_on,) if isinstance(depends_on, str) else tuple(depends_on)
+    _check(entries, None, f"nudged.get_or_set({key!r})")
+    handed = not callable(default)
+    since = reading_since() if handed else None
+    return Value(
+        _name(key, version), entries, options, f"nudged value {key!r}", handed=handed, since=since
+    )
+
+
+def _name(key: str, version: int | None) -> str:
+    if not isinstance(key, str) or not key:
+        raise ConfigError(f"nudged: {key!r} is no cache key. Give a string.")
+    return f"key {version}:{key}"
+
+
+def _check(
+    depends_on: tuple[object, ...], by_arguments: DependsOnArguments | None, what: str
+) -> None:
+    if not depends_on and by_arguments is None:
+        raise ConfigError(f"{what} names nothing that the value depends on.")
+    for entry in depends_on:
+        is_model = isinstance(entry, type) and issubclass(entry, Model)
+        if not (is_model or isinstance(entry, Model | str | Row)) or entry == "":
+            raise ConfigError(
+                f"{what}: {entry!r} is nothing to depend on. Name a model, its label, a"
+                " 'schema.table', an own nudge, nudged.row(model, pk), or a saved instance."
+            )
+
+
+nudged = Nudged()

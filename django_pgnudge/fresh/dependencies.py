@@ -1,0 +1,218 @@
+"""What a value stands on: from models, labels, rows and payloads to `Dependency`.
+
+Tables have the names the daemon gives them, so PostgreSQL is asked once a process, on a connection
+of its own, where search_path finds them and in which order their primary keys are.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from django.db import connections, router
+from django.db.models import Model
+
+from django_pgnudge.errors import ConfigError
+from django_pgnudge.fresh.keys import Dependency
+from django_pgnudge.fresh.rowkeys import key_value
+from django_pgnudge.fresh.seldom import seldom
+from django_pgnudge.registry import Registry
+from django_pgnudge.rules.ruleset import shares_pk
+
+if TYPE_CHECKING:
+    from django_pgnudge.events import Key
+
+__all__ = ["DependsOn", "Row", "Tables", "row", "tables"]
+
+logger = logging.getLogger("django_pgnudge.nudged")
+
+REMEMBERED: Final = 4096
+
+LOOK_AGAIN: Final = 10.0
+"""Seconds before PostgreSQL is asked again about a table that it did not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table, by primary key."""
+
+    target: type[Model] | str
+    pk: Any
+
+
+DependsOn: TypeAlias = type[Model] | Model | str | Row
+"""A model, a label, ``schema.table`` or an own nudge; a saved instance or ``nudged.row``."""
+
+
+def row(target: type[Model] | str, pk: Any) -> Row:
+    """Dependence on one row: a change to another row does not end it, a bulk change does.
+
+    ``target`` is a model, its label, or ``schema.table``; ``pk`` is ``obj.pk``, or for a table
+    without a model its key as PostgreSQL prints it (integers as int); a tuple for several columns.
+    """
+    if isinstance(pk, Model) or pk is None:
+        raise ConfigError(f"nudged.row({target!r}, {pk!r}): the second is a primary key.")
+    return Row(target, pk)
+
+
+class Tables:
+    """The tables of one database, as the stream names them."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self.registry = Registry(using)
+        self._known = False
+        self._meanings: dict[tuple[int, tuple[DependsOn, ...]], frozenset[Dependency]] = {}
+        self._lock = threading.Lock()
+
+    def trust_models(self) -> None:
+        """Take the names of the models as they are: for tests without a database."""
+        self._known = True
+
+    def dependencies(self, entries: Iterable[DependsOn]) -> frozenset[Dependency] | None:
+        """What the entries mean; None while PostgreSQL cannot be asked.
+
+        Raises ConfigError for what can mean nothing.
+        """
+        entries = tuple(entries)
+        if not self._known and not self._ask():
+            return None
+        try:
+            remembered = self._meanings.get((self.registry.generation, entries))
+        except TypeError:  # a primary key that cannot be hashed
+            return self._look_up(entries)
+        if remembered is None:
+            remembered = self._look_up(entries)
+            if len(self._meanings) >= REMEMBERED:
+                self._meanings.clear()
+            self._meanings[self.registry.generation, entries] = remembered
+        return remembered
+
+    def may_ask(self, entries: tuple[DependsOn, ...]) -> bool:
+        """Whether ``dependencies`` may ask PostgreSQL."""
+        try:
+            return (self.registry.generation, entries) not in self._meanings
+        except TypeError:
+            return True
+
+    def elsewhere(self, entries: Iterable[DependsOn]) -> str | None:
+        """The alias that a model is read from, if it is not this database.
+
+        A replica may show old rows after the token has changed: nothing read there may be kept.
+        """
+        for entry in entries:
+            target = entry.target if isinstance(entry, Row) else entry
+            model = self._model(target)
+            if model is not None and (alias := router.db_for_read(model)) != self.using:
+                return str(alias)
+        return None
+
+    def _look_up(self, entries: tuple[DependsOn, ...]) -> frozenset[Dependency]:
+        found = frozenset(each for entry in entries for each in self._meaning(entry))
+        if self._is_news(found) and self._ask():
+            found = frozenset(each for entry in entries for each in self._meaning(entry))
+        return found
+
+    def _model(self, target: type[Model] | Model | str) -> type[Model] | None:
+        if isinstance(target, Model):
+            return type(target)
+        return self.registry.model_of(target) if isinstance(target, str) else target
+
+    def _meaning(self, entry: DependsOn) -> Iterator[Dependency]:
+        if isinstance(entry, Model):
+            if entry.pk is None:
+                raise ConfigError(f"nudged: {entry!r} is not saved, so it is no row yet.")
+            entry = Row(type(entry), entry.pk)
+        if isinstance(entry, Row):
+            yield from self._rows(entry)
+        elif isinstance(entry, str) or (isinstance(entry, type) and issubclass(entry, Model)):
+            yield Dependency(self.registry.payload_of(entry))
+            yield from (
+                Dependency(self.registry.payload_of(parent))
+                for parent in _parents(self._model(entry))
+            )
+        else:
+            raise ConfigError(
+                f"nudged: {entry!r} is nothing to depend on. Name a model, its label, a"
+                " 'schema.table', an own nudge, nudged.row(model, pk), or a saved instance."
+            )
+
+    def _rows(self, entry: Row) -> Iterator[Dependency]:
+        model = self._model(entry.target)
+        values = entry.pk if isinstance(entry.pk, tuple) else (entry.pk,)
+        if model is None:
+            if not all(type(value) in (int, bool, str) for value in values):
+                raise ConfigError(
+                    f"nudged.row({entry.target!r}, {entry.pk!r}): for a table without a model the"
+                    " key is given as PostgreSQL prints it, int, bool or str."
+                )
+            yield Dependency(self.registry.payload_of(entry.target), values)
+            return
+        yield Dependency(self.registry.payload_of(model), self._key(model, values))
+        for parent in _parents(model):
+            key = self._key(parent, values) if shares_pk(model, parent) else None
+            yield Dependency(self.registry.payload_of(parent), key)
+
+    def _key(self, model: type[Model], values: tuple[Any, ...]) -> Key | None:
+        """The key in the order of the primary-key index; None where rows cannot be told apart."""
+        fields = tuple(model._meta.pk_fields)
+        if len(fields) != len(values):
+            raise ConfigError(
+                f"nudged.row: the primary key of {model._meta.label} has {len(fields)} columns,"
+                f" not {len(values)}."
+            )
+        payload = self.registry.payload_of(model)
+        own = [str(field.column) for field in fields]
+        columns = self.registry.pk_columns(payload) or tuple(own)
+        if set(columns) != set(own):
+            return None
+        by_column = dict(zip(own, zip(fields, values, strict=True), strict=True))
+        return tuple(key_value(*by_column[column]) for column in columns)
+
+    def _is_news(self, found: frozenset[Dependency]) -> bool:
+        """Whether a table is named that the database did not have when it was asked."""
+        catalog = self.registry
+        return any("." in each.payload and not catalog.exists(each.payload) for each in found)
+
+    def _ask(self) -> bool:
+        with self._lock:
+            if not seldom(f"ask {self.using}", LOOK_AGAIN):
+                return False
+            connection = connections[self.using].copy()
+            try:
+                self.registry.refresh(connection)
+            except Exception as error:
+                if seldom(f"ask failed {self.using}"):
+                    logger.warning(
+                        "nudged: database %r did not say what its tables are, so nothing is"
+                        " cached: %s",
+                        self.using,
+                        error,
+                    )
+                return False
+            finally:
+                connection.close()
+            self._known = True
+            return True
+
+
+def _parents(model: type[Model] | None) -> Iterator[type[Model]]:
+    """The tables of multi-table inheritance that are read with this one."""
+    if model is not None:
+        for parent in model._meta.all_parents:
+            if parent._meta.concrete_model is not model._meta.concrete_model:
+                yield parent
+
+
+_tables: dict[str, Tables] = {}
+
+
+def tables(using: str) -> Tables:
+    """The tables of a database alias."""
+    found = _tables.get(using)
+    if found is None:
+        found = _tables[using] = Tables(using)
+    return found

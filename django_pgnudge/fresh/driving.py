@@ -1,0 +1,217 @@
+"""Doing what the protocol asks: with the caller's thread, or with the caller's event loop.
+
+A cache that fails is as good as none: the function is called, and the failure logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from asgiref.sync import sync_to_async
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+
+from django_pgnudge.fresh.bypass import may_use_cache
+from django_pgnudge.fresh.flights import Flights
+from django_pgnudge.fresh.reading import Steps
+from django_pgnudge.fresh.seldom import seldom
+from django_pgnudge.fresh.steps import (
+    Add,
+    Begin,
+    Compute,
+    Delete,
+    GetMany,
+    Join,
+    Set,
+    Sleep,
+    Step,
+)
+
+__all__ = ["Place", "arun", "flights", "lifetime", "on_loop", "run"]
+
+logger = logging.getLogger("django_pgnudge.nudged")
+
+flights: Final = Flights()
+os.register_at_fork(after_in_child=flights.reset_after_fork)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value lives: a cache alias, the database it comes from, and its name for logs."""
+
+    alias: str
+    using: str
+    what: str
+
+
+def on_loop() -> bool:
+    """Whether this thread runs an event loop, which must not be made to wait."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
+    """Drive the protocol in this thread."""
+
+    def perform(step: Step) -> Any:
+        match step:
+            case Compute():
+                return compute()
+            case Sleep():
+                time.sleep(step.seconds)
+                return None
+            case Join():
+                try:
+                    step.flight.landed.result(step.timeout)
+                except TimeoutError:
+                    return False
+                return True
+        return _touch(place, step)
+
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            step = steps.throw(error) if error is not None else steps.send(answer)
+        except StopIteration as end:
+            return end.value
+        answer, error = None, None
+        try:
+            answer = perform(step)
+        except BaseException as exc:
+            error = exc
+
+
+async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]) -> Any:
+    """Drive the protocol as a task; the cache is asked by its own coroutines where it has any."""
+
+    async def perform(step: Step) -> Any:
+        match step:
+            case Compute():
+                return await compute()
+            case Sleep():
+                await asyncio.sleep(step.seconds)
+                return None
+            case Join():
+                landed = asyncio.wrap_future(step.flight.landed)
+                done, _ = await asyncio.wait({landed}, timeout=step.timeout)
+                return bool(done)
+        return await _atouch(place, step)
+
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            step = steps.throw(error) if error is not None else steps.send(answer)
+        except StopIteration as end:
+            return end.value
+        answer, error = None, None
+        try:
+            answer = await perform(step)
+        except BaseException as exc:
+            error = exc
+
+
+def _touch(place: Place, step: Step) -> Any:
+    """One request to the cache; None if it fails."""
+    if isinstance(step, Begin | Set) and not may_use_cache(place.using):
+        return None
+    try:
+        cache = caches[place.alias]
+        match step:
+            case Begin() | GetMany():
+                return _mapping(cache.get_many(step.keys))
+            case Add():
+                return bool(cache.add(step.key, step.value, step.timeout))
+            case Set():
+                cache.set(step.key, step.value, step.timeout)
+            case Delete():
+                cache.delete(step.key)
+    except Exception as error:
+        _complain(place, step, error)
+    return None
+
+
+async def _atouch(place: Place, step: Step) -> Any:
+    """The same for a task.
+
+    Django's own ``aget_many`` asks for key after key, each in a thread; so unless the backend has
+    one of its own, the thread that Django would use is asked once.
+    """
+    cache = caches[place.alias]
+    method = _ASYNC.get(type(step))
+    if method is None or getattr(type(cache), method) is getattr(BaseCache, method):
+        return await sync_to_async(_touch)(place, step)
+    if isinstance(step, Begin | Set) and not await sync_to_async(may_use_cache)(place.using):
+        return None
+    try:
+        match step:
+            case Begin() | GetMany():
+                return _mapping(await cache.aget_many(step.keys))
+            case Add():
+                return bool(await cache.aadd(step.key, step.value, step.timeout))
+            case Set():
+                await cache.aset(step.key, step.value, step.timeout)
+            case Delete():
+                await cache.adelete(step.key)
+    except Exception as error:
+        _complain(place, step, error)
+    return None
+
+
+_ASYNC: Final[Mapping[type, str]] = {
+    Begin: "aget_many",
+    GetMany: "aget_many",
+    Add: "aadd",
+    Set: "aset",
+    Delete: "adelete",
+}
+
+
+def _mapping(found: Any) -> Mapping[str, Any] | None:
+    """django-redis told to ignore exceptions answers None for a Redis that is down."""
+    return found if isinstance(found, Mapping) else None
+
+
+def _complain(place: Place, step: Step, error: Exception) -> None:
+    if isinstance(step, Set) and (reason := _unstorable(step.value)) is not None:
+        if seldom(f"unstorable {place.what}"):
+            logger.warning(
+                "%s returned a value that cannot be cached, and is called each time: %s."
+                " Return plain data, for example a list instead of a generator.",
+                place.what,
+                reason,
+            )
+    elif seldom(f"broken {place.alias}"):
+        logger.warning(
+            "nudged: cache %r failed, so values are computed: %s: %s",
+            place.alias,
+            type(error).__name__,
+            error,
+        )
+
+
+def _unstorable(value: Any) -> str | None:
+    try:
+        pickle.dumps(value)
+    except Exception as error:  # pickling runs the value's own code
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def lifetime(alias: str, timeout: Any) -> float | None:
+    """A timeout in seconds, as the cache would read it; None for ever."""
+    if timeout is None or isinstance(timeout, int | float):
+        return timeout
+    default: float | None = caches[alias].default_timeout
+    return default

@@ -1,0 +1,136 @@
+"""What is stored beside the tokens, and whether what a cache answered may be served.
+
+Pure: a reader asks the cache one question (``Plan.asked``), and ``judge`` reads the answer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from django_pgnudge.fresh.keys import Coverage, Lease
+
+if TYPE_CHECKING:
+    from django_pgnudge.fresh.keys import Dependency, Names
+
+__all__ = ["Hit", "Miss", "Plan", "Stamp", "judge", "new_token", "pack"]
+
+_FORMAT: Final = "pgnudge1"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The keys of one value.
+
+    ``tokens`` begins with the epoch. ``tables`` are the payloads that the stream must cover;
+    an application's own nudge, which has no schema, is in every stream.
+    """
+
+    names: Names
+    entry: str
+    lock: str
+    tokens: tuple[str, ...]
+    tables: frozenset[str]
+    lasting: frozenset[str]
+
+    @classmethod
+    def of(cls, names: Names, entry: str, dependencies: frozenset[Dependency]) -> Plan:
+        """The plan of a value under the cache key ``entry``."""
+        tokens = {token for each in dependencies for token in names.tokens(each)}
+        rows = {names.tokens(each)[-1] for each in dependencies if each.row is not None}
+        return cls(
+            names=names,
+            entry=entry,
+            lock=f"{entry}:lock",
+            tokens=(names.epoch, *sorted(tokens)),
+            tables=frozenset(each.payload for each in dependencies if "." in each.payload),
+            lasting=frozenset({names.epoch, *tokens} - rows),
+        )
+
+    def asked(self) -> list[str]:
+        """What a hit needs, in one question.
+
+        The lease and its grants come first. Some caches answer a question key by key: a token
+        that was there after the lease was read has outlived every deletion the lease speaks of,
+        and one that was read before may not have.
+        """
+        return [self.names.lease, *self.names.grants, self.entry, *self.tokens]
+
+    def coverage_key(self, digest: str) -> str:
+        """Where the payloads that a stream carries are listed."""
+        return self.names.coverage(digest)
+
+    def uncovered(self, coverage: Coverage) -> list[str]:
+        """The tables whose changes the stream does not carry."""
+        return sorted(self.tables - coverage)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The tokens a value is computed under, in the plan's order, and the lease's coverage."""
+
+    tokens: tuple[str, ...]
+    coverage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The value may be served."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The value must be computed.
+
+    ``coverage`` is None without a lease that holds; ``missing`` are the tokens to make. ``stamp``
+    is what to store the value with, None if a token or the lease is missing.
+    """
+
+    coverage: str | None
+    missing: tuple[str, ...]
+    stamp: Stamp | None
+
+
+Judgement: TypeAlias = Hit | Miss
+
+
+def judge(plan: Plan, found: Mapping[str, Any]) -> Judgement:
+    """Whether an answer to ``plan.asked()`` lets the entry be served."""
+    lease = _valid_lease(plan, found)
+    missing = tuple(key for key in plan.tokens if not isinstance(found.get(key), str))
+    if lease is None or missing:
+        return Miss(None if lease is None else lease.coverage, missing, None)
+    stamp = Stamp(tuple(found[key] for key in plan.tokens), lease.coverage)
+    entry = found.get(plan.entry)
+    if (
+        isinstance(entry, tuple | list)
+        and len(entry) == 4
+        and entry[0] == _FORMAT
+        and (tuple(entry[1]), entry[2]) == (stamp.tokens, stamp.coverage)
+    ):
+        return Hit(entry[3])
+    return Miss(lease.coverage, (), stamp)
+
+
+def pack(stamp: Stamp, value: Any) -> tuple[str, tuple[str, ...], str, Any]:
+    """A value as it is stored: of plain types, for caches that do not pickle."""
+    return _FORMAT, stamp.tokens, stamp.coverage, value
+
+
+def new_token() -> str:
+    """A random value that is never made twice."""
+    return secrets.token_hex(12)
+
+
+def _valid_lease(plan: Plan, found: Mapping[str, Any]) -> Lease | None:
+    """The lease, if the grant it was proved under has not ended."""
+    held = found.get(plan.names.lease)
+    if isinstance(held, tuple | list) and len(held) == 2:
+        held = Lease(*held)
+    if not isinstance(held, Lease):
+        return None
+    return held if held.grant in [found.get(grant) for grant in plan.names.grants] else None
