@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from django.core.cache.backends.locmem import LocMemCache
 
+from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 
 if TYPE_CHECKING:
@@ -26,6 +27,17 @@ class FakeFeed:
         self.options = options
         self.items: asyncio.Queue[FeedItem | Exception] = asyncio.Queue()
         self.closed = False
+        self.current = True
+        """Whether a proof succeeds."""
+        self.tables: frozenset[str] = frozenset()
+        """What is covered."""
+
+    async def catch_up(self) -> None:
+        if not self.current:
+            raise ConnectionLostError("the fake feed is not current")
+
+    async def covered(self) -> frozenset[str]:
+        return self.tables
 
     def connected(self, reason: ResyncReason = "connected") -> None:
         self.items.put_nowait(Resync(reason))

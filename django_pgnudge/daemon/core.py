@@ -16,10 +16,12 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from django.core.cache import caches
 from django.db import connections
 
 from django_pgnudge.conf import conf
 from django_pgnudge.daemon.connection import feed_connection
+from django_pgnudge.daemon.lease import LeaseKeeper, Marks
 from django_pgnudge.daemon.merging import merge_events, rename_events
 from django_pgnudge.daemon.mistakes import explain
 from django_pgnudge.daemon.publisher import Publisher
@@ -28,6 +30,7 @@ from django_pgnudge.daemon.workers import CacheWorker, Thread, Work
 from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed
+from django_pgnudge.fresh.keys import SETTLE_PREFIX, Names, killed_tokens
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
 from django_pgnudge.rules.keyspecs import Function
@@ -46,6 +49,9 @@ REFRESH_TIMEOUT: Final = 5.0
 """Seconds the start waits for PostgreSQL to describe its tables; the feed waits longer."""
 
 RETRY_REFRESH: Final = 5.0
+
+SETTLE_TIMEOUT: Final = 60.0
+"""Seconds for which an answer to ``settled`` is kept."""
 
 REPEAT_AFTER: Final = 60.0
 """Seconds after which the fix for the same failure is worth another line."""
@@ -94,22 +100,30 @@ class Daemon:
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
+        self._names = Names(self.using)
+        self.keepers: dict[str, LeaseKeeper] = {}
 
     async def run(self) -> None:
         """Run until ``stop``, SIGTERM or Ctrl-C. Raises what ``mistakes.explain`` explains."""
         with self._signals():
             publisher = asyncio.create_task(self.publisher.run(), name="pgnudge publisher")
             self._reading = asyncio.create_task(self._read(), name="pgnudge reader")
+            leases = [
+                asyncio.create_task(self._keep_lease(alias), name=f"pgnudge lease {alias}")
+                for alias in conf.NUDGED["CACHES"]
+            ]
             try:
-                await asyncio.wait({self._reading, publisher}, return_when=asyncio.FIRST_COMPLETED)
-                if publisher.done():
-                    publisher.result()
+                helpers = {publisher, *leases}
+                await asyncio.wait({self._reading, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+                for helper in helpers:
+                    if helper.done():
+                        helper.result()
                 if not self._reading.cancelled():
                     self._reading.result()
                 self.publisher.finish()
                 await publisher
             finally:
-                await _end(self._reading, publisher, self._refreshing)
+                await _end(self._reading, publisher, self._refreshing, *leases)
                 self._resyncer.close()
                 for worker in self.workers.values():
                     worker.close()
@@ -205,7 +219,11 @@ class Daemon:
                 # Rules with callables may query, in a mode that asks them.
                 compute = functools.partial(self._resyncer.work, alias)
                 deletes.append(self._submit(alias, await self._rules_thread.run(compute)))
+        epoch = Work(tokens={self._names.epoch})
+        deletes += [self._submit(alias, epoch) for alias in conf.NUDGED["CACHES"]]
         self.publisher.add_resync(reason, deletes)
+        for keeper in self.keepers.values():
+            keeper.kick()
         if not self._refreshed:
             # Before the first batch: without it rules may wait under the wrong schema.
             await self._refresh(REFRESH_TIMEOUT)
@@ -223,7 +241,12 @@ class Daemon:
 
     async def _invalidate(self, batch: Batch) -> None:
         registry = self.registry
-        events = tuple(e for e in batch.events if registry.selected(e.payload))
+        requests = {e.payload for e in batch.events if e.payload.startswith(SETTLE_PREFIX)}
+        for request in requests:
+            self.publisher.add_request(request, self._answer)
+        events = tuple(
+            e for e in batch.events if e.payload not in requests and registry.selected(e.payload)
+        )
         unresolved = [e for e in events if registry.unknown(e.payload)]
         if unresolved:
             self._unresolved += unresolved
@@ -239,24 +262,65 @@ class Daemon:
             works = await self._rules_thread.run(compute)
         else:
             works = _kills(self.rules, batch.events)
+        tokens: set[str] = set()
+        for event in batch.events:
+            tokens |= killed_tokens(self._names, self.registry.lineage(event.payload), event)
+        for alias in conf.NUDGED["CACHES"]:
+            works.setdefault(alias, Work()).tokens |= tokens
         deletes = [self._submit(alias, work) for alias, work in works.items()]
         renamed = rename_events(batch.events, self.registry.root_of)
         self.publisher.add_batch(dataclasses.replace(batch, events=renamed), deletes)
 
     def _submit(self, alias: str, work: Work) -> Delete:
+        worker = self._worker(alias)
+        return worker, worker.submit(work)
+
+    def _worker(self, alias: str) -> CacheWorker:
         worker = self.workers.get(alias)
         if worker is None:
             worker = self.workers[alias] = CacheWorker(
                 alias, recovery=self._recovery, fallback=self._resyncer.fallback
             )
-        return worker, worker.submit(work)
+            if alias in conf.NUDGED["CACHES"]:
+                worker.marks = Marks(alias, self._names)
+                worker.epoch = self._names.epoch
+        return worker
+
+    async def _keep_lease(self, alias: str) -> None:
+        keeper = self.keepers[alias] = LeaseKeeper(
+            self._worker(alias),
+            self._names,
+            length=lambda: float(conf.NUDGED["LEASE"]),
+            feed=self._live_feed,
+            doubt=lambda: "partitions made since are being looked up" if self._unresolved else "",
+            selected=self.registry.selected,
+        )
+        await keeper.run()
+
+    def _live_feed(self) -> Any:
+        if self._feed is None:
+            raise ConnectionLostError("the feed is not connected yet")
+        return self._feed
+
+    async def _answer(self, request: str) -> None:
+        """Tell whoever waits in ``settled`` that every cache and receiver has seen it."""
+        for worker in self.workers.values():
+            await worker.call(lambda: None)
+        name = self._names.settled(request.removeprefix(SETTLE_PREFIX))
+        for alias in conf.NUDGED["CACHES"]:
+            answer = functools.partial(_set, alias, name, True, SETTLE_TIMEOUT)
+            await self._worker(alias).call(answer)
 
     def _recovery(self, alias: str) -> Work:
         """What to clear in a cache that was away; called in its thread."""
+        work = Work()
         if self._resyncer.is_call():
             self._resyncer.call_soon("cache")
-            return Work()
-        return self._resyncer.work(alias)
+        else:
+            work.merge(self._resyncer.work(alias))
+        if alias in conf.NUDGED["CACHES"]:
+            work.tokens.add(self._names.epoch)
+        return work
 
     def _refresh_soon(self) -> None:
         if self._refreshing is None or self._refreshing.done():
@@ -329,6 +393,10 @@ class Daemon:
             signal.signal(each, signal.SIG_DFL)
         logger.info("%s: finishing the batch in hand.", signal.Signals(number).name)
         self.stop()
+
+
+def _set(alias: str, *args: Any) -> None:
+    caches[alias].set(*args)
 
 
 def _kills(rules: RuleSet, events: Iterable[Event]) -> dict[str, Work]:

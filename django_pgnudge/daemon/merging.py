@@ -9,7 +9,7 @@ from django_pgnudge.events import Batch, Event
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from django.db.models import Model
 
@@ -72,9 +72,10 @@ class Pending:
     reasons: list[str] = field(default_factory=list)
     batch: Batch | None = None
     deletes: list[Delete] = field(default_factory=list)
+    requests: list[tuple[str, Callable[[str], Awaitable[None]]]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.reasons or self.batch)
+        return bool(self.reasons or self.batch or self.requests)
 
     def add_reason(self, reason: str) -> None:
         if reason not in self.reasons:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from asgiref.sync import sync_to_async
 
 from django_pgnudge.daemon.merging import Pending, by_model
+from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.signals import anyone_listens, resynced, send_changes, send_resynced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from django_pgnudge.daemon.merging import Delete
     from django_pgnudge.events import Batch
@@ -62,6 +63,11 @@ class Publisher:
         self._pending.deletes += deletes
         self._wake.set()
 
+    def add_request(self, request: str, answer: Callable[[str], Awaitable[None]]) -> None:
+        """Answer ``request`` when everything added before has been published."""
+        self._pending.requests.append((request, answer))
+        self._wake.set()
+
     def skip_to(self, lsn: int) -> None:
         """There was nothing for anybody up to ``lsn``."""
         if not self._pending:
@@ -88,9 +94,15 @@ class Publisher:
         if resynced.receivers:
             for reason in pending.reasons:
                 await _patiently(send_resynced, reason, self._using)
-        batch = pending.batch
-        if batch is None:
-            return
+        if pending.batch is not None:
+            await self._publish_batch(pending.batch, deleted, away)
+        for request, answer in pending.requests:
+            try:
+                await answer(request)
+            except PgNudgeError as exc:
+                logger.warning("A call of settled() goes unanswered: %s", exc)
+
+    async def _publish_batch(self, batch: Batch, deleted: int, away: list[str]) -> None:
         self.batches += 1
         _log_batch(batch, deleted, away)
         if anyone_listens():

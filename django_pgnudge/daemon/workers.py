@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django_pgnudge import caches
+from django_pgnudge.errors import CacheError, PgNudgeError
 from django_pgnudge.rules import CacheRef, Kills
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from django_pgnudge.daemon.lease import Marks
 
 __all__ = ["CacheWorker", "Outcome", "Thread", "Work"]
 
@@ -43,12 +46,15 @@ class Work:
     kills: dict[CacheRef, Kills] = field(default_factory=dict)
     versions: set[CacheRef] = field(default_factory=set)
     everything: bool = False
+    tokens: set[str] = field(default_factory=set)
+    """Tokens of nudged values, in the cache's own version."""
 
     def __bool__(self) -> bool:
-        return bool(self.kills or self.versions or self.everything)
+        return bool(self.kills or self.versions or self.everything or self.tokens)
 
     def size(self) -> int:
-        return sum(len(kills.keys) + len(kills.patterns) for kills in self.kills.values())
+        keys = sum(len(kills.keys) + len(kills.patterns) for kills in self.kills.values())
+        return keys + len(self.tokens)
 
     def add(self, ref: CacheRef, kills: Kills) -> None:
         """Merge; ``kills`` is copied, never kept."""
@@ -64,12 +70,16 @@ class Work:
             self.add(ref, kills)
         self.versions |= other.versions
         self.everything |= other.everything
+        self.tokens |= other.tokens
 
     def perform(self, alias: str) -> tuple[int, list[Refusal]]:
         """Delete: how many keys, and what the backend cannot do. May be repeated after an error."""
         if self.everything:
             caches.clear(alias)
             return 0, []
+        # First, since readers trust them.
+        if self.tokens:
+            caches.delete(CacheRef(alias), Kills(keys=self.tokens))
         count = 0
         refusals = []
         for ref in self.versions:
@@ -168,6 +178,11 @@ class CacheWorker:
         self._closing = False
         self._slow = False
         self._incarnation: str | None = None
+        self._calls: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
+        self.marks: Marks | None = None
+        """Written behind every round of deletes, in a cache that holds nudged values."""
+        self.epoch = ""
+        """The token to end instead of too many."""
         self._next_heartbeat = 0.0
         self._thread: threading.Thread | None = None
 
@@ -189,6 +204,17 @@ class CacheWorker:
             self._thread.start()
         return future
 
+    def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Call in the thread once all that was submitted is done; CacheError if it is not.
+
+        Call from the event loop.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        with self._wake:
+            self._calls.append((function, future))
+        self.submit(Work())
+        return future
+
     @property
     def healthy(self) -> bool:
         """Whether it is worth waiting for this cache."""
@@ -203,6 +229,10 @@ class CacheWorker:
                 "Cache %r neither answers nor fails; other caches and receivers go on without it. "
                 "A socket timeout in its settings would tell why.", self.alias,
             )  # fmt: skip
+
+    def recover(self) -> None:
+        """Clear what a cache that lost memory may have kept; called in the thread."""
+        self._perform(self._recovery(self.alias))
 
     def pending(self) -> int:
         """How many keys and patterns wait."""
@@ -219,6 +249,8 @@ class CacheWorker:
         if self._pending.size() > MAX_PENDING:
             self._pending.versions |= set(self._pending.kills)
             self._pending.kills.clear()
+            if self._pending.tokens:
+                self._pending.tokens = {self.epoch}
 
     def _loop(self) -> None:
         failures = 0
@@ -226,16 +258,33 @@ class CacheWorker:
             with self._wake:
                 if failures:
                     self._wake.wait_for(lambda: self._closing, timeout=self._delay(failures))
-                elif not self._pending and not self._closing:
+                elif not (self._pending or self._calls or self._closing):
                     self._wake.wait(timeout=HEARTBEAT)
                 if self._closing and (failures or not self._pending):
                     return
                 work, self._pending = self._pending, Work()
                 waiting, self._waiting = self._waiting, []
+                calls, self._calls = self._calls, deque()
             outcome = self._attempt(work)
             failures = 0 if outcome.done else failures + 1
             for future in waiting:
                 settle(future, outcome)
+            for function, called in calls:
+                self._answer(function, called, outcome)
+
+    def _answer(
+        self, function: Callable[[], Any], called: asyncio.Future[Any], outcome: Outcome
+    ) -> None:
+        try:
+            if not outcome.done:
+                raise CacheError(f"cache {self.alias!r} is away: {self.last_error}")
+            result = function()
+        except PgNudgeError as exc:
+            settle(called, error=exc)
+        except Exception as exc:
+            settle(called, error=CacheError(f"cache {self.alias!r} failed: {exc!r}"))
+        else:
+            settle(called, result)
 
     def _attempt(self, work: Work) -> Outcome:
         restarted = False
@@ -269,6 +318,8 @@ class CacheWorker:
         deleted, refusals = work.perform(self.alias)
         if refusals:
             deleted += self._fallback(self.alias, refusals).perform(self.alias)[0]
+        if self.marks is not None and work:
+            self.marks.write()
         return deleted
 
     def _is_other_server(self) -> bool:

@@ -15,9 +15,12 @@ from typing import TypeAlias
 
 from ..events import Event, Key
 
-__all__ = ["Dependency", "Lease", "Names", "killed_tokens"]
+__all__ = ["SETTLE_PREFIX", "Dependency", "Lease", "Names", "killed_tokens"]
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+
+SETTLE_PREFIX = "pgnudge:settle:"
+"""How the payload of a request to settle begins; no table's does, for want of a dot."""
 
 Coverage: TypeAlias = frozenset[str]
 

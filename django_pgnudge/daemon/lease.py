@@ -1,0 +1,216 @@
+"""The lease: what lets a reader trust a cached value, renewed only with a proof.
+
+A renewal of one cache goes in this order:
+
+1. write a mark and a fresh grant, whose time to live is the lease's and starts here;
+2. only then ask PostgreSQL for the end of its log, and wait until the stream has passed it and
+   everything that was visible then has been handed to the caches;
+3. once the cache has done all of its deletes, and still has the mark, write the lease, which
+   names the grant.
+
+However late step 3 arrives, the grant has not become younger: whatever a reader serves under it
+was true at some moment after step 1, so within the lease's length. No clock is compared with
+another. A cache that lost memory has lost the mark, which is written behind every round of
+deletes; then the epoch is ended before the next grant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol
+
+from django.core.cache import caches
+
+from django_pgnudge.daemon.workers import CacheWorker, Work
+from django_pgnudge.errors import PgNudgeError
+from django_pgnudge.fresh.keys import Lease, Names
+
+__all__ = ["LeaseKeeper", "Marks", "NotCurrentError"]
+
+logger = logging.getLogger("django_pgnudge.daemon")
+
+ROUNDS: Final = 4
+"""Renewals in the length of a lease, so that one that fails is made good before it ends."""
+
+MARK_TIMEOUT: Final = 86_400
+"""Seconds; every renewal writes the mark anew."""
+
+
+class Proven(Protocol):
+    """The feed, as far as a proof needs it."""
+
+    async def catch_up(self) -> None: ...
+
+    async def covered(self) -> frozenset[str]: ...
+
+
+class NotCurrentError(PgNudgeError):
+    """There is no proof at the moment; the words say why."""
+
+
+class Marks:
+    """The mark in one cache: the number of the last round of deletes.
+
+    Used in the thread of the cache's worker.
+    """
+
+    def __init__(self, alias: str, names: Names) -> None:
+        self.alias = alias
+        self._key = names.mark(secrets.token_hex(8))
+        self._round = 0
+        self._written = False
+
+    def write(self) -> None:
+        """Number the round that has just been done."""
+        self._round += 1
+        self._written = True
+        caches[self.alias].set(self._key, self._round, MARK_TIMEOUT)
+
+    def lost(self) -> bool:
+        """Whether the cache has forgotten something since the last round."""
+        return self._written and caches[self.alias].get(self._key) != self._round
+
+
+class LeaseKeeper:
+    """Renews the lease in one cache; `run` until cancelled, `kick` to renew at once."""
+
+    def __init__(
+        self,
+        worker: CacheWorker,
+        names: Names,
+        *,
+        length: Callable[[], float],
+        feed: Callable[[], Proven],
+        doubt: Callable[[], str],
+        selected: Callable[[str], bool],
+    ) -> None:
+        """``doubt`` says why the caches may not be current, or nothing; ``selected`` which
+        payloads the daemon acts on."""
+        self._worker = worker
+        self._names = names
+        self._length = length
+        self._feed = feed
+        self._doubt = doubt
+        self._selected = selected
+        self._grant = ""
+        """The grant that the lease names, as far as this daemon wrote it."""
+        self._opened = ""
+        """The grant of the renewal under way."""
+        self._slot = 0
+        self._coverage: frozenset[str] | None = None
+        self._kicked = asyncio.Event()
+        self.renewed = 0
+        self.problem: str | None = None
+        """Why the last renewal failed; None if it did not."""
+
+    def kick(self) -> None:
+        """Renew now: a Resync has ended what was served."""
+        self._kicked.set()
+
+    async def run(self) -> None:
+        while True:
+            self._kicked.clear()
+            try:
+                await self._renew()
+            except PgNudgeError as error:
+                self._tell(str(error))
+            else:
+                self._tell(None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._length() / ROUNDS):
+                    await self._kicked.wait()
+
+    async def _renew(self) -> None:
+        length = self._length()
+        async with _within(length, "the proof took longer than the lease"):
+            if not await self._worker.call(self._open(length)):
+                # Another daemon of this database holds the lease; it proves what we would.
+                return
+            feed = self._feed()
+            await feed.catch_up()
+            if doubt := self._doubt():
+                raise NotCurrentError(doubt)
+            covered = frozenset(filter(self._selected, await feed.covered()))
+            if self._coverage is not None and not covered >= self._coverage:
+                # What is no longer streamed must not be served on old tokens.
+                self._worker.submit(Work(tokens={self._names.epoch}))
+            self._coverage = covered
+            await self._worker.call(self._close(length, covered))
+        self.renewed += 1
+
+    def _open(self, length: float) -> Callable[[], bool]:
+        """Step 1, in the worker's thread: False if another daemon holds the lease."""
+        slot, grant = 1 - self._slot, secrets.token_hex(16)
+
+        def open_() -> bool:
+            cache = caches[self._worker.alias]
+            marks = self._marks()
+            found = cache.get_many([self._names.lease, *self._names.grants])
+            lease = found.get(self._names.lease)
+            if (
+                isinstance(lease, Lease)
+                and lease.grant != self._grant
+                and lease.grant in (found.get(name) for name in self._names.grants)
+            ):
+                return False
+            if marks.lost():
+                logger.warning(
+                    "Cache %r lost memory; what it may have kept is cleared.", self._worker.alias
+                )
+                self._worker.recover()
+            marks.write()
+            cache.set(self._names.grants[slot], grant, length)
+            self._slot, self._opened = slot, grant
+            return True
+
+        return open_
+
+    def _close(self, length: float, covered: frozenset[str]) -> Callable[[], None]:
+        """Step 3, in the worker's thread, behind every delete submitted before."""
+
+        def close() -> None:
+            cache = caches[self._worker.alias]
+            marks = self._marks()
+            digest = hashlib.sha256("\0".join(sorted(covered)).encode()).hexdigest()[:16]
+            name = self._names.coverage(digest)
+            if cache.get(name) is None:
+                cache.set(name, covered, MARK_TIMEOUT)
+            lease = Lease(self._opened, digest)
+            if marks.lost():
+                raise NotCurrentError(f"cache {self._worker.alias!r} lost memory meanwhile")
+            cache.set(self._names.lease, lease, length)
+            if marks.lost():
+                cache.delete(self._names.lease)
+                raise NotCurrentError(f"cache {self._worker.alias!r} lost memory meanwhile")
+            self._grant = self._opened
+
+        return close
+
+    def _marks(self) -> Marks:
+        marks = self._worker.marks
+        assert marks is not None
+        return marks
+
+    def _tell(self, problem: str | None) -> None:
+        if problem is not None and problem != self.problem:
+            logger.warning(
+                "Cannot renew the lease in cache %r, so nudged values are computed, not served: %s",
+                self._worker.alias, problem,
+            )  # fmt: skip
+        elif problem is None and self.problem is not None:
+            logger.info("The lease in cache %r is renewed again.", self._worker.alias)
+        self.problem = problem
+
+
+@contextlib.asynccontextmanager
+async def _within(seconds: float, words: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise NotCurrentError(words) from None

@@ -1,0 +1,71 @@
+"""Read your own write: wait until what was committed has reached the caches.
+
+The question travels the way of every change: it is emitted into the log, and the daemon answers it
+in the cache when it has dealt with all that came before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterator
+
+from django.core.cache import caches
+from django.db import connections
+
+from ..conf import conf
+from ..emitting import emit
+from ..errors import PgNudgeError
+from .keys import SETTLE_PREFIX, Names
+
+__all__ = ["SettleError", "asettled", "settled"]
+
+
+class SettleError(PgNudgeError):
+    """The question cannot be asked here."""
+
+
+def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
+    """Whether everything committed before the call has been dispatched; waits for it.
+
+    Dispatched is: deleted from every cache and told to the receivers. False after ``timeout``
+    seconds without an answer, as when no daemon runs. SettleError inside a transaction, which
+    the question would wait for.
+    """
+    request, using = secrets.token_hex(16), using or conf.DATABASE
+    if connections[using].in_atomic_block or not connections[using].get_autocommit():
+        raise SettleError(
+            f"settled() inside a transaction of database {using!r} would wait for itself; "
+            "call it after the commit, for instance in transaction.on_commit()"
+        )
+    emit(SETTLE_PREFIX + request, using=using)
+    name = Names(using).settled(request)
+    cache = caches[conf.NUDGED["CACHES"][0]]
+    for pause in _pauses(timeout):
+        if cache.get(name) is not None:
+            cache.delete(name)
+            return True
+        time.sleep(pause)
+    return False
+
+
+async def asettled(timeout: float = 5.0, *, using: str | None = None) -> bool:  # noqa: ASYNC109
+    """`settled`, for asynchronous code."""
+    return await asyncio.to_thread(_settled_in_thread, timeout, using)
+
+
+def _settled_in_thread(timeout: float, using: str | None) -> bool:
+    try:
+        return settled(timeout, using=using)
+    finally:
+        connections[using or conf.DATABASE].close()
+
+
+def _pauses(timeout: float) -> Iterator[float]:
+    """Ever longer pauses, from one to fifty milliseconds, until the time is over."""
+    deadline = time.monotonic() + timeout
+    pause = 0.001
+    while (left := deadline - time.monotonic()) > 0:
+        yield min(pause, left)
+        pause = min(pause * 1.5, 0.05)
