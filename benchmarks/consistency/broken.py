@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 Part: TypeAlias = Literal["visibility", "tokens", "lease"]
 PARTS: Final[tuple[Part, ...]] = ("visibility", "tokens", "lease")
@@ -20,10 +21,21 @@ def break_readers(part: str | None) -> None:
 
 
 def _ignore_tokens() -> None:
-    from django_pgnudge.nudged.keys import Names  # noqa: PLC0415 - Django first
+    """Every value stands on one token that nobody ends."""
+    from django_pgnudge.fresh.keys import Names  # noqa: PLC0415 - Django first
 
-    Names.tokens = lambda _self, _dependency: ()  # type: ignore[method-assign]
+    Names.tokens = lambda *_: ("pgnudge:ignored",)  # type: ignore[method-assign,assignment]
 
 
 def _ignore_the_lease() -> None:
-    raise NotImplementedError
+    """Whatever lease there was last is trusted for ever."""
+    from django_pgnudge.fresh import entries  # noqa: PLC0415 - Django first
+
+    last: list[Any] = []
+
+    def valid_lease(plan: entries.Plan, found: Mapping[str, Any]) -> Any:
+        if plan.names.lease in found:
+            last[:] = [found[plan.names.lease]]
+        return last[0] if last else None
+
+    entries._valid_lease = valid_lease

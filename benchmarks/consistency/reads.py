@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from django.conf import settings
 from django.core.cache import caches
 from django.db import Error, connection, transaction
+from redis.exceptions import RedisError
 
 from benchmarks.consistency.records import Log, Read, Seen, Value, value_of
 from benchmarks.consistency.site.models import ROWS, Canary, Sale
+from django_pgnudge import nudged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,10 +85,6 @@ def nudged_cache() -> str:
 
 def get_nudged(key: str, depends_on: Any, compute: Callable[[], Any]) -> tuple[Any, bool]:
     """The value, and whether it came without computing."""
-    import django_pgnudge  # HACK
-    if not hasattr(django_pgnudge, "nudged"): return compute(), True
-    from django_pgnudge import nudged  # noqa: PLC0415 - a run without nudged readers is possible
-
     computed = []
 
     def default() -> Any:
@@ -100,10 +98,6 @@ def get_nudged(key: str, depends_on: Any, compute: Callable[[], Any]) -> tuple[A
 
 
 def dependencies(target: Target) -> list[Any]:
-    import django_pgnudge  # HACK
-    if not hasattr(django_pgnudge, "nudged"): return []
-    from django_pgnudge import nudged  # noqa: PLC0415
-
     models: dict[str, Any] = {table: model for table, (model, _, _) in ROWS.items()}
     models |= {"sale": Sale, "canary": Canary}
     return [
@@ -135,29 +129,32 @@ class Reader:
         self._cache: BaseCache = caches["default"]
 
     def run(self) -> None:
-        nudged = self._plan == "nudged"
-        found = nudged_targets() if nudged else targets()
+        is_nudged = self._plan == "nudged"
+        found = nudged_targets() if is_nudged else targets()
         weights = [WEIGHTS[target.kind] for target in found]
-        depends_on = {target.key: dependencies(target) for target in found} if nudged else {}
+        depends_on = {target.key: dependencies(target) for target in found} if is_nudged else {}
         while not self._stop.is_set():
             target = self._rng.choices(found, weights)[0]
             try:
-                if not nudged:
+                if not is_nudged:
                     self._read_plain(target)
                 elif self._rng.random() < 0.02:
                     self._read_privately(target, depends_on[target.key])
                 else:
                     self._read_nudged(target, depends_on[target.key])
-            except Error as error:
-                self._failed("database", error)
+            except Error:
+                self._failed("database")
+            except RedisError as error:
+                self._failed("cache", error if is_nudged else None)
             except Exception as error:
                 self._failed(type(error).__name__, error)
             self._stop.wait(self._rng.uniform(0, 0.012))
         connection.close()
 
-    def _failed(self, what: str, error: Exception) -> None:
-        self.errors[what] += 1
-        if what != "database" and len(self.tracebacks) < 3:
+    def _failed(self, what: str, error: Exception | None = None) -> None:
+        """Count it. Only databases may fail a `nudged` read, and caches a plain one too."""
+        self.errors[f"{self._plan}: {what}"] += 1
+        if error is not None and len(self.tracebacks) < 3:
             self.tracebacks.append("".join(traceback.format_exception(error)))
         if connection.connection is not None:
             connection.close()

@@ -67,8 +67,6 @@ PGNUDGE: dict[str, Any] = {
     "NUDGED": {"CACHES": [NUDGED_CACHE], "LEASE": SITE["lease"]},
 }
 
-from django_pgnudge.conf import DEFAULTS  # noqa: E402 HACK
-if "NUDGED" not in DEFAULTS:
-    del PGNUDGE["NUDGED"]
+if "again" not in __import__("django_pgnudge.rules.parsing").rules.parsing._RULE_KEYS:  # HACK
     for r in PGNUDGE["INVALIDATE"].values():
         r.pop("again", None)
