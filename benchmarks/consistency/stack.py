@@ -114,10 +114,10 @@ class Stack:
                 "liveness_timeout": self.options.liveness,
                 "status_interval": self.options.liveness / 3,
                 "connect_timeout": 5.0,
-                **({"visibility": False} if self.options.broken == "visibility" else {}),
             },
             "again": self.options.again,
             "lease": self.options.lease,
+            "broken": self.options.broken,
             "slowness": str(self.slowness) if daemon else "",
         }
         kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}

@@ -1,9 +1,11 @@
-"""The app, whose receiver only the daemon's process connects."""
+"""The app; what the daemon's process has that others do not is named in its settings."""
 
 from __future__ import annotations
 
 from django.apps import AppConfig
 from django.conf import settings
+
+from benchmarks.consistency import broken
 
 
 class SiteConfig(AppConfig):
@@ -16,3 +18,4 @@ class SiteConfig(AppConfig):
             from . import receivers  # noqa: PLC0415 - signals need the app registry
 
             receivers.connect()
+            broken.break_daemon(settings.BROKEN)

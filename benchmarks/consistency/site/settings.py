@@ -41,6 +41,7 @@ NUDGED_CACHE = "nudged" if SITE["nudged_redis"] else "default"
 
 INSTALLED_APPS = ["django_pgnudge", "benchmarks.consistency.site"]
 SLOWNESS: str = SITE["slowness"]
+BROKEN: str | None = SITE["broken"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 
