@@ -1,10 +1,10 @@
 """A TCP proxy between a test and its server; the engine is `servers.proxy`.
 
-    def test_something(database, proxy_to):
-        proxy = proxy_to(database.postgres.port)
-        feed = WalFeed(**database.feed_options(port=proxy.port))
-        proxy.wait_for_connections(1)
-        proxy.stall("to_client")
+def test_something(database, proxy_to):
+    proxy = proxy_to(database.postgres.port)
+    feed = WalFeed(**database.feed_options(port=proxy.port))
+    proxy.wait_for_connections(1)
+    proxy.stall("to_client")
 """
 
 from __future__ import annotations

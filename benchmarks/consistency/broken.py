@@ -29,14 +29,14 @@ def break_daemon(part: str | None) -> None:
 def _take_everything_for_visible() -> None:
     from django_pgnudge.feed.visibility import Snapshot  # noqa: PLC0415
 
-    Snapshot.sees = lambda *_: True  # type: ignore[method-assign,assignment]
+    Snapshot.sees = lambda *_: True  # type: ignore[method-assign]
 
 
 def _ignore_tokens() -> None:
     """Every value stands on one token that nobody ends."""
     from django_pgnudge.fresh.keys import Names  # noqa: PLC0415 - Django first
 
-    Names.tokens = lambda *_: ("pgnudge:ignored",)  # type: ignore[method-assign,assignment]
+    Names.tokens = lambda *_: ("pgnudge:ignored",)  # type: ignore[method-assign]
 
 
 def _ignore_the_lease() -> None:

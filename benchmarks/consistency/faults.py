@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from servers.process import ServerFailedError
 from servers.proxy import Proxy
 
 from benchmarks.consistency.stack import Stack
@@ -112,16 +113,25 @@ def _redis_full(stack: Stack, _: random.Random) -> Iterator[None]:
 @_fault("redis", "Redis killed, back with an older memory")
 def _redis_older(stack: Stack, rng: random.Random) -> Iterator[None]:
     """As a failover to a replica that lagged: deletes are forgotten."""
-    at_once = rng.random() < 0.5  # nobody need have noticed
-    stack.redis.save()
-    time.sleep(rng.uniform(0.1, 1.5 * stack.options.lease))
-    stack.redis.kill()
+    _kill_after_save(stack, rng)
     try:
-        if at_once:
-            stack.redis.start()
         yield
     finally:
         stack.redis.start()
+
+
+@_fault("redis", "Redis killed, at once back with an older memory")
+def _redis_older_at_once(stack: Stack, rng: random.Random) -> Iterator[None]:
+    """So fast that a client that tries again need not have noticed."""
+    _kill_after_save(stack, rng)
+    stack.redis.start()
+    yield
+
+
+def _kill_after_save(stack: Stack, rng: random.Random) -> None:
+    stack.redis.save()
+    time.sleep(rng.uniform(0.1, 1.5 * stack.options.lease))
+    stack.redis.kill()
 
 
 def _link_fault(strikes: str, link: Callable[[Stack], Proxy]) -> None:
@@ -176,6 +186,9 @@ class Faults(threading.Thread):
         self.log: list[dict[str, Any]] = []
         self.failure: BaseException | None = None
         self._stack = stack
+        self._faults = [each for each in FAULTS if stack.options.only in each.name]
+        if not self._faults:
+            raise ServerFailedError(f"No fault has {stack.options.only!r} in its name.")
         self._rng = random.Random(f"{seed}:faults")
         self._began = began
         self._ending = threading.Event()
@@ -187,18 +200,17 @@ class Faults(threading.Thread):
 
     def run(self) -> None:
         lease = self._stack.options.lease
-        waiting = list(FAULTS)
-        self._rng.shuffle(waiting)
+        waiting: list[Fault] = []
         try:
-            while not self._ending.wait(self._rng.uniform(0.5, 2.5 * lease)):
+            while not self._ending.wait(self._rng.uniform(0.2, 1.5 * lease)):
                 if not waiting:
                     # Every fault has its turn before any comes again.
-                    waiting = list(FAULTS)
+                    waiting = list(self._faults)
                     self._rng.shuffle(waiting)
                 first = waiting.pop()
+                others = [each for each in self._faults if each.strikes != first.strikes]
                 second = None
-                if self._rng.random() < 0.35:
-                    others = [each for each in FAULTS if each.strikes != first.strikes]
+                if others and self._rng.random() < 0.35:
                     second = self._rng.choice(others)
                 self._strike(first, second)
         except BaseException as failure:
@@ -209,7 +221,7 @@ class Faults(threading.Thread):
         lease = self._stack.options.lease
         with self._noted(first):
             self._ending.wait(self._rng.uniform(0.1, 2 * lease))
-            if second is not None:
+            if second is not None and not self._ending.is_set():
                 with self._noted(second):
                     self._ending.wait(self._rng.uniform(0.1, 2 * lease))
 

@@ -21,6 +21,7 @@ class Options:
     readers: int = 8
     seed: int = 0
     faults: bool = False
+    only: str = ""
     server: str | None = None
     plugin: str = "auto"
     cache: str = "django-redis"
@@ -55,6 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--readers", type=int, help="half plain, half nudged (default: %(default)s)")
     add("--seed", type=int, help="of all that is random (default: %(default)s)")
     add("--faults", action="store_true", help="break things at random")
+    add("--only", metavar="WORDS", help="only faults with these words in their names")
     add("--server", metavar="NAME", help="pg15, pg16 …: one of those on this machine")
     add("--plugin", help="output plugin (default: %(default)s)")
     add("--cache", choices=("django-redis", "django"), help="the Redis backend")

@@ -12,13 +12,13 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from django.conf import settings
 from django.core.cache import caches
 from django.db import Error, connection, transaction
 from redis.exceptions import RedisError
 
 from benchmarks.consistency.records import Log, Read, Seen, Value, value_of
 from benchmarks.consistency.site.models import ROWS, Canary, Sale
+from benchmarks.consistency.site.settings import NUDGED_CACHE
 from django_pgnudge import nudged
 
 if TYPE_CHECKING:
@@ -78,11 +78,6 @@ def nudged_targets() -> list[Target]:
 WEIGHTS: Final = {"row": 1.0, "table": 4.0, "sale": 4.0, "pair": 2.0}
 
 
-def nudged_cache() -> str:
-    alias: str = settings.NUDGED_CACHE
-    return alias
-
-
 def get_nudged(key: str, depends_on: Any, compute: Callable[[], Any]) -> tuple[Any, bool]:
     """The value, and whether it came without computing."""
     computed = []
@@ -92,7 +87,7 @@ def get_nudged(key: str, depends_on: Any, compute: Callable[[], Any]) -> tuple[A
         return compute()
 
     value = nudged.get_or_set(
-        f"nudged:{key}", default, depends_on=depends_on, cache=nudged_cache(), timeout=TIMEOUT
+        f"nudged:{key}", default, depends_on=depends_on, cache=NUDGED_CACHE, timeout=TIMEOUT
     )
     return value, not computed
 

@@ -92,5 +92,5 @@ def writes(paths: Iterable[Path]) -> Iterator[Write]:
     for path in paths:
         with path.open() as lines:
             for line in lines:
-                *head, raw = json.loads(line)
-                yield Write(*head, value_of(raw))
+                path_, begun, ended, raw = json.loads(line)
+                yield Write(path_, begun, ended, value_of(raw))

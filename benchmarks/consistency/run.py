@@ -16,9 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import django_pgnudge
-from servers.process import ServerFailedError, ServerProcess, tail, wait_until
+from servers.process import ServerFailedError, ServerProcess, tail
 
+import django_pgnudge
 from benchmarks.consistency.faults import Faults
 from benchmarks.consistency.history import Checker, History
 from benchmarks.consistency.records import Reads, writes
@@ -146,15 +146,11 @@ class _Run:
     def _finish(self, processes: list[ServerProcess]) -> float:
         """Ask them to end and wait; when the last one had. Raises if one fails."""
         for process in processes:
-            if not process.alive:
-                break
             process.send(process.stop_signal)
         for process in processes:
-            wait_until(
-                lambda process=process: not process.alive, "a worker to end", timeout=70
-            )  # type: ignore[misc]
-            status = process.popen.poll()
-            process.end()
+            # A second SIGTERM changes nothing for one that is on its way.
+            process.end(timeout=70)
+            status = process.popen.returncode
             if status:
                 raise ServerFailedError(f"A worker ended with {status}:\n{tail(process.log, 30)}")
         return time.monotonic()
@@ -248,5 +244,3 @@ class _Situation:
         else:
             self._stack.kill_daemon()
         self._next = time.monotonic() + self._lasts[self._running]
-
-

@@ -69,9 +69,7 @@ class Stack:
             stack.callback(self.kill_daemon)
             self.postgres.create_database(DATABASE)
             if self.publication:
-                self.postgres.execute(
-                    f"CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES", DATABASE
-                )
+                self.postgres.execute(f"CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES", DATABASE)
             self._closing = stack.pop_all()
         return self
 

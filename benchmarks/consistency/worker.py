@@ -48,8 +48,8 @@ class Work(threading.Thread):
     """One writer or one reader."""
 
     def __init__(self, job: dict[str, Any], index: int, stop: threading.Event) -> None:
-        from benchmarks.consistency.records import Log  # noqa: PLC0415
         from benchmarks.consistency.reads import Reader  # noqa: PLC0415
+        from benchmarks.consistency.records import Log  # noqa: PLC0415
         from benchmarks.consistency.writes import Writer  # noqa: PLC0415
 
         super().__init__(name=f"{job['kind']}-{index}", daemon=True)

@@ -57,7 +57,7 @@ def save(_: CursorWrapper, rng: random.Random, table: str) -> list[Seen]:
     """select_for_update() and save()."""
     model = ROWS[table][0]
     seen = []
-    for item in model._default_manager.select_for_update().filter(id__in=_ids(rng, table)):
+    for item in model.objects.select_for_update().filter(id__in=_ids(rng, table)):
         item.version = _versions(1)[0]
         item.note = _note(rng)
         item.save()
@@ -67,7 +67,7 @@ def save(_: CursorWrapper, rng: random.Random, table: str) -> list[Seen]:
 
 def update(_: CursorWrapper, rng: random.Random, table: str) -> list[Seen]:
     """QuerySet.update()."""
-    rows = ROWS[table][0]._default_manager.filter(id__in=_ids(rng, table))
+    rows = ROWS[table][0].objects.filter(id__in=_ids(rng, table))
     rows.update(version=NextVersion(), note=_note(rng))
     # A row that another transaction deletes and puts back is passed over by the UPDATE, and
     # seen by this SELECT under a version that is not ours; its real writer has noted it.

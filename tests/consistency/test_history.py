@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from benchmarks.consistency.history import Checker, History
 from benchmarks.consistency.records import UNKNOWN, Log, Read, Reads, Seen, Value, Write, writes
 
@@ -17,9 +18,7 @@ def value(*versions: int, table: str = "product") -> Value:
 
 
 def wrote(begun: float, ended: float, *rows: tuple[int, int]) -> Write:
-    return Write(
-        "raw", begun, ended, tuple(Seen("product", row, version) for row, version in rows)
-    )
+    return Write("raw", begun, ended, tuple(Seen("product", row, version) for row, version in rows))
 
 
 def read(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.conf import settings
 
 from benchmarks.consistency import broken
+from benchmarks.consistency.site.settings import BROKEN, SLOWNESS
 
 
 class SiteConfig(AppConfig):
@@ -14,8 +14,8 @@ class SiteConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        if settings.SLOWNESS:
+        if SLOWNESS:
             from . import receivers  # noqa: PLC0415 - signals need the app registry
 
             receivers.connect()
-            broken.break_daemon(settings.BROKEN)
+            broken.break_daemon(BROKEN)

@@ -3,7 +3,7 @@
 # ruff: noqa: DJ008 - nobody reads their __str__
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from django.db import models
 
@@ -16,6 +16,8 @@ class Versioned(models.Model):
     id = models.IntegerField(primary_key=True)
     version = models.BigIntegerField()
     note = models.TextField(default="")
+
+    objects: models.Manager[Any] = models.Manager()
 
     class Meta:
         abstract = True
@@ -43,6 +45,8 @@ class Sale(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     version = models.BigIntegerField()
+
+    objects: models.Manager[Any] = models.Manager()
 
     class Meta:
         db_table = "sale"

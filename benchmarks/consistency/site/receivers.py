@@ -7,15 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-
+from benchmarks.consistency.site.settings import SLOWNESS
 from django_pgnudge.signals import tables_changed
 
 
 def linger(**_: Any) -> None:
     """Sleep as many seconds as the file holds."""
     with contextlib.suppress(OSError, ValueError):
-        time.sleep(float(Path(settings.SLOWNESS).read_text()))
+        time.sleep(float(Path(SLOWNESS).read_text()))
 
 
 def connect() -> None:
