@@ -12,6 +12,7 @@ from .feed import TLS, WalFeed
 if TYPE_CHECKING:
     from .emitting import aemit, emit
     from .fresh.decorator import nudged
+    from .fresh.settled import asettled, settled
     from .rules.registration import invalidates
 
 __version__ = "0.1.0"
@@ -28,17 +29,21 @@ __all__ = [
     "WalFeed",
     "__version__",
     "aemit",
+    "asettled",
     "emit",
     "invalidates",
     "nudged",
+    "settled",
 ]
 
 # What needs Django is looked up on first use: importing the package needs no settings.
 _LAZY = {
     "aemit": "django_pgnudge.emitting",
+    "asettled": "django_pgnudge.fresh.settled",
     "emit": "django_pgnudge.emitting",
     "invalidates": "django_pgnudge.rules.registration",
     "nudged": "django_pgnudge.fresh.decorator",
+    "settled": "django_pgnudge.fresh.settled",
 }
 
 

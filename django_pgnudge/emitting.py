@@ -21,8 +21,7 @@ def emit(payload: str, using: str | None = None) -> None:
     """Nudge ``payload`` exactly if the transaction commits; outside a transaction, at once.
 
     ``using`` is a database alias, by default ``PGNUDGE["DATABASE"]``. Raises ConfigError for a
-    payload PostgreSQL
-    cannot carry and for a database that is not PostgreSQL.
+    payload PostgreSQL cannot carry and for a database that is not PostgreSQL.
     """
     if not isinstance(payload, str) or not payload or "\0" in payload:
         raise ConfigError(f"emit({payload!r}): a payload is a non-empty string without NUL.")
@@ -38,7 +37,8 @@ def emit(payload: str, using: str | None = None) -> None:
 
 
 async def aemit(payload: str, using: str | None = None) -> None:
-    """``emit`` for async code; to be part of a transaction, call ``emit`` inside its synchronous
-    block.
+    """``emit`` for async code.
+
+    To be part of a transaction, call ``emit`` inside its synchronous block.
     """
     await sync_to_async(emit)(payload, using)

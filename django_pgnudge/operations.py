@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["CreatePublication"]
 
 # A column list for partitioned tables needs publish_via_partition_root, and that drops TRUNCATE of
-# a
-# single partition: they are published whole instead, partition by partition, future ones included.
+# a single partition: they are published whole instead, partition by partition, future ones
+# included.
 _TABLE: Final = """
 SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
 c.relreplident::text, (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a

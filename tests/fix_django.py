@@ -3,13 +3,11 @@
 Two ways, never both in one test:
 
 - pytest-django's own (`db`, `transactional_db`, `@pytest.mark.django_db`): test databases on
-`any_postgres`, migrated once
-  for the session. For tests of models, checks and the registry.
+  `any_postgres`, migrated once for the session. For tests of models, checks and the registry.
 - `django_postgres`: `default` and `other` are fresh migrated databases on the *test's* server (its
-`feed_server`,
-  `postgres`, or any), with real commits that a feed sees, dropped afterwards. For tests with a feed
-  or the daemon. It gives the `Database` of `default`; `Database` of `other` is the fixture
-  `other_database`.
+  `feed_server`, `postgres`, or any), with real commits that a feed sees, dropped afterwards. For
+  tests with a feed or the daemon. It gives the `Database` of `default`; `Database` of `other` is
+  the fixture `other_database`.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from django.contrib.auth.models import Group, User
 from django.core.cache import caches as django_caches
 
 from django_pgnudge import caches
-from django_pgnudge.daemon import Daemon, publisher, workers
+from django_pgnudge.daemon import Daemon, asking, publisher, workers
 from django_pgnudge.daemon import core as daemon_module
-from django_pgnudge.errors import ConnectionLostError, ServerError
+from django_pgnudge.errors import ConfigError, ConnectionLostError, ServerError
 from django_pgnudge.registry.catalog import Catalog
 from django_pgnudge.signals import model_changed, resynced, tables_changed
 from tests.fakes import FakeFeed, FlakyCache, event
@@ -435,7 +435,9 @@ async def test_excluded_tables_are_nobodys_business(settings: Settings, heard: H
     assert [given["tables"] for _, given in heard.calls] == [{PRICES}]
 
 
-async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(heard: Heard) -> None:
+async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(
+    heard: Heard, settings: Settings
+) -> None:
     async with running() as (_, feed):
         assert feed.options["keys"] is True
     tables_changed.disconnect(heard.tables)
@@ -447,6 +449,9 @@ async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(heard:
         return True
 
     daemon._refresh = refresh  # type: ignore[method-assign]
+    feed = await daemon._make_feed()
+    assert feed.options["keys"] is True, "nudged values may stand on any row"
+    settings.PGNUDGE = {**settings.PGNUDGE, "NUDGED": {"CACHES": []}}
     feed = await daemon._make_feed()
     assert PRICES in feed.options["keys"]  # and the tables of the test app's rules
 
@@ -486,6 +491,51 @@ async def test_a_partition_made_meanwhile_nudges_its_root_once_it_is_known(heard
     assert heard.calls[-1][1]["batch"].events[0].keys == {(2,), (3,)}
 
 
+async def test_a_table_attached_as_a_partition_later_is_found_though_it_was_not_selected(
+    settings: Settings, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "STALE_AFTER", 0.0)
+    settings.PGNUDGE = {**settings.PGNUDGE, "TABLES": [PRICES]}
+    leaf, tables = "legacy.loaded", {"legacy.loaded": ("legacy", "loaded")}
+    attached = False
+
+    def learn(registry: Any) -> None:
+        registry._catalog = (
+            Catalog(tables=tables, parents={leaf: (PRICES,)}, roots={leaf: PRICES})
+            if attached
+            else Catalog(tables=tables)
+        )
+        registry._index()
+
+    async with running(tables=learn) as (_, feed):
+        feed.connected()
+        await until(lambda: heard.calls)
+        fill()
+        attached = True
+        feed.say(event(leaf, 1))
+        await until(lambda: stored() == {"price:2", "other"})
+        await until(lambda: len(heard.calls) == 2)
+    assert heard.calls[1][1]["tables"] == {PRICES}
+
+
+async def test_catalogs_are_read_now_and_then_for_tables_that_mean_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = []
+
+    def learn(registry: Any) -> None:
+        reads.append(1)
+        registry._catalog = Catalog(tables={"legacy.log": ("legacy", "log")})
+        registry._index()
+
+    async with running(tables=learn) as (daemon, feed):
+        for lsn in range(1, 20):
+            feed.say("legacy.log", lsn=lsn)
+        await until(lambda: daemon.publisher.lsn == 19)
+        assert len(reads) == 1
+        assert [event.count for event in daemon._unresolved] == [19]
+
+
 QUERIED: list[str] = []
 
 
@@ -504,6 +554,90 @@ async def test_callables_of_rules_run_in_a_thread_where_they_may_query(
         feed.say(event(PRICES, 1))
         await until(lambda: stored() == {"prices", "price:1", "other"})
     assert QUERIED == ["pgnudge rules"]
+
+
+RETURNS = threading.Event()
+
+
+def hangs(changed: Event) -> list[str]:
+    RETURNS.wait()
+    return ["price:1"]
+
+
+def exits(changed: Event) -> list[str]:
+    raise SystemExit
+
+
+async def test_a_callable_that_hangs_costs_its_version_and_holds_up_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.PGNUDGE = {
+        "INVALIDATE": {
+            PRICES: [f"{__name__}.hangs", {"keys": ["prices"], "cache": "fast"}],
+            "legacy.log": ["other"],
+        }
+    }
+    monkeypatch.setattr(asking, "PATIENCE", 0.05)
+    RETURNS.clear()
+    try:
+        async with running() as (_, feed):
+            fill()
+            feed.say(event(PRICES, 1))
+            await until(lambda: stored() == set())
+            await until(lambda: stored("fast") == {"price:1", "price:2", "other"})
+            monkeypatch.setattr(asking, "PATIENCE", 3600)
+            fill()
+            feed.say("legacy.log")
+            await until(lambda: stored() == {"prices", "price:1", "price:2"})
+            feed.say(event(PRICES, 1))
+            await until(lambda: stored() == set())
+            RETURNS.set()
+
+            def answers_again() -> bool:
+                if feed.items.empty():
+                    feed.say("legacy.log")
+                return "answer again" in caplog.text
+
+            await until(answers_again)
+            fill()
+            feed.say(event(PRICES, 1))
+            await until(lambda: stored() - {"other"} == {"prices", "price:2"})
+    finally:
+        RETURNS.set()
+    assert caplog.text.count("has not returned for 0.05 s") == 1
+
+
+async def test_a_callable_that_hangs_holds_up_no_resync_by_keys(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.PGNUDGE = {
+        "INVALIDATE": {PRICES: [f"{__name__}.hangs", {"keys": ["prices"], "cache": "fast"}]},
+        "RESYNC": "keys",
+    }
+    monkeypatch.setattr(asking, "PATIENCE", 0.05)
+    RETURNS.clear()
+    try:
+        async with running() as (_, feed):
+            for _ in range(2):
+                fill()
+                feed.connected()
+                await until(lambda: stored() == set())
+                await until(lambda: stored("fast") == {"price:1", "price:2", "other"})
+    finally:
+        RETURNS.set()
+    assert caplog.text.count("has not returned") == 1
+
+
+async def test_a_callable_that_exits_costs_its_version_but_no_session(settings: Settings) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.PGNUDGE = {"INVALIDATE": {PRICES: [f"{__name__}.exits"]}}
+    session = "django.contrib.sessions.cacheabc"
+    async with running() as (_, feed):
+        fill()
+        django_caches["default"].set(session, 1)
+        feed.say(event(PRICES, 1))
+        await until(lambda: stored() == set())
+        assert stored("default", session) == {session}
 
 
 async def test_a_backend_without_patterns_says_what_it_did_not_delete(
@@ -548,6 +682,45 @@ async def test_a_line_for_connect_resync_and_batch(caplog: pytest.LogCaptureFixt
     assert f"{PRICES} (5 rows), public.t0 (1 row)" in text
     assert "3 more tables: " in text
     assert "ms from commit" in text
+
+
+async def test_servers_that_do_not_answer_cost_one_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[threading.Thread] = []
+
+    def find(using: str) -> dict[str, Any]:
+        tries.append(threading.current_thread())
+        if len(tries) < 3:
+            msg = "None of the hosts answers."
+            raise ConnectionLostError(msg)
+        return {"host": "nowhere"}
+
+    monkeypatch.setattr(daemon_module, "feed_connection", find)
+    async with running():
+        pass
+    assert len(tries) == 3
+    assert len(set(tries)) == 1
+    assert "None of the hosts answers. Retrying." in caplog.text
+
+
+async def test_a_reconnect_asks_again_where_the_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {"host": "first", "port": 1, "ssl": False, "connect_timeout": 3.0}
+    monkeypatch.setattr(daemon_module, "feed_connection", lambda using: found)
+    async with running() as (daemon, feed):
+        found = found | {"host": "second"}
+        assert await feed.options["locate"]() == {"host": "second", "port": 1, "ssl": False}
+
+        def gone(using: str) -> dict[str, Any]:
+            msg = "the service file has gone"
+            raise ConfigError(msg)
+
+        monkeypatch.setattr(daemon_module, "feed_connection", gone)
+        with pytest.raises(ConfigError):
+            await feed.options["locate"]()
+        daemon.connected_at = 1.0  # what was right once may be again
+        with pytest.raises(ConnectionLostError, match="service file"):
+            await feed.options["locate"]()
 
 
 async def test_a_permanent_mistake_ends_a_start_and_no_more(

@@ -260,18 +260,47 @@ def test_a_column_too_many_of_a_table_without_model_widens() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["raises_for_rows", "raises", "returns_nonsense", "returns_a_number"]
+    "name",
+    [
+        "raises_for_rows",
+        "raises",
+        "exits",
+        "returns_nonsense",
+        "returns_a_number",
+        "returns_bytes",
+        "fails_halfway",
+    ],
 )
 def test_a_raising_function_is_logged_with_its_rule_and_nothing_is_lost(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = f"tests.shop.cachekeys.{name}"
     with caplog.at_level(logging.ERROR, "django_pgnudge.rules"):
-        keys, patterns = killed([path, "products"], event(PRODUCT, 1))
+        kills = rules({"shop.Product": [path, "products"]}).kills(event(PRODUCT, 1))[DEFAULT]
     assert "PGNUDGE[\"INVALIDATE\"]['shop.Product']" in caplog.text
     assert path in caplog.text
-    expected = ({"all-of-it"}, set()) if name == "raises_for_rows" else (set(), {"*"})
-    assert (keys, patterns) == (expected[0] | {"products"}, expected[1])
+    known = {"all-of-it"} if name == "raises_for_rows" else set()
+    assert kills == Kills({"products"} | known, whole=name != "raises_for_rows")
+
+
+@pytest.mark.parametrize("entry", ["*", "**", "{pk}*", "*{pk}", "{pk}"])
+def test_a_pattern_for_everything_is_the_whole_version(entry: str) -> None:
+    found = rules({"shop.Product": entry})
+    assert found.kills(event(PRODUCT))[DEFAULT] == Kills(whole=True)
+    assert found.everything()[DEFAULT].whole
+    empty = found.kills(event("public.shop_coupon", ""))
+    assert empty == {}
+    coupon = rules({"shop.Coupon": entry}).kills(event("public.shop_coupon", ""))[DEFAULT]
+    assert coupon == (Kills({""}) if entry == "{pk}" else Kills(whole=True))
+
+
+def test_functions_that_are_not_asked_cost_the_whole_version() -> None:
+    def never(change: Event) -> None:
+        pytest.fail("asked")
+
+    found = rules({"shop.Product": [never, "products"], "shop.Order": {"keys": "a", "version": 2}})
+    assert found.kills(event(PRODUCT, 1), ask=False) == {DEFAULT: Kills({"products"}, whole=True)}
+    assert found.kills(event("public.shop_order"), ask=False) == {CacheRef(version=2): Kills({"a"})}
 
 
 def test_everything_is_all_that_any_change_could_kill() -> None:

@@ -204,6 +204,35 @@ def test_a_server_that_restarts_is_waited_for_and_what_was_missed_is_cleared(
     assert process.end() == 0
 
 
+def test_of_several_hosts_the_next_is_followed_when_the_first_fails_over(
+    run: Any, site: dict[str, Any], cached: Any, postgres_factory: Callable[..., Postgres]
+) -> None:
+    servers = [postgres_factory(), postgres_factory()]
+    for server in servers:
+        server.create_database("shop")
+        with server.connect("shop") as connection:
+            connection.execute(PRICES)
+            connection.execute("INSERT INTO prices VALUES (1, 0)")
+    first, second = servers
+    site["DATABASES"]["default"].update(
+        HOST=f"{first.host},{second.host}", PORT=f"{first.port},{second.port}", USER=first.user,
+        NAME="shop", PASSWORD=first.password or "",
+    )  # fmt: skip
+    process = run(site)
+    process.saw("Resync (connected)")
+    wait_until(lambda: not cached(), "the resync")
+    first.stop()
+    process.saw("Resync (reconnected)")
+    fill()
+    with second.connect("shop") as connection:
+        connection.execute("UPDATE prices SET price = 1")
+    wait_until(lambda: cached() == ["other", "price:2"], "the deletes")
+    output = "".join(process.lines)
+    assert output.count("Connected to PostgreSQL") == 2
+    assert "streaming from" not in output
+    assert process.end() == 0
+
+
 def test_a_redis_that_dies_and_comes_back_with_old_keys_is_cleared(
     run: Any, site: dict[str, Any], redis_factory: Callable[..., Redis],
     django_postgres: Database, cached: Any, settings: Settings,

@@ -5,6 +5,7 @@ owner dies.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,8 @@ from servers.process import (
     wait_until,
 )
 from servers.redis import NO_REDIS, Redis, RedisProgram, find_redis
+
+from tests.fix_servers import installations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,6 +131,35 @@ def test_data_survive_a_crash_and_the_port_stays(postgres_factory: Callable[...,
         server.start()
         assert server.port == port
         assert server.execute("SELECT n FROM t") == [(7,)]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_socket_of_a_server_at_a_long_path_comes_and_goes_with_it(
+    keep: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [each for each in installations() if each.bindir is not None]
+    if not found:
+        pytest.skip("no PostgreSQL programs here")
+    place = reachable_directory(tmp_path / ("a" * 90))
+    place.mkdir(parents=True)
+    if keep:
+        server = Postgres(found[0], place)
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", str(place))
+        place.chmod(0o755)
+        server = Postgres(found[0])
+    try:
+        for _ in range(2):
+            server.start()
+            sockets = server.socket_dir
+            assert sockets is not None
+            assert sockets != server.directory
+            assert server.execute("SELECT 1") == [(1,)]
+            server.stop()
+            assert not sockets.exists()
+    finally:
+        server.stop()
+        shutil.rmtree(place)
 
 
 def test_nothing_is_left_of_a_stopped_server(postgres_factory: Callable[..., Postgres]) -> None:

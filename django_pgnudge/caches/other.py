@@ -31,8 +31,10 @@ class LocMemStore(EnumeratingStore):
 
 
 class DatabaseStore(EnumeratingStore):
-    """Django's cache table. Its rows are found by LIKE and judged here, as LIKE minds no case on
-    some databases."""
+    """Django's cache table.
+
+    Its rows are found by LIKE and judged here, as LIKE minds no case on some databases.
+    """
 
     @property
     def address(self) -> str:

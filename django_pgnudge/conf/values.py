@@ -71,6 +71,7 @@ _FEED_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
         "publication": 'PGNUDGE["PUBLICATION"]',
         "keys": "nothing: the rules know which tables need keys",
         "give_up": "nothing: runnudge decides when to give up",
+        "locate": 'nothing: runnudge asks DATABASES and PGNUDGE["CONNECTION"] each time',
     }
 )
 
@@ -301,7 +302,7 @@ def _nudged(value: Any) -> list[Problem]:
 
 def _nudged_caches(value: Any) -> list[Problem]:
     where = 'NUDGED"]["CACHES'
-    if not isinstance(value, list | tuple) or not value:
+    if not isinstance(value, list | tuple):
         return wrong_value(
             where, value, "it is not a list of aliases of CACHES", 'For example ["default"].'
         )

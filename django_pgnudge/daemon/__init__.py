@@ -1,8 +1,8 @@
 """The composition root: where the feed and Django meet.
 
-`core` reads the feed, `workers` delete in the caches, `publisher` tells receivers, `resync` knows
-what a gap clears, `connection` derives the feed's connection from ``DATABASES``, and `mistakes`
-says how to mend what no waiting will.
+`core` reads the feed, `asking` turns changes into keys, `workers` delete in the caches,
+`publisher` tells receivers, `resync` knows what a gap clears, `connection` derives the feed's
+connection from ``DATABASES``, and `mistakes` says how to mend what no waiting will.
 """
 
 from __future__ import annotations

@@ -42,6 +42,10 @@ _REFUSED: Final = {
 Going on without them would be less secure than what was asked for."""
 
 
+HOST_PATIENCE: Final = 5
+"""Seconds for each of several hosts, unless ``connect_timeout`` says otherwise."""
+
+
 def feed_connection(using: str) -> dict[str, Any]:
     """WalFeed's connection keywords for the database alias ``using``.
 
@@ -81,7 +85,8 @@ def _resolve(using: str, params: dict[str, Any]) -> dict[str, str]:
     from django.db.backends.postgresql.psycopg_any import is_psycopg3  # noqa: PLC0415
 
     resolved = (_resolve_psycopg3 if is_psycopg3 else _resolve_psycopg2)(using, params)
-    if "," in resolved["host"] or "," in resolved["port"] or "," in resolved.get("hostaddr", ""):
+    several = any("," in resolved.get(name, "") for name in ("host", "port", "hostaddr"))
+    if several or resolved.get("target_session_attrs", "any") not in {"", "any"}:
         resolved.update(_host_that_answers(using, params))
     return resolved
 
@@ -148,14 +153,15 @@ def _host_that_answers(using: str, params: dict[str, Any]) -> dict[str, str]:
     """Several hosts: libpq tries them in order, so only a connection tells which one it takes."""
     database = _driver(using)
     try:
-        connection = database.connect(**params)
+        connection = database.connect(**{"connect_timeout": HOST_PATIENCE, **params})
     except database.OperationalError as exc:
         msg = f'None of the hosts of DATABASES["{using}"] accepts a connection: {exc}'
         raise ConnectionLostError(msg) from exc
     try:
         info = connection.info
-        hostaddr = getattr(info, "hostaddr", "") if "hostaddr" in params else ""
-        return {"host": info.host, "hostaddr": hostaddr or "", "port": str(info.port)}
+        # The address too, where the driver tells it: of a name's several one was found right.
+        hostaddr = getattr(info, "hostaddr", "") or ""
+        return {"host": info.host, "hostaddr": hostaddr, "port": str(info.port)}
     finally:
         connection.close()
 

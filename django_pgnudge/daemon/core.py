@@ -20,24 +20,24 @@ from django.core.cache import caches
 from django.db import connections
 
 from django_pgnudge.conf import conf
+from django_pgnudge.daemon.asking import Asker
 from django_pgnudge.daemon.connection import feed_connection
 from django_pgnudge.daemon.lease import LeaseKeeper, Marks
 from django_pgnudge.daemon.merging import merge_events, rename_events
-from django_pgnudge.daemon.mistakes import explain
+from django_pgnudge.daemon.mistakes import advise
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.daemon.workers import CacheWorker, Thread, Work
-from django_pgnudge.errors import ConnectionLostError
+from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed
 from django_pgnudge.fresh.keys import SETTLE_PREFIX, Names, killed_tokens
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
-from django_pgnudge.rules.keyspecs import Function
-from django_pgnudge.signals import anyone_listens, between_requests
+from django_pgnudge.signals import anyone_listens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from django_pgnudge.daemon.merging import Delete
 
@@ -52,6 +52,11 @@ RETRY_REFRESH: Final = 5.0
 
 SETTLE_TIMEOUT: Final = 60.0
 """Seconds for which an answer to ``settled`` is kept."""
+
+STALE_AFTER: Final = 10.0
+"""Seconds between two looks at tables that have no meaning and may have been attached since."""
+
+_WHERE: Final = ("host", "port", "user", "database", "password", "ssl")
 
 REPEAT_AFTER: Final = 60.0
 """Seconds after which the fix for the same failure is worth another line."""
@@ -88,19 +93,22 @@ class Daemon:
             **(feed_options or {}),
         }
         self._resyncer = Resyncer(self.using, self.rules)
-        self._rules_block = any(
-            isinstance(spec, Function) for rule in self.rules.rules for spec in rule.specs
-        )
-        self._rules_thread = Thread("pgnudge rules")
+        self._asker = Asker(self.rules)
+        self._resync_thread = Thread("pgnudge resync")
+        self._finder = Thread("pgnudge connection")
         self._refresher = Thread("pgnudge registry")
         self._refreshed = False
         self._refreshing: asyncio.Task[None] | None = None
-        self._unresolved: list[Event] = []
+        self._refresh_timer: asyncio.TimerHandle | None = None
+        self._unresolved: tuple[Event, ...] = ()
+        self._looked_up: tuple[Event, ...] = ()
         self._stopping = False
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
         self._names = Names(self.using)
+        self.live = asyncio.Event()
+        """Set once the feed has been live."""
         self.keepers: dict[str, LeaseKeeper] = {}
 
     async def run(self) -> None:
@@ -124,6 +132,8 @@ class Daemon:
                 await publisher
             finally:
                 await _end(self._reading, publisher, self._refreshing, *leases)
+                if self._refresh_timer is not None:
+                    self._refresh_timer.cancel()
                 self._resyncer.close()
                 for worker in self.workers.values():
                     worker.close()
@@ -165,14 +175,11 @@ class Daemon:
                     await self._invalidate(item)
 
     async def _make_feed(self) -> Any:
-        """Blocking look-ups go to a thread that does not hold up the exit."""
         await self._refresh(REFRESH_TIMEOUT)
         delay = 0.1
         while True:
             try:
-                connection = await Thread("pgnudge connection").run(
-                    functools.partial(feed_connection, self.using)
-                )
+                connection = await self._find_server()
                 break
             except ConnectionLostError as exc:
                 logger.warning("%s Retrying.", exc)
@@ -185,29 +192,50 @@ class Daemon:
                 **connection,
                 # Until PostgreSQL has told schemas and partitions, ours may be the wrong names.
                 "tables": (self.registry.feed_tables() or None) if know_tables else None,
-                "keys": True if anyone_listens() or (wanted and not know_tables) else wanted,
+                "keys": self._wants_all_keys() or (wanted if know_tables else bool(wanted)),
                 "give_up": self._give_up,
+                "locate": self._locate,
                 **self._options,
             }
         )
 
+    def _wants_all_keys(self) -> bool:
+        # Which rows' tokens readers stand on is not known here.
+        return anyone_listens() or bool(conf.NUDGED["CACHES"])
+
+    async def _find_server(self) -> dict[str, Any]:
+        """Blocking look-ups go to a thread that does not hold up the exit."""
+        return await self._finder.run(functools.partial(feed_connection, self.using))
+
+    async def _locate(self) -> dict[str, Any]:
+        """Where to connect to again: of several hosts another one may be the primary since."""
+        try:
+            found = await self._find_server()
+        except ConfigError as exc:
+            if self.connected_at is None:
+                raise
+            # It was right before: a service file that is being replaced, say.
+            raise ConnectionLostError(str(exc)) from exc
+        return {name: found[name] for name in _WHERE if name in found}
+
     def _give_up(self, exc: Exception) -> bool:
         """Asked by the feed, which logs what it is going to try again."""
-        fix = explain(exc)
-        if fix is None:
+        advice = advise(exc)
+        if advice is None:
             return False
         if self.connected_at is None:
             return True
         now = time.monotonic()
         if now - self._explained_at > REPEAT_AFTER:
             self._explained_at = now
-            logger.error("Still trying, but waiting will not help: %s", fix)
+            logger.error("Still trying, but waiting will not help. %s", advice)
         return False
 
     async def _resync(self, reason: str) -> None:
         self.resyncs += 1
         if reason in {"connected", "reconnected"}:
             self.connected_at = time.time()
+            self.live.set()
             self._log_connected()
         level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
         logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
@@ -216,9 +244,9 @@ class Daemon:
             self._resyncer.call_soon(reason)
         else:
             for alias in {ref.alias for ref in self.rules.cache_refs()}:
-                # Rules with callables may query, in a mode that asks them.
+                # Callables of rules may query, in a mode that asks them.
                 compute = functools.partial(self._resyncer.work, alias)
-                deletes.append(self._submit(alias, await self._rules_thread.run(compute)))
+                deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
         epoch = Work(tokens={self._names.epoch})
         deletes += [self._submit(alias, epoch) for alias in conf.NUDGED["CACHES"]]
         self.publisher.add_resync(reason, deletes)
@@ -240,28 +268,20 @@ class Daemon:
         )  # fmt: skip
 
     async def _invalidate(self, batch: Batch) -> None:
-        registry = self.registry
         requests = {e.payload for e in batch.events if e.payload.startswith(SETTLE_PREFIX)}
         for request in requests:
             self.publisher.add_request(request, self._answer)
-        events = tuple(
-            e for e in batch.events if e.payload not in requests and registry.selected(e.payload)
-        )
-        unresolved = [e for e in events if registry.unknown(e.payload)]
-        if unresolved:
-            self._unresolved += unresolved
-            self._refresh_soon()
+        events = tuple(e for e in batch.events if e.payload not in requests)
+        # Before the selection: what is not selected by its own name may be by its root's.
+        self._look_up([e for e in events if self.registry.unknown(e.payload)])
+        events = tuple(e for e in events if self.registry.selected(e.payload))
         if not events:
             self.publisher.skip_to(batch.lsn)
             return
         await self._kill(dataclasses.replace(batch, events=events))
 
     async def _kill(self, batch: Batch) -> None:
-        if self._rules_block:
-            compute = functools.partial(_kills_by_code, self.rules, batch.events)
-            works = await self._rules_thread.run(compute)
-        else:
-            works = _kills(self.rules, batch.events)
+        works = await self._asker.works(batch.events)
         tokens: set[str] = set()
         for event in batch.events:
             tokens |= killed_tokens(self._names, self.registry.lineage(event.payload), event)
@@ -291,16 +311,18 @@ class Daemon:
             self._worker(alias),
             self._names,
             length=lambda: float(conf.NUDGED["LEASE"]),
-            feed=self._live_feed,
-            doubt=lambda: "partitions made since are being looked up" if self._unresolved else "",
+            feed=lambda: self._feed,
+            doubt=self._doubt,
             selected=self.registry.selected,
         )
+        await self.live.wait()
         await keeper.run()
 
-    def _live_feed(self) -> Any:
-        if self._feed is None:
-            raise ConnectionLostError("the feed is not connected yet")
-        return self._feed
+    def _doubt(self) -> str:
+        """Why the caches may not be current though all changes were handed to them."""
+        waiting = (*self._unresolved, *self._looked_up)
+        new = {event.payload for event in waiting if not self.registry.exists(event.payload)}
+        return f"{', '.join(sorted(new))} may be new partitions" if new else ""
 
     async def _answer(self, request: str) -> None:
         """Tell whoever waits in ``settled`` that every cache and receiver has seen it."""
@@ -322,32 +344,49 @@ class Daemon:
             work.tokens.add(self._names.epoch)
         return work
 
+    def _look_up(self, events: Sequence[Event]) -> None:
+        """Keep what may mean more than is known, until the registry has been refreshed."""
+        if not events:
+            return
+        self._unresolved = merge_events((*self._unresolved, *events))
+        if not all(self.registry.exists(event.payload) for event in events):
+            self._refresh_soon()
+        elif self._refresh_timer is None:
+            # A busy table without a model must not have the catalogs read all the time.
+            wait = max(0.0, STALE_AFTER - self.registry.age())
+            self._refresh_timer = asyncio.get_running_loop().call_later(wait, self._refresh_soon)
+
     def _refresh_soon(self) -> None:
+        if self._refresh_timer is not None:
+            self._refresh_timer.cancel()
+            self._refresh_timer = None
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(self._refresh_and_replay())
 
     async def _refresh_and_replay(self) -> None:
         """Names that meant nothing may be partitions made since: dispatch their events again."""
-        waiting, self._unresolved = merge_events(self._unresolved), []
-        meant = [self._meaning(event.payload) for event in waiting]
+        waiting, self._unresolved = self._unresolved, ()
+        self._looked_up = waiting
         if not await self._refresh(None):
-            self._unresolved = [*waiting, *self._unresolved]
-            if self._unresolved:
-                asyncio.get_running_loop().call_later(RETRY_REFRESH, self._refresh_soon)
+            self._unresolved, self._looked_up = merge_events((*waiting, *self._unresolved)), ()
+            if self._unresolved and self._refresh_timer is None:
+                self._refresh_timer = asyncio.get_running_loop().call_later(
+                    RETRY_REFRESH, self._refresh_soon
+                )
             return
-        found = [
-            event
-            for event, before in zip(waiting, meant, strict=True)
-            if self._meaning(event.payload) != before
-        ]
+        found = [event for event in waiting if self._means_more(event.payload)]
         if found:
             await self._kill(Batch(events=tuple(found)))
-        if self._unresolved:
-            self._refreshing = None
-            self._refresh_soon()
+        self._looked_up = ()
+        # What came meanwhile came perhaps after the catalogs were read.
+        self._refreshing = None
+        self._look_up(self._unresolved)
 
-    def _meaning(self, payload: str) -> object:
-        return self.registry.lineage(payload), self.registry.models_of(payload)
+    def _means_more(self, payload: str) -> bool:
+        """Whether a name that was unknown has become a followed table's, and not only its own."""
+        registry = self.registry
+        known = len(registry.lineage(payload)) > 1 or bool(registry.models_of(payload))
+        return known and registry.selected(payload)
 
     async def _refresh(self, patience: float | None) -> bool:
         def refresh() -> None:
@@ -397,19 +436,6 @@ class Daemon:
 
 def _set(alias: str, *args: Any) -> None:
     caches[alias].set(*args)
-
-
-def _kills(rules: RuleSet, events: Iterable[Event]) -> dict[str, Work]:
-    works: dict[str, Work] = {}
-    for event in events:
-        for ref, kills in rules.kills(event).items():
-            works.setdefault(ref.alias, Work()).add(ref, kills)
-    return works
-
-
-def _kills_by_code(rules: RuleSet, events: Iterable[Event]) -> dict[str, Work]:
-    with between_requests():
-        return _kills(rules, events)
 
 
 async def _end(*tasks: asyncio.Task[None] | None) -> None:

@@ -105,6 +105,8 @@ class LeaseKeeper:
         self._coverage: frozenset[str] | None = None
         self._kicked = asyncio.Event()
         self.renewed = 0
+        self.tried = asyncio.Event()
+        """Set once the first renewal has succeeded or failed."""
         self.problem: str | None = None
         """Why the last renewal failed; None if it did not."""
 
@@ -121,13 +123,14 @@ class LeaseKeeper:
                 self._tell(str(error))
             else:
                 self._tell(None)
+            self.tried.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._length() / ROUNDS):
                     await self._kicked.wait()
 
     async def _renew(self) -> None:
         length = self._length()
-        async with _within(length, "the proof took longer than the lease"):
+        async with _within(length / 2, f"the proof took longer than {length / 2:g} s"):
             if not await self._worker.call(self._open(length)):
                 # Another daemon of this database holds the lease; it proves what we would.
                 return
@@ -151,12 +154,8 @@ class LeaseKeeper:
             cache = caches[self._worker.alias]
             marks = self._marks()
             found = cache.get_many([self._names.lease, *self._names.grants])
-            lease = found.get(self._names.lease)
-            if (
-                isinstance(lease, Lease)
-                and lease.grant != self._grant
-                and lease.grant in (found.get(name) for name in self._names.grants)
-            ):
+            lease = Lease.held(self._names, found)
+            if lease is not None and lease.grant != self._grant:
                 return False
             if marks.lost():
                 logger.warning(
@@ -179,11 +178,11 @@ class LeaseKeeper:
             digest = hashlib.sha256("\0".join(sorted(covered)).encode()).hexdigest()[:16]
             name = self._names.coverage(digest)
             if cache.get(name) is None:
-                cache.set(name, covered, MARK_TIMEOUT)
+                cache.set(name, sorted(covered), MARK_TIMEOUT)
             lease = Lease(self._opened, digest)
             if marks.lost():
                 raise NotCurrentError(f"cache {self._worker.alias!r} lost memory meanwhile")
-            cache.set(self._names.lease, lease, length)
+            cache.set(self._names.lease, lease.packed(), length)
             if marks.lost():
                 cache.delete(self._names.lease)
                 raise NotCurrentError(f"cache {self._worker.alias!r} lost memory meanwhile")

@@ -20,32 +20,37 @@ from django_pgnudge.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["explain"]
+__all__ = ["advise", "explain"]
 
 _CONNECTION: Final = 'DATABASES or PGNUDGE["CONNECTION"]'
 
 
 def explain(exc: BaseException) -> str | None:
-    """The fix for a permanent mistake, or None for what may pass by itself."""
+    """A permanent mistake and its fix, or None for what may pass by itself."""
+    advice = advise(exc)
+    return None if advice is None else f"{exc}. {advice}" if advice else str(exc)
+
+
+def advise(exc: BaseException) -> str | None:
+    """The fix alone, empty where the error names it already, or None as for ``explain``."""
     match exc:
         case ServerError():
-            advise = _ADVICE.get(exc.sqlstate)
-            advice = advise(exc) if advise else None
-            return f"{exc}. {advice}" if advice else None
+            find = _ADVICE.get(exc.sqlstate)
+            return find(exc) if find else None
         case ConfigError():
-            return str(exc)
+            return ""
         case AuthenticationError():
-            return f"{exc}. Check the password and the method pg_hba.conf asks for."
+            return "Check the password and the method pg_hba.conf asks for."
         case TLSError():
             return (
-                f"{exc}. Check sslmode, sslrootcert, sslcert and sslkey in {_CONNECTION} "
+                f"Check sslmode, sslrootcert, sslcert and sslkey in {_CONNECTION} "
                 "against what the server offers."
             )
         case DecodeError():
             return None
         case ProtocolError():
             return (
-                f"{exc}. What answers there does not speak PostgreSQL's replication protocol: "
+                "What answers there does not speak PostgreSQL's replication protocol: "
                 f"check host and port in {_CONNECTION} (a pooler such as pgbouncer "
                 "cannot stand in for the server)."
             )

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import RESYNCS, import_callable
+from django_pgnudge.daemon import asking
 from django_pgnudge.daemon.workers import Refusal, Work
 from django_pgnudge.signals import between_requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from django_pgnudge.rules import CacheRef, RuleSet
+    from django_pgnudge.rules import CacheRef, Kills, RuleSet
 
 __all__ = ["Resyncer"]
 
@@ -37,13 +38,15 @@ class Resyncer:
         self._reasons: list[str] = []
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._one_asks = threading.Lock()
+        self._asking: threading.Thread | None = None
 
     def is_call(self) -> bool:
         """Whether the setting names a function, which then clears by itself."""
         return conf.RESYNC not in RESYNCS
 
     def work(self, alias: str) -> Work:
-        """What to clear in one alias. Blocks where rules have callables: they may query."""
+        """What to clear in one alias. Blocks for a while where rules have callables."""
         refs = {ref for ref in self._rules.cache_refs() if ref.alias == alias}
         match conf.RESYNC:
             case "clear":
@@ -64,11 +67,30 @@ class Resyncer:
 
     def _known(self, refs: set[CacheRef]) -> Work:
         work = Work()
-        with between_requests():
-            for ref, kills in self._rules.everything().items():
-                if ref in refs:
-                    work.add(ref, kills)
+        for ref, kills in self._everything().items():
+            if ref in refs:
+                work.add(ref, kills)
         return work
+
+    def _everything(self) -> dict[CacheRef, Kills]:
+        """As of the rules; callables are asked in a thread of their own, and not for ever."""
+        if not self._rules.asks:
+            return self._rules.everything()
+        answers = []
+
+        def ask() -> None:
+            with between_requests():
+                answers.append(self._rules.everything())
+
+        with self._one_asks:
+            if self._asking is None or not self._asking.is_alive():
+                self._asking = threading.Thread(target=ask, name="pgnudge rules", daemon=True)
+                self._asking.start()
+                self._asking.join(asking.PATIENCE)
+                if answers:
+                    return answers[0]
+                asking.warn_of_silence(asking.PATIENCE)
+        return self._rules.everything(ask=False)
 
     def _say(self, alias: str, text: str) -> None:
         now = time.monotonic()

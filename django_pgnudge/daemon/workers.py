@@ -58,6 +58,8 @@ class Work:
 
     def add(self, ref: CacheRef, kills: Kills) -> None:
         """Merge; ``kills`` is copied, never kept."""
+        if kills.whole:
+            self.versions.add(ref)
         mine = self.kills.get(ref)
         if mine is None:
             self.kills[ref] = Kills(keys=set(kills.keys), patterns=set(kills.patterns))

@@ -8,11 +8,13 @@ a change needs no task switch on its way to the coalescer.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 import ssl as ssl_module
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import (
     AuthenticationError,
@@ -60,6 +62,12 @@ class Address:
     application_name: str = "django_pgnudge"
     keepalive: float = 10.0
     """Seconds of silence after which the kernel probes whether the peer is still there."""
+
+    def moved(self, **keywords: Any) -> Address:
+        """This address with other values of WalFeed's keywords for it."""
+        if "ssl" in keywords:
+            keywords["tls"] = TLS.of(keywords.pop("ssl"))
+        return dataclasses.replace(self, **keywords)
 
     @property
     def unix_path(self) -> str | None:

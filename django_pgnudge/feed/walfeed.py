@@ -7,12 +7,13 @@ been and a `Batch` for what was committed; see `django_pgnudge.events`.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import ssl as ssl_module
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ..decoding import DECODERS, TableFilter
 from ..errors import ConfigError, ConnectionLostError, PgNudgeError
@@ -61,7 +62,9 @@ class WalFeed:
     ``wal_sender_timeout``); a server silent for ``liveness_timeout`` (None: any time) is taken
     for lost, as is one that does not answer within ``connect_timeout``; attempts to reconnect
     are ``backoff`` = (initial, maximum) apart. Failures never reach the consumer, unless
-    ``give_up``, asked with each failure to connect, returns True for one; a bug does.
+    ``give_up``, asked with each failure to connect, returns True for one; a bug does. ``locate``
+    is awaited before every attempt but the first, for the connection keywords to use from then
+    on: after a failover the server may be somewhere else, or a password may have been replaced.
 
     Raises ConfigError for arguments that cannot be.
     """
@@ -91,6 +94,7 @@ class WalFeed:
         keys: bool | Collection[str] = True,
         max_keys: int = 1000,
         give_up: Callable[[Exception], bool] | None = None,
+        locate: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
     ) -> None:
         _require(status_interval > 0, "status_interval must be positive")
         _require(
@@ -132,6 +136,7 @@ class WalFeed:
         self._failsafe = failsafe
         self._backoff = Backoff(*backoff)
         self._give_up = give_up
+        self._locate = locate
         self._coalescer = Coalescer(max_tables=raw_queue_size, max_keys=max_keys)
         self._tasks: list[asyncio.Task[None]] = []
         self._waiter: asyncio.Future[None] | None = None
@@ -281,17 +286,38 @@ class WalFeed:
                 self._resync("failsafe")
 
     async def _supervise(self) -> None:
+        located = True
         while True:
-            stream = Stream(self._settings, self._coalescer, wake=self._wake, resync=self._resync)
-            try:
-                await self._live(stream)
-            finally:
-                self._stream = None
-                self._asks.set()
-                self.slot_name = self.connection_pid = None
-                await stream.aclose()
-                self._coalescer.reset()
+            if located:
+                await self._attempt()
             await asyncio.sleep(self._backoff.next_delay())
+            located = await self._located()
+
+    async def _attempt(self) -> None:
+        stream = Stream(self._settings, self._coalescer, wake=self._wake, resync=self._resync)
+        try:
+            await self._live(stream)
+        finally:
+            self._stream = None
+            self._asks.set()
+            self.slot_name = self.connection_pid = None
+            await stream.aclose()
+            self._coalescer.reset()
+
+    async def _located(self) -> bool:
+        """Ask where the server is, if there is somebody to ask; whether there is an answer."""
+        if self._locate is None:
+            return True
+        try:
+            found = await self._locate()
+            address = self._settings.address.moved(**found)
+        except PgNudgeError as error:
+            self._on_connect_failure(error)
+            return False
+        if str(address) != str(self._settings.address):
+            log.info("the server is at %s", address)
+        self._settings = dataclasses.replace(self._settings, address=address)
+        return True
 
     async def _live(self, stream: Stream) -> None:
         """One attempt: connect, stream, and come back when it has ended."""
@@ -307,7 +333,7 @@ class WalFeed:
         self.plugin_in_use = stream.plugin
         self.last_error = None
         self._backoff.reset()
-        log.info(
+        log.debug(
             "streaming from %s with %s (slot %s)",
             self._settings.address,
             stream.plugin,

@@ -100,7 +100,7 @@ Judgement: TypeAlias = Hit | Miss
 
 def judge(plan: Plan, found: Mapping[str, Any]) -> Judgement:
     """Whether an answer to ``plan.asked()`` lets the entry be served."""
-    lease = _valid_lease(plan, found)
+    lease = Lease.held(plan.names, found)
     missing = tuple(key for key in plan.tokens if not isinstance(found.get(key), str))
     if lease is None or missing:
         return Miss(None if lease is None else lease.coverage, missing, None)
@@ -124,13 +124,3 @@ def pack(stamp: Stamp, value: Any) -> tuple[str, tuple[str, ...], str, Any]:
 def new_token() -> str:
     """A random value that is never made twice."""
     return secrets.token_hex(12)
-
-
-def _valid_lease(plan: Plan, found: Mapping[str, Any]) -> Lease | None:
-    """The lease, if the grant it was proved under has not ended."""
-    held = found.get(plan.names.lease)
-    if isinstance(held, tuple | list) and len(held) == 2:
-        held = Lease(*held)
-    if not isinstance(held, Lease):
-        return None
-    return held if held.grant in [found.get(grant) for grant in plan.names.grants] else None

@@ -9,9 +9,9 @@ token that is missing matches nothing, and whoever needs it makes another.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..events import Event, Key
 
@@ -43,6 +43,19 @@ class Lease:
 
     grant: str
     coverage: str
+
+    def packed(self) -> tuple[str, str]:
+        """As it is stored: of plain types, for caches that do not pickle."""
+        return self.grant, self.coverage
+
+    @classmethod
+    def held(cls, names: Names, found: Mapping[str, Any]) -> Lease | None:
+        """The lease in an answer of the cache, if the grant it was proved under has not ended."""
+        packed = found.get(names.lease)
+        if not (isinstance(packed, tuple | list) and len(packed) == 2):
+            return None
+        lease = cls(*packed)
+        return lease if lease.grant in [found.get(grant) for grant in names.grants] else None
 
 
 class Names:

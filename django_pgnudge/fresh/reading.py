@@ -49,8 +49,8 @@ class Recipe:
 
     ``coverages`` remembers the lists of what streams carry, by their digests. ``may_store`` is
     asked with the one of the lease, None if there is no lease. ``store`` makes the step that
-    keeps the value, or None. ``vouch`` says whether all that the function is handed was read under these
-    tokens too. ``timeout`` is the entry's, in the user's words; ``lifetime`` what it comes to
+    keeps the value, or None. ``vouch`` says whether all that the function is handed was read
+    under these tokens too. ``timeout`` is the entry's, in the user's words; ``lifetime`` what it comes to
     in seconds. ``wait`` is how long to wait for others who compute the same value; 0 for not at
     all, and no lock either.
     """

@@ -24,8 +24,8 @@ WITH RECURSIVE up (oid, parent, depth) AS (
 )
 SELECT 'table', n.nspname::text, c.relname::text, c.relkind = 'p', 0,
        (SELECT array_agg(a.attname::text ORDER BY k.at)
-          FROM pg_index x CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum,
-          at)
+          FROM pg_index x
+          CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
          WHERE x.indrelid = c.oid AND x.indisprimary AND k.at <= x.indnkeyatts)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -71,8 +71,9 @@ def payload_for(schema: str, table: str) -> str:
 
 
 def quote_identifier(name: str) -> str:
-    """A name as an SQL identifier. Django's ``quote_name`` doubles no quotes and trusts those it
-    finds.
+    """A name as an SQL identifier.
+
+    Django's ``quote_name`` doubles no quotes and trusts those it finds.
     """
     return '"' + name.replace('"', '""') + '"'
 

@@ -1,16 +1,15 @@
 """Which models a table stands for: the hop between the feed's payloads and Django's names.
 
 Built from the app registry, so it works before any connection, with ``public`` as the schema of
-tables that
-name none. ``refresh`` then asks PostgreSQL what only it knows: where search_path finds those
-tables, which tables are
-partitions of which, and the columns of primary keys. Nothing else here touches the database.
+tables that name none. ``refresh`` then asks PostgreSQL what only it knows: where search_path finds
+those tables, which tables are partitions of which, and the columns of primary keys. Nothing else
+here touches the database.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps as global_apps
 from django.conf import settings
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Registry", "UnknownLabelError", "split_db_table"]
 
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:\."((?:[^"]|"")+)")?')
-_STALE_AFTER: Final = 10.0  # seconds for which a table that means nothing is believed to stay so
 
 
 class UnknownLabelError(ConfigError, LookupError):
@@ -82,15 +80,14 @@ class Registry:
     def unknown(self, payload: str) -> bool:
         """Whether ``refresh`` may give ``payload`` a meaning that it has not.
 
-        True once for a name that was in no catalog yet (a partition made since, or an
-        application's own
-        nudge), and every few seconds for a table without model or parent: one such may have been
-        attached as a partition.
+        True for a table without model or parent, as it may have been attached as a partition since,
+        and once for a name that was in no catalog yet: a partition made since, or an application's
+        own nudge.
         """
         if payload in self._models or self._catalog.parents.get(payload):
             return False
         if payload in self._catalog.tables:
-            return self._catalog.age() > _STALE_AFTER
+            return True
         if payload in self._asked:
             return False
         self._asked.add(payload)
@@ -99,12 +96,10 @@ class Registry:
     def payload_of(self, entry: str | type[Model]) -> str:
         """The payload of a model, a model label, ``schema.table``, or an application's own nudge.
 
-        Labels are Django's (``shop.Product``, ``shop.Product_categories`` for an automatic many-
-        to-many table) and
-        ``shop.Product.categories``. In double quotes (``'"shop"."product"'``) a name is never a
-        label. Raises
-        UnknownLabelError for what must be a label, since its first part is an app, or its second
-        begins with a capital, but is none.
+        Labels are Django's (``shop.Product``, ``shop.Product_categories`` for an automatic
+        many-to-many table) and ``shop.Product.categories``. In double quotes
+        (``'"shop"."product"'``) a name is never a label. Raises UnknownLabelError for what must be
+        a label, since its first part is an app, or its second begins with a capital, but is none.
         """
         if not isinstance(entry, str):
             return self._model_payload(entry)
@@ -159,9 +154,7 @@ class Registry:
         return self._catalog.roots.get(payload, payload)
 
     def lineage(self, payload: str) -> tuple[str, ...]:
-        """The payload and every table whose queries read its rows: partition roots, inheritance
-        parents.
-        """
+        """The payload and every table whose queries read its rows: roots, inheritance parents."""
         return (payload, *self._catalog.parents.get(payload, ()))
 
     def descendants(self, payload: str) -> frozenset[str]:
@@ -187,10 +180,12 @@ class Registry:
         return tuple(models[0]._meta.pk_fields)  # several for a composite key
 
     def pk_columns(self, payload: str) -> tuple[str, ...] | None:
-        """The columns of the table's primary key in the database; None if it has none or is not
-        known.
-        """
+        """The columns of the table's primary key in the database; None if none are known."""
         return self._catalog.primary_keys.get(payload)
+
+    def age(self) -> float:
+        """Seconds since the last refresh."""
+        return self._catalog.age()
 
     def exists(self, payload: str) -> bool:
         """Whether the database had this table at the last refresh."""
@@ -200,8 +195,7 @@ class Registry:
         """A row's primary key as ``obj.pk`` has it, one value a column in the model's order.
 
         As the event has it for a table without a model. None if the model's primary key is made of
-        other columns than the
-        table's: then nothing can be said about ``obj.pk``.
+        other columns than the table's: then nothing can be said about ``obj.pk``.
         """
         if payload not in self._readers:
             self._readers[payload] = self._reader(payload)

@@ -12,8 +12,8 @@ any other text                        that key
 ====================================  ==========================================================
 
 ``{pk}`` is written as ``f"{obj.pk}"`` writes it in Python, a composite key included; ``{{`` and
-``}}`` stand
-for braces. A template may hold a ``*`` too, and is then a pattern for each primary key.
+``}}`` stand for braces. A template may hold a ``*`` too, and is then a pattern for each primary
+key.
 
 Patterns leave here as Redis globs: ``*`` is special, whatever else a glob would take for special
 is escaped.
@@ -62,8 +62,9 @@ class RuleError(ConfigError):
 
 
 def glob_escape(text: str) -> str:
-    """``text`` as a glob that matches nothing but itself, for Redis (and, but for ``\\``, for
-    fnmatch).
+    """``text`` as a glob that matches nothing but itself.
+
+    For Redis, and but for a backslash for fnmatch.
     """
     return _SPECIAL.sub(r"[\1]", text.replace("\\", "\\\\"))
 
@@ -111,9 +112,7 @@ class Template:
     is_glob: bool
 
     def bind(self, schema: str, table: str) -> Template | Fixed | Pattern:
-        """The template with the names of its table in it; a key if nothing else was to be filled
-        in.
-        """
+        """The template with its table's names in it; a key if nothing else was to be filled in."""
         names = {"table": table, "schema": schema}
         parts = tuple(
             self._text(names[part.name]) if isinstance(part, Field) and part.name in names else part

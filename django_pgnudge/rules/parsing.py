@@ -53,9 +53,7 @@ def read_rules(registry: Registry) -> tuple[list[Rule], list[Problem]]:
 
 
 def _setting(label: str, value: object, where: str, problems: list[Problem]) -> Iterator[Rule]:
-    """One value of ``INVALIDATE``: a key, a rule (a dictionary with ``keys``), or a list of
-    either.
-    """
+    """One value of ``INVALIDATE``: a key, a rule (a dictionary with ``keys``), or several."""
     entries: list[Any] = (
         list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
     )

@@ -64,8 +64,7 @@ def invalidates(
     Without keys it decorates a function that returns them.
 
     ``target`` is a model, a model label, ``schema.table`` or an own nudge's payload. The keys are
-    those of
-    ``PGNUDGE["INVALIDATE"]``. Raises RuleError, a ConfigError, for what is not a key.
+    those of ``PGNUDGE["INVALIDATE"]``. Raises RuleError, a ConfigError, for what is not a key.
     """
     name = target if isinstance(target, str) else target._meta.label
     where = f"invalidates({name}, …)"

@@ -3,14 +3,12 @@
 Pure: no I/O of its own.
 
 A rule for a model fires for the table of that model and, where it inherits (multi-table), for the
-tables of its
-parents, since reading it reads them all. It does not fire for the tables of its children. A rule
-for ``schema.table`` fires for
-that table only. Both fire for its partitions and for tables that inherit from it in PostgreSQL.
+tables of its parents, since reading it reads them all. It does not fire for the tables of its
+children. A rule for ``schema.table`` fires for that table only. Both fire for its partitions and
+for tables that inherit from it in PostgreSQL.
 
 A key that depends on rows becomes a pattern wherever the rows are not known: a bulk change,
-TRUNCATE, a primary key
-that is not the model's.
+TRUNCATE, a primary key that is not the model's.
 """
 
 from __future__ import annotations
@@ -47,28 +45,34 @@ logger = logging.getLogger("django_pgnudge.rules")
 
 @dataclass(slots=True)
 class Kills:
-    """What to delete from one cache: keys, and globs in which ``*`` is special and the rest
-    escaped.
+    """What to delete of one version of one cache.
+
+    ``patterns`` are globs in which ``*`` is special and the rest escaped. ``whole`` is all there
+    is, as after a gap: a glob that matches everything would match sessions too.
     """
 
     keys: set[str] = field(default_factory=set)
     patterns: set[str] = field(default_factory=set)
+    whole: bool = False
 
     def add(self, spec: Fixed | Pattern) -> None:
         """Add one key or pattern."""
         if isinstance(spec, Fixed):
             self.keys.add(spec.key)
-        else:
+        elif spec.glob.strip("*"):
             self.patterns.add(spec.glob)
+        else:
+            self.whole = True
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.patterns)
+        return bool(self.keys or self.patterns or self.whole)
 
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """A rule as one table fires it. ``rowwise`` is False if the table's keys are not those of the
-    rule's model.
+    """A rule as one table fires it.
+
+    ``rowwise`` is False if the table's keys are not those of the rule's model.
     """
 
     rule: Rule
@@ -88,11 +92,15 @@ class RuleSet:
         self._registry = registry
         self._generation = -1
         self._bound: dict[str, list[_Bound]] = {}
+        self.asks = any(isinstance(spec, Function) for rule in self.rules for spec in rule.specs)
+        """Whether there are callables among the rules, which may query or hang."""
         self._sync()
 
-    def kills(self, event: Event) -> dict[CacheRef, Kills]:
-        """What a change kills. Runs the callables among the rules; one that raises is logged and
-        widened.
+    def kills(self, event: Event, *, ask: bool = True) -> dict[CacheRef, Kills]:
+        """What a change kills.
+
+        Runs the callables among the rules; one that raises is logged and widened. Without ``ask``
+        none is run, and the whole version goes for each.
         """
         self._sync()
         registry = self._registry
@@ -104,15 +112,18 @@ class RuleSet:
             for bound in self._bound.get(payload, ()):
                 kills = found.setdefault(bound.rule.ref, Kills())
                 for spec in bound.specs:
-                    _apply(spec, bound, seen_as, pks, kills)
+                    _apply(spec, bound, seen_as, pks, kills, ask=ask)
         return found
 
     def cache_refs(self) -> frozenset[CacheRef]:
         """Every cache and version that a rule names."""
         return frozenset(rule.ref for rule in self.rules)
 
-    def everything(self) -> dict[CacheRef, Kills]:
-        """All that the rules could ever kill. Callables are asked with ``keys=None``: any row."""
+    def everything(self, *, ask: bool = True) -> dict[CacheRef, Kills]:
+        """All that the rules could ever kill. Callables are asked with ``keys=None``: any row.
+
+        Without ``ask`` they are not, and the whole version goes for each.
+        """
         self._sync()
         found: dict[CacheRef, Kills] = {}
         for payload, bounds in self._bound.items():
@@ -121,7 +132,7 @@ class RuleSet:
                 if bound.payload == payload:
                     kills = found.setdefault(bound.rule.ref, Kills())
                     for spec in bound.specs:
-                        _apply(spec, bound, event, None, kills)
+                        _apply(spec, bound, event, None, kills, ask=ask)
         return found
 
     def wants_keys(self) -> frozenset[str]:
@@ -167,9 +178,7 @@ class RuleSet:
         self._bound, self._generation = bound, generation
 
     def _tables(self, entry: str | type[Model], target: str) -> Iterator[tuple[str, bool]]:
-        """The tables that fire a rule, and whether their primary key is the one of the rule's
-        model.
-        """
+        """The tables that fire a rule, and whether they have the primary key of its model."""
         yield target, True
         model = self._registry.model_of(entry) if isinstance(entry, str) else entry
         if model is None:
@@ -193,17 +202,22 @@ def shares_pk(model: type[Model], parent: type[Model]) -> bool:
 
 
 def _apply(
-    spec: KeySpec, bound: _Bound, event: Event, pks: list[tuple[Any, ...]] | None, kills: Kills
-) -> None:
+    spec: KeySpec, bound: _Bound, event: Event, pks: list[tuple[Any, ...]] | None, kills: Kills,
+    *, ask: bool,
+) -> None:  # fmt: skip
     if isinstance(spec, Fixed | Pattern):
         kills.add(spec)
     elif isinstance(spec, Function):
-        _call(spec, bound, event, kills)
+        if ask:
+            _call(spec, bound, event, kills)
+        else:
+            kills.whole = True
     elif pks is None or not bound.rowwise:
         kills.add(spec.widen())
     else:
         try:
-            (kills.patterns if spec.is_glob else kills.keys).update(map(spec.fill, pks))
+            for key in map(spec.fill, pks):
+                kills.add(Pattern(key) if spec.is_glob else Fixed(key))
         except IndexError:  # {pk[1]} of a key of one column: a check says so, and nothing is lost
             kills.add(spec.widen())
 
@@ -212,15 +226,15 @@ def _call(spec: Function, bound: _Bound, event: Event, kills: Kills) -> None:
     """Add what a callable returns.
 
     If it raises, it is asked again for the whole table; if that raises too, nobody knows its keys,
-    and the whole
-    version of the cache goes.
+    and the whole version of the cache goes.
     """
     if not bound.rowwise and event.keys is not None:
         event = dataclasses.replace(event, keys=None)
     try:
         for found in parse_result(spec.call(event)):
             kills.add(found)
-    except Exception:
+    except BaseException:
+        # A sys.exit() in there, too, must not take the change or the daemon with it.
         rule = bound.rule
         if event.keys is not None:
             logger.exception(
@@ -240,12 +254,13 @@ def _call(spec: Function, bound: _Bound, event: Event, kills: Kills) -> None:
             rule.ref.alias,
             rule.ref.version,
         )
-        kills.patterns.add("*")
+        kills.whole = True
 
 
 def load_rules(registry: Registry) -> RuleSet:
-    """The rules of ``PGNUDGE["INVALIDATE"]`` and of all ``cachekeys.py``. Raises
-    ImproperlyConfigured.
+    """The rules of ``PGNUDGE["INVALIDATE"]`` and of all ``cachekeys.py``.
+
+    Raises ImproperlyConfigured.
     """
     rules, problems = read_rules(registry)
     if problems:

@@ -1,12 +1,12 @@
-"""PostgreSQL servers for a demo, a test or a benchmark: initdb, settings, pg_hba, TLS, start, stop,
-crash.
+"""PostgreSQL servers for a demo, a test or a benchmark.
+
+They know initdb, settings, pg_hba, TLS, start, stop and crash.
 
     from servers.postgres import Postgres, find_installations
 
     with Postgres(find_installations()[0], settings={"wal_sender_timeout": "2s"}) as postgres:
         postgres.create_database("shop")
-        with postgres.connect("shop") as connection:      # psycopg, autocommit, over the Unix
-        socket
+        with postgres.connect("shop") as connection:  # psycopg, autocommit, over the Unix socket
             connection.execute("CREATE TABLE t (id int PRIMARY KEY)")
         postgres.restart("immediate")
 
@@ -149,6 +149,7 @@ class Postgres(DatabaseServer):
             return self
         if not self.directory.name:
             self._prepare()
+        self._place_socket()
         self._write_configuration()
         for _attempt in range(5):
             if self._pick_port:
@@ -168,8 +169,9 @@ class Postgres(DatabaseServer):
     def stop(self, mode: Mode = "fast") -> None:
         """Stop it, and remove a temporary directory. Safe to call twice."""
         self._end(mode)
-        if self._keep is None and self.directory.name:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        for folder in self._temporary():
+            shutil.rmtree(folder, ignore_errors=True)
+        if self._keep is None:
             self.directory = Path()
 
     def restart(self, mode: Mode = "fast") -> None:
@@ -213,6 +215,15 @@ class Postgres(DatabaseServer):
             "the configuration to load",
         )
 
+    def _temporary(self) -> list[Path]:
+        """The folders that go with the server."""
+        if not self.directory.name:
+            return []
+        folders = [] if self._keep is not None else [self.directory]
+        if self.socket_dir is not None and self.socket_dir != self.directory:
+            folders.append(self.socket_dir)
+        return folders
+
     def _end(self, mode: Mode) -> None:
         if self._process is not None:
             self._process.end(SIGNALS[mode])
@@ -232,11 +243,6 @@ class Postgres(DatabaseServer):
                 f" {self.directory}. Choose a directory every user can reach"
                 " (servers.postgres.reachable_directory does)."
             )
-        # A Unix socket's path ends at 103 bytes on some systems, at 107 on Linux.
-        self.socket_dir = self.directory
-        if len(os.fsencode(self.directory)) > 80:
-            self.socket_dir = Path(tempfile.mkdtemp(prefix="pgnudge-socket-", dir="/tmp"))
-            self._own(self.socket_dir)
         if not (self.data / "PG_VERSION").exists():
             if self._keep is None:
                 copy_tree(
@@ -250,6 +256,14 @@ class Postgres(DatabaseServer):
                 f"{self.data} was made by PostgreSQL {major}, and"
                 f" {self.installation} cannot read it. Remove the directory to begin anew."
             )
+
+    def _place_socket(self) -> None:
+        # A Unix socket's path ends at 103 bytes on some systems, at 107 on Linux.
+        if len(os.fsencode(self.directory)) <= 80:
+            self.socket_dir = self.directory
+        elif self.socket_dir is None or not self.socket_dir.exists():
+            self.socket_dir = Path(tempfile.mkdtemp(prefix="pgnudge-socket-", dir="/tmp"))
+            self._own(self.socket_dir)
 
     def _own(self, path: Path) -> None:
         if self.account is not None:
@@ -306,7 +320,7 @@ class Postgres(DatabaseServer):
             cwd=self.directory,
             stop_signal=signal.SIGQUIT if self._keep is None else signal.SIGINT,
             account=self.account,
-            remove=[*temporary_folders, *([self.directory] if self._keep is None else [])],
+            remove=[*temporary_folders, *self._temporary()],
             env=environment(),
         )
 

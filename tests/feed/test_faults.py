@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 import pytest
+from servers.process import free_port
 
 from django_pgnudge import ConfigError, PgNudgeError, ServerError, WalFeed
 from django_pgnudge.errors import ConnectionLostError, ProtocolError
@@ -211,7 +212,7 @@ async def test_a_server_without_logical_decoding_says_what_to_set(postgres_facto
 
 async def test_auto_falls_back_to_a_plugin_the_server_has(feed_server, database, caplog):
     """wal2json if it is there and allowed, else test_decoding; told, and why."""
-    caplog.set_level("INFO", "django_pgnudge.feed")
+    caplog.set_level("DEBUG", "django_pgnudge.feed")
     offered = feed_server.postgres.plugins
     feed = feed_of(database, plugin="auto", publication=None)
     if not {"wal2json", "test_decoding"} & set(offered):
@@ -357,3 +358,34 @@ def unused_tcp_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def test_every_attempt_but_the_first_asks_where_the_server_is(database):
+    database.execute(PLAIN)
+    right = database.feed_options()
+    asked = []
+
+    async def locate():
+        asked.append(1)
+        if len(asked) == 1:
+            raise ConnectionLostError("nobody knows")
+        return {"host": right["host"], "port": right["port"], "ssl": False}
+
+    dead = free_port()
+    feed = feed_of(database, host="127.0.0.1", port=dead, locate=locate, plugin="test_decoding")
+    async with following(feed) as seen:
+        assert len(asked) == 2
+        await goes_on(seen, database)
+        await run(database.execute, f"SELECT pg_terminate_backend({feed.connection_pid})")
+        await seen.resync("reconnected")
+        assert len(asked) == 3
+
+
+async def test_a_bug_of_who_is_asked_reaches_the_consumer(database):
+    async def locate():
+        raise ZeroDivisionError
+
+    feed = feed_of(database, host="127.0.0.1", port=free_port(), locate=locate)
+    async with feed:
+        with pytest.raises(ZeroDivisionError):
+            await anext(aiter(feed))

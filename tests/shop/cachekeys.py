@@ -8,6 +8,8 @@ from django_pgnudge import invalidates
 from tests.shop.models import Coupon
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django_pgnudge.events import Event
 
 invalidates(Coupon, "coupons", "coupon:{pk}")
@@ -43,3 +45,16 @@ def returns_nonsense(event: Event) -> object:
 
 def returns_a_number(event: Event) -> object:
     return 1
+
+
+def exits(event: Event) -> list[str]:
+    raise SystemExit("no keys ever")
+
+
+def returns_bytes(event: Event) -> object:
+    return b"ab"
+
+
+def fails_halfway(event: Event) -> Iterator[str]:
+    yield "products"
+    raise KeyboardInterrupt

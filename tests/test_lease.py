@@ -1,0 +1,213 @@
+"""Tokens, epoch and lease as the daemon keeps them, on a real server and a real Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+from django.db import connection, transaction
+
+from django_pgnudge.daemon.background import BackgroundDaemon
+from django_pgnudge.fresh.keys import Dependency, Lease, Names
+from django_pgnudge.fresh.settled import SettleError, asettled, settled
+
+from .shop.models import Category
+
+NAMES = Names("default")
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + 20
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.002)
+    return value
+
+
+@pytest.fixture
+def site(settings: Any, redis_server: Any, django_postgres: Any) -> Any:
+    settings.CACHES = {
+        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url},
+        # Rules of the test app name it.
+        "fast": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    }
+    settings.PGNUDGE = {"NUDGED": {"CACHES": ["default"], "LEASE": 2.0}}
+    return django_postgres
+
+
+def cache() -> Any:
+    return caches["default"]
+
+
+def holds() -> bool:
+    """Whether a reader would find a lease."""
+    found = cache().get_many([NAMES.lease, *NAMES.grants])
+    return Lease.held(NAMES, found) is not None
+
+
+def plant(*names: str) -> None:
+    cache().set_many(dict.fromkeys(names, "planted"), None)
+
+
+def gone(*names: str) -> bool:
+    return not cache().get_many(names)
+
+
+def test_a_live_daemon_holds_a_lease_and_a_stopped_one_lets_it_lapse(site):
+    with BackgroundDaemon() as running:
+        until(holds, "the lease")
+        first = cache().get(NAMES.lease)
+        until(lambda: cache().get(NAMES.lease) != first, "a renewal")
+        until(holds, "the lease")
+        _, digest = cache().get(NAMES.lease)
+        covered = cache().get(NAMES.coverage(digest))
+        assert table_name() in covered
+        assert running.daemon.keepers["default"].problem is None
+    until(lambda: not holds(), "the end of the lease")
+
+
+def test_a_change_ends_the_tokens_of_its_table_and_its_rows_and_no_others(site):
+    one = Category.objects.create(name="a")
+    other = Category.objects.create(name="b")
+    table = table_name()
+    this, that = (NAMES.row(table, (each.pk,)) for each in (one, other))
+    with BackgroundDaemon():
+        plant(NAMES.table(table), NAMES.bulk(table), this, that, NAMES.table("public.other"))
+        Category.objects.filter(pk=one.pk).update(name="c")
+        until(lambda: gone(NAMES.table(table), this), "the end of the tokens")
+        assert not gone(NAMES.bulk(table))
+        assert not gone(that)
+        assert not gone(NAMES.table("public.other"))
+
+
+def test_a_bulk_change_ends_the_token_every_row_stands_on(site):
+    table = table_name()
+    tokens = NAMES.tokens(Dependency(table, (1,)))
+    with BackgroundDaemon():
+        plant(*tokens)
+        with connection.cursor() as cursor:
+            quoted = connection.ops.quote_name(Category._meta.db_table)
+            cursor.execute(f"TRUNCATE {quoted} CASCADE")
+        until(lambda: gone(tokens[0]), "the end of the bulk token")
+
+
+def test_a_resync_ends_the_epoch_and_the_lease_is_proven_again(site):
+    with BackgroundDaemon() as running:
+        until(holds, "the lease")
+        plant(NAMES.epoch)
+        pid = running.daemon._feed.connection_pid
+        site.execute(f"SELECT pg_terminate_backend({pid})")
+        until(lambda: gone(NAMES.epoch), "the end of the epoch")
+        until(lambda: running.daemon.resyncs == 2, "the resync")
+        renewed = running.daemon.keepers["default"].renewed
+        until(lambda: running.daemon.keepers["default"].renewed > renewed, "a renewal")
+        assert holds()
+
+
+def test_without_visibility_there_is_no_proof_and_no_lease(site, settings, caplog):
+    settings.PGNUDGE["FEED"] = {"visibility": False}
+    with BackgroundDaemon():
+        assert not holds()
+    assert "Cannot renew the lease" in caplog.text
+    assert "visibility=True" in caplog.text
+
+
+def test_a_cache_that_lost_memory_is_noticed_and_its_epoch_ended(site, caplog):
+    with BackgroundDaemon():
+        until(holds, "the lease")
+        mark = next(iter(cache().iter_keys("pgnudge:default:mark:*")))
+        plant(NAMES.epoch)
+        # As a restart from an older memory does: what was written behind the deletes is not there.
+        cache().set(mark, 1, None)
+        until(lambda: gone(NAMES.epoch), "the end of the epoch")
+        until(holds, "a lease")
+    assert "lost memory" in caplog.text
+
+
+def test_a_restarted_redis_with_an_old_memory_is_not_trusted(site, settings, redis_factory):
+    redis = redis_factory(settings={"save": ""})
+    settings.CACHES = {
+        **settings.CACHES,
+        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis.url},
+    }
+    table = table_name()
+    with BackgroundDaemon() as running:
+        until(holds, "the lease")
+        plant(NAMES.epoch, NAMES.table(table))
+        redis.save()
+        Category.objects.create(name="a")
+        until(lambda: gone(NAMES.table(table)), "the end of the token")
+        redis.restart(keep=True)
+
+        def answers() -> bool:
+            try:
+                return bool(gone(NAMES.epoch))
+            except Exception:
+                return False
+
+        until(answers, "the end of the epoch, since the token is back")
+        until(lambda: running.daemon.keepers["default"].problem is None, "a renewal")
+
+
+def test_two_daemons_share_one_lease_and_the_second_takes_over(site):
+    with BackgroundDaemon() as second_life:
+        with BackgroundDaemon() as first:
+            until(holds, "the lease")
+            table = table_name()
+            plant(NAMES.table(table))
+            Category.objects.create(name="a")
+            until(lambda: gone(NAMES.table(table)), "the end of the token")
+            del first
+        keeper = second_life.daemon.keepers["default"]
+        before = keeper.renewed
+        until(lambda: keeper.renewed > before, "a renewal by the one that is left")
+        until(holds, "the lease")
+
+
+def test_settled_waits_until_the_caches_have_seen_what_was_committed(site):
+    table = table_name()
+    with BackgroundDaemon():
+        for number in range(20):
+            plant(NAMES.table(table))
+            Category.objects.create(name=str(number))
+            assert settled(timeout=10)
+            assert gone(NAMES.table(table)), "nothing committed before is still to be deleted"
+
+
+def test_settled_is_false_when_no_daemon_answers(site):
+    assert settled(timeout=0.05) is False
+
+
+def test_settled_refuses_to_wait_for_its_own_transaction(site):
+    with transaction.atomic(), pytest.raises(SettleError, match="inside a transaction"):
+        settled()
+
+
+async def test_settled_has_an_asynchronous_form(site):
+    assert await asettled(timeout=0.05) is False
+
+
+def test_a_lease_is_not_renewed_while_postgres_does_not_answer(site, settings, proxy_to, caplog):
+    caplog.set_level("INFO", "django_pgnudge.daemon")
+    proxy = proxy_to((site.postgres.host, site.postgres.port))
+    settings.PGNUDGE = {
+        **settings.PGNUDGE,
+        "CONNECTION": {"host": proxy.host, "port": str(proxy.port)},
+    }
+    with BackgroundDaemon():
+        until(holds, "the lease")
+        proxy.stall()
+        until(lambda: not holds(), "the end of the lease")
+        proxy.resume()
+        until(lambda: "is renewed again" in caplog.text, "a renewal")
+        assert holds()
+    assert "Cannot renew the lease in cache 'default'" in caplog.text
+
+
+def table_name() -> str:
+    from django_pgnudge.registry import Registry
+
+    return Registry("default").payload_of(Category)

@@ -1,0 +1,69 @@
+"""The package itself: what it exports, and what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import django_pgnudge
+from django_pgnudge import errors
+
+
+def test_what_is_exported_is_pinned() -> None:
+    assert django_pgnudge.__all__ == [
+        "TLS",
+        "Batch",
+        "ConfigError",
+        "Event",
+        "FeedItem",
+        "PgNudgeError",
+        "Resync",
+        "ServerError",
+        "WalFeed",
+        "__version__",
+        "aemit",
+        "emit",
+        "invalidates",
+    ]
+    assert all(getattr(django_pgnudge, name) is not None for name in django_pgnudge.__all__)
+
+
+def test_every_error_is_below_the_root_and_exported() -> None:
+    classes = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
+    }
+    assert set(errors.__all__) == classes
+    assert all(issubclass(getattr(errors, name), errors.PgNudgeError) for name in classes)
+
+
+def test_a_name_there_is_not_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nudge'"):
+        django_pgnudge.nudge  # noqa: B018
+
+
+def in_a_fresh_process(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={}
+    )
+    return done.stdout.strip()
+
+
+def test_importing_the_package_needs_no_django_and_no_driver() -> None:
+    heavy = ["django", "psycopg", "psycopg2", "redis"]
+    found = in_a_fresh_process(
+        f"import sys; sys.path[:] = {sys.path!r}; import django_pgnudge\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    assert found == "[]"
+
+
+def test_what_needs_django_is_loaded_on_first_use_without_settings() -> None:
+    found = in_a_fresh_process(
+        f"import sys; sys.path[:] = {sys.path!r}; import django_pgnudge\n"
+        "print(callable(django_pgnudge.emit), 'django_pgnudge.daemon' in sys.modules)"
+    )
+    assert found == "True False"
