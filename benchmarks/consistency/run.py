@@ -152,7 +152,7 @@ class _Run:
             process.end(timeout=70)
             status = process.popen.returncode
             if status:
-                raise ServerFailedError(f"A worker ended with {status}:\n{tail(process.log, 30)}")
+                raise ServerFailedError(f"A worker ended with {status}:\n{tail(process.log, 60)}")
         return time.monotonic()
 
     def _sleep(self, seconds: float, since: float | None = None) -> None:

@@ -6,17 +6,22 @@ them; what they counted goes to a file beside the records.
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
 import random
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from benchmarks.consistency.reads import Reader
     from benchmarks.consistency.writes import Writer
+
+PATIENCE: Final = 40.0
+"""Seconds within which what is under way must end, with all timeouts there are."""
 
 
 def main(text: str) -> None:
@@ -36,7 +41,11 @@ def main(text: str) -> None:
         thread.start()
     stop.wait()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
+        if thread.is_alive():
+            # A read or a write that never ends is a finding: show where it hangs.
+            faulthandler.dump_traceback()
+            os._exit(1)
     Path(job["folder"], f"{job['kind']}-{job['indexes'][0]}.counts").write_text(
         json.dumps([thread.result() for thread in threads])
     )
