@@ -41,13 +41,14 @@ def _ignore_tokens() -> None:
 
 def _ignore_the_lease() -> None:
     """Whatever lease there was last is trusted for ever."""
-    from django_pgnudge.fresh import entries  # noqa: PLC0415 - Django first
+    from django_pgnudge.fresh.keys import Lease, Names  # noqa: PLC0415 - Django first
 
-    last: list[Any] = []
+    last: list[Lease] = []
+    held = Lease.held
 
-    def valid_lease(plan: entries.Plan, found: Mapping[str, Any]) -> Any:
-        if plan.names.lease in found:
-            last[:] = [found[plan.names.lease]]
+    def held_for_ever(names: Names, found: Mapping[str, Any]) -> Lease | None:
+        if (lease := held(names, found)) is not None:
+            last[:] = [lease]
         return last[0] if last else None
 
-    entries._valid_lease = valid_lease
+    Lease.held = held_for_ever  # type: ignore[method-assign]

@@ -28,9 +28,10 @@ def main(text: str) -> None:
     """Work until SIGTERM."""
     job: dict[str, Any] = json.loads(text)
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Waited for, not handled: a handler would set the event while its lock may be held.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
-    import django  # noqa: PLC0415 - a signal that comes first must find its handler
+    import django  # noqa: PLC0415 - the signal is blocked first
 
     django.setup()
     from benchmarks.consistency import broken  # noqa: PLC0415 - Django first
@@ -39,7 +40,8 @@ def main(text: str) -> None:
     threads = [Work(job, index, stop) for index in job["indexes"]]
     for thread in threads:
         thread.start()
-    stop.wait()
+    signal.sigwait({signal.SIGTERM})
+    stop.set()
     for thread in threads:
         thread.join(PATIENCE)
         if thread.is_alive():
