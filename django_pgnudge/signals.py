@@ -8,10 +8,11 @@ changed, with ``reason`` and ``using``. Receivers are functions or coroutine fun
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from django.db import close_old_connections, reset_queries
+from django.db import close_old_connections, connections, reset_queries
 from django.dispatch import Signal
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from django_pgnudge.events import Batch, Event
 
 __all__ = ["model_changed", "resynced", "tables_changed"]
+
+logger = logging.getLogger("django_pgnudge.signals")
 
 tables_changed = Signal()
 model_changed = Signal()
@@ -40,7 +43,8 @@ def send_changes(batch: Batch, models: Mapping[type[Model], Event], using: str) 
     coroutine functions on the loop it was called from, and all signals of a batch cost one hop.
     """
     with between_requests():
-        tables_changed.send_robust(
+        _send(
+            tables_changed,
             sender=None,
             tables=frozenset(batch.payloads()),
             models=frozenset(models),
@@ -48,26 +52,49 @@ def send_changes(batch: Batch, models: Mapping[type[Model], Event], using: str) 
             using=using,
         )
         for model, event in models.items():
-            model_changed.send_robust(sender=model, event=event, batch=batch, using=using)
+            _send(model_changed, sender=model, event=event, batch=batch, using=using)
 
 
 def send_resynced(reason: str, using: str) -> None:
     """Tell receivers that anything may have changed; see ``send_changes``."""
     with between_requests():
-        resynced.send_robust(sender=None, reason=reason, using=using)
+        _send(resynced, sender=None, reason=reason, using=using)
+
+
+def _send(signal: Signal, **given: Any) -> None:
+    try:
+        answers = signal.send_robust(**given)
+    except (SystemExit, KeyboardInterrupt):
+        # send_robust lets these through, and the daemon is not a receiver's to end.
+        logger.exception("A receiver tried to exit; those connected after it have not been told.")
+        return
+    for receiver, answer in answers:
+        if isinstance(answer, Exception):
+            # Django has logged the traceback, which a site with DEBUG off may show nobody.
+            name = getattr(receiver, "__qualname__", receiver)
+            logger.error(
+                "Receiver %s raised %s: %s (traceback: logger django.dispatch).",
+                name, type(answer).__name__, answer,
+            )  # fmt: skip
 
 
 @contextmanager
 def between_requests() -> Iterator[None]:
     """Clean up this thread's database connections as Django does around a request.
 
-    Users' code may leave a broken one behind, and with DEBUG the query log of a process that
-    never ends would grow for ever.
+    Users' code may leave a broken one behind, or a transaction it has begun, and with DEBUG the
+    query log of a process that never ends would grow for ever.
     """
     reset_queries()
     close_old_connections()
+    in_tests = [each.alias for each in connections.all(initialized_only=True) if each.in_atomic_block]
     try:
         yield
     finally:
+        for connection in connections.all(initialized_only=True):
+            if connection.in_atomic_block and connection.alias not in in_tests:
+                # Django leaves it alone while it believes that somebody will leave the block.
+                connection.in_atomic_block = False
+                connection.close()
         reset_queries()
         close_old_connections()

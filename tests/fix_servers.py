@@ -12,9 +12,9 @@
 
 A server is started when a test first asks for it and lives to the end of the session. What cannot
 be found is skipped by name, unless PGNUDGE_TEST_REQUIRE
-(`pgoutput,wal2json,test_decoding,redis,chromium,tls,docker`) names it: then the session fails at
-once. PGNUDGE_TEST_SERVERS=pg15,pg18 uses only these; PGNUDGE_TEST_DOCKER=0 does not look for
-Docker.
+(`pgoutput,wal2json,test_decoding,redis,memcached,chromium,tls,docker`) names it: then the session
+fails at once. PGNUDGE_TEST_SERVERS=pg15,pg18 uses only these; PGNUDGE_TEST_DOCKER=0 does not look
+for Docker.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ HOW_TO_GET = {
     "test_decoding": "install PostgreSQL's contrib modules (Debian: postgresql-15)",
     "wal2json": "install it (Debian: postgresql-15-wal2json)",
     "redis": NO_REDIS,
+    "memcached": "install memcached",
     "chromium": "install chromium and chromedriver (Debian: chromium chromium-driver)",
     "tls": "install a PostgreSQL built with OpenSSL (the embedded one is not)",
     "docker": "start a Docker engine",
@@ -77,6 +78,7 @@ def available() -> dict[str, bool]:
     return {
         **{plugin: any(plugin in each.plugins for each in found) for plugin in PLUGINS},
         "redis": redis_program() is not None,
+        "memcached": shutil.which("memcached") is not None,
         "chromium": bool(
             shutil.which("chromedriver")
             and (shutil.which("chromium") or shutil.which("google-chrome"))

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.cache import InvalidCacheKey
 from django.core.cache import caches as django_caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.management import call_command
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers.process import free_port, port_is_busy, wait_until
 
 from django_pgnudge import caches
-from django_pgnudge.caches.base import glob_regex
+from django_pgnudge.caches.base import Store, glob_regex
+from django_pgnudge.caches.other import PatternStore
 from django_pgnudge.errors import CacheError
 from django_pgnudge.rules import CacheRef, Kills
+from tests.fix_servers import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -271,8 +276,7 @@ def test_shards_of_django_redis_are_all_cleared(
 def start_memcached() -> Iterator[Callable[[int], None]]:
     program = shutil.which("memcached")
     if program is None:
-        pytest.skip("memcached is not installed")
-    pytest.importorskip("pymemcache", reason="pymemcache is not installed")
+        pytest.skip(missing("memcached"))
     started: list[subprocess.Popen[bytes]] = []
 
     def start(port: int) -> None:
@@ -320,7 +324,8 @@ def test_memcached_deletes_keys_and_refuses_the_rest_in_words(
 ) -> None:
     use_memcached(settings, memcached)
     fill("a", "b")
-    assert caches.delete(ref(), Kills(keys={"a", "absent", "no such\nkey"})) == 1
+    awkward = {"no such\nkey", "x" * 300, "é" * 200, "\ud800"}
+    assert caches.delete(ref(), Kills(keys={"a", "absent"} | awkward)) == 1
     assert left("a", "b") == {"b"}
     with pytest.raises(caches.UnsupportedError, match=r"memcached 127.0.0.1.*pattern"):
         caches.delete(ref(), Kills(patterns={"b*"}))
@@ -335,13 +340,102 @@ def test_memcached_deletes_keys_and_refuses_the_rest_in_words(
 def test_a_dead_memcached_raises_each_time_though_the_site_ignores_failures(
     settings: Settings,
 ) -> None:
-    pytest.importorskip("pymemcache", reason="pymemcache is not installed")
     use_memcached(settings, free_port(), ignore_exc=True, default_noreply=True)
     for _ in range(3):
         with pytest.raises(CacheError, match=r"memcached 127.0.0.1"):
             caches.delete(ref(), Kills(keys={"a"}))
     with pytest.raises(CacheError, match=r"memcached 127.0.0.1"):
         caches.clear("default")
+
+
+def test_a_redis_user_without_some_commands_is_served_as_far_as_it_goes(
+    redis_server: Redis, settings: Settings
+) -> None:
+    address = redis_server.url.removeprefix("redis://")
+    settings.CACHES = {
+        "default": {"BACKEND": DJANGO, "LOCATION": f"redis://nudge:pw@{address}"},
+    }
+    try:
+        everything_but = "-info", "-unlink"
+        redis_server.command("ACL", "SETUSER", "nudge", "on", ">pw", "~*", "+@all", *everything_but)
+        fill("a", "b", "c")
+        assert caches.incarnation("default") is None
+        assert caches.delete(ref(), Kills(keys={"a"}, patterns={"b*"})) == 2
+        redis_server.command("ACL", "SETUSER", "nudge", "-scan")
+        with pytest.raises(caches.UnsupportedError, match=r"allow its user SCAN") as caught:
+            caches.clear_version(ref())
+        assert "pw" not in str(caught.value)
+        redis_server.command("ACL", "SETUSER", "nudge", "-del")
+        with pytest.raises(CacheError, match=r"NoPermissionError"):
+            caches.delete(ref(), Kills(keys={"c"}))
+    finally:
+        redis_server.command("ACL", "DELUSER", "nudge")
+
+
+def test_a_redis_behind_a_unix_socket_is_named_by_its_path(settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": DJANGO, "LOCATION": "unix:///run/none.sock?db=1"}}
+    with pytest.raises(CacheError, match=r"unix:/run/none.sock"):
+        caches.delete(ref(), Kills(keys={"a"}))
+
+
+class ThirdPartyCache(LocMemCache):
+    """Stands for a backend of its own kind that can delete by pattern."""
+
+    def delete_pattern(self, pattern: str, version: int | None = None) -> int | None:
+        head = self.make_key("", version=version)
+        cache: Any = self
+        doomed = [key for key in cache._cache if fnmatch.fnmatch(key, head + pattern)]
+        return sum(cache._delete(key) for key in doomed) or None
+
+
+def test_a_backend_of_a_third_party_is_used_by_what_it_offers(settings: Settings) -> None:
+    store = PatternStore("default", ThirdPartyCache("third party", {}))
+    assert store.patterns
+    for key in ("a:1", "a:2", "b"):
+        store.cache.set(key, 1)
+        store.cache.set(key, 1, version=2)
+    assert store.delete_patterns({"a:*", "x*"}, None) == 2
+    assert store.cache.get("a:1", version=2) == 1
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    assert not store.enumerates
+    with pytest.raises(caches.UnsupportedError, match="one version"):
+        store.clear_version(2)
+    settings.SESSION_CACHE_ALIAS = "elsewhere"
+    assert store.clear_version(2) == 3
+    assert store.cache.get("b") == 1
+
+
+class PickyCache(LocMemCache):
+    """Stands for a backend that refuses keys, as memcached's do."""
+
+    def validate_key(self, key: str) -> None:
+        if " " in key:
+            raise InvalidCacheKey(key)
+
+
+def test_a_key_the_backend_refuses_does_not_keep_its_neighbours_alive() -> None:
+    store = Store("default", PickyCache("picky", {}))
+    store.cache.set("a", 1)
+    assert store.delete_keys(["no good", "a"], None) == 1
+    assert store.cache.get("a") is None
+
+
+AWKWARD = ["with space", "ümläut-キー", "new\nline", "x" * 300, "tab\t", "nul\0", "a:b*c?[d]", "\\"]
+
+
+@pytest.mark.filterwarnings("ignore::django.core.cache.backends.base.CacheKeyWarning")
+def test_awkward_keys_die_like_others(enumerable: Any, settings: Settings) -> None:
+    if settings.CACHES["default"]["BACKEND"].endswith("DatabaseCache"):
+        # PostgreSQL holds no NUL, and the table's keys are of 255 characters.
+        keys = [key for key in AWKWARD if "\0" not in key and len(key) < 250]
+    else:
+        keys = AWKWARD
+    fill(*keys, "stays")
+    assert left(*keys) == set(keys)
+    # Half a surrogate pair is no text: no server could have stored it.
+    kills = Kills(keys={*AWKWARD, "\ud800"}, patterns={"\ud800*"})
+    assert caches.delete(ref(), kills) >= len(keys)
+    assert left(*keys, "stays") == {"stays"}
 
 
 def test_files_delete_keys_and_refuse_versions_in_words(tmp_path: Path, settings: Settings) -> None:

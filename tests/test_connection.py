@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,13 +18,13 @@ from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.feed import TLS, WalFeed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from pytest_django.fixtures import Settings
 
     from tests.fix_servers import Database
 
+ROOT = Path(__file__).parent.parent
 PG_ENVIRONMENT = [name for name in os.environ if name.startswith("PG")]
 
 
@@ -188,6 +192,152 @@ def test_of_several_hosts_the_one_that_answers_is_taken(django_postgres: Databas
             feed_connection("default")
     finally:
         using.update(before)
+
+
+def test_a_primary_is_looked_for_where_one_is_asked_for(django_postgres: Database) -> None:
+    using = connections.settings["default"]
+    before = dict(using)
+    try:
+        using["OPTIONS"] = {"target_session_attrs": "read-write"}
+        assert resolved()["host"] == django_postgres.postgres.host
+        using["OPTIONS"] = {"target_session_attrs": "read-only"}
+        with pytest.raises(ConnectionLostError, match=r"None of the hosts.*not read-only"):
+            feed_connection("default")
+    finally:
+        using.update(before)
+
+
+def test_a_port_that_is_no_number_is_named(alias: dict[str, Any]) -> None:
+    alias["PORT"] = "five"
+    with pytest.raises(ConfigError, match="five"):
+        feed_connection("default")
+
+
+def test_what_django_refuses_is_a_config_error(alias: dict[str, Any]) -> None:
+    alias["NAME"] = "n" * 64
+    with pytest.raises(ConfigError, match=r"63 characters|longer"):
+        feed_connection("default")
+
+
+def test_the_application_name_is_the_feeds(alias: dict[str, Any], settings: Settings) -> None:
+    settings.PGNUDGE = {"CONNECTION": {"application_name": "nudger"}}
+    assert resolved()["application_name"] == "nudger"
+
+
+PSYCOPG2 = """
+import json, os, sys
+sys.modules["psycopg"] = None  # as if it were not installed
+import django
+django.setup()
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
+from django_pgnudge.daemon.connection import feed_connection
+from django_pgnudge.errors import PgNudgeError
+assert not is_psycopg3
+try:
+    found = feed_connection("default")
+except PgNudgeError as error:
+    found = {type(error).__name__: str(error)}
+print(json.dumps(found, default=repr))
+"""
+
+
+class TestPsycopg2:
+    """The same with the older driver, in a process that has no other, on a real server."""
+
+    @pytest.fixture
+    def ask(self, django_postgres: Database) -> Callable[..., dict[str, Any]]:
+        server = django_postgres.postgres
+        own: dict[str, Any] = {
+            "ENGINE": "django.db.backends.postgresql", "HOST": server.host,
+            "PORT": str(server.port), "USER": server.user, "PASSWORD": "",
+            "NAME": django_postgres.name,
+        }  # fmt: skip
+
+        def ask(*, pgnudge: Any = None, environment: Any = None, **given: Any) -> dict[str, Any]:
+            made = {"DATABASES": {"default": own | given}, "PGNUDGE": pgnudge or {}}
+            done = subprocess.run(
+                [sys.executable, "-W", "error", "-c", PSYCOPG2],
+                capture_output=True, text=True, check=False, cwd=ROOT,
+                env=os.environ | (environment or {}) | {
+                    "DJANGO_SETTINGS_MODULE": "tests.process_settings",
+                    "PGNUDGE_TEST_SETTINGS": json.dumps(made),
+                    "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+                },
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            found: dict[str, Any] = json.loads(done.stdout)
+            return found
+
+        return ask
+
+    def test_plain_tcp(self, ask: Any, django_postgres: Database) -> None:
+        server = django_postgres.postgres
+        found = ask(PASSWORD="s3cret")
+        assert (found["host"], found["port"]) == (server.host, server.port)
+        assert (found["user"], found["password"]) == (server.user, "s3cret")
+        assert found["database"] == django_postgres.name
+
+    def test_the_unix_socket(self, ask: Any, django_postgres: Database) -> None:
+        directory = django_postgres.postgres.socket_dir
+        if directory is None:
+            pytest.skip("this server has no Unix socket")
+        found = ask(HOST=str(directory))
+        assert (found["host"], found["ssl"]) == (str(directory), False)
+
+    def test_the_environment(self, ask: Any, django_postgres: Database) -> None:
+        server = django_postgres.postgres
+        found = ask(
+            HOST="", PORT="", USER="",
+            environment={
+                "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": server.user,
+                "PGPASSWORD": "from-env", "PGSSLMODE": "disable",
+            },
+        )  # fmt: skip
+        assert (found["host"], found["port"]) == (server.host, server.port)
+        assert (found["user"], found["password"], found["ssl"]) == (server.user, "from-env", False)
+
+    def test_a_service_and_a_password_file(
+        self, ask: Any, django_postgres: Database, tmp_path: Path
+    ) -> None:
+        server = django_postgres.postgres
+        services, passwords = tmp_path / "services", tmp_path / "passwords"
+        services.write_text(
+            f"[shop]\nhost={server.host}\nport={server.port}\nuser={server.user}\n"
+            f"dbname={django_postgres.name}\n"
+        )
+        passwords.write_text(f"*:*:{django_postgres.name}:{server.user}:from-file\n")
+        passwords.chmod(0o600)
+        found = ask(
+            HOST="", PORT="", USER="", NAME="",
+            OPTIONS={"service": "shop", "passfile": str(passwords)},
+            environment={"PGSERVICEFILE": str(services)},
+        )  # fmt: skip
+        assert (found["host"], found["port"]) == (server.host, server.port)
+        assert (found["user"], found["password"]) == (server.user, "from-file")
+        assert found["database"] == django_postgres.name
+
+    def test_of_several_hosts_the_one_that_answers_is_taken(
+        self, ask: Any, django_postgres: Database
+    ) -> None:
+        server = django_postgres.postgres
+        found = ask(HOST=f"127.0.0.1,{server.host}", PORT=f"{free_port()},{server.port}")
+        assert (found["host"], found["port"]) == (server.host, server.port)
+
+    def test_a_server_that_is_down_is_waited_for(self, ask: Any, tmp_path: Path) -> None:
+        port = str(free_port())
+        found = ask(PORT=port, USER="joe", PASSWORD="pw")
+        assert (found["host"], found["port"]) == ("127.0.0.1", int(port))
+        # Without a socket the driver fails at once, and gives nothing back.
+        found = ask(HOST=str(tmp_path), USER="joe", PASSWORD="pw", PORT="")
+        assert (found["host"], found["port"], found["password"]) == (str(tmp_path), 5432, "pw")
+        # What only libpq could fill in is not guessed.
+        found = ask(HOST=str(tmp_path), USER="joe")
+        assert "does not answer" in found["ConnectionLostError"]
+
+    def test_a_mistake_is_told_without_the_password(self, ask: Any) -> None:
+        found = ask(PASSWORD="s3cret", OPTIONS={"no_such_option": 1})
+        assert "no_such_option" in found["ConfigError"]
+        assert "s3cret" not in found["ConfigError"]
 
 
 async def test_a_feed_with_these_keywords_connects(django_postgres: Database) -> None:

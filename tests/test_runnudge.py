@@ -183,6 +183,29 @@ def test_a_second_signal_leaves_at_once(
     assert process.end(number) == -number
 
 
+@pytest.mark.parametrize(
+    "rude",
+    [
+        "raise_exit", "raise_interrupt", "close_connection", "break_transaction",
+        "leave_atomic_open",
+    ],
+)  # fmt: skip
+def test_a_rude_receiver_takes_neither_the_daemon_nor_the_connection_down(
+    run: Any, site: dict[str, Any], cached: Any, django_postgres: Database, rude: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("RUDE", rude)
+    site["INSTALLED_APPS"] = ["django_pgnudge", "tests.rude"]
+    process = run(site)
+    process.saw("Resync (connected)")
+    for price in (1, 2, 3):
+        fill()
+        django_postgres.execute(f"UPDATE prices SET price = {price} WHERE id = 1")
+        process.saw(f"price is {price}")
+        assert cached() == ["other", "price:2"]
+    assert process.end() == 0
+
+
 def test_a_server_that_restarts_is_waited_for_and_what_was_missed_is_cleared(
     run: Any, site: dict[str, Any], cached: Any, postgres_factory: Callable[..., Postgres]
 ) -> None:

@@ -329,10 +329,16 @@ def test_redis_url_comes_before_any_program(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("REDIS_URL", "redis://cache.example:6379/3")
     found = find_redis()
     assert found == RedisProgram("url", url="redis://cache.example:6379/3")
-    redis = Redis(found).start()
+    redis = Redis(found)
     assert redis.database_url(5) == "redis://cache.example:6379/5"
     with pytest.raises(ServerFailedError, match="not ours to stop"):
         redis.pause()
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "cache.example"])
+def test_a_redis_url_that_does_not_answer_is_told_at_the_start(url: str) -> None:
+    with pytest.raises(ServerFailedError, match="REDIS_URL names no Redis that answers"):
+        Redis(RedisProgram("url", url=url)).start()
 
 
 def test_no_redis_says_what_to_install() -> None:

@@ -43,10 +43,11 @@ def delete(ref: CacheRef, kills: Kills) -> int:
 
     Raises UnsupportedError for patterns on a backend without them, after the keys are deleted.
     """
+    keys, patterns = filter(_is_text, kills.keys), set(filter(_is_text, kills.patterns))
     with _store(ref.alias) as store:
-        count = store.delete_keys(kills.keys, ref.version) if kills.keys else 0
-        if kills.patterns:
-            count += store.delete_patterns(kills.patterns, ref.version)
+        count = store.delete_keys(keys, ref.version)
+        if patterns:
+            count += store.delete_patterns(patterns, ref.version)
         return count
 
 
@@ -87,6 +88,18 @@ def address(alias: str) -> str:
     """Where the cache is, for log lines."""
     with _store(alias) as store:
         return store.address
+
+
+def _is_text(key: str) -> bool:
+    """Whether a key can be sent to a server at all, and so have been stored there.
+
+    One that cannot, as it holds half a surrogate pair, must not keep the others alive.
+    """
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _has_layout(store: Store) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import InvalidCacheKey
@@ -41,7 +42,8 @@ class DatabaseStore(EnumeratingStore):
         return f"table {self.cache._table}"  # noqa: SLF001
 
     def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
-        stored = [self.cache.make_key(key, version=version) for key in keys]
+        # PostgreSQL has no NUL in text, so no row can have it, and asking would be an error.
+        stored = [self.cache.make_key(key, version=version) for key in keys if "\0" not in key]
         return sum(
             self.delete_stored(stored[start : start + 500]) for start in range(0, len(stored), 500)
         )
@@ -102,6 +104,8 @@ class PymemcacheStore(Store):
         return self._own
 
     def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
+        from pymemcache.exceptions import MemcacheIllegalInputError  # noqa: PLC0415
+
         stored = []
         for key in keys:
             try:
@@ -109,8 +113,13 @@ class PymemcacheStore(Store):
             except InvalidCacheKey:
                 continue  # memcached cannot hold it, so there is nothing to delete.
         client = self._client()
+        count = 0
         try:
-            return sum(client.delete(key) for key in stored)
+            for key in stored:
+                # What pymemcache refuses (it counts bytes, Django letters) was never stored.
+                with suppress(MemcacheIllegalInputError):
+                    count += client.delete(key)
+            return count
         except BaseException:
             # The client remembers the failed server and would send its keys to another one.
             self._own = None

@@ -11,7 +11,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from django_pgnudge.caches.base import CHUNK, Store, chunked
+from django_pgnudge.caches.base import CHUNK, Store, UnsupportedError, chunked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -85,12 +85,24 @@ class RedisStore(Store):
         return self._delete_matching(f"{_literal(layout.head)}*{_literal(layout.tail)}", spared)
 
     def _delete_matching(self, match: str, spared: str | None) -> int:
+        from redis.exceptions import ResponseError  # noqa: PLC0415
+
         keep = None if spared is None else spared.encode()
-        return sum(
-            _unlink(client, chunk)
-            for client in self.clients()
-            for chunk in chunked(_scan(client, match, keep), CHUNK)
-        )
+        count = 0
+        for client in self.clients():
+            try:
+                for chunk in chunked(_scan(client, match, keep), CHUNK):
+                    count += _unlink(client, chunk)
+            except ResponseError as exc:
+                if not _is_refused(exc):
+                    raise
+                msg = (
+                    f"Cache {self.alias!r} ({self.address}) cannot list its keys ({exc}), so "
+                    "neither patterns nor whole versions can be deleted: allow its user SCAN, "
+                    'or name fixed keys in the rules and set PGNUDGE["RESYNC"] to "keys".'
+                )
+                raise UnsupportedError(msg) from exc
+        return count
 
     def clear(self) -> None:
         for client in self.clients():
@@ -122,9 +134,16 @@ def _unlink(client: Any, keys: list[Any]) -> int:
     try:
         return int(client.unlink(*keys))
     except ResponseError as exc:
-        if "unknown command" not in str(exc).lower():
+        if not _is_refused(exc):
             raise
         return int(client.delete(*keys))
+
+
+def _is_refused(exc: Exception) -> bool:
+    """Whether the server will never run this command: it has none such, or an ACL forbids it."""
+    from redis.exceptions import NoPermissionError  # noqa: PLC0415
+
+    return isinstance(exc, NoPermissionError) or "unknown command" in str(exc).lower()
 
 
 def _address(client: Any) -> str:

@@ -84,16 +84,17 @@ class Work:
             caches.delete(CacheRef(alias), Kills(keys=self.tokens))
         count = 0
         refusals = []
-        for ref in self.versions:
-            try:
-                count += caches.clear_version(ref)
-            except caches.UnsupportedError as exc:
-                refusals.append(Refusal(ref, exc, whole_version=True))
+        # The keys first: they are quick, and what stops a version must not keep them alive.
         for ref, kills in self.kills.items():
             try:
                 count += caches.delete(ref, kills)
             except caches.UnsupportedError as exc:
                 refusals.append(Refusal(ref, exc))
+        for ref in self.versions:
+            try:
+                count += caches.clear_version(ref)
+            except caches.UnsupportedError as exc:
+                refusals.append(Refusal(ref, exc, whole_version=True))
         return count, refusals
 
 
@@ -144,6 +145,8 @@ class Thread:
                 while not self._calls:
                     self._wake.wait()
                 function, future = self._calls.popleft()
+            if future.cancelled():
+                continue  # Who asked has stopped waiting.
             try:
                 result = function()
             except BaseException as exc:
@@ -297,8 +300,8 @@ class CacheWorker:
             if self.down_since is not None or restarted:
                 work.merge(self._recovery(self.alias))
             deleted = self._perform(work)
-        except Exception as exc:
-            # Whatever it is, the work must not be lost.
+        except BaseException as exc:
+            # Whatever it is, neither the work nor this thread must be lost.
             self._failed(work, exc)
             return Outcome(done=False)
         self.deleted += deleted
@@ -330,7 +333,7 @@ class CacheWorker:
         known, self._incarnation = self._incarnation, found
         return known is not None and known != found
 
-    def _failed(self, work: Work, exc: Exception) -> None:
+    def _failed(self, work: Work, exc: BaseException) -> None:
         with self._wake:
             self._pending.merge(work)
             self._bound_pending()

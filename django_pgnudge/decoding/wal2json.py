@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import DecodeError
@@ -68,7 +68,9 @@ class Wal2Json(Decoder):
             "add-msg-prefixes": EMIT_PREFIX,
         }
         if options.tables is not None:
-            chosen["add-tables"] = ",".join(_escape(table) for table in options.tables)
+            chosen["add-tables"] = ",".join(
+                name for table in options.tables for name in _escape(table)
+            )
         return chosen
 
     def scan(self, buffer: bytes, pos: int) -> int:
@@ -240,7 +242,13 @@ _ESCAPE_IN_JSON = "django_pgnudge.json"
 codecs.register_error(_ESCAPE_IN_JSON, _escape_in_json)
 
 
-def _escape(table: str) -> str:
-    """A name for ``add-tables``, with wal2json's own escaping; ``*`` alone stays a wildcard."""
-    schema, _, name = table.partition(".")
-    return ".".join(part if part == "*" else _SPECIAL.sub(r"\\\1", part) for part in (schema, name))
+def _escape(table: str) -> Iterator[str]:
+    """A table for ``add-tables``, with wal2json's own escaping; ``*`` alone stays a wildcard.
+
+    Which dot of several ends the schema cannot be told, so each is named as the one; what comes
+    too much is dropped here.
+    """
+    for dot in re.finditer(r"\.", table):
+        parts = table[: dot.start()], table[dot.end() :]
+        if all(parts):
+            yield ".".join(part if part == "*" else _SPECIAL.sub(r"\\\1", part) for part in parts)

@@ -143,7 +143,10 @@ class Redis:
         return self._process is not None and self._process.alive
 
     def start(self) -> Self:
-        if self.running or not self.ours:
+        if not self.ours:
+            self._check_given()
+            return self
+        if self.running:
             return self
         if not self.directory.name:
             if self._keep is None:
@@ -234,6 +237,17 @@ class Redis:
                 else f"{self.program} is not running."
             )
         return self._process
+
+    def _check_given(self) -> None:
+        """Whether what REDIS_URL names answers: the site would fail at its first read."""
+        from redis import Redis as Client  # noqa: PLC0415
+        from redis.exceptions import RedisError  # noqa: PLC0415
+
+        try:
+            with Client.from_url(self.url, socket_timeout=5, socket_connect_timeout=5) as client:
+                client.ping()
+        except (RedisError, ValueError, OSError) as error:
+            raise ServerFailedError(f"REDIS_URL names no Redis that answers: {error}") from None
 
     def _launch(self) -> bool:
         with self.log.open("ab"):

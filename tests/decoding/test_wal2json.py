@@ -346,7 +346,12 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
 
 def test_the_options_carry_the_table_list_in_wal2jsons_escaping() -> None:
     assert "add-tables" not in Wal2Json.start_options(Options(), 150020)
-    tables = ["public.t", "*.t", "a.*", "s p.\"c,o.m*m'a\\"]
+    tables = ["public.t", "*.t", "a.*", "s p.\"c,om*m'a\\"]
     chosen = Wal2Json.start_options(Options(tables=tables), 150020)
-    assert chosen["add-tables"] == ("public.t,*.t,a.*," + "s\\ p." + "\\\"c\\,o\\.m\\*m\\'a\\\\")
+    assert chosen["add-tables"] == ("public.t,*.t,a.*," + "s\\ p." + "\\\"c\\,om\\*m\\'a\\\\")
     assert chosen["format-version"] == "2"
+
+
+def test_a_name_of_several_dots_is_asked_for_under_every_schema_it_may_mean() -> None:
+    chosen = Wal2Json.start_options(Options(tables=["a.b.c"]), 150020)
+    assert chosen["add-tables"] == "a.b\\.c,a\\.b.c"
