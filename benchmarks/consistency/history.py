@@ -183,7 +183,10 @@ class Checker:
         if cached == true:
             return True
         read = Read(kind, "end", key, at, at, True, cached)
-        self.violate("stale at the end", read, true=true, moments=self.history.moments(cached))
+        moments = self.history.moments(cached)
+        # JSON knows no infinity: a value that may still be true has no end.
+        until = moments[1] if moments and math.isfinite(moments[1]) else None
+        self.violate("stale at the end", read, true=true, true_until=until)
         return False
 
     def violate(self, what: str, read: Read, **more: Any) -> None:

@@ -132,6 +132,8 @@ class Stack:
             log=self.folder / log,
             cwd=ROOT,
             stop_signal=signal.SIGTERM,
+            # Only if we are killed: otherwise `run` does it.
+            remove=[] if self.options.keep else [self.folder],
             env=self.environment(daemon=daemon),
         )
 
