@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from django.core.cache import caches
 from django.db import connection
 from servers.process import ServerFailedError
 
+from benchmarks.consistency.history import stored_late
 from benchmarks.consistency.reads import (
     CANARY,
     Target,
@@ -101,7 +102,7 @@ class End:
     def compare(self, checker: Checker, reads: Iterable[Read]) -> dict[str, Any]:
         """Every cached value with the database."""
         counts: Counter[str] = Counter()
-        slow = _stored_late(reads, self._options.again)
+        slow = stored_late(reads, self._options.again)
         for target in targets():
             cached = self._cache.get(target.key)
             if cached is None:
@@ -130,12 +131,3 @@ class End:
             ):
                 counts["nudged stale"] += 1
         return counts
-
-
-def _stored_late(reads: Iterable[Read], again: float) -> defaultdict[str, set[Value]]:
-    """Plain values that were stored too long after they had been read for the second delete."""
-    late: defaultdict[str, set[Value]] = defaultdict(set)
-    for read in reads:
-        if read.lag > again > 0 and read.kind.startswith("plain"):
-            late[read.key].add(read.value)
-    return late

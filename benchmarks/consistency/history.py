@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -208,3 +208,14 @@ class Checker:
             place = (read.reader, seen.table, seen.row)
             if seen.version > self._newest.get(place, -1):
                 self._newest[place] = seen.version
+
+
+def stored_late(reads: Iterable[Read], again: float) -> defaultdict[str, set[Value]]:
+    """Plain values, by key, that somebody stored longer after reading them than the rules' second
+    delete comes: nothing deletes those.
+    """
+    late: defaultdict[str, set[Value]] = defaultdict(set)
+    for read in reads:
+        if read.kind.startswith("plain") and read.lag > again:
+            late[read.key].add(read.value)
+    return late

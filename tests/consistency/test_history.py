@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.consistency.history import Checker, History
+from benchmarks.consistency.history import Checker, History, stored_late
 from benchmarks.consistency.records import UNKNOWN, Log, Read, Reads, Seen, Value, Write, writes
 
 LEASE = 2.0
@@ -152,6 +152,12 @@ def test_the_end_allows_nothing_old(history: History) -> None:
     assert checker.at_the_end("key", "plain", value(3), value(3), 21.1)
     assert not checker.at_the_end("key", "plain", value(2), value(3), 21.1)
     assert checker.violations == {"stale at the end": 1}
+
+
+def test_only_plain_values_stored_after_the_second_delete_are_excused() -> None:
+    in_time, late = read(1, value(1), kind="plain row"), read(2, value(2), kind="plain row")
+    reads = [in_time._replace(lag=1.9), late._replace(lag=2.1), read(3, value(3))._replace(lag=9)]
+    assert stored_late(reads, 2.0) == {"key": {value(2)}}
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
