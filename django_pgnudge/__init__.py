@@ -11,7 +11,9 @@ from .feed import TLS, WalFeed
 
 if TYPE_CHECKING:
     from .emitting import aemit, emit
+    from .fresh.conditions import nudged_condition
     from .fresh.decorator import nudged
+    from .fresh.pages import nudged_page
     from .fresh.settled import asettled, settled
     from .rules.registration import invalidates
 
@@ -33,6 +35,8 @@ __all__ = [
     "emit",
     "invalidates",
     "nudged",
+    "nudged_condition",
+    "nudged_page",
     "settled",
 ]
 
@@ -43,6 +47,8 @@ _LAZY = {
     "emit": "django_pgnudge.emitting",
     "invalidates": "django_pgnudge.rules.registration",
     "nudged": "django_pgnudge.fresh.decorator",
+    "nudged_condition": "django_pgnudge.fresh.conditions",
+    "nudged_page": "django_pgnudge.fresh.pages",
     "settled": "django_pgnudge.fresh.settled",
 }
 

@@ -8,12 +8,13 @@ changed, with ``reason`` and ``using``. Receivers are functions or coroutine fun
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.db import close_old_connections, connections, reset_queries
 from django.dispatch import Signal
+
+from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["model_changed", "resynced", "tables_changed"]
 
-logger = logging.getLogger("django_pgnudge.signals")
+logger = get_logger("django_pgnudge.signals")
 
 tables_changed = Signal()
 model_changed = Signal()
@@ -64,9 +65,10 @@ def send_resynced(reason: str, using: str) -> None:
 def _send(signal: Signal, **given: Any) -> None:
     try:
         answers = signal.send_robust(**given)
-    except (SystemExit, KeyboardInterrupt):
-        # send_robust lets these through, and the daemon is not a receiver's to end.
-        logger.exception("A receiver tried to exit; those connected after it have not been told.")
+    except (Exception, SystemExit, KeyboardInterrupt):
+        # send_robust lets exits through, and what its own logging raises. Neither may end the
+        # daemon.
+        logger.exception("Receivers were cut short; those not called yet have not been told.")
         return
     for receiver, answer in answers:
         if isinstance(answer, Exception):
@@ -87,7 +89,8 @@ def between_requests() -> Iterator[None]:
     """
     reset_queries()
     close_old_connections()
-    in_tests = [each.alias for each in connections.all(initialized_only=True) if each.in_atomic_block]
+    before = connections.all(initialized_only=True)
+    in_tests = [connection.alias for connection in before if connection.in_atomic_block]
     try:
         yield
     finally:

@@ -7,4 +7,6 @@ pytest_plugins = (
     "tests.fix_tls",
     "tests.fix_loop",
     "tests.fix_example",
+    "tests.fix_nudged",
+    "django_pgnudge.testing",
 )

@@ -151,3 +151,30 @@ def test_a_function_path_is_a_way_to_resync() -> None:
 def test_the_package_is_imported_without_settings() -> None:
     code = "import django_pgnudge as d; d.emit; d.aemit; d.invalidates; assert not hasattr(d, 'x')"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_nudged_has_defaults_for_what_is_left_out() -> None:
+    assert conf.NUDGED == {"CACHES": ("default",), "LEASE": 10.0}
+    with override_settings(PGNUDGE={"NUDGED": {"LEASE": 3}}):
+        assert conf.NUDGED == {"CACHES": ("default",), "LEASE": 3}
+
+
+@pytest.mark.parametrize(
+    ("value", "id_", "words"),
+    [
+        ([], "E003", "not a dictionary"),
+        ({"LEASES": 1}, "E002", "Did you mean 'LEASE'"),
+        ({"LEASE": 0.5}, "E003", "0.5"),
+        ({"LEASE": 3601}, "E003", "3601"),
+        ({"LEASE": True}, "E003", "True"),
+        ({"CACHES": "default"}, "E003", "'default'"),
+        ({"CACHES": []}, "E003", "list of aliases"),
+        ({"CACHES": ["defualt"]}, "E003", "Did you mean 'default'"),
+    ],
+)
+def test_wrong_values_of_nudged_are_named(value: Any, id_: str, words: str) -> None:
+    with override_settings(PGNUDGE={"NUDGED": value}):
+        (problem,) = conf.problems()
+    assert problem.id == id_
+    assert words in f"{problem.message} {problem.hint}"
+    assert "NUDGED" in problem.message

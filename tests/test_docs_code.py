@@ -14,19 +14,23 @@ import pytest
 from django.db import models
 from django.db.migrations.state import ModelState, ProjectState
 from django.dispatch import Signal
+from django.template import Engine
 from django.test import override_settings
 
 import django_pgnudge
-from django_pgnudge import Batch, Event, Resync, WalFeed, signals
+from django_pgnudge import Batch, Event, Resync, WalFeed, nudged, signals
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import import_callable
 from django_pgnudge.daemon.resync import Resyncer
+from django_pgnudge.fresh.decorator import NudgedFunction
 from django_pgnudge.operations import CreatePublication
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
 from django_pgnudge.rules.keyspecs import Fixed, Function, Pattern, Template, parse_key
 from django_pgnudge.rules.parsing import _RULE_KEYS
 from django_pgnudge.rules.registration import sandbox
+from django_pgnudge.templatetags.nudged import NudgedNode
+from django_pgnudge.testing import faked
 from tests.pages import (
     PAGES,
     Block,
@@ -39,6 +43,7 @@ from tests.pages import (
     values,
 )
 
+_LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 _REDIS = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://x"},
     "fast": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://y"},
@@ -49,6 +54,13 @@ _REDIS = {
 def no_rules_of_others() -> Iterator[None]:
     with sandbox(), override_settings(CACHES=_REDIS, PGNUDGE={}):
         yield
+
+
+@pytest.fixture
+def nudge_fake(no_rules_of_others: None) -> Iterator[Any]:
+    with override_settings(CACHES={"default": {"BACKEND": _LOCMEM}}):
+        with faked("default") as fake:
+            yield fake
 
 
 def shop_models() -> Any:
@@ -101,7 +113,7 @@ def test_every_fence_and_every_mark_belongs_to_a_block() -> None:
 
 
 def test_every_mark_on_the_pages_is_one_that_a_test_knows() -> None:
-    known = {"settings", "run", "module shop.cachekeys", "migration", "emit", "feed", ""}
+    known = {"settings", "run", "nudged", "module shop.cachekeys", "migration", "emit", "feed", ""}
     assert {block.mark for block in blocks()} == known
 
 
@@ -124,6 +136,29 @@ def test_documented_modules_run(block: Block, shop: Any, monkeypatch: pytest.Mon
     for name in signals.__all__:
         monkeypatch.setattr(signals, name, Signal())
     block.run()
+
+
+@pytest.mark.parametrize("block", python_blocks("nudged"), ids=str)
+def test_documented_nudged_values_can_be_read(block: Block, shop: Any, nudge_fake: Any) -> None:
+    names = block.run()
+    product = shop.get_model("shop", "Product")
+    nudge_fake.tables.dependencies([product, "legacy.price_list", nudged.row(product, 7)])
+    for each in names.values():
+        if isinstance(each, NudgedFunction):
+            assert callable(each.__wrapped__)
+
+
+def test_the_documented_fragment_is_understood() -> None:
+    (block,) = [block for block in blocks() if block.language == "django"]
+    engine = Engine(libraries={"nudged": "django_pgnudge.templatetags.nudged"})
+    nodes = engine.from_string(block.code).nodelist.get_nodes_by_type(NudgedNode)
+    assert len(nodes) == 2
+
+
+def test_what_nudge_fake_is_documented_to_do_it_does(nudge_fake: Any) -> None:
+    (block,) = [block for block in blocks() if "def test_the_menu" in block.code]
+    names = block.run(menu=lambda language: [], Product="public.shop_product")
+    names["test_the_menu_follows_the_products"](nudge_fake)
 
 
 def test_the_documented_function_for_resync_takes_what_it_is_called_with(

@@ -24,8 +24,13 @@ def test_what_is_exported_is_pinned() -> None:
         "WalFeed",
         "__version__",
         "aemit",
+        "asettled",
         "emit",
         "invalidates",
+        "nudged",
+        "nudged_condition",
+        "nudged_page",
+        "settled",
     ]
     assert all(getattr(django_pgnudge, name) is not None for name in django_pgnudge.__all__)
 

@@ -444,3 +444,20 @@ def test_cachekeys_modules_are_found_as_admin_modules_are() -> None:
         ("default", None),
         ("fast", 3),
     ]
+
+
+@pytest.mark.parametrize("again", [0, -1, 3601, True, "2"])
+def test_again_is_a_number_of_seconds(again: Any) -> None:
+    with override_settings(PGNUDGE={"INVALIDATE": {"public.t": {"keys": "k", "again": again}}}):
+        _, problems = read_rules(Registry())
+    assert [problem.id for problem in problems] == ["E007"]
+    with pytest.raises(RuleError, match="again"):
+        invalidates("public.t", "k", again=again)
+
+
+def test_again_names_what_is_deleted_once_more_and_when() -> None:
+    rules = [{"keys": ["a", "p:{pk}"], "again": 2}, {"keys": "b"}, {"keys": "c", "again": 5.0}]
+    with override_settings(PGNUDGE={"INVALIDATE": {"public.t": rules}}):
+        (kills,) = load_rules(Registry()).kills(event("public.t", 1)).values()
+    assert kills.keys == {"a", "b", "c", "p:1"}
+    assert kills.later == {2.0: Kills(keys={"a", "p:1"}), 5.0: Kills(keys={"c"})}

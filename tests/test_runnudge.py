@@ -196,13 +196,35 @@ def test_a_rude_receiver_takes_neither_the_daemon_nor_the_connection_down(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("RUDE", rude)
     site["INSTALLED_APPS"] = ["django_pgnudge", "tests.rude"]
+    fill()
     process = run(site)
-    process.saw("Resync (connected)")
+    wait_until(lambda: not cached(), "the resync")
     for price in (1, 2, 3):
         fill()
         django_postgres.execute(f"UPDATE prices SET price = {price} WHERE id = 1")
         process.saw(f"price is {price}")
         assert cached() == ["other", "price:2"]
+    assert process.end() == 0
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(
+    run: Any, site: dict[str, Any], cached: Any, django_postgres: Database
+) -> None:
+    site["LOGGING"] = {
+        "version": 1,
+        "handlers": {"full": {"class": "tests.rude.handler.FullDisk"}},
+        "loggers": {"django_pgnudge": {"handlers": ["full"], "level": "DEBUG"}},
+    }
+    fill()
+    process = run(site)
+    wait_until(lambda: not cached(), "the resync")
+    for price in (1, 2):
+        fill()
+        django_postgres.execute(f"UPDATE prices SET price = {price} WHERE id = 1")
+        wait_until(lambda: cached() == ["other", "price:2"], "the deletes")
+    django_postgres.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots")
+    wait_until(lambda: not cached(), "the resync after the reconnect")
+    process.saw("no space left on device")
     assert process.end() == 0
 
 

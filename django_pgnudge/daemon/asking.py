@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from typing import TYPE_CHECKING, Final
 
 from django_pgnudge.daemon.workers import Thread, Work
+from django_pgnudge.log import get_logger
 from django_pgnudge.signals import between_requests
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PATIENCE", "Asker", "warn_of_silence"]
 
-logger = logging.getLogger("django_pgnudge.daemon")
+logger = get_logger("django_pgnudge.daemon")
 
 PATIENCE: Final = 5.0
 """Seconds a batch waits for the callables of its rules."""

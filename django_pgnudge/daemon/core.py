@@ -20,6 +20,7 @@ from django.core.cache import caches
 from django.db import connections
 
 from django_pgnudge.conf import conf
+from django_pgnudge.daemon.again import Repeater
 from django_pgnudge.daemon.asking import Asker
 from django_pgnudge.daemon.connection import feed_connection
 from django_pgnudge.daemon.lease import LeaseKeeper, Marks
@@ -32,6 +33,7 @@ from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed
 from django_pgnudge.fresh.keys import SETTLE_PREFIX, Names, killed_tokens
+from django_pgnudge.log import get_logger
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
 from django_pgnudge.signals import anyone_listens
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Daemon"]
 
-logger = logging.getLogger("django_pgnudge.daemon")
+logger = get_logger("django_pgnudge.daemon")
 
 REFRESH_TIMEOUT: Final = 5.0
 """Seconds the start waits for PostgreSQL to describe its tables; the feed waits longer."""
@@ -107,6 +109,7 @@ class Daemon:
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
         self._names = Names(self.using)
+        self._repeater = Repeater(self._submit)
         self.live = asyncio.Event()
         """Set once the feed has been live."""
         self.keepers: dict[str, LeaseKeeper] = {}
@@ -269,25 +272,32 @@ class Daemon:
 
     async def _invalidate(self, batch: Batch) -> None:
         requests = {e.payload for e in batch.events if e.payload.startswith(SETTLE_PREFIX)}
-        for request in requests:
-            self.publisher.add_request(request, self._answer)
         events = tuple(e for e in batch.events if e.payload not in requests)
         # Before the selection: what is not selected by its own name may be by its root's.
         self._look_up([e for e in events if self.registry.unknown(e.payload)])
         events = tuple(e for e in events if self.registry.selected(e.payload))
-        if not events:
-            self.publisher.skip_to(batch.lsn)
-            return
-        await self._kill(dataclasses.replace(batch, events=events))
+        if events:
+            await self._kill(dataclasses.replace(batch, events=events))
+        # Behind what came before it: the answer waits for that.
+        for request in requests:
+            self.publisher.add_request(request, self._answer)
 
     async def _kill(self, batch: Batch) -> None:
-        works = await self._asker.works(batch.events)
         tokens: set[str] = set()
         for event in batch.events:
             tokens |= killed_tokens(self._names, self.registry.lineage(event.payload), event)
-        for alias in conf.NUDGED["CACHES"]:
-            works.setdefault(alias, Work()).tokens |= tokens
-        deletes = [self._submit(alias, work) for alias, work in works.items()]
+        ended = {alias: Work(tokens=set(tokens)) for alias in conf.NUDGED["CACHES"]}
+        deletes = []
+        if self.rules.asks:
+            # Tokens do not wait for callables of rules.
+            deletes += [self._submit(alias, work) for alias, work in ended.items()]
+            ended = {}
+        works = await self._asker.works(batch.events)
+        for alias, work in ended.items():
+            works.setdefault(alias, Work()).merge(work)
+        for alias, work in works.items():
+            deletes.append(self._submit(alias, work))
+            self._repeater.add(alias, work.later)
         renamed = rename_events(batch.events, self.registry.root_of)
         self.publisher.add_batch(dataclasses.replace(batch, events=renamed), deletes)
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
@@ -29,10 +28,11 @@ from django.core.cache import caches
 from django_pgnudge.daemon.workers import CacheWorker, Work
 from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.fresh.keys import Lease, Names
+from django_pgnudge.log import get_logger
 
 __all__ = ["LeaseKeeper", "Marks", "NotCurrentError"]
 
-logger = logging.getLogger("django_pgnudge.daemon")
+logger = get_logger("django_pgnudge.daemon")
 
 ROUNDS: Final = 4
 """Renewals in the length of a lease, so that one that fails is made good before it ends."""

@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 
 from django_pgnudge.daemon.merging import Pending, by_model
 from django_pgnudge.errors import PgNudgeError
+from django_pgnudge.log import get_logger
 from django_pgnudge.signals import anyone_listens, resynced, send_changes, send_resynced
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Publisher"]
 
-logger = logging.getLogger("django_pgnudge.daemon")
+logger = get_logger("django_pgnudge.daemon")
 
 CACHE_PATIENCE: Final = 5.0
 """Seconds receivers wait for a cache that neither answers nor fails; it is not waited for again
@@ -44,7 +45,7 @@ class Publisher:
     def __init__(self, using: str, registry: Registry) -> None:
         self.batches = 0
         self.lsn = 0
-        """The commit up to which the caches that answer are clean and receivers have been told."""
+        """The end of the newest commit that has been published."""
         self._using = using
         self._registry = registry
         self._pending = Pending()
@@ -67,11 +68,6 @@ class Publisher:
         """Answer ``request`` when everything added before has been published."""
         self._pending.requests.append((request, answer))
         self._wake.set()
-
-    def skip_to(self, lsn: int) -> None:
-        """There was nothing for anybody up to ``lsn``."""
-        if not self._pending:
-            self.lsn = max(self.lsn, lsn)
 
     def finish(self) -> None:
         """Let ``run`` return when nothing waits any more."""

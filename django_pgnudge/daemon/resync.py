@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
@@ -12,6 +11,7 @@ from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import RESYNCS, import_callable
 from django_pgnudge.daemon import asking
 from django_pgnudge.daemon.workers import Refusal, Work
+from django_pgnudge.log import get_logger
 from django_pgnudge.signals import between_requests
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Resyncer"]
 
-logger = logging.getLogger("django_pgnudge.daemon")
+logger = get_logger("django_pgnudge.daemon")
 
 REPEAT_AFTER: Final = 600.0
 """Seconds after which what a backend cannot do is said again."""

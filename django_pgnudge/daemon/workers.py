@@ -8,7 +8,6 @@ because a cache that was away may have come back with keys that had been deleted
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django_pgnudge import caches
 from django_pgnudge.errors import CacheError, PgNudgeError
+from django_pgnudge.log import get_logger
 from django_pgnudge.rules import CacheRef, Kills
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheWorker", "Outcome", "Thread", "Work"]
 
-logger = logging.getLogger("django_pgnudge.daemon")
+logger = get_logger("django_pgnudge.daemon")
 
 T = TypeVar("T")
 
@@ -48,6 +48,8 @@ class Work:
     everything: bool = False
     tokens: set[str] = field(default_factory=set)
     """Tokens of nudged values, in the cache's own version."""
+    later: dict[float, Work] = field(default_factory=dict)
+    """What to do once more, by the seconds to wait; not part of the work itself."""
 
     def __bool__(self) -> bool:
         return bool(self.kills or self.versions or self.everything or self.tokens)
@@ -66,6 +68,16 @@ class Work:
         else:
             mine.keys |= kills.keys
             mine.patterns |= kills.patterns
+        for delay, again in kills.later.items():
+            self.later.setdefault(delay, Work()).add(ref, again)
+
+    def bound(self, epoch: str) -> None:
+        """Forget single keys past the limit, for whole versions and the epoch."""
+        if self.size() > MAX_PENDING:
+            self.versions |= set(self.kills)
+            self.kills.clear()
+            if self.tokens:
+                self.tokens = {epoch}
 
     def merge(self, other: Work) -> None:
         for ref, kills in other.kills.items():
@@ -196,7 +208,7 @@ class CacheWorker:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         with self._wake:
             self._pending.merge(work)
-            self._bound_pending()
+            self._pending.bound(self.epoch)
             if self.healthy:
                 self._waiting.append(future)
             else:
@@ -229,7 +241,7 @@ class CacheWorker:
         """Wait for this cache no more until it answers again."""
         with self._wake:
             was_slow, self._slow = self._slow, True
-        if not was_slow:
+        if not was_slow and self.down_since is None:
             logger.warning(
                 "Cache %r neither answers nor fails; other caches and receivers go on without it. "
                 "A socket timeout in its settings would tell why.", self.alias,
@@ -249,13 +261,6 @@ class CacheWorker:
         with self._wake:
             self._closing = True
             self._wake.notify()
-
-    def _bound_pending(self) -> None:
-        if self._pending.size() > MAX_PENDING:
-            self._pending.versions |= set(self._pending.kills)
-            self._pending.kills.clear()
-            if self._pending.tokens:
-                self._pending.tokens = {self.epoch}
 
     def _loop(self) -> None:
         failures = 0
@@ -336,7 +341,7 @@ class CacheWorker:
     def _failed(self, work: Work, exc: BaseException) -> None:
         with self._wake:
             self._pending.merge(work)
-            self._bound_pending()
+            self._pending.bound(self.epoch)
         if self.down_since is None:
             self.down_since = time.time()
             self.outages += 1

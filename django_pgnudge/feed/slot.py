@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Sequence
 
 from ..errors import ConnectionLostError, ServerError
+from ..log import get_logger
 from . import catalog
 from .checker import Checker
 from .transport import Connection
 
 __all__ = ["create_slot"]
 
-log = logging.getLogger("django_pgnudge.feed")
+log = get_logger("django_pgnudge.feed")
 
 # SQLSTATEs of CREATE_REPLICATION_SLOT that another plugin may not meet: the library is not
 # there (undefined_file, undefined_object), or the server does not allow it.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from ..decoding import DECODERS, Decoder, Options, PrimaryKeys, python_codec
 from ..errors import ConfigError, ConnectionLostError, DecodeError, PgNudgeError, ServerError
 from ..events import ResyncReason
+from ..log import get_logger
 from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted, XLogData
 from . import catalog
 from .checker import Checker
@@ -28,14 +28,18 @@ from .visibility import Handshake
 
 __all__ = ["Stream", "StreamSettings"]
 
-log = logging.getLogger("django_pgnudge.feed")
+log = get_logger("django_pgnudge.feed")
 
 MINIMUM_VERSION = 140000
 
 # While a transaction is not visible, ask again after this long, doubling up to the second.
 _RECHECK = (0.001, 0.05)
 
+# Before the log's end is asked for again.
 _CATCH_UP_PAUSE = 0.005
+
+# How long nudges are held for want of a snapshot, where no liveness_timeout says so.
+_BLIND = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +174,6 @@ class Stream:
             raise ServerError(
                 f'publication "{name}" does not exist',
                 sqlstate="42704",
-                hint="create it with django_pgnudge.operations.CreatePublication in a migration, "
-                "or name another one in PUBLICATION",
             )
 
     async def _read_primary_keys(self) -> PrimaryKeys:
@@ -272,16 +274,27 @@ class Stream:
             self._check_wanted.clear()
             delay, most = _RECHECK
             failures = 0
+            began = time.monotonic()
             while True:
                 try:
                     view = await self._checker.view()
                 except PgNudgeError as error:
                     # Never let anything through unchecked: hold it, and ask again.
                     failures += 1
-                    if failures in (1, 10, 100):
+                    blind = time.monotonic() - began
+                    if blind >= (self._settings.liveness_timeout or _BLIND):
+                        # What is held grows with every commit; a Resync covers it all.
+                        self.connection.abort(
+                            ConnectionLostError(
+                                f"no snapshot was to be had for {blind:.0f} s: {error}"
+                            )
+                        )
+                        return
+                    if failures == 1:
                         log.warning("cannot check visibility, nudges are held: %s", error)
                     await asyncio.sleep(min(5.0, 0.05 * 2 ** min(failures, 10)))
                     continue
+                failures, began = 0, time.monotonic()
                 early = coalescer.open
                 if (
                     early
@@ -358,6 +371,7 @@ class Stream:
                 break
             self.connection.send_status(self.position, reply=True)
             await self._moved.wait()
+            await asyncio.sleep(_CATCH_UP_PAUSE)
         self._coalescer.unwatch()
         if due:
             log.info("a transaction committed around the handshake: resync")

@@ -18,6 +18,7 @@ from typing import Any, Self
 from ..decoding import DECODERS, TableFilter
 from ..errors import ConfigError, ConnectionLostError, PgNudgeError
 from ..events import FeedItem, Resync, ResyncReason
+from ..log import get_logger
 from .backoff import Backoff
 from .coalescer import Coalescer
 from .stream import Stream, StreamSettings
@@ -26,7 +27,7 @@ from .transport import Address
 
 __all__ = ["WalFeed"]
 
-log = logging.getLogger("django_pgnudge.feed")
+log = get_logger("django_pgnudge.feed")
 
 DEFAULT_BATCH_WAIT = 0.05
 """Seconds after which a transaction still arriving nudges its tables, unless said otherwise."""
@@ -264,10 +265,10 @@ class WalFeed:
             return
         error = task.exception()
         if error is not None and self._error is None:
-            if not isinstance(error, PgNudgeError):
-                log.error("the feed failed", exc_info=error)
             self._error = error
             self._wake()
+            if not isinstance(error, PgNudgeError):
+                log.error("the feed failed", exc_info=error)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

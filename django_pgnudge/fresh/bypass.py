@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from django.db import connections
+from django.core.cache import caches
+from django.core.cache.backends.db import DatabaseCache
+from django.db import connections, router
 
-__all__ = ["may_use_cache"]
+__all__ = ["in_cache_transaction", "may_use_cache"]
 
 _SQL: Final = (
     "SELECT pg_current_xact_id_if_assigned() IS NULL"
@@ -35,3 +37,18 @@ def may_use_cache(using: str) -> bool:
     except Exception:  # an aborted transaction: the function will say what is wrong with it
         return False
     return bool(answer)
+
+
+def in_cache_transaction(alias: str) -> bool:
+    """Whether what is written to this cache waits for the caller's transaction.
+
+    A token made in a table inside a transaction is one the daemon cannot see to delete, and it
+    would appear, with the entry, after the change that should have ended both.
+    """
+    cache = caches[alias]
+    if not isinstance(cache, DatabaseCache):
+        return False
+    connection = connections[router.db_for_write(cache.cache_model_class)]
+    return connection.in_atomic_block or (
+        connection.connection is not None and not connection.autocommit
+    )

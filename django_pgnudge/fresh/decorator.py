@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -19,17 +19,19 @@ from django_pgnudge.fresh.keys import Names
 from django_pgnudge.fresh.sightings import reading, reading_since
 from django_pgnudge.fresh.values import WAIT, Options, Value
 
-__all__ = ["Nudged", "NudgedFunction", "nudged"]
+__all__ = ["Nudged", "NudgedFunction", "check_dependencies", "nudged"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 DependsOnArguments = Callable[..., Iterable[DependsOn]]
 
 
 class NudgedFunction(Generic[P, R]):
     """A function whose results are cached; ``__wrapped__`` is the function itself."""
+
+    __name__: str
+    __wrapped__: Callable[P, R]
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class NudgedFunction(Generic[P, R]):
         self._key = key
         self._options = options
         self._name = qualified_name(function)
-        self._signature = inspect.signature(function)
+        self._signature = _signature(function)
         self._is_async = iscoroutinefunction(function)
         functools.update_wrapper(self, function)
         if self._is_async:
@@ -102,13 +104,21 @@ class NudgedFunction(Generic[P, R]):
         )
 
 
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The function's own; one of C that tells none has arguments by position and by name."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return inspect.signature(lambda *args, **kwargs: None)
+
+
 class BoundNudged(Generic[R]):
     """A nudged method of one instance."""
 
     def __init__(self, function: NudgedFunction[Any, R], instance: object) -> None:
         self.__func__ = function
         self.__self__ = instance
-        self.__wrapped__ = function.__wrapped__.__get__(instance)  # type: ignore[attr-defined]
+        self.__wrapped__ = function.__wrapped__.__get__(instance)
         if iscoroutinefunction(function):
             markcoroutinefunction(self)
 
@@ -157,7 +167,7 @@ class Nudged:
         ``cache`` are Django's; ``key`` gets the arguments and returns what tells results apart.
         ``wait`` is how many seconds to wait for another caller who computes the same, 0 for none.
         """
-        _check(dependencies, depends_on, "nudged()")
+        check_dependencies(dependencies, "nudged()", by_arguments=depends_on is not None)
 
         def decorate(function: Callable[P, R]) -> NudgedFunction[P, R]:
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -177,7 +187,7 @@ class Nudged:
     def get_or_set(
         self,
         key: str,
-        default: Callable[[], T] | T,
+        default: Any,
         *,
         depends_on: Iterable[DependsOn],
         timeout: float | None = DEFAULT_TIMEOUT,
@@ -185,19 +195,19 @@ class Nudged:
         version: int | None = None,
         using: str | None = None,
         wait: float = WAIT,
-    ) -> T:
+    ) -> Any:
         """The value under ``key``, or else ``default``, called if it can be, and kept.
 
         ``default`` must be read when it is called: a plain value is kept only if it has been
         read inside a request or ``nudged.reading()``.
         """
         value = _named(key, version, depends_on, Options(timeout, cache, using, wait), default)
-        return cast("T", value.get(lambda: default() if callable(default) else default))
+        return value.get(lambda: default() if callable(default) else default)
 
     async def aget_or_set(
         self,
         key: str,
-        default: Callable[[], Coroutine[Any, Any, T]] | Callable[[], T] | T,
+        default: Any,
         *,
         depends_on: Iterable[DependsOn],
         timeout: float | None = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - the entry's
@@ -205,7 +215,7 @@ class Nudged:
         version: int | None = None,
         using: str | None = None,
         wait: float = WAIT,
-    ) -> T:
+    ) -> Any:
         """``get_or_set`` for async code; ``default`` may be a coroutine function."""
         value = _named(key, version, depends_on, Options(timeout, cache, using, wait), default)
 
@@ -213,7 +223,7 @@ class Nudged:
             made = default() if callable(default) else default
             return await made if isinstance(made, Awaitable) else made
 
-        return cast("T", await value.aget(compute))
+        return await value.aget(compute)
 
     def delete(
         self,
@@ -249,7 +259,7 @@ def _named(
 ) -> Value:
     # A string is iterable too, and would be taken for many payloads of one letter.
     entries = (depends_on,) if isinstance(depends_on, str) else tuple(depends_on)
-    _check(entries, None, f"nudged.get_or_set({key!r})")
+    check_dependencies(entries, f"nudged.get_or_set({key!r})")
     handed = not callable(default)
     since = reading_since() if handed else None
     return Value(
@@ -263,10 +273,11 @@ def _name(key: str, version: int | None) -> str:
     return f"key {version}:{key}"
 
 
-def _check(
-    depends_on: tuple[object, ...], by_arguments: DependsOnArguments | None, what: str
+def check_dependencies(
+    depends_on: tuple[object, ...], what: str, *, by_arguments: bool = False
 ) -> None:
-    if not depends_on and by_arguments is None:
+    """Raise ConfigError for what can be nothing to depend on, where it is written."""
+    if not depends_on and not by_arguments:
         raise ConfigError(f"{what} names nothing that the value depends on.")
     for entry in depends_on:
         is_model = isinstance(entry, type) and issubclass(entry, Model)

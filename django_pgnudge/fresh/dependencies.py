@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -64,13 +65,14 @@ class Tables:
     def __init__(self, using: str) -> None:
         self.using = using
         self.registry = Registry(using)
-        self._known = False
+        self._known = self._trusting = False
         self._meanings: dict[tuple[int, tuple[DependsOn, ...]], frozenset[Dependency]] = {}
+        self._asked_at: float | None = None
         self._lock = threading.Lock()
 
     def trust_models(self) -> None:
-        """Take the names of the models as they are: for tests without a database."""
-        self._known = True
+        """Never ask PostgreSQL, and take the models' names as they are: for tests without one."""
+        self._known = self._trusting = True
 
     def dependencies(self, entries: Iterable[DependsOn]) -> frozenset[Dependency] | None:
         """What the entries mean; None while PostgreSQL cannot be asked.
@@ -174,13 +176,16 @@ class Tables:
 
     def _is_news(self, found: frozenset[Dependency]) -> bool:
         """Whether a table is named that the database did not have when it was asked."""
-        catalog = self.registry
-        return any("." in each.payload and not catalog.exists(each.payload) for each in found)
+        return not self._trusting and any(
+            "." in each.payload and not self.registry.exists(each.payload) for each in found
+        )
 
     def _ask(self) -> bool:
         with self._lock:
-            if not seldom(f"ask {self.using}", LOOK_AGAIN):
+            now = time.monotonic()
+            if self._asked_at is not None and now - self._asked_at < LOOK_AGAIN:
                 return False
+            self._asked_at = now
             connection = connections[self.using].copy()
             try:
                 self.registry.refresh(connection)
@@ -207,12 +212,12 @@ def _parents(model: type[Model] | None) -> Iterator[type[Model]]:
                 yield parent
 
 
-_tables: dict[str, Tables] = {}
+known_tables: dict[str, Tables] = {}
 
 
 def tables(using: str) -> Tables:
     """The tables of a database alias."""
-    found = _tables.get(using)
+    found = known_tables.get(using)
     if found is None:
-        found = _tables[using] = Tables(using)
+        found = known_tables[using] = Tables(using)
     return found

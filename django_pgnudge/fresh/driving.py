@@ -17,8 +17,10 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.memcached import BaseMemcachedCache
 
-from django_pgnudge.fresh.bypass import may_use_cache
+from django_pgnudge.fresh.bypass import in_cache_transaction, may_use_cache
+from django_pgnudge.fresh.entries import LEASE_KEYS
 from django_pgnudge.fresh.flights import Flights
 from django_pgnudge.fresh.reading import Steps
 from django_pgnudge.fresh.seldom import seldom
@@ -34,7 +36,7 @@ from django_pgnudge.fresh.steps import (
     Step,
 )
 
-__all__ = ["Place", "arun", "flights", "lifetime", "on_loop", "run"]
+__all__ = ["Place", "arun", "flights", "lifetime", "on_loop", "perform_one", "run"]
 
 logger = logging.getLogger("django_pgnudge.nudged")
 
@@ -128,9 +130,11 @@ def _touch(place: Place, step: Step) -> Any:
         return None
     try:
         cache = caches[place.alias]
+        if isinstance(step, Begin | Set) and in_cache_transaction(place.alias):
+            return None
         match step:
             case Begin() | GetMany():
-                return _mapping(cache.get_many(step.keys))
+                return _get_many(cache, step.keys)
             case Add():
                 return bool(cache.add(step.key, step.value, step.timeout))
             case Set():
@@ -178,6 +182,15 @@ _ASYNC: Final[Mapping[type, str]] = {
 }
 
 
+def _get_many(cache: BaseCache, keys: list[str]) -> Mapping[str, Any] | None:
+    """All at once; several memcached servers answer in any order, so they are asked twice."""
+    servers = getattr(cache, "_servers", ())
+    if len(servers) > 1 and isinstance(cache, BaseMemcachedCache):
+        first, rest = keys[:LEASE_KEYS], keys[LEASE_KEYS:]
+        return {**cache.get_many(first), **(cache.get_many(rest) if rest else {})}
+    return _mapping(cache.get_many(keys))
+
+
 def _mapping(found: Any) -> Mapping[str, Any] | None:
     """django-redis told to ignore exceptions answers None for a Redis that is down."""
     return found if isinstance(found, Mapping) else None
@@ -215,3 +228,8 @@ def lifetime(alias: str, timeout: Any) -> float | None:
         return timeout
     default: float | None = caches[alias].default_timeout
     return default
+
+
+def perform_one(step: Step, place: Place) -> Any:
+    """One step outside a protocol, with the same care."""
+    return _touch(place, step)

@@ -15,7 +15,10 @@ from django_pgnudge.fresh.keys import Coverage, Lease
 if TYPE_CHECKING:
     from django_pgnudge.fresh.keys import Dependency, Names
 
-__all__ = ["Hit", "Miss", "Plan", "Stamp", "judge", "new_token", "pack"]
+__all__ = ["LEASE_KEYS", "Hit", "Miss", "Plan", "Stamp", "judge", "new_token", "pack"]
+
+LEASE_KEYS: Final = 3
+"""How many of the keys asked, the first ones, make up the lease."""
 
 _FORMAT: Final = "pgnudge1"
 

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from django_pgnudge.fresh.entries import Hit, Judgement, Miss, Plan, Stamp, judge, new_token, pack
 from django_pgnudge.fresh.steps import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from django_pgnudge.fresh.flights import Flight, Flights
     from django_pgnudge.fresh.keys import Coverage
 
-__all__ = ["LOCK_SECONDS", "Recipe", "read", "store_entry", "take_stamp"]
+__all__ = ["LOCK_SECONDS", "Recipe", "Store", "read", "stamp_now", "store_entry"]
 
 LOCK_SECONDS: Final = 30
 """How long a process that died keeps the lock of the value it computed."""
@@ -40,7 +40,8 @@ POLL: Final = (0.02, 0.2)
 ROW_TOKEN_SECONDS: Final = 86_400
 """Tokens of rows last at least so long: there are as many as rows, and they must not pile up."""
 
-Steps = Generator[Step, Any, Any]
+Steps: TypeAlias = Generator[Step, Any, Any]
+Store: TypeAlias = "Callable[[Recipe, Any, Stamp], Step | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ class Recipe:
     ``coverages`` remembers the lists of what streams carry, by their digests. ``may_store`` is
     asked with the one of the lease, None if there is no lease. ``store`` makes the step that
     keeps the value, or None. ``vouch`` says whether all that the function is handed was read
-    under these tokens too. ``timeout`` is the entry's, in the user's words; ``lifetime`` what it comes to
-    in seconds. ``wait`` is how long to wait for others who compute the same value; 0 for not at
-    all, and no lock either.
+    under these tokens too. ``timeout`` is the entry's, in the user's words; ``lifetime`` what it
+    comes to in seconds. ``wait`` is how long to wait for others who compute the same value; 0 for
+    not at all, and no lock either.
     """
 
     plan: Plan
@@ -64,7 +65,7 @@ class Recipe:
     coverages: dict[str, Coverage]
     may_store: Callable[[Coverage | None], bool]
     vouch: Callable[[Stamp], bool]
-    store: Callable[[Recipe, Any, Stamp], Step | None]
+    store: Store
     clock: Callable[[], float] = time.monotonic
 
 
@@ -103,7 +104,18 @@ def read(recipe: Recipe, flights: Flights, *, look_first: bool = True) -> Steps:
             return (yield from _compute(recipe, again))
 
 
-def take_stamp(recipe: Recipe, state: Judgement) -> Generator[Step, Any, Judgement]:
+def stamp_now(recipe: Recipe) -> Generator[Step, Any, Stamp | None]:
+    """The tokens as they are, for whoever keeps the value elsewhere; None where none is to be."""
+    state = _judged(recipe.plan, (yield Begin(recipe.plan.asked())))
+    if not (yield from _may_store(recipe, state)):
+        return None
+    state = yield from _take_stamp(recipe, state)
+    if not (yield from _may_store(recipe, state)):
+        return None
+    return state.stamp if isinstance(state, Miss) else None
+
+
+def _take_stamp(recipe: Recipe, state: Judgement) -> Generator[Step, Any, Judgement]:
     """Make the tokens that are missing and look again: another process may have been first."""
     plan = recipe.plan
     if not isinstance(state, Miss) or not state.missing:
@@ -150,7 +162,7 @@ def _compute_for_all(recipe: Recipe, deadline: float) -> Steps:
 
 def _compute(recipe: Recipe, state: Judgement) -> Steps:
     """Take the tokens, then call the function, then keep what it returned under those tokens."""
-    state = yield from take_stamp(recipe, state)
+    state = yield from _take_stamp(recipe, state)
     if isinstance(state, Hit):
         return state.value
     stamp = state.stamp if (yield from _may_store(recipe, state)) else None

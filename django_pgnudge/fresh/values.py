@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
@@ -13,15 +14,15 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django_pgnudge.conf import conf
 from django_pgnudge.fresh.dependencies import DependsOn, tables
 from django_pgnudge.fresh.driving import Place, arun, flights, lifetime, on_loop, run
-from django_pgnudge.fresh.entries import Plan, Stamp
+from django_pgnudge.fresh.entries import Plan
 from django_pgnudge.fresh.keys import Names
-from django_pgnudge.fresh.reading import Recipe, read, store_entry
+from django_pgnudge.fresh.reading import Recipe, Store, read, store_entry
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import Sightings
 
 if TYPE_CHECKING:
+    from django_pgnudge.fresh.entries import Stamp
     from django_pgnudge.fresh.keys import Coverage
-    from django_pgnudge.fresh.steps import Step
 
 __all__ = ["WAIT", "Options", "Value"]
 
@@ -99,18 +100,14 @@ class Value:
             return await compute()
         return await arun(read(recipe, flights, look_first=look_first), self.place, compute)
 
-    async def arecipe(self) -> Recipe | None:
+    async def arecipe(self, store: Store = store_entry) -> Recipe | None:
         """``recipe`` for a task: PostgreSQL is asked in a thread, and almost never."""
+        make = functools.partial(self.recipe, on_loop=True, store=store)
         if tables(self.options.database).may_ask(self.depends_on):
-            return await sync_to_async(self.recipe)(on_loop=True)
-        return self.recipe(on_loop=True)
+            return await sync_to_async(make)()
+        return make()
 
-    def recipe(
-        self,
-        *,
-        on_loop: bool,
-        store: Callable[[Recipe, Any, Stamp], Step | None] = store_entry,
-    ) -> Recipe | None:
+    def recipe(self, *, on_loop: bool, store: Store = store_entry) -> Recipe | None:
         """How to read it; None where it cannot be cached at all."""
         options = self.options
         if options.alias not in conf.NUDGED["CACHES"]:

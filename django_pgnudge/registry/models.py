@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Registry", "UnknownLabelError", "split_db_table"]
 
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:\."((?:[^"]|"")+)")?')
+_MOST_ASKED = 10_000  # names remembered to be in no catalog
 
 
 class UnknownLabelError(ConfigError, LookupError):
@@ -81,15 +82,19 @@ class Registry:
         """Whether ``refresh`` may give ``payload`` a meaning that it has not.
 
         True for a table without model or parent, as it may have been attached as a partition since,
-        and once for a name that was in no catalog yet: a partition made since, or an application's
-        own nudge.
+        and once for a name that was in no catalog yet. An application's own nudge without a dot is
+        no table's name.
         """
+        if "." not in payload:
+            return False
         if payload in self._models or self._catalog.parents.get(payload):
             return False
         if payload in self._catalog.tables:
             return True
         if payload in self._asked:
             return False
+        if len(self._asked) >= _MOST_ASKED:
+            self._asked.clear()
         self._asked.add(payload)
         return True
 

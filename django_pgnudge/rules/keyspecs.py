@@ -44,6 +44,7 @@ __all__ = [
     "glob_escape",
     "parse_key",
     "parse_result",
+    "read_again",
 ]
 
 _SPECIAL = re.compile(r"([*?\[])")
@@ -59,6 +60,19 @@ class RuleError(ConfigError):
         self.id = id
         self.message = message
         self.hint = hint
+
+
+def read_again(value: object) -> float | None:
+    """A rule's ``again``, in seconds. Raises RuleError for what it cannot be."""
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 3600:
+        return float(value)
+    raise RuleError(
+        "E007",
+        f"'again' is {value!r}.",
+        "It is after how many seconds the keys are deleted once more, at most 3600.",
+    )
 
 
 def glob_escape(text: str) -> str:

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from django_pgnudge.conf import Problem, conf, did_you_mean
 from django_pgnudge.registry import Registry, UnknownLabelError
-from django_pgnudge.rules.keyspecs import KeySpec, RuleError, Template, parse_key
+from django_pgnudge.rules.keyspecs import KeySpec, RuleError, Template, parse_key, read_again
 from django_pgnudge.rules.registration import registrations
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheRef", "Rule", "read_rules"]
 
-_RULE_KEYS: Final = ("keys", "cache", "version")
+_RULE_KEYS: Final = ("keys", "cache", "version", "again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,16 @@ class CacheRef:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a change of ``target`` kills in one cache; ``where`` it was written."""
+    """What a change of ``target`` kills in one cache; ``where`` it was written.
+
+    ``again`` is after how many seconds it is killed once more, None for never.
+    """
 
     target: str | type[Model]
     specs: tuple[KeySpec, ...]
     ref: CacheRef
     where: str
+    again: float | None = None
 
 
 def read_rules(registry: Registry) -> tuple[list[Rule], list[Problem]]:
@@ -48,7 +52,7 @@ def read_rules(registry: Registry) -> tuple[list[Rule], list[Problem]]:
         rules += _setting(label, value, where, problems)
     for entry in registrations():
         ref = CacheRef(entry.cache, entry.version)
-        rules.append(Rule(entry.target, entry.specs, ref, entry.where))
+        rules.append(Rule(entry.target, entry.specs, ref, entry.where, entry.again))
     return [rule for rule in rules if _is_sound(rule, registry, problems)], problems
 
 
@@ -93,7 +97,8 @@ def _rule(label: str, entry: dict[Any, Any], where: str) -> Rule:
         raise RuleError("E007", f"'cache' is {alias!r}.", "It is an alias of CACHES.")
     if not (version is None or type(version) is int):
         raise RuleError("E007", f"'version' is {version!r}.", "It is a whole number or None.")
-    return Rule(label, tuple(map(parse_key, keys)), CacheRef(alias, version), where)
+    again = read_again(entry.get("again"))
+    return Rule(label, tuple(map(parse_key, keys)), CacheRef(alias, version), where, again)
 
 
 def _is_sound(rule: Rule, registry: Registry, problems: list[Problem]) -> bool:

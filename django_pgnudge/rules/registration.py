@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from django.utils.module_loading import autodiscover_modules
 
-from django_pgnudge.rules.keyspecs import KeySpec, RuleError, parse_key
+from django_pgnudge.rules.keyspecs import KeySpec, RuleError, parse_key, read_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +43,7 @@ class Registration:
     cache: str
     version: int | None
     where: str
+    again: float | None = None
 
 
 _registered: list[Registration] = []
@@ -50,21 +51,34 @@ _registered: list[Registration] = []
 
 @overload
 def invalidates(
-    target: str | type[Model], *, cache: str = ..., version: int | None = ...
+    target: str | type[Model],
+    *,
+    cache: str = ...,
+    version: int | None = ...,
+    again: float | None = ...,
 ) -> Callable[[F], F]: ...
 @overload
 def invalidates(
-    target: str | type[Model], *keys: object, cache: str = ..., version: int | None = ...
+    target: str | type[Model],
+    *keys: object,
+    cache: str = ...,
+    version: int | None = ...,
+    again: float | None = ...,
 ) -> None: ...
 def invalidates(
-    target: str | type[Model], *keys: object, cache: str = "default", version: int | None = None
+    target: str | type[Model],
+    *keys: object,
+    cache: str = "default",
+    version: int | None = None,
+    again: float | None = None,
 ) -> Callable[[F], F] | None:
     """Kill ``keys`` when the table of ``target`` changes.
 
     Without keys it decorates a function that returns them.
 
     ``target`` is a model, a model label, ``schema.table`` or an own nudge's payload. The keys are
-    those of ``PGNUDGE["INVALIDATE"]``. Raises RuleError, a ConfigError, for what is not a key.
+    those of ``PGNUDGE["INVALIDATE"]``; ``again`` deletes them once more after so many seconds.
+    Raises RuleError, a ConfigError, for what is not a key.
     """
     name = target if isinstance(target, str) else target._meta.label
     where = f"invalidates({name}, …)"
@@ -75,9 +89,11 @@ def invalidates(
             "A cache is an alias of CACHES, a version a number or None.",
         )
 
+    delay = read_again(again)
+
     def register(entries: tuple[object, ...]) -> None:
         specs = tuple(parse_key(entry) for entry in entries)
-        _registered.append(Registration(target, specs, cache, version, where))
+        _registered.append(Registration(target, specs, cache, version, where, delay))
 
     if keys:
         register(keys)

@@ -14,13 +14,13 @@ TRUNCATE, a primary key that is not the model's.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 from django_pgnudge.events import Event
+from django_pgnudge.log import get_logger
 from django_pgnudge.rules.keyspecs import (
     Fixed,
     Function,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheRef", "Kills", "Rule", "RuleSet", "load_rules", "read_rules", "shares_pk"]
 
-logger = logging.getLogger("django_pgnudge.rules")
+logger = get_logger("django_pgnudge.rules")
 
 
 @dataclass(slots=True)
@@ -49,11 +49,23 @@ class Kills:
 
     ``patterns`` are globs in which ``*`` is special and the rest escaped. ``whole`` is all there
     is, as after a gap: a glob that matches everything would match sessions too.
+
+    ``later`` is what of it to delete once more, by the seconds to wait before: a reader that read
+    before the change and stored after the first deletion is put right by the second.
     """
 
     keys: set[str] = field(default_factory=set)
     patterns: set[str] = field(default_factory=set)
     whole: bool = False
+    later: dict[float, Kills] = field(default_factory=dict)
+
+    def merge(self, other: Kills) -> None:
+        """Add all of another; what is kept is copied."""
+        self.keys |= other.keys
+        self.patterns |= other.patterns
+        self.whole |= other.whole
+        for delay, kills in other.later.items():
+            self.later.setdefault(delay, Kills()).merge(kills)
 
     def add(self, spec: Fixed | Pattern) -> None:
         """Add one key or pattern."""
@@ -110,9 +122,13 @@ class RuleSet:
         found: dict[CacheRef, Kills] = {}
         for payload in registry.lineage(event.payload):
             for bound in self._bound.get(payload, ()):
-                kills = found.setdefault(bound.rule.ref, Kills())
+                kills = Kills()
                 for spec in bound.specs:
                     _apply(spec, bound, seen_as, pks, kills, ask=ask)
+                whole = found.setdefault(bound.rule.ref, Kills())
+                whole.merge(kills)
+                if bound.rule.again is not None:
+                    whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
         return found
 
     def cache_refs(self) -> frozenset[CacheRef]:

@@ -154,6 +154,22 @@ async def test_what_is_held_stays_held_while_the_checking_connection_is_broken(s
     assert seen.resyncs == ["connected"]
 
 
+async def test_a_stream_that_is_blind_for_too_long_ends_in_a_resync(slow):
+    """Only the second connection is refused; what is held must not grow for ever."""
+    feed = feed_of(slow, status_interval=0.05, liveness_timeout=0.3)
+    async with following(feed) as seen:
+        with pytest.MonkeyPatch.context() as patch:
+
+            async def refused(self: Checker) -> Any:
+                raise ConnectionLostError("too many connections for database")
+
+            patch.setattr(Checker, "view", refused)
+            await run(slow.execute, "INSERT INTO other VALUES (1)")
+            await eventually(lambda: "no snapshot" in str(feed.last_error))
+        await seen.resync("reconnected")
+        assert not feed._coalescer.held
+
+
 async def test_a_terminated_checking_connection_is_opened_again(slow):
     async with following(feed_of(slow)) as seen:
         await run(slow.execute, "INSERT INTO other VALUES (1)")

@@ -42,7 +42,8 @@ def count_rows(**given: Any) -> None:
     """What a good receiver does: it must find a connection that works."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT price FROM prices WHERE id = 1")
-        print("price is", *(cursor.fetchone() or ["none"]), flush=True)
+        sys.stdout.write("price is {}\n".format(*(cursor.fetchone() or ["none"])))
+        sys.stdout.flush()
 
 
 class RudeConfig(AppConfig):

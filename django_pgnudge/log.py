@@ -1,0 +1,38 @@
+"""Loggers that cannot fail: a line that is lost must not take a nudge with it.
+
+A handler may raise (a full disk, a mail server that is down), and most of what is logged here is
+logged on the way from a failure to its mending.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import traceback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+__all__ = ["get_logger"]
+
+
+def get_logger(name: str) -> _Logger:
+    """The logger ``name``; what its handlers raise goes to standard error."""
+    return _Logger(logging.getLogger(name))
+
+
+class _Logger(logging.LoggerAdapter[logging.Logger]):
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        # This frame is not the caller's.
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        try:
+            super().log(level, msg, *args, **kwargs)
+        except Exception:
+            with contextlib.suppress(Exception):
+                traceback.print_exc()
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, kwargs

@@ -1,0 +1,99 @@
+"""Fixtures for the tests of projects that use the package.
+
+Not loaded by itself: ``pytest_plugins = ["django_pgnudge.testing"]`` in the project's conftest.
+
+``nudge_fake`` keeps a lease in the caches of ``PGNUDGE["NUDGED"]`` without a daemon, and lets a
+test say what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.core.cache import caches
+from django.db.models import Model
+
+from django_pgnudge.conf import conf
+from django_pgnudge.events import Event
+from django_pgnudge.fresh import dependencies, driving, values
+from django_pgnudge.fresh.dependencies import Row, Tables
+from django_pgnudge.fresh.keys import Lease, Names, killed_tokens
+
+__all__ = ["NudgeFake", "faked", "nudge_fake"]
+
+
+class _Everything(frozenset[str]):
+    """A stream that carries every table."""
+
+    def __rsub__(self, other: Any) -> frozenset[str]:
+        return frozenset()
+
+
+class NudgeFake:
+    """What the daemon would do to the caches, on a word.
+
+    Transactions are not looked at: one that a test runs in stands for what is committed.
+    """
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self.names = Names(using)
+        self.tables = Tables(using)
+        self.tables.trust_models()
+
+    def lease(self) -> None:
+        """Grant a lease that lasts."""
+        for alias in conf.NUDGED["CACHES"]:
+            cache = caches[alias]
+            cache.set(self.names.grants[0], "fake", None)
+            cache.set(self.names.coverage("fake"), [], None)
+            cache.set(self.names.lease, Lease("fake", "fake"), None)
+
+    def no_lease(self) -> None:
+        """As when runnudge is down: nothing is served and nothing kept."""
+        self._delete([self.names.lease])
+
+    def changed(self, target: type[Model] | str, *, pk: Any = None) -> None:
+        """Rows of a table changed: the one with that primary key, or any."""
+        entry = target if pk is None else Row(target, pk)
+        doomed: set[str] = set()
+        for dependency in self.tables.dependencies([entry]) or ():
+            keys = None if dependency.row is None else frozenset({dependency.row})
+            doomed |= killed_tokens(
+                self.names, [dependency.payload], Event(dependency.payload, 0.0, 1, keys)
+            )
+        self._delete(doomed)
+
+    def resync(self) -> None:
+        """Anything may have changed."""
+        self._delete([self.names.epoch])
+
+    def _delete(self, keys: Any) -> None:
+        for alias in conf.NUDGED["CACHES"]:
+            caches[alias].delete_many(keys)
+
+
+@contextmanager
+def faked(using: str | None = None) -> Iterator[NudgeFake]:
+    """``nudge_fake`` without pytest."""
+    fake = NudgeFake(conf.DATABASE if using is None else using)
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(dependencies.known_tables, {fake.using: fake.tables}))
+        stack.enter_context(mock.patch.object(driving, "may_use_cache", return_value=True))
+        stack.enter_context(mock.patch.dict(values.coverages, {"fake": _Everything()}))
+        fake.resync()
+        fake.lease()
+        yield fake
+        fake.no_lease()
+        fake.resync()
+
+
+@pytest.fixture
+def nudge_fake() -> Iterator[NudgeFake]:
+    """A lease without a daemon; ``changed`` and ``resync`` say what the daemon would have seen."""
+    with faked() as fake:
+        yield fake

@@ -1,0 +1,101 @@
+"""Fixtures for nudged values: `nudge_fake` on each cache backend, and what is asked of a cache.
+
+| fixture | gives |
+|---|---|
+| `each_cache` | configures the cache "default" as each backend in turn; skips by name |
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import caches
+from django.core.management import call_command
+from servers.process import free_port, port_is_busy, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+METHODS = ("get", "set", "add", "delete", "get_many", "set_many", "delete_many")
+KINDS = ("django_redis", "redis", "locmem", "file", "database", "memcached")
+
+
+@pytest.fixture(params=KINDS)
+def each_cache(request: pytest.FixtureRequest, settings: Any, tmp_path: Path) -> Iterator[str]:
+    kind: str = request.param
+    backends = "django.core.cache.backends"
+    if kind in ("django_redis", "redis"):
+        redis = request.getfixturevalue("redis_server")
+        backend = (
+            "django_redis.cache.RedisCache" if kind[0] == "d" else f"{backends}.redis.RedisCache"
+        )
+        settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": redis.url}}
+    elif kind == "locmem":
+        settings.CACHES = {
+            "default": {"BACKEND": f"{backends}.locmem.LocMemCache", "LOCATION": request.node.name}
+        }
+    elif kind == "file":
+        settings.CACHES = {
+            "default": {
+                "BACKEND": f"{backends}.filebased.FileBasedCache",
+                "LOCATION": str(tmp_path),
+            }
+        }
+    elif kind == "database":
+        request.getfixturevalue("django_postgres")
+        settings.CACHES = {
+            "default": {"BACKEND": f"{backends}.db.DatabaseCache", "LOCATION": "nudged_cache"}
+        }
+        call_command("createcachetable", verbosity=0)
+    else:
+        settings.CACHES = {"default": request.getfixturevalue("memcached")}
+    yield kind
+    caches["default"].close()
+
+
+@pytest.fixture
+def memcached() -> Iterator[dict[str, Any]]:
+    program = shutil.which("memcached")
+    if program is None or importlib.util.find_spec("pymemcache") is None:
+        pytest.skip("memcached: install memcached and pymemcache")
+    port = free_port()
+    process = subprocess.Popen([program, "-u", "nobody", "-l", "127.0.0.1", "-p", str(port)])
+    try:
+        wait_until(lambda: port_is_busy(port), "memcached")
+        yield {
+            "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+            "LOCATION": f"127.0.0.1:{port}",
+        }
+    finally:
+        process.kill()
+        process.wait()
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The methods called on the cache "default" from outside, without what they call in turn."""
+    kind = type(caches["default"])
+    calls: list[str] = []
+    inside: list[str] = []
+
+    def counted(name: str) -> Any:
+        real = getattr(kind, name)
+
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if not inside:
+                calls.append(name)
+            inside.append(name)
+            try:
+                return real(self, *args, **kwargs)
+            finally:
+                inside.pop()
+
+        return call
+
+    for name in METHODS:
+        monkeypatch.setattr(kind, name, counted(name))
+    return calls

@@ -1,0 +1,150 @@
+"""dependencies and rowkeys: a value stands on what the daemon names the same."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import models
+
+from django_pgnudge import nudged
+from django_pgnudge.errors import ConfigError
+from django_pgnudge.fresh.dependencies import Row, Tables
+from django_pgnudge.fresh.keys import Dependency
+from tests.shop.models import (
+    Bistro,
+    CheapProduct,
+    Coupon,
+    Day,
+    Flag,
+    Franchise,
+    Item,
+    Line,
+    Moment,
+    Place,
+    Product,
+    Rate,
+    Restaurant,
+    Token,
+)
+
+UUID = uuid.UUID(int=0xA1)
+
+
+@pytest.fixture
+def tables() -> Tables:
+    made = Tables("default")
+    made.trust_models()
+    return made
+
+
+def meaning(tables: Tables, entry: Any) -> set[Dependency]:
+    return set(tables.dependencies([entry]) or ())
+
+
+@pytest.mark.parametrize(
+    ("entry", "payloads"),
+    [
+        (Product, {"public.shop_product"}),
+        (CheapProduct, {"public.shop_product"}),
+        ("shop.Product", {"public.shop_product"}),
+        ("shop.Product.categories", {"public.shop_product_categories"}),
+        (Item, {"stock.item"}),
+        ("legacy.price_list", {"legacy.price_list"}),
+        ("prices", {"prices"}),
+        (Bistro, {"public.shop_bistro", "public.shop_restaurant", "public.shop_place"}),
+    ],
+)
+def test_tables_have_the_stream_s_names(tables: Tables, entry: Any, payloads: set[str]) -> None:
+    assert meaning(tables, entry) == {Dependency(payload) for payload in payloads}
+
+
+@pytest.mark.parametrize(
+    ("entry", "found"),
+    [
+        (Row(Product, 7), {("public.shop_product", (7,))}),
+        (Row("shop.Product", "7"), {("public.shop_product", (7,))}),
+        (Product(pk=7), {("public.shop_product", (7,))}),
+        (Row("legacy.price_list", "A"), {("legacy.price_list", ("A",))}),
+        (Row(Restaurant, 3), {("public.shop_restaurant", (3,)), ("public.shop_place", (3,))}),
+        (Row(Franchise, "X"), {("public.shop_franchise", ("X",)), ("public.shop_place", None)}),
+        (Row(Line, (1, 2)), {("public.shop_line", (1, 2))}),
+        (Row(Coupon, "ÄÖ 1"), {("public.shop_coupon", ("ÄÖ 1",))}),
+        (Row(Flag, True), {("public.shop_flag", (True,))}),
+        (Row(Day, dt.date(2026, 1, 2)), {("public.shop_day", ("2026-01-02",))}),
+        (Row(Rate, Decimal("1.5")), {("public.shop_rate", ("1.50",))}),
+        (Row(Rate, Decimal("-0")), {("public.shop_rate", ("0.00",))}),
+        (Row(Token, UUID.hex.upper()), {("public.shop_token", (str(UUID),))}),
+    ],
+)  # fmt: skip
+def test_rows_have_the_stream_s_keys(tables: Tables, entry: Any, found: Any) -> None:
+    assert {(each.payload, each.row) for each in meaning(tables, entry)} == found
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Row(Moment, "2026-01-01T00:00Z"),
+        Row(Product, "seven"),
+        Row(Product, (1, 2)),
+        Row(Line, 1),
+        Row(Rate, Decimal("1.505")),
+        Row(Rate, Decimal("NaN")),
+        Row("legacy.price_list", 1.5),
+        Product(),
+        object(),
+    ],
+    ids=repr,
+)
+def test_what_is_not_certain_is_refused(tables: Tables, entry: Any) -> None:
+    with pytest.raises(ConfigError, match="nudged"):
+        tables.dependencies([entry])
+
+
+def test_a_column_of_another_type_or_collation_is_refused(tables: Tables) -> None:
+    class Odd(models.CharField):
+        def db_type(self, connection: Any) -> str:
+            return "citext"
+
+    from django_pgnudge.fresh.rowkeys import key_value
+
+    for field in (Odd(max_length=9), models.CharField(max_length=9, db_collation="ci")):
+        field.set_attributes_from_name("code")
+        field.model = Coupon
+        with pytest.raises(ConfigError, match="Depend on the whole table"):
+            key_value(field, "A")
+
+
+def test_a_key_is_given_and_not_an_object() -> None:
+    for wrong in (None, Product(pk=1)):
+        with pytest.raises(ConfigError, match="primary key"):
+            nudged.row(Product, wrong)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("model", "pk"),
+    [
+        (Product, 7), (Coupon, "ä'\"\\ x"), (Day, dt.date(33, 1, 2)), (Rate, Decimal("-1.5")),
+        (Token, uuid.uuid4()), (Place, -1),
+    ],
+)  # fmt: skip
+def test_postgres_writes_keys_as_they_are_written_here(
+    tables: Tables, model: type[models.Model], pk: Any
+) -> None:
+    from django.db import connection
+
+    model._default_manager.create(pk=pk)
+    (dependency,) = meaning(tables, Row(model, pk))
+    assert dependency.row is not None
+    assert model._meta.pk is not None
+    with connection.cursor() as cursor:
+        cursor.execute(f'SELECT "{model._meta.pk.column}"::text FROM "{model._meta.db_table}"')
+        assert cursor.fetchall() == [(str(dependency.row[0]),)]
+
+
+def test_while_postgres_does_not_answer_nothing_is_named() -> None:
+    assert Tables("default").dependencies([Product]) is None

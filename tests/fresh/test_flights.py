@@ -1,0 +1,210 @@
+"""flights and the lock: a herd computes once, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import caches
+from django.db import connections
+
+from django_pgnudge import nudged
+from django_pgnudge.fresh import reading
+from django_pgnudge.fresh.driving import flights
+from django_pgnudge.fresh.flights import Flights
+from tests.shop.models import Product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django_pgnudge.testing import NudgeFake
+
+HERD = 8
+
+
+@pytest.fixture(autouse=True)
+def nothing_flies_on() -> Iterator[None]:
+    caches["default"].clear()
+    yield
+    assert len(flights) == 0
+
+
+class Slow:
+    """A function that counts its calls and takes its time."""
+
+    def __init__(self, seconds: float = 0.2) -> None:
+        self.calls = 0
+        self.seconds = seconds
+        self.called = asyncio.Event()
+
+    def __call__(self) -> int:
+        self.calls += 1
+        time.sleep(self.seconds)
+        return self.calls
+
+    async def later(self) -> int:
+        self.calls += 1
+        self.called.set()
+        await asyncio.sleep(self.seconds)
+        return self.calls
+
+
+def herd(function: Callable[[], Any], number: int = HERD) -> list[Any]:
+    barrier = threading.Barrier(number)
+
+    def one() -> Any:
+        barrier.wait()
+        try:
+            return function()
+        finally:
+            caches["default"].close()
+            connections.close_all()
+
+    with ThreadPoolExecutor(number) as pool:
+        return [future.result(20) for future in [pool.submit(one) for _ in range(number)]]
+
+
+def test_threads_compute_a_value_once(each_cache: str, nudge_fake: NudgeFake) -> None:
+    slow = Slow()
+    assert herd(lambda: nudged.get_or_set("key", slow, depends_on=[Product])) == [1] * HERD
+    assert slow.calls == 1
+
+
+async def test_tasks_compute_a_value_once(nudge_fake: NudgeFake) -> None:
+    slow = Slow()
+    reads = [nudged.aget_or_set("key", slow.later, depends_on=[Product]) for _ in range(HERD)]
+    assert await asyncio.gather(*reads) == [1] * HERD
+    assert slow.calls == 1
+
+
+def test_processes_compute_a_value_once(
+    each_cache: str, nudge_fake: NudgeFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread stands for a process: it knows only its own flights."""
+    local = threading.local()
+
+    class Own(Flights):
+        def join_or_start(self, name: Any, *, on_loop: bool) -> Any:
+            local.flights = getattr(local, "flights", None) or Flights()
+            return local.flights.join_or_start(name, on_loop=on_loop)
+
+    if each_cache == "file":
+        pytest.skip("file: add of the file cache is not atomic")
+    monkeypatch.setattr("django_pgnudge.fresh.values.flights", Own())
+    slow = Slow()
+    assert herd(lambda: nudged.get_or_set("key", slow, depends_on=[Product])) == [1] * HERD
+    assert slow.calls == 1
+
+
+def test_a_holder_that_died_costs_the_wait_once(nudge_fake: NudgeFake) -> None:
+    entry = nudged(Product)(len)._value(((),), {}).entry
+    caches["default"].set(f"{entry}:lock", "somebody who died", 30)
+    began = time.monotonic()
+    assert nudged(Product, wait=0.3)(len)(()) == 0
+    assert 0.25 < time.monotonic() - began < 3
+    began = time.monotonic()
+    assert nudged(Product, wait=5)(len)(()) == 0
+    assert time.monotonic() - began < 1
+
+
+def test_the_lock_is_given_back_when_the_function_raises(nudge_fake: NudgeFake) -> None:
+    function = nudged(Product)(int)
+    with pytest.raises(ValueError, match="invalid literal"):
+        function("x")
+    assert caches["default"].get(f"{function._value(('x',), {}).entry}:lock") is None
+
+
+async def test_the_lock_is_given_back_when_a_task_is_cancelled(nudge_fake: NudgeFake) -> None:
+    slow = Slow(30)
+    task = asyncio.create_task(nudged.aget_or_set("key", slow.later, depends_on=[Product]))
+    await slow.called.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    quick = Slow(0)
+    async with asyncio.timeout(1):
+        assert await nudged.aget_or_set("key", quick.later, depends_on=[Product]) == 1
+
+
+async def test_a_waiter_that_is_cancelled_stops_nobody(nudge_fake: NudgeFake) -> None:
+    slow = Slow(0.3)
+    first = asyncio.create_task(nudged.aget_or_set("key", slow.later, depends_on=[Product]))
+    await slow.called.wait()
+    second = asyncio.create_task(nudged.aget_or_set("key", slow.later, depends_on=[Product]))
+    await asyncio.sleep(0.1)
+    second.cancel()
+    assert await first == 1
+
+
+def test_what_another_computed_before_a_change_is_not_handed_over(nudge_fake: NudgeFake) -> None:
+    """A waiter may have seen the change committed before it asked."""
+    reading_old, go_on = threading.Event(), threading.Event()
+
+    def old() -> str:
+        reading_old.set()
+        go_on.wait(5)
+        return "old"
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(nudged.get_or_set, "key", old, depends_on=[Product])
+        reading_old.wait(5)
+        nudge_fake.changed(Product)
+        second = pool.submit(nudged.get_or_set, "key", lambda: "new", depends_on=[Product])
+        time.sleep(0.1)
+        go_on.set()
+        assert (first.result(5), second.result(5)) == ("old", "new")
+
+
+def test_values_that_need_each_other_do_not_deadlock(nudge_fake: NudgeFake) -> None:
+    barrier = threading.Barrier(2)
+    seen = threading.local()
+
+    def meet() -> None:
+        if not getattr(seen, "met", False):
+            seen.met = True
+            barrier.wait(5)
+
+    @nudged(Product, wait=30)
+    def ring_a() -> int:
+        meet()
+        return 1 + (0 if getattr(seen, "deep", 0) > 3 else deeper(ring_b))
+
+    @nudged(Product, wait=30)
+    def ring_b() -> int:
+        meet()
+        return 1 + (0 if getattr(seen, "deep", 0) > 3 else deeper(ring_a))
+
+    def deeper(function: Any) -> int:
+        seen.deep = getattr(seen, "deep", 0) + 1
+        found: int = function()
+        return found
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(ring_a), pool.submit(ring_b)]
+        assert all(future.result(20) for future in futures)
+    assert time.monotonic() - began < 10
+
+
+def test_a_nested_value_of_the_same_thread_is_computed(nudge_fake: NudgeFake) -> None:
+    @nudged(Product)
+    def outer() -> int:
+        return inner() + 1
+
+    @nudged(Product)
+    def inner() -> int:
+        return 1
+
+    assert (outer(), outer(), inner()) == (2, 2, 1)
+
+
+def test_a_row_s_token_does_not_pile_up_and_a_table_s_lasts(nudge_fake: NudgeFake) -> None:
+    function = nudged(nudged.row(Product, 1), Product, timeout=60)(lambda: 1)
+    recipe = function._value((), {}).recipe(on_loop=False)
+    assert recipe is not None
+    timeouts = {reading._token_timeout(recipe, key) for key in recipe.plan.tokens}
+    assert timeouts == {None, reading.ROW_TOKEN_SECONDS}

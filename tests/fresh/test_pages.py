@@ -1,0 +1,352 @@
+"""pages, conditions and fragments: what a page shows is served as long as it is true."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import caches
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
+from django.http import HttpResponse, StreamingHttpResponse
+from django.template import Context, Engine, TemplateSyntaxError, engines
+from django.template.response import TemplateResponse
+from django.test import RequestFactory
+
+from django_pgnudge import nudged, nudged_condition, nudged_page
+from tests.fix_nudged import count_calls
+from tests.shop.models import Category, Product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+
+    from django_pgnudge.testing import NudgeFake
+
+get = RequestFactory().get
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(nudge_fake: NudgeFake) -> None:
+    caches["default"].clear()
+    nudge_fake.lease()
+
+
+class View:
+    """A view that says how often it ran."""
+
+    __qualname__ = "View"
+
+    def __init__(self, **options: Any) -> None:
+        self.runs = 0
+        self.options = options
+
+    def __call__(self, request: HttpRequest, *args: Any) -> Any:
+        self.runs += 1
+        response = HttpResponse(f"run {self.runs}", **self.options)
+        if "vary" in request.GET:
+            response["Vary"] = "Cookie"
+        if "cookie" in request.GET:
+            response.set_cookie("seen", "1")
+        return response
+
+
+def body(response: Any) -> str:
+    return str(response.content.decode())
+
+
+# nudged_page.
+
+
+def test_a_page_is_kept_until_what_it_shows_changes(nudge_fake: NudgeFake) -> None:
+    view = View()
+    page = nudged_page(60, Product)(view)
+    assert [body(page(get("/a"))) for _ in range(3)] == ["run 1"] * 3
+    assert body(page(get("/a?x=1"))) == "run 2"
+    nudge_fake.changed(Category)
+    assert body(page(get("/a"))) == "run 1"
+    nudge_fake.changed(Product)
+    assert body(page(get("/a"))) == "run 3"
+
+
+async def test_a_page_of_an_async_view_is_kept_too(nudge_fake: NudgeFake) -> None:
+    runs = []
+
+    @nudged_page(60, Product)
+    async def page(request: HttpRequest) -> HttpResponse:
+        runs.append(1)
+        return HttpResponse(f"run {len(runs)}")
+
+    assert asyncio.iscoroutinefunction(page)
+    assert [body(await page(get("/a"))) for _ in range(3)] == ["run 1"] * 3
+
+
+def test_pages_are_kept_apart_by_the_headers_they_vary_on() -> None:
+    page = nudged_page(60, Product)(View())
+
+    def ask(session: str) -> str:
+        return body(page(get("/a?vary", headers={"Cookie": f"sessionid={session}"})))
+
+    assert [ask("one"), ask("two"), ask("one"), ask("two")] == ["run 1", "run 2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/a", {"status": 404}),
+        ("/a?vary&cookie", {}),
+        ("/a", {"headers": {"Cache-Control": "private"}}),
+        ("/a", {"headers": {"Cache-Control": "no-store"}}),
+        ("/a", {"headers": {"Vary": "*"}}),
+    ],
+)
+def test_what_django_would_not_cache_is_not_kept(path: str, options: dict[str, Any]) -> None:
+    page = nudged_page(60, Product)(View(**options))
+    assert [body(page(get(path))) for _ in range(2)] == ["run 1", "run 2"]
+
+
+def test_only_get_is_kept_and_a_head_is_answered_from_it() -> None:
+    view = View()
+    page = nudged_page(60, Product)(view)
+    factory = RequestFactory()
+    page(factory.head("/a"))
+    page(factory.head("/a"))
+    page(factory.post("/a"))
+    assert view.runs == 3
+    page(factory.get("/a"))
+    page(factory.head("/a"))
+    assert view.runs == 4
+
+
+def test_streams_are_not_kept() -> None:
+    page = nudged_page(60, Product)(lambda request: StreamingHttpResponse(iter(["a"])))
+    assert [page(get("/a")).getvalue() for _ in range(2)] == [b"a", b"a"]
+
+
+def test_a_page_that_looked_at_the_session_varies_on_the_cookie() -> None:
+    """The middleware would say so only after the page is kept."""
+
+    class Session:
+        accessed = modified = False
+
+    def view(request: Any) -> HttpResponse:
+        request.session.accessed = True
+        return HttpResponse(request.COOKIES["sessionid"])
+
+    page = nudged_page(60, Product)(view)
+
+    def ask(who: str) -> str:
+        request: Any = get("/a", headers={"Cookie": f"sessionid={who}"})
+        request.session = Session()
+        return body(page(request))
+
+    assert [ask("one"), ask("two"), ask("one")] == ["one", "two", "one"]
+
+
+def test_a_page_with_a_csrf_token_is_its_reader_s() -> None:
+    view = View()
+
+    def with_token(request: Any) -> Any:
+        request.META["CSRF_COOKIE_NEEDS_UPDATE"] = True
+        return view(request)
+
+    page = nudged_page(60, Product)(with_token)
+    assert [body(page(get("/a"))) for _ in range(2)] == ["run 1", "run 2"]
+
+
+def _template_response(runs: list[int]) -> Callable[[Any], TemplateResponse]:
+    def view(request: Any) -> TemplateResponse:
+        runs.append(1)
+        return TemplateResponse(
+            request, engines["django"].from_string("run {{ n }}"), {"n": len(runs)}
+        )
+
+    return view
+
+
+class Touching:
+    def __init__(self, get_response: Any) -> None:
+        pass
+
+    def process_template_response(self, request: Any, response: Any) -> Any:
+        return response
+
+
+@pytest.mark.parametrize("middleware", [[], [f"{__name__}.Touching"]])
+def test_template_responses_are_kept_rendered(middleware: list[str], settings: Any) -> None:
+    settings.MIDDLEWARE = middleware
+    settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
+    page = nudged_page(60, Product)(_template_response([]))
+    first = page(get("/a"))
+    assert first.is_rendered is not bool(middleware)
+    first.render()
+    assert body(page(get("/a"))) == body(first) == "run 1"
+
+
+def test_a_broken_cache_runs_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError("gone")
+
+    page = nudged_page(60, Product)(View())
+    with monkeypatch.context() as patch:
+        for name in ("get", "get_many", "set", "add", "delete"):
+            patch.setattr(type(caches["default"]), name, fail)
+        assert [body(page(get("/a"))) for _ in range(2)] == ["run 1", "run 2"]
+
+
+# nudged_condition.
+
+
+def test_a_304_costs_one_question_and_runs_no_view(
+    nudge_fake: NudgeFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = View()
+    page = nudged_condition(Product)(view)
+    tag = page(get("/a"))["ETag"]
+    assert tag.startswith('W/"')
+    asked = count_calls(monkeypatch)
+    answer = page(get("/a", headers={"If-None-Match": tag}))
+    assert (answer.status_code, view.runs, asked) == (304, 1, ["get_many"])
+    monkeypatch.undo()
+    nudge_fake.changed(Product)
+    changed = page(get("/a", headers={"If-None-Match": tag}))
+    assert (changed.status_code, body(changed)) == (200, "run 2")
+    assert changed["ETag"] != tag
+
+
+async def test_a_304_of_an_async_view(nudge_fake: NudgeFake) -> None:
+    runs = []
+
+    @nudged_condition(Product)
+    async def page(request: HttpRequest) -> HttpResponse:
+        runs.append(1)
+        return HttpResponse("made")
+
+    tag = (await page(get("/a")))["ETag"]
+    assert (await page(get("/a", headers={"If-None-Match": tag}))).status_code == 304
+    assert len(runs) == 1
+
+
+def test_the_tag_is_another_s_where_the_page_may_be() -> None:
+    page = nudged_condition(Product)(View())
+    asked = [
+        get("/a"),
+        get("/b"),
+        get("/a?x=1"),
+        get("/a", headers={"Cookie": "sessionid=1"}),
+        get("/a", headers={"Accept-Language": "de"}),
+        get("/a", headers={"Authorization": "Basic x"}),
+    ]
+    assert len({page(request)["ETag"] for request in asked}) == len(asked)
+    assert set(page(get("/a"))["Vary"].split(", ")) == {
+        "Cookie", "Authorization", "Accept-Language",
+    }  # fmt: skip
+    first, second = (
+        nudged_condition(Product, etag=lambda request, v=version: v)(View())(get("/a"))["ETag"]
+        for version in ("1", "2")
+    )
+    assert first != second
+
+
+def test_the_tag_is_of_the_tokens_before_the_view_ran(nudge_fake: NudgeFake) -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        nudge_fake.changed(Product)
+        return HttpResponse("old")
+
+    page = nudged_condition(Product)(view)
+    tag = page(get("/a"))["ETag"]
+    assert page(get("/a", headers={"If-None-Match": tag})).status_code == 200
+
+
+def test_there_is_no_tag_without_a_lease(nudge_fake: NudgeFake) -> None:
+    page = nudged_condition(Product)(View())
+    tag = page(get("/a"))["ETag"]
+    nudge_fake.no_lease()
+    answer = page(get("/a", headers={"If-None-Match": tag}))
+    assert (answer.status_code, answer.has_header("ETag")) == (200, False)
+    assert not nudged_condition(Product)(View(status=404))(get("/a")).has_header("ETag")
+    assert page(RequestFactory().post("/a")).status_code == 200
+
+
+# Fragments.
+
+
+def render(source: str, **context: Any) -> str:
+    """As a request in this thread does."""
+    request_started.disconnect(close_old_connections)
+    request_finished.disconnect(close_old_connections)
+    try:
+        request_started.send(None)
+        template = Engine(libraries={"nudged": "django_pgnudge.templatetags.nudged"}).from_string(
+            "{% load nudged %}" + source
+        )
+        return str(template.render(Context(context)))
+    finally:
+        request_finished.send(None)
+        request_started.connect(close_old_connections)
+        request_finished.connect(close_old_connections)
+
+
+SIDEBAR = '{% nudged 60 sidebar on "shop.Product" by who %}{{ text }}{% endnudged %}'
+
+
+def test_a_fragment_is_kept_once_its_tokens_are_older_than_the_request(
+    nudge_fake: NudgeFake,
+) -> None:
+    """What it shows was read by the view, before the tag could take any token."""
+    assert render(SIDEBAR, text="old") == "old"
+    assert render(SIDEBAR, text="kept") == "kept"
+    assert render(SIDEBAR, text="not shown") == "kept"
+    assert render(SIDEBAR, text="another", who="b") == "another"
+    nudge_fake.changed(Product)
+    assert render(SIDEBAR, text="new") == "new"
+
+
+def test_a_fragment_that_was_read_before_the_change_is_never_kept(nudge_fake: NudgeFake) -> None:
+    render(SIDEBAR, text="warm up")
+
+    class Late:
+        """Read by the view; the change comes before the tag is rendered."""
+
+        def __str__(self) -> str:
+            return "old"
+
+    with nudged.reading():
+        nudge_fake.changed(Product)
+        assert render_in_block(SIDEBAR, text=Late()) == "old"
+    assert render(SIDEBAR, text="new") == "new"
+
+
+def render_in_block(source: str, **context: Any) -> str:
+    engine = Engine(libraries={"nudged": "django_pgnudge.templatetags.nudged"})
+    return str(engine.from_string("{% load nudged %}" + source).render(Context(context)))
+
+
+def test_a_fragment_of_an_object_is_ended_by_its_row(nudge_fake: NudgeFake) -> None:
+    card = "{% nudged 60 card on product %}{{ product.name }}{% endnudged %}"
+
+    def show(pk: int, name: str) -> str:
+        return render(card, product=Product(pk=pk, name=name))
+
+    assert [show(1, "a"), show(1, "b"), show(1, "c"), show(2, "d")] == ["a", "b", "b", "d"]
+    nudge_fake.changed(Product, pk=2)
+    assert show(1, "e") == "b"
+    nudge_fake.changed(Product, pk=1)
+    assert show(1, "f") == "f"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '{% nudged 60 x "shop.Product" %}{% endnudged %}',
+        "{% nudged 60 x on by y %}{% endnudged %}",
+        "{% nudged 60 x on shop %}{% endnudged %}",
+        '{% nudged soon x on "shop.Product" %}{% endnudged %}',
+        '{% nudged 60 x on "shop.Product" using="nowhere" %}{% endnudged %}',
+    ],
+)
+def test_a_tag_that_is_written_wrong_says_so(source: str) -> None:
+    with pytest.raises(TemplateSyntaxError, match="nudged"):
+        render(source)
