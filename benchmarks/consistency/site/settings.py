@@ -67,7 +67,3 @@ PGNUDGE: dict[str, Any] = {
     },
     "NUDGED": {"CACHES": [NUDGED_CACHE], "LEASE": SITE["lease"]},
 }
-
-if "again" not in __import__("django_pgnudge.rules.parsing").rules.parsing._RULE_KEYS:  # HACK
-    for r in PGNUDGE["INVALIDATE"].values():
-        r.pop("again", None)
