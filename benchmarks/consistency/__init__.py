@@ -14,6 +14,12 @@ when.
     history     the checker: pure, no server, no clock
     site/       the Django project: models, rules, settings
 
+The lease is two seconds long unless told otherwise, a fifth of the product's default, so that
+faults outlast it often. `--only WORDS` takes only faults with these words in their names,
+`--keep FOLDER` keeps records and logs, `--shared-cache` puts plain keys and `nudged` values into
+one cache. The same seed makes the same choices, not the same run: who is first is up to the
+machine.
+
 **The true history.** A row's version is taken from a sequence under the row's lock, so versions
 grow in the order of commits. The writer notes the time before COMMIT is sent and the time after it
 has returned; the version became visible somewhere in between. All processes are on one host, so
@@ -45,6 +51,10 @@ and the lease is back, then stop. Once a lease period and the delay of `again` h
 last write, every cached value is compared with the database.
 
 **A checker that cannot fail proves nothing**: `--break visibility`, `--break tokens` and
-`--break lease` each take one part of the promise away, arrange what that part is there for, and
-must end with violations.
+`--break lease` each take one part of the promise away, arrange what that part is there for
+(commits that wait for a standby; changes with quiet after them; a daemon that is dead for four
+leases), and must end with violations.
+
+A daemon that ends by itself, and anything but a database's error raised out of a `nudged` read,
+are violations as well. A worker that does not end prints where it hangs, and the run fails.
 """
