@@ -1,0 +1,70 @@
+"""What a run may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.consistency.broken import PARTS, Part
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line. Times are in seconds."""
+
+    seconds: float = 60.0
+    writers: int = 4
+    readers: int = 8
+    seed: int = 0
+    faults: bool = False
+    only: str = ""
+    server: str | None = None
+    plugin: str = "auto"
+    cache: str = "django-redis"
+    shared_cache: bool = False
+    lease: float = 2.0
+    again: float = 2.0
+    liveness: float = 6.0
+    broken: Part | None = None
+    json: Path | None = None
+    keep: Path | None = None
+
+    @property
+    def writer_plans(self) -> list[str]:
+        if self.broken is None:
+            return ["mixed"]
+        return ["slow commits" if self.broken == "visibility" else "calm"]
+
+    @property
+    def reader_plans(self) -> list[str]:
+        return ["plain", "nudged"] if self.broken is None else ["nudged"]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    default = Options()
+
+    def add(name: str, **more: Any) -> None:
+        more.setdefault("default", getattr(default, name.lstrip("-").replace("-", "_"), None))
+        parser.add_argument(name, **more)
+
+    add("--seconds", type=float, help="how long writers write (default: %(default)g)")
+    add("--writers", type=int, help="default: %(default)s")
+    add("--readers", type=int, help="half plain, half nudged (default: %(default)s)")
+    add("--seed", type=int, help="of all that is random (default: %(default)s)")
+    add("--faults", action="store_true", help="break things at random")
+    add("--only", metavar="WORDS", help="only faults with these words in their names")
+    add("--server", metavar="NAME", help="pg15, pg16 …: one of those on this machine")
+    add("--plugin", help="output plugin (default: %(default)s)")
+    add("--cache", choices=("django-redis", "django"), help="the Redis backend")
+    add("--shared-cache", action="store_true", help="plain keys and nudged values in one cache")
+    add("--lease", type=float, help="seconds (default: %(default)g)")
+    add("--again", type=float, help="the rules' second delete, after (default: %(default)g s)")
+    add("--liveness", type=float, help="the feed's liveness_timeout (default: %(default)g)")
+    add("--break", dest="broken", choices=PARTS,
+        help="take a part of the promise away; must end with violations")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="write the object there too")
+    add("--keep", type=Path, metavar="FOLDER", help="keep records and logs there")

@@ -1,0 +1,69 @@
+"""Settings of every process of a run, which passes them what differs in one variable.
+
+`nudged` values live in a cache alias of their own unless told otherwise: a Resync clears the whole
+version of the plain keys, and would hide an epoch that does not work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Final
+
+SITE: Final[dict[str, Any]] = json.loads(os.environ["PGNUDGE_CONSISTENCY"])
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": SITE["database"],
+        "USER": SITE["user"],
+        "HOST": SITE["host"],
+        "PORT": SITE["port"],
+        "OPTIONS": {"connect_timeout": 5},
+    }
+}
+
+
+def _cache(location: str) -> dict[str, Any]:
+    if SITE["backend"] == "django":
+        options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
+        backend = "django.core.cache.backends.redis.RedisCache"
+    else:
+        options = {"SOCKET_TIMEOUT": 5, "SOCKET_CONNECT_TIMEOUT": 5}
+        backend = "django_redis.cache.RedisCache"
+    return {"BACKEND": backend, "LOCATION": location, "TIMEOUT": 3600, "OPTIONS": options}
+
+
+CACHES = {"default": _cache(SITE["redis"])}
+if SITE["nudged_redis"]:
+    CACHES["nudged"] = _cache(SITE["nudged_redis"])
+NUDGED_CACHE = "nudged" if SITE["nudged_redis"] else "default"
+
+INSTALLED_APPS = ["django_pgnudge", "benchmarks.consistency.site"]
+SLOWNESS: str = SITE["slowness"]
+BROKEN: str | None = SITE["broken"]
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+
+def _rule(*keys: str) -> dict[str, Any]:
+    rule: dict[str, Any] = {"keys": list(keys)}
+    if SITE["again"]:
+        rule["again"] = SITE["again"]
+    return rule
+
+
+PGNUDGE: dict[str, Any] = {
+    "PLUGIN": SITE["plugin"],
+    "PUBLICATION": SITE["publication"],
+    "FEED": SITE["feed"],
+    "INVALIDATE": {
+        **{
+            f"site.{table.capitalize()}": _rule(f"row:{table}:{{pk}}", f"table:{table}")
+            for table in ("product", "price", "stock")
+        },
+        "public.sale": _rule("table:sale"),
+        "site.Canary": _rule("canary"),
+    },
+    "NUDGED": {"CACHES": [NUDGED_CACHE], "LEASE": SITE["lease"]},
+}
