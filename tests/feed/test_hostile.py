@@ -234,7 +234,11 @@ def scripts(*groups: dict[str, tuple[Script, type[Exception]]]) -> Any:
 
 
 def feed_for(server: HostileServer, **options: Any) -> WalFeed:
-    given: dict[str, Any] = {"connect_timeout": 0.2, "backoff": (0.001, 0.002), "plugin": "test_decoding"}
+    given: dict[str, Any] = {
+        "connect_timeout": 0.2,
+        "backoff": (0.001, 0.002),
+        "plugin": "test_decoding",
+    }
     given |= {"host": "127.0.0.1", "port": server.port, "user": "u", "database": "d"}
     return WalFeed(**(given | options))
 
