@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from servers.postgres import Postgres
-
-    from tests.fix_proxy import Direction, Proxy
+    from servers.proxy import Direction, Proxy
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ __all__ = [
     "PRIMARY_KEYS",
     "RUNNING_XIDS",
     "VIEW",
+    "WITHOUT_IDENTITY",
     "View",
     "coverage",
     "literal",
@@ -162,10 +163,34 @@ _COVERED_BY_LEAVES = """
 """
 
 
-def coverage(publication: str | None, server_version: int) -> str:
-    """A query for (schema, table) of the tables that a stream carries whole."""
+_LACKS_IDENTITY = """(x.relreplident = 'n' OR x.relreplident = 'd' AND NOT EXISTS (
+    SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = x.oid AND i.indisprimary))"""
+
+_ALL_IDENTIFIED = f"""
+  AND NOT EXISTS (
+      SELECT 1 FROM pg_catalog.pg_class x
+      WHERE x.relkind = 'r' AND {_LACKS_IDENTITY}
+        AND (x.oid = c.oid OR x.oid IN (
+            SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(c.oid))))
+"""  # noqa: S608  # nothing in it comes from outside
+
+WITHOUT_IDENTITY = f"""
+SELECT n.nspname, x.relname
+FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+WHERE x.relkind = 'r' AND x.relpersistence = 'p' AND {_LACKS_IDENTITY}
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+ORDER BY n.nspname, x.relname
+"""  # noqa: S608
+
+
+def coverage(publication: str | None, server_version: int, *, identified: bool) -> str:
+    """A query for (schema, table) of the tables that a stream carries whole.
+
+    ``identified`` leaves out tables without a replica identity, of which some output plugins
+    send no UPDATE or DELETE.
+    """
     if publication is None:
-        return _LOGGED
+        return _LOGGED + _ALL_IDENTIFIED if identified else _LOGGED
     rows = " AND t.rowfilter IS NULL" if server_version >= 150000 else ""
     published = _PUBLISHED.format(filter=rows, name=literal(publication))
     return published + _LOGGED + _COVERED_BY_LEAVES

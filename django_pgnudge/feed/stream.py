@@ -14,7 +14,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..decoding import DECODERS, Decoder, Options, PrimaryKeys, python_codec
+from ..decoding import (
+    DECODERS,
+    Decoder,
+    Options,
+    PrimaryKeys,
+    TableFilter,
+    python_codec,
+)
 from ..errors import ConfigError, ConnectionLostError, DecodeError, PgNudgeError, ServerError
 from ..events import ResyncReason
 from ..log import get_logger
@@ -31,6 +38,9 @@ __all__ = ["Stream", "StreamSettings"]
 log = get_logger("django_pgnudge.feed")
 
 MINIMUM_VERSION = 140000
+
+NEEDS_IDENTITY = "wal2json"
+"""The output plugin that leaves out changes it cannot name the row of."""
 
 # While a transaction is not visible, ask again after this long, doubling up to the second.
 _RECHECK = (0.001, 0.05)
@@ -105,9 +115,10 @@ class Stream:
                 if settings.publication is not None and "pgoutput" in settings.plugins:
                     await self._check_publication(settings.publication)
                 keys = await self._read_primary_keys()
+                plugins = await self._choose_plugins()
             self.slot_name, self.plugin = await create_slot(
                 self._connection,
-                settings.plugins,
+                plugins,
                 self._checker,
                 patience=settings.connect_timeout,
             )
@@ -175,6 +186,28 @@ class Stream:
                 f'publication "{name}" does not exist',
                 sqlstate="42704",
             )
+
+    async def _choose_plugins(self) -> Sequence[str]:
+        """The plugins to try: one that would leave changes out comes last."""
+        plugins = self._settings.plugins
+        if NEEDS_IDENTITY not in plugins:
+            return plugins
+        wanted = TableFilter(self._settings.tables)
+        lacking = [
+            f"{schema}.{table}"
+            for schema, table in await self.connection.rows(catalog.WITHOUT_IDENTITY, columns=2)
+            if schema is not None and table is not None and wanted(schema, table)
+        ]
+        if not lacking:
+            return plugins
+        some = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+        log.warning(
+            "%s sends no UPDATE and no DELETE of tables without a replica identity (%s): give "
+            "them a primary key, or use another output plugin",
+            NEEDS_IDENTITY,
+            some,
+        )
+        return sorted(plugins, key=lambda plugin: plugin == NEEDS_IDENTITY)
 
     async def _read_primary_keys(self) -> PrimaryKeys:
         if self._settings.keys is False:
@@ -338,7 +371,12 @@ class Stream:
         assert self._decoder is not None
         publication = self._settings.publication if self.plugin == "pgoutput" else None
         rows = await self._checker.rows(
-            catalog.coverage(publication, self.connection.session.server_version), columns=2
+            catalog.coverage(
+                publication,
+                self.connection.session.server_version,
+                identified=self.plugin == NEEDS_IDENTITY,
+            ),
+            columns=2,
         )
         wanted = self._decoder.wanted
         return frozenset(

@@ -125,6 +125,36 @@ async def test_a_table_without_a_primary_key_nudges_for_any_row(database):
     assert seen.keys("public.nokey") is None
 
 
+async def test_auto_takes_the_plugin_that_leaves_no_change_out(feed_server, database, caplog):
+    """wal2json sends nothing for an UPDATE of a table without a replica identity."""
+    if feed_server.plugin == "pgoutput":
+        pytest.skip("pgoutput refuses such an UPDATE itself")
+    database.execute("CREATE TABLE nokey (x int)", "INSERT INTO nokey VALUES (1)")
+    async with following(feed_of(database, plugin="auto")) as seen:
+        assert seen.feed.plugin_in_use == "test_decoding"
+        await run(database.execute, "UPDATE nokey SET x = 2")
+        await seen.payload("public.nokey")
+        assert "public.nokey" in await seen.feed.covered()
+    assert "without a replica identity (public.nokey)" in caplog.text
+
+
+async def test_what_a_plugin_leaves_out_is_not_covered(feed_server, database):
+    database.execute(
+        "CREATE TABLE nokey (x int)",
+        "CREATE TABLE keyed (x int PRIMARY KEY)",
+        "CREATE UNLOGGED TABLE unlogged (x int PRIMARY KEY)",
+        "CREATE VIEW seen AS SELECT * FROM keyed",
+        "CREATE TABLE root (x int) PARTITION BY LIST (x)",
+        "CREATE TABLE leaf PARTITION OF root FOR VALUES IN (1)",
+    )
+    async with following(feed_of(database)) as seen:
+        covered = await seen.feed.covered()
+    assert "public.keyed" in covered
+    assert not covered & {"public.unlogged", "public.seen"}
+    left_out = {"public.nokey", "public.root", "public.leaf"}
+    assert covered & left_out == (set() if feed_server.plugin == "wal2json" else left_out)
+
+
 async def test_keys_outside_the_replica_identity_are_not_trusted(database):
     """Such a key can change without its old value being sent."""
     database.execute(
