@@ -3,7 +3,8 @@
 Not loaded by itself: ``pytest_plugins = ["django_pgnudge.testing"]`` in the project's conftest.
 
 ``nudge_fake`` keeps a lease in the caches of ``PGNUDGE["NUDGED"]`` without a daemon, and lets a
-test say what changed.
+test say what changed. ``nudge_feed`` runs the real daemon on the real feed in a thread of the test
+process; it sees what is committed, so the test must not run inside a transaction.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from django.core.cache import caches
 from django.db.models import Model
 
 from django_pgnudge.conf import conf
+from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.events import Event
 from django_pgnudge.fresh import dependencies, driving, values
 from django_pgnudge.fresh.dependencies import Row, Tables
 from django_pgnudge.fresh.keys import Lease, Names, killed_tokens
+from django_pgnudge.fresh.settled import settled
 
-__all__ = ["NudgeFake", "faked", "nudge_fake"]
+__all__ = ["NudgeFake", "NudgeFeed", "faked", "nudge_fake", "nudge_feed"]
 
 
 class _Everything(frozenset[str]):
@@ -51,7 +54,7 @@ class NudgeFake:
             cache = caches[alias]
             cache.set(self.names.grants[0], "fake", None)
             cache.set(self.names.coverage("fake"), [], None)
-            cache.set(self.names.lease, Lease("fake", "fake"), None)
+            cache.set(self.names.lease, Lease("fake", "fake").packed(), None)
 
     def no_lease(self) -> None:
         """As when runnudge is down: nothing is served and nothing kept."""
@@ -97,3 +100,19 @@ def nudge_fake() -> Iterator[NudgeFake]:
     """A lease without a daemon; ``changed`` and ``resync`` say what the daemon would have seen."""
     with faked() as fake:
         yield fake
+
+
+class NudgeFeed(BackgroundDaemon):
+    """The real daemon, in a thread."""
+
+    def settle(self, timeout: float = 10.0) -> None:
+        """Wait until everything committed so far has reached the caches and the receivers."""
+        if not settled(timeout, using=self.daemon.using):
+            raise AssertionError(f"the daemon did not settle within {timeout} s; its log says why")
+
+
+@pytest.fixture
+def nudge_feed(transactional_db: None) -> Iterator[NudgeFeed]:
+    """A live daemon on the test database, whose server needs ``wal_level = logical``."""
+    with NudgeFeed() as feed:
+        yield feed

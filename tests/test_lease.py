@@ -207,6 +207,20 @@ def test_a_lease_is_not_renewed_while_postgres_does_not_answer(site, settings, p
     assert "Cannot renew the lease in cache 'default'" in caplog.text
 
 
+def test_a_rule_with_again_deletes_a_second_time(site, settings):
+    settings.PGNUDGE = {
+        **settings.PGNUDGE,
+        "INVALIDATE": {"shop.Category": {"keys": ["categories"], "again": 0.2}},
+    }
+    with BackgroundDaemon():
+        plant("categories")
+        Category.objects.create(name="a")
+        until(lambda: gone("categories"), "the first delete")
+        # A reader that queried before the commit stores what it read.
+        plant("categories")
+        until(lambda: gone("categories"), "the second delete")
+
+
 def table_name() -> str:
     from django_pgnudge.registry import Registry
 

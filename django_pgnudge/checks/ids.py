@@ -38,6 +38,7 @@ IDS: Final[dict[str, str]] = {
     "W027": "A rule needs primary keys that the table does not have",
     "W028": "A rule names a table that the database does not have",
     "W029": "The publication leaves changes out",
+    "W030": "The database cannot be asked",
 }
 """Number and title.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db import connections
+from django.db import OperationalError, connections
 
 from django_pgnudge.checks.facts import Facts, read_facts
 from django_pgnudge.checks.ids import message
@@ -34,7 +34,16 @@ def run(databases: Sequence[str]) -> list[CheckMessage]:
     if connection.vendor != "postgresql":
         return []
     registry = Registry(conf.DATABASE)
-    registry.refresh(connection)
+    try:
+        registry.refresh(connection)
+    except OperationalError as error:
+        return [
+            message(
+                "W030",
+                f"The database {conf.DATABASE!r} cannot be asked: {error}",
+                "See that the server runs, and correct DATABASES.",
+            )
+        ]
     rules = RuleSet(read_rules(registry)[0] if conf.is_usable("INVALIDATE") else (), registry)
     facts = read_facts(connection, registry, rules)
     return [found for check in _CHECKS for found in check(facts)]

@@ -19,7 +19,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
@@ -54,26 +56,41 @@ class NotCurrentError(PgNudgeError):
 
 
 class Marks:
-    """The mark in one cache: the number of the last round of deletes.
+    """The mark in one cache: a number that every round of deletes raises by one.
 
-    Used in the thread of the cache's worker.
+    A cache that has forgotten rounds has an older number, or none. It is raised in one step of
+    the cache's own: between a look and a write the server could be replaced. Used in the thread of
+    the cache's worker.
     """
 
     def __init__(self, alias: str, names: Names) -> None:
         self.alias = alias
         self._key = names.mark(secrets.token_hex(8))
-        self._round = 0
-        self._written = False
+        self._number: int | None = None
 
-    def write(self) -> None:
-        """Number the round that has just been done."""
-        self._round += 1
-        self._written = True
-        caches[self.alias].set(self._key, self._round, MARK_TIMEOUT)
+    def reset(self) -> None:
+        """Begin anew, at a number that no older memory holds."""
+        self._number = secrets.randbits(40)
+        caches[self.alias].set(self._key, self._number, MARK_TIMEOUT)
+
+    def advance(self) -> bool:
+        """Count a round; False if the cache has forgotten something since the last."""
+        if self._number is None:
+            return False
+        try:
+            found: int = caches[self.alias].incr(self._key)
+        except ValueError:
+            return False
+        self._number += 1
+        return found == self._number
 
     def lost(self) -> bool:
         """Whether the cache has forgotten something since the last round."""
-        return self._written and caches[self.alias].get(self._key) != self._round
+        return caches[self.alias].get(self._key) != self._number
+
+    def keep(self) -> None:
+        """Put off its end."""
+        caches[self.alias].touch(self._key, MARK_TIMEOUT)
 
 
 class LeaseKeeper:
@@ -101,6 +118,7 @@ class LeaseKeeper:
         """The grant that the lease names, as far as this daemon wrote it."""
         self._opened = ""
         """The grant of the renewal under way."""
+        self._opened_at = 0.0
         self._slot = 0
         self._coverage: frozenset[str] | None = None
         self._kicked = asyncio.Event()
@@ -157,12 +175,9 @@ class LeaseKeeper:
             lease = Lease.held(self._names, found)
             if lease is not None and lease.grant != self._grant:
                 return False
-            if marks.lost():
-                logger.warning(
-                    "Cache %r lost memory; what it may have kept is cleared.", self._worker.alias
-                )
-                self._worker.recover()
-            marks.write()
+            self._worker.count_round()
+            marks.keep()
+            self._opened_at = time.monotonic()
             cache.set(self._names.grants[slot], grant, length)
             self._slot, self._opened = slot, grant
             return True
@@ -182,7 +197,10 @@ class LeaseKeeper:
             lease = Lease(self._opened, digest)
             if marks.lost():
                 raise NotCurrentError(f"cache {self._worker.alias!r} lost memory meanwhile")
-            cache.set(self._names.lease, lease.packed(), length)
+            # Should a grant be written twice by a client that retries, and once late, the lease
+            # itself ends in time.
+            left = length - (time.monotonic() - self._opened_at)
+            cache.set(self._names.lease, lease.packed(), max(1, math.ceil(left)))
             if marks.lost():
                 cache.delete(self._names.lease)
                 raise NotCurrentError(f"cache {self._worker.alias!r} lost memory meanwhile")

@@ -198,6 +198,7 @@ class CacheWorker:
         self._calls: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
         self.marks: Marks | None = None
         """Written behind every round of deletes, in a cache that holds nudged values."""
+        self._marked = False
         self.epoch = ""
         """The token to end instead of too many."""
         self._next_heartbeat = 0.0
@@ -246,10 +247,6 @@ class CacheWorker:
                 "Cache %r neither answers nor fails; other caches and receivers go on without it. "
                 "A socket timeout in its settings would tell why.", self.alias,
             )  # fmt: skip
-
-    def recover(self) -> None:
-        """Clear what a cache that lost memory may have kept; called in the thread."""
-        self._perform(self._recovery(self.alias))
 
     def pending(self) -> int:
         """How many keys and patterns wait."""
@@ -329,8 +326,35 @@ class CacheWorker:
         if refusals:
             deleted += self._fallback(self.alias, refusals).perform(self.alias)[0]
         if self.marks is not None and work:
-            self.marks.write()
+            if work.versions or work.everything or refusals:
+                # The mark may be among what was cleared. Whatever came back with an older memory
+                # before it is written again ends with the epoch.
+                self._begin_marks()
+            self.count_round()
+            if work.tokens:
+                # Had the server been replaced between the deletes and the count, by one that
+                # remembers exactly the round before, they would have been forgotten unseen.
+                caches.delete(CacheRef(self.alias), Kills(keys=work.tokens))
         return deleted
+
+    def count_round(self) -> None:
+        """Raise the mark; end the epoch of a cache that has forgotten something. In the thread."""
+        assert self.marks is not None
+        for attempt in range(3):
+            if self.marks.advance():
+                return
+            if attempt or self._marked:
+                logger.warning("Cache %r lost memory; nudged values begin anew.", self.alias)
+                # Is it another server? Then plain keys are cleared too.
+                self._next_heartbeat = 0.0
+            self._begin_marks()
+        raise CacheError(f"cache {self.alias!r} forgets what it was told a moment ago")
+
+    def _begin_marks(self) -> None:
+        assert self.marks is not None
+        self.marks.reset()
+        self._marked = True
+        caches.delete(CacheRef(self.alias), Kills(keys={self.epoch}))
 
     def _is_other_server(self) -> bool:
         found = caches.incarnation(self.alias)

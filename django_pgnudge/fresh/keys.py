@@ -52,8 +52,6 @@ class Lease:
     def held(cls, names: Names, found: Mapping[str, Any]) -> Lease | None:
         """The lease in an answer of the cache, if the grant it was proved under has not ended."""
         packed = found.get(names.lease)
-        if isinstance(packed, cls):
-            packed = packed.packed()
         if not (isinstance(packed, tuple | list) and len(packed) == 2):
             return None
         lease = cls(*packed)

@@ -174,7 +174,7 @@ class Protocol(RuleBasedStateMachine):
             return
         grant, version = daemon.proving
         if daemon.deleted >= version and self.cache.get(MARK) == daemon.rounds:
-            self.cache.set(NAMES.lease, Lease(grant, "all"))
+            self.cache.set(NAMES.lease, Lease(grant, "all").packed())
             daemon.proving = None
 
     @rule(seconds=st.sampled_from([0.0, 3.0]))
@@ -243,7 +243,7 @@ class Protocol(RuleBasedStateMachine):
                 if not self.tokens:
                     found.update(dict.fromkeys(PLAN.tokens, "same"))
                 if not self.lease:
-                    found[NAMES.lease] = Lease("for ever", "all")
+                    found[NAMES.lease] = Lease("for ever", "all").packed()
                     found[NAMES.grants[0]] = "for ever"
                 return found
             case Add():
