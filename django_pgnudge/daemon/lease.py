@@ -86,7 +86,7 @@ class Marks:
 
     def lost(self) -> bool:
         """Whether the cache has forgotten something since the last round."""
-        return caches[self.alias].get(self._key) != self._number
+        return bool(caches[self.alias].get(self._key) != self._number)
 
     def keep(self) -> None:
         """Put off its end."""
