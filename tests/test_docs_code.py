@@ -156,7 +156,7 @@ def test_the_documented_fragment_is_understood() -> None:
 
 
 def test_what_nudge_fake_is_documented_to_do_it_does(nudge_fake: Any) -> None:
-    (block,) = [block for block in blocks() if "def test_the_menu" in block.code]
+    (block,) = [block for block in blocks() if "def test_the_menu_follows" in block.code]
     names = block.run(menu=lambda language: [], Product="public.shop_product")
     names["test_the_menu_follows_the_products"](nudge_fake)
 
