@@ -11,6 +11,9 @@ from django.core.cache import caches
 from django.db import connection, transaction
 
 from django_pgnudge.daemon.background import BackgroundDaemon
+from django_pgnudge.daemon.lease import Marks
+from django_pgnudge.daemon.workers import CacheWorker, Work
+from django_pgnudge.errors import CacheError
 from django_pgnudge.fresh.keys import Dependency, Lease, Names
 from django_pgnudge.fresh.settled import SettleError, asettled, settled
 
@@ -219,6 +222,80 @@ def test_a_rule_with_again_deletes_a_second_time(site, settings):
         # A reader that queried before the commit stores what it read.
         plant("categories")
         until(lambda: gone("categories"), "the second delete")
+
+
+class Rolled:
+    """A worker on a cache whose memory can be taken back to an earlier moment."""
+
+    def __init__(self, settings: Any) -> None:
+        settings.CACHES = {
+            "default": {
+                "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+                "LOCATION": "rolled",
+            }
+        }
+        cache().clear()
+        self.worker = CacheWorker(
+            "default", recovery=lambda alias: Work(), fallback=lambda alias, refusals: Work()
+        )
+        self.worker.marks = Marks("default", NAMES)
+        self.worker.epoch = NAMES.epoch
+        self.kept: dict[str, Any] = {}
+
+    def keep(self) -> None:
+        self.kept = dict(cache()._cache)
+
+    def roll_back(self) -> None:
+        cache()._cache.clear()
+        cache()._cache.update(self.kept)
+
+    def round(self, *tokens: str) -> None:
+        self.worker._perform(Work(tokens=set(tokens)))
+
+
+def test_a_memory_from_before_a_round_ends_the_epoch_at_the_next(settings):
+    rolled = Rolled(settings)
+    rolled.round("a")
+    plant("b", NAMES.epoch)
+    rolled.keep()
+    rolled.round("b")
+    assert gone("b")
+    rolled.roll_back()
+    assert not gone("b", NAMES.epoch), "both are back"
+    rolled.round("c")
+    assert gone(NAMES.epoch), "so nothing stored under them is served"
+
+
+def test_a_server_replaced_between_the_deletes_and_the_count_forgets_none(settings, monkeypatch):
+    rolled = Rolled(settings)
+    rolled.round("a")
+    plant("b", NAMES.epoch)
+    rolled.keep()
+    advance = Marks.advance
+
+    def replaced(marks: Marks) -> bool:
+        monkeypatch.setattr(Marks, "advance", advance)
+        rolled.roll_back()
+        return advance(marks)
+
+    monkeypatch.setattr(Marks, "advance", replaced)
+    rolled.round("b")
+    assert gone("b"), "the mark could not tell; the second delete did not need it"
+
+
+def test_a_cleared_version_takes_the_mark_along_and_no_loss_is_seen(settings, caplog):
+    rolled = Rolled(settings)
+    rolled.round("a")
+    rolled.worker._perform(Work(everything=True))
+    rolled.round("b")
+    assert "lost memory" not in caplog.text
+
+
+def test_a_cache_that_forgets_at_once_is_an_error(settings, monkeypatch):
+    rolled = Rolled(settings)
+    monkeypatch.setattr(Marks, "advance", lambda marks: False)
+    with pytest.raises(CacheError, match="forgets"):
+        rolled.round("a")
 
 
 def table_name() -> str:
