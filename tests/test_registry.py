@@ -267,11 +267,12 @@ def test_a_partition_made_later_is_unknown_once_and_then_known(
     assert not registry.unknown("public.shop_product")
 
 
-def test_an_own_nudge_is_unknown_only_once(django_postgres: Database, registry: Registry) -> None:
+def test_a_name_in_no_catalog_is_unknown_only_once(django_postgres: Database, registry: Registry) -> None:
     registry.refresh(connection)
-    assert registry.unknown("prices")
+    assert not registry.unknown("prices"), "no table is called so"
+    assert registry.unknown("public.prices")
     registry.refresh(connection)
-    assert not registry.unknown("prices")
+    assert not registry.unknown("public.prices")
 
 
 def test_a_table_that_means_nothing_may_have_been_attached_since(
@@ -300,6 +301,6 @@ def test_what_was_asked_about_is_remembered_within_bounds(
     django_postgres: Database, registry: Registry
 ) -> None:
     for number in range(10_001):
-        registry.unknown(f"nudge {number}")
+        registry.unknown(f"own.nudge {number}")
     registry.refresh(connection)
-    assert registry.unknown("nudge 1")
+    assert registry.unknown("own.nudge 1")

@@ -22,7 +22,7 @@ STAMP = Stamp(tuple(f"token {key}" for key in PLAN.tokens), "digest")
 
 def answer(**changes: Any) -> dict[str, Any]:
     found = {
-        NAMES.lease: Lease("grant", "digest"),
+        NAMES.lease: Lease("grant", "digest").packed(),
         NAMES.grants[1]: "grant",
         PLAN.entry: pack(STAMP, None),
         **dict(zip(PLAN.tokens, STAMP.tokens, strict=True)),
@@ -52,7 +52,7 @@ def test_a_token_that_is_missing_or_another_ends_it(token: str) -> None:
         {NAMES.grants[1]: None},
         {NAMES.grants[1]: "later"},
         {NAMES.lease: "nonsense"},
-        {NAMES.lease: Lease("earlier", "digest")},
+        {NAMES.lease: Lease("earlier", "digest").packed()},
     ],
 )
 def test_without_a_lease_whose_grant_lasts_nothing_is_served_or_kept(changes: Any) -> None:
@@ -62,7 +62,7 @@ def test_without_a_lease_whose_grant_lasts_nothing_is_served_or_kept(changes: An
 
 
 def test_a_stream_of_another_coverage_vouches_for_nothing_kept_before() -> None:
-    assert isinstance(judge(PLAN, answer(**{NAMES.lease: Lease("grant", "other")})), Miss)
+    assert isinstance(judge(PLAN, answer(**{NAMES.lease: Lease("grant", "other").packed()})), Miss)
 
 
 @pytest.mark.parametrize("entry", ["nonsense", ("pgnudge0", (), "", 1), (1, 2), b"x", 7])
