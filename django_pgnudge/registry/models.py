@@ -73,8 +73,6 @@ class Registry:
         """Read search_path, partitions and primary keys from the database; two statements."""
         unqualified = [table for schema, table in self._by_table if schema is None]
         catalog = read_catalog(connection, unqualified)
-        if len(self._asked) > 10_000:
-            self._asked = set()
         self._catalog = catalog
         self._index()
 
