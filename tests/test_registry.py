@@ -267,7 +267,9 @@ def test_a_partition_made_later_is_unknown_once_and_then_known(
     assert not registry.unknown("public.shop_product")
 
 
-def test_a_name_in_no_catalog_is_unknown_only_once(django_postgres: Database, registry: Registry) -> None:
+def test_a_name_in_no_catalog_is_unknown_only_once(
+    django_postgres: Database, registry: Registry
+) -> None:
     registry.refresh(connection)
     assert not registry.unknown("prices"), "no table is called so"
     assert registry.unknown("public.prices")
