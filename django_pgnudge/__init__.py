@@ -1,4 +1,12 @@
-"""Cache invalidation for Django, driven by PostgreSQL's write-ahead log."""
+"""Cache invalidation for Django, driven by PostgreSQL's write-ahead log.
+
+The path of a byte, hop by hop: `feed.transport` takes it from the socket, `wire` cuts the stream
+into messages and keeps the protocol, `decoding` reads an output plugin's messages, `feed.coalescer`
+merges changes per table, `feed.visibility` holds them until a new snapshot sees them, and
+`feed.walfeed` hands over a Batch or a Resync. The `daemon` takes it from there: `registry` says
+which models a table is, `rules` which keys a change kills, `caches` kills them, and `signals` tells
+receivers. `fresh` reads and stores the values that need no trust in any of this, only in its lease.
+"""
 
 from __future__ import annotations
 
