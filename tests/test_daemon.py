@@ -310,6 +310,19 @@ async def test_a_cache_that_hangs_is_waited_for_once_and_not_for_ever(
     assert "neither answers nor fails" in caplog.text
 
 
+async def test_a_question_to_a_cache_that_hangs_does_not_keep_receivers_from_hearing(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(publisher, "CACHE_PATIENCE", 0.05)
+    async with running() as (_, feed):
+        FlakyCache.hang["default"] = threading.Event()
+        feed.say("pgnudge:settle:x", event(PRICES, 1))
+        await until(lambda: "goes unanswered" in caplog.text)
+        feed.say(event(PRICES, 2))
+        await until(lambda: len(heard.calls) == 2)
+        FlakyCache.hang.pop("default").set()
+
+
 async def test_a_restarted_cache_is_cleared_though_no_delete_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

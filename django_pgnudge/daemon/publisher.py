@@ -94,7 +94,10 @@ class Publisher:
             await self._publish_batch(pending.batch, deleted, away)
         for request, answer in pending.requests:
             try:
-                await answer(request)
+                async with asyncio.timeout(CACHE_PATIENCE):
+                    await answer(request)
+            except TimeoutError:
+                logger.warning("A call of settled() goes unanswered: a cache does not answer.")
             except PgNudgeError as exc:
                 logger.warning("A call of settled() goes unanswered: %s", exc)
 
