@@ -13,7 +13,7 @@ from django.db.migrations.operations.base import Operation, OperationCategory
 
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.registry import Registry, split_db_table
-from django_pgnudge.registry.catalog import payload_for, quote_identifier
+from django_pgnudge.registry.catalog import payload_for, quote_identifier, server_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -158,7 +158,7 @@ class CreatePublication(Operation):
                 " UPDATE and DELETE on a published table without replica identity fail: give it a"
                 " primary key or a REPLICA IDENTITY, or leave it out of models=."
             )
-        has_lists = _version(connection) >= _COLUMN_LISTS_SINCE
+        has_lists = server_version(connection) >= _COLUMN_LISTS_SINCE
         targets = dict.fromkeys(_target(family, has_lists) for _, family in tables)
         schema_editor.execute(
             f"CREATE PUBLICATION {quote_identifier(self.name)} FOR TABLE {', '.join(targets)}",
@@ -237,7 +237,3 @@ def _target(family: list[_Table], has_lists: bool) -> str:
     if not has_lists or lists[0] is None or any(columns != lists[0] for columns in lists):
         return name
     return f"{name} ({', '.join(map(quote_identifier, lists[0]))})"
-
-
-def _version(connection: BaseDatabaseWrapper) -> int:
-    return int(connection.pg_version)  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import Error, transaction
 
 from django_pgnudge.conf import conf
-from django_pgnudge.registry.catalog import payload_for
+from django_pgnudge.registry.catalog import payload_for, server_version
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -109,7 +109,7 @@ def _publication(cursor: Any, connection: BaseDatabaseWrapper, name: str) -> Pub
     if row is None:
         return None
     # Row filters exist from PostgreSQL 15 on.
-    is_filtered = "rowfilter IS NOT NULL" if _version(connection) >= 150000 else "false"
+    is_filtered = "rowfilter IS NOT NULL" if server_version(connection) >= 150000 else "false"
     cursor.execute(
         f"SELECT schemaname::text, tablename::text, {is_filtered}"  # noqa: S608 - one of two literals
         " FROM pg_publication_tables WHERE pubname = %s",
@@ -152,7 +152,3 @@ def _missing(connection: BaseDatabaseWrapper, plugin: str) -> str:
         # it.
         return str(error).splitlines()[0] if state in ("58P01", "42704") else ""
     return ""
-
-
-def _version(connection: BaseDatabaseWrapper) -> int:
-    return int(connection.pg_version)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Catalog", "payload_for", "quote_identifier", "read_catalog"]
+__all__ = ["Catalog", "payload_for", "quote_identifier", "read_catalog", "server_version"]
 
 # pg_inherits also links the indexes of partitions, hence relkind: tables, partitioned tables,
 # foreign tables.
@@ -105,3 +105,8 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
             if flag:
                 roots[payload] = parent  # rows come by depth: the last one is the root
     return Catalog(schemas, tables, frozenset(partitioned), primary_keys, parents, roots)
+
+
+def server_version(connection: BaseDatabaseWrapper) -> int:
+    """The version of a PostgreSQL connection's server, as ``server_version_num`` has it."""
+    return int(connection.pg_version)  # type: ignore[attr-defined]
