@@ -9,11 +9,12 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 
 from django_pgnudge.conf import conf
+from django_pgnudge.decoding.base import EMIT_PREFIX
 from django_pgnudge.errors import ConfigError
 
 __all__ = ["PREFIX", "aemit", "emit"]
 
-PREFIX = "pgnudge"
+PREFIX = EMIT_PREFIX
 """The prefix by which the feed knows these messages among others."""
 
 
