@@ -1,27 +1,35 @@
-"""`python -m benchmarks NAME …`: each benchmark is a module with `add_arguments` and `main`."""
+"""`python -m benchmarks NAME …`: measurements and proofs that take longer than a test."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-BENCHMARKS: Final = {
-    "consistency": "writers, readers and faults: is anything served that is too old?",
-}
+from benchmarks.consistency import command as consistency
+from benchmarks.speed import command as speed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SPEED: Final[dict[str, str]] = {}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True)
-    modules = {}
-    for name, purpose in BENCHMARKS.items():
-        modules[name] = importlib.import_module(f"benchmarks.{name}.command")
-        modules[name].add_arguments(commands.add_parser(name, help=purpose, description=purpose))
+    run: dict[str, Callable[[argparse.Namespace], int]] = {"consistency": consistency.main}
+    purpose = "writers, readers and faults: is anything served that is too old?"
+    consistency.add_arguments(commands.add_parser("consistency", help=purpose, description=purpose))
+    for name, purpose in SPEED.items():
+        module: Any = importlib.import_module(f"benchmarks.speed.{name.replace('-', '_')}")
+        speed.add_arguments(commands.add_parser(name, help=purpose, description=purpose), module)
+        run[name] = functools.partial(speed.main, name, module)
     options = parser.parse_args(arguments)
-    return int(modules[options.name].main(options))
+    return run[options.name](options)
 
 
 if __name__ == "__main__":
