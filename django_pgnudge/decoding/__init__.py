@@ -7,6 +7,8 @@ I/O.
 
 from __future__ import annotations
 
+from typing import Any
+
 from .base import Decoder, Options, PrimaryKeys, Sink, TableFilter, python_codec
 from .pgoutput import PgOutput
 from .test_decoding import TestDecoding
@@ -25,7 +27,7 @@ __all__ = [
     "python_codec",
 ]
 
-DECODERS: dict[str, type[Decoder]] = {
+DECODERS: dict[str, type[Decoder[Any]]] = {
     decoder.plugin: decoder for decoder in (PgOutput, Wal2Json, TestDecoding)
 }
 """The decoder of each output plugin this package speaks, by the plugin's name."""

@@ -6,7 +6,6 @@ Source: PostgreSQL documentation, "Logical Replication Message Formats", protoco
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from struct import Struct
 from struct import error as struct_error
 
@@ -14,15 +13,16 @@ from ..errors import ConfigError, DecodeError
 from ..events import Key
 from .base import (
     EMIT_PREFIX,
-    HEADER,
+    INTEGER_TYPES,
     MAX_KEY_TEXT,
-    MESSAGE,
     POSTGRES_EPOCH,
     Decoder,
     Options,
     PrimaryKeys,
     Sink,
+    Table,
     key_value,
+    whole_number,
 )
 
 __all__ = ["PgOutput"]
@@ -33,28 +33,43 @@ none of them in one stream, so none can be forgotten."""
 
 _BEGIN = Struct("!cQqI")
 _COMMIT = Struct("!cBQQq")
-_ROW = Struct("!cIc")
+_OID = Struct("!xI")
 _RELATION = Struct("!cI")
 _TRUNCATE = Struct("!cIB")
 _LOGICAL_MESSAGE = Struct("!cBQ")
+_SHORT_TEXT = b"t\0\0\0"
 _U16 = Struct("!H")
 _U32 = Struct("!I")
 
 
-@dataclass(slots=True)
-class _Relation:
+class _Relation(Table):
     """A table as its Relation message announced it."""
 
-    payload: str
-    columns: tuple[str, ...]
-    identity: frozenset[str]
-    wanted: bool
-    size: int
-    key: tuple[tuple[int, str], ...] | None
-    """Positions and types of the primary-key columns, or None if they are not collected."""
+    __slots__ = ("columns", "identity", "key", "name", "new_tuple", "number_first", "quick", "size")
+
+    def __init__(
+        self, name: str, columns: tuple[str, ...], identity: frozenset[str], size: int
+    ) -> None:
+        super().__init__(())
+        self.name = name
+        self.columns = columns
+        self.identity = identity
+        self.size = size
+        self.key: tuple[tuple[int, str], ...] | None = None
+        """Positions and types of the primary-key columns, or None if they are not collected."""
+        self.number_first = False
+        """Whether the key is one whole number in the first column."""
+        self.new_tuple = b"N" + _U16.pack(len(columns))
+        """How the tuple of an INSERT begins, or of an UPDATE that kept its key."""
+        self.quick = False
+        """Whether the row has this tuple only, and the key at its beginning."""
+
+    @property
+    def has_key(self) -> bool:
+        return self.key is not None
 
 
-class PgOutput(Decoder):
+class PgOutput(Decoder[_Relation]):
     plugin = "pgoutput"
 
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
@@ -74,74 +89,40 @@ class PgOutput(Decoder):
             chosen["messages"] = "true"
         return chosen
 
-    def scan(self, buffer: bytes, pos: int) -> int:
-        end = len(buffer)
-        header, row = MESSAGE.unpack_from, _ROW.unpack_from
-        rows = self.sink.rows
-        relations = self._relations
-        lsn = self.lsn
-        run: _Relation | None = None
-        count = 0
-        keys: list[Key] | None = None
-        while end - pos >= HEADER:
-            kind, length, sub, _, stop_lsn, _ = header(buffer, pos)
-            stop = pos + 1 + length
-            if kind != b"d" or sub != b"w" or stop > end or length < HEADER:
-                break
-            start = pos + HEADER
-            tag = buffer[start : start + 1]
-            if tag in b"IUD" and stop - start >= 6:
-                relation = relations.get(row(buffer, start)[1]) or self._announced(
-                    row(buffer, start)[1]
-                )
-                if relation is not run:
-                    if run is not None and run.wanted:
-                        rows(run.payload, count, keys)
-                    run, count = relation, 0
-                    keys = None if relation.key is None else []
-                count += 1
-                if keys is not None and not self._collect(keys, relation, buffer[start:stop]):
-                    keys = None
-            else:
-                if run is not None:
-                    if run.wanted:
-                        rows(run.payload, count, keys)
-                    run = None
-                self._take(buffer[start:stop])
-            lsn = stop_lsn or lsn
-            pos = stop
-        if run is not None and run.wanted:
-            rows(run.payload, count, keys)
-        self.lsn = lsn
-        return pos
+    def table_of_row(self, buffer: bytes, start: int, stop: int) -> _Relation | None:
+        # What a row begins with: its kind, its relation, the kind of its first tuple and how
+        # many columns that has.
+        if buffer[start] not in b"IUD" or stop - start < 6:
+            return None
+        relation = self._announced(_OID.unpack_from(buffer, start)[0])
+        relation.prefix = buffer[start : start + 8]
+        relation.quick = relation.number_first and relation.prefix[5:] == relation.new_tuple
+        return relation
 
-    def take_prefix(self, payload: bytes) -> None:
-        if payload[:1] not in (b"I", b"U", b"D"):
-            # A logical message of another application; nothing else grows so long.
-            if payload[:1] != b"M":
-                raise DecodeError(f"a pgoutput message {payload[:1]!r} is too long to hold")
-            return
-        relation = self._announced(_ROW.unpack_from(payload)[1])
-        if relation.wanted:
-            self.sink.rows(relation.payload, 1, None)
-
-    def forget_tables(self) -> None:
-        for relation in self._relations.values():
-            relation.key = self._key(relation)
-
-    def _collect(self, keys: list[Key], relation: _Relation, body: bytes) -> bool:
-        """Add the keys of one row; False if they cannot be told or are too many."""
-        if relation.key is None or len(keys) > self.options.max_keys:
+    def collect(
+        self, keys: list[Key], table: _Relation, buffer: bytes, pos: int, stop: int
+    ) -> bool:
+        if table.key is None or len(keys) > self.options.max_keys:
             return False
-        pos = 5
-        while pos < len(body):
-            if body[pos : pos + 1] not in (b"N", b"K", b"O"):
-                raise DecodeError(f"a pgoutput row has a tuple marked {body[pos : pos + 1]!r}")
-            values, pos = _tuple(body, pos + 1)
-            if len(values) != len(relation.columns):
+        if table.quick and buffer.startswith(_SHORT_TEXT, pos) and pos + 5 < stop:
+            # Most rows of most tables: one tuple, and an integer to read at its beginning.
+            end = pos + 5 + buffer[pos + 4]
+            if end <= stop:
+                keys.append((whole_number(buffer[pos + 5 : end]),))
+                return True
+        return self._collect_any(keys, table, buffer[pos - 3 : stop])
+
+    def _collect_any(self, keys: list[Key], table: _Relation, tuples: bytes) -> bool:
+        assert table.key is not None
+        pos = 0
+        while pos < len(tuples):
+            if tuples[pos : pos + 1] not in (b"N", b"K", b"O"):
+                raise DecodeError(f"a pgoutput row has a tuple marked {tuples[pos : pos + 1]!r}")
+            values, pos = _tuple(tuples, pos + 1)
+            if len(values) != len(table.columns):
                 raise DecodeError("a pgoutput row has not the columns its relation announced")
             key = []
-            for index, type_name in relation.key:
+            for index, type_name in table.key:
                 value = values[index]
                 if value is None or len(value) > MAX_KEY_TEXT:
                     return False
@@ -149,8 +130,20 @@ class PgOutput(Decoder):
             keys.append(tuple(key))
         return True
 
-    def _take(self, body: bytes) -> None:
-        """Take a message that is not a row."""
+    def take_prefix(self, payload: bytes) -> None:
+        if payload[:1] not in (b"I", b"U", b"D"):
+            # A logical message of another application; nothing else grows so long.
+            if payload[:1] != b"M":
+                raise DecodeError(f"a pgoutput message {payload[:1]!r} is too long to hold")
+            return
+        relation = self._announced(_OID.unpack_from(payload)[0])
+        self._tell(relation, 1, None)
+
+    def forget_tables(self) -> None:
+        for relation in self._relations.values():
+            self._find_key(relation)
+
+    def take(self, body: bytes) -> None:
         try:
             match body[:1]:
                 case b"B":
@@ -198,33 +191,30 @@ class PgOutput(Decoder):
             raise DecodeError(f"pgoutput announced tables in over {MAX_RELATIONS_SIZE} bytes")
         # The protocol sends pg_catalog as an empty string.
         schema = schema or "pg_catalog"
-        payload = f"{schema}.{table}"
-        relation = _Relation(
-            payload,
-            tuple(columns),
-            frozenset(identity),
-            self.wanted(schema, table),
-            len(body),
-            None,
-        )
-        relation.key = self._key(relation)
+        relation = _Relation(f"{schema}.{table}", tuple(columns), frozenset(identity), len(body))
+        if self.wanted(schema, table):
+            relation.payloads = (relation.name,)
+        self._find_key(relation)
         self._relations[oid] = relation
 
-    def _key(self, relation: _Relation) -> tuple[tuple[int, str], ...] | None:
-        wanted = self.key_columns(relation.payload) if relation.wanted else None
+    def _find_key(self, relation: _Relation) -> None:
+        wanted = self.key_columns(relation.name) if relation.payloads else None
         # A key outside the replica identity can change without the old one being sent.
         if wanted is None or not all(name in relation.identity for name, _ in wanted):
-            return None
-        return tuple((relation.columns.index(name), type_name) for name, type_name in wanted)
+            relation.key = None
+            return
+        relation.key = tuple(
+            (relation.columns.index(name), type_name) for name, type_name in wanted
+        )
+        ((place, type_name), *others) = relation.key
+        relation.number_first = place == 0 and type_name in INTEGER_TYPES and not others
 
     def _truncate(self, body: bytes) -> None:
         _, count, _ = _TRUNCATE.unpack_from(body)
         if len(body) != _TRUNCATE.size + 4 * count:
             raise DecodeError("a pgoutput Truncate has not as many tables as it says")
         for (oid,) in _U32.iter_unpack(body[_TRUNCATE.size :]):
-            relation = self._announced(oid)
-            if relation.wanted:
-                self.sink.rows(relation.payload, 1, None)
+            self._tell(self._announced(oid), 1, None)
 
     def _message(self, body: bytes) -> None:
         _, flags, _ = _LOGICAL_MESSAGE.unpack_from(body)

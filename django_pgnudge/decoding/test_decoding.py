@@ -15,15 +15,15 @@ from ..errors import DecodeError
 from ..events import Key
 from .base import (
     EMIT_PREFIX,
-    HEADER,
+    INTEGER_TYPES,
     MAX_KEY_TEXT,
     MAX_NAME,
     MAX_TABLES,
-    MESSAGE,
     Decoder,
     Options,
     PrimaryKeys,
     Sink,
+    Table,
     key_value,
     unix_time,
 )
@@ -41,6 +41,9 @@ _COLUMN = re.compile(
     rb"\[((?:%b|[^\"\[\]]|\[\])*+)\]:"
     rb"(null|unchanged-toast-datum|B?'(?:[^']|'')*+'|[^ ']++)" % (_QUOTED, _QUOTED)
 )
+# Where the name needs no quotation marks; an UPDATE of the key has "old-key:" there.
+_NUMBER_FIRST = rb" (?:INSERT|UPDATE|DELETE): %b\[[a-z ]++\]:(-?\d{1,20}+)(?![^ ])"
+_ROW = b"table "
 _BEGIN = re.compile(rb"BEGIN (\d{1,10})")
 _COMMIT = re.compile(rb"COMMIT (\d{1,10}) \(at ([^)]+)\)")
 _MESSAGE = re.compile(
@@ -48,18 +51,24 @@ _MESSAGE = re.compile(
 )
 
 
-class _Tables:
+class _Tables(Table):
     """The tables of one change, as their names stand in its text; a TRUNCATE has several."""
 
-    __slots__ = ("key", "payloads")
+    __slots__ = ("key", "number")
 
     def __init__(self, payloads: tuple[str, ...]) -> None:
-        self.payloads = payloads
+        super().__init__(payloads)
         self.key: dict[bytes, tuple[int, str]] | None = None
-        """Quoted column name to position in the key and type, if keys are collected."""
+        """Column name to position in the key and type, if keys are collected."""
+        self.number: re.Pattern[bytes] | None = None
+        """Matches what follows the names where the first column is the key, a whole number."""
+
+    @property
+    def has_key(self) -> bool:
+        return self.key is not None
 
 
-class TestDecoding(Decoder):
+class TestDecoding(Decoder[_Tables]):
     plugin = "test_decoding"
     __test__ = False
 
@@ -72,64 +81,28 @@ class TestDecoding(Decoder):
         # With skip-empty-xacts a transaction that only emits a message has no BEGIN and no xid.
         return {"include-xids": "1", "include-timestamp": "1", "skip-empty-xacts": "0"}
 
-    def scan(self, buffer: bytes, pos: int) -> int:
-        end = len(buffer)
-        header = MESSAGE.unpack_from
-        find = buffer.find
-        tables = self._tables
-        lsn = self.lsn
-        run: _Tables | None = None
-        count = 0
-        keys: list[Key] | None = None
-        while end - pos >= HEADER:
-            kind, length, sub, _, stop_lsn, _ = header(buffer, pos)
-            stop = pos + 1 + length
-            if kind != b"d" or sub != b"w" or stop > end or length < HEADER:
-                break
-            start = pos + HEADER
-            if buffer[start : start + 6] == b"table ":
-                name = start + 6
-                colon = find(b":", name, stop)
-                raw = buffer[name:colon]
-                if b'"' in raw or colon < 0:
-                    colon = self._name_end(buffer, name, stop)
-                    raw = buffer[name:colon]
-                found = tables.get(raw)
-                if found is None:
-                    found = self._resolve(raw)
-                if found is not run:
-                    if run is not None:
-                        self._flush(run, count, keys)
-                    run, count = found, 0
-                    keys = None if found.key is None else []
-                count += 1
-                if keys is not None and not self._collect(keys, found, buffer, colon, stop):
-                    keys = None
-            else:
-                if run is not None:
-                    self._flush(run, count, keys)
-                    run = None
-                self._take(buffer[start:stop], stop_lsn)
-            lsn = stop_lsn or lsn
-            pos = stop
-        if run is not None:
-            self._flush(run, count, keys)
-        self.lsn = lsn
-        return pos
+    def table_of_row(self, buffer: bytes, start: int, stop: int) -> _Tables | None:
+        if not buffer.startswith(_ROW, start, stop):
+            return None
+        name = start + len(_ROW)
+        colon = buffer.find(b":", name, stop)
+        raw = buffer[name:colon]
+        if b'"' in raw or colon < 0:
+            colon = self._name_end(buffer, name, stop)
+            raw = buffer[name:colon]
+        tables = self._tables.get(raw) or self._resolve(raw)
+        tables.prefix = buffer[start : colon + 1]
+        return tables
 
     def take_prefix(self, payload: bytes) -> None:
-        if payload.startswith(b"table "):
-            raw = payload[6 : self._name_end(payload, 6, len(payload))]
-            self._flush(self._resolve(raw), 1, None)
+        if payload.startswith(_ROW):
+            raw = payload[len(_ROW) : self._name_end(payload, len(_ROW), len(payload))]
+            self._tell(self._resolve(raw), 1, None)
         elif not payload.startswith(b"message: "):
             raise DecodeError("a test_decoding message too long to hold is neither row nor message")
 
     def forget_tables(self) -> None:
         self._tables.clear()
-
-    def _flush(self, tables: _Tables, count: int, keys: list[Key] | None) -> None:
-        for payload in tables.payloads:
-            self.sink.rows(payload, count, keys)
 
     @staticmethod
     def _name_end(buffer: bytes, start: int, stop: int) -> int:
@@ -164,18 +137,24 @@ class TestDecoding(Decoder):
                 name.encode(self.options.encoding, "replace"): (index, type_name)
                 for index, (name, type_name) in enumerate(columns)
             }
+            (first, type_name), *others = columns
+            if type_name in INTEGER_TYPES and not others:
+                found.number = re.compile(
+                    _NUMBER_FIRST % re.escape(first.encode(self.options.encoding, "replace"))
+                )
         if len(raw) <= MAX_NAME:
             if len(self._tables) >= MAX_TABLES:
                 self._tables.clear()
             self._tables[raw] = found
         return found
 
-    def _collect(
-        self, keys: list[Key], tables: _Tables, buffer: bytes, colon: int, stop: int
-    ) -> bool:
-        """Add the keys of one row; False if they cannot be told or are too many."""
-        if tables.key is None or len(keys) > self.options.max_keys:
+    def collect(self, keys: list[Key], table: _Tables, buffer: bytes, pos: int, stop: int) -> bool:
+        if table.key is None or len(keys) > self.options.max_keys:
             return False
+        if table.number is not None and (match := table.number.match(buffer, pos, stop)):
+            keys.append((int(match[1]),))
+            return True
+        colon = pos - 1
         operation = _OPERATION.match(buffer, colon, stop)
         if operation is None:
             raise DecodeError(f"test_decoding's row has no operation: {buffer[colon:][:40]!r}")
@@ -183,13 +162,13 @@ class TestDecoding(Decoder):
             return False
         pos = operation.end()
         if buffer.startswith(b" old-key:", pos, stop):
-            old, pos = self._key(tables.key, buffer, pos + 9, stop)
+            old, pos = self._key(table.key, buffer, pos + 9, stop)
             if old is None:
                 return False
             keys.append(old)
             # The new tuple follows the rest of the old one.
             pos = self._skip_to_new(buffer, pos, stop)
-        new, _ = self._key(tables.key, buffer, pos, stop)
+        new, _ = self._key(table.key, buffer, pos, stop)
         if new is None:
             return False
         keys.append(new)
@@ -226,12 +205,11 @@ class TestDecoding(Decoder):
             pos = match.end()
         return pos + 11
 
-    def _take(self, body: bytes, stop_lsn: int) -> None:
-        """Take a line that is not a row."""
+    def take(self, body: bytes) -> None:
         if match := _BEGIN.fullmatch(body):
             self.sink.begin(int(match[1]) & 0xFFFFFFFF)
         elif match := _COMMIT.fullmatch(body):
-            self.sink.commit(stop_lsn, unix_time(match[2].decode("ascii", "replace")))
+            self.sink.commit(self.lsn, unix_time(match[2].decode("ascii", "replace")))
         elif (match := _MESSAGE.match(body)) and len(body) - match.end() == int(match[1]):
             # With another length it has a longer prefix, which only begins like ours.
             self.sink.message(self.text(body[match.end() :]))

@@ -17,15 +17,15 @@ from ..errors import DecodeError
 from ..events import Key
 from .base import (
     EMIT_PREFIX,
-    HEADER,
+    INTEGER_TYPES,
     MAX_KEY_TEXT,
     MAX_NAME,
     MAX_TABLES,
-    MESSAGE,
     Decoder,
     Options,
     PrimaryKeys,
     Sink,
+    Table,
     key_value,
     unix_time,
 )
@@ -36,22 +36,32 @@ _SCHEMA = b'"schema":"'
 # Quantifiers are possessive: a hostile server cannot make a match go back and forth.
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _NAME = re.compile(rb'"schema":%b,"table":%b' % (_STRING, _STRING), re.DOTALL)
+_NUMBER_FIRST = rb',"(?:columns|identity)":\[\{"name":%b,"value":(-?\d{1,20})\}'
+_IDENTITY = b',"identity":['
+# As wal2json writes them; whatever looks different is read as JSON.
+_BEGIN = re.compile(rb'\{"action":"B","xid":(\d{1,10}),"timestamp":"[^"\\]*+"\}')
+_COMMIT = re.compile(rb'\{"action":"C","xid":\d{1,10},"timestamp":"([^"\\]*+)"\}')
 _XID = re.compile(r"\d{1,10}", re.ASCII)
 _SPECIAL = re.compile(r"([\\\s'\",.*])")
 
 
-class _Table:
+class _Table(Table):
     """A table as its name stands in a row's text."""
 
-    __slots__ = ("key", "payload", "wanted")
+    __slots__ = ("key", "number")
 
-    def __init__(self, payload: str, *, wanted: bool) -> None:
-        self.payload = payload
-        self.wanted = wanted
+    def __init__(self, payloads: tuple[str, ...]) -> None:
+        super().__init__(payloads)
         self.key: tuple[tuple[str, str], ...] | None = None
+        self.number: re.Pattern[bytes] | None = None
+        """Matches the beginning of a tuple whose first column is the key, a whole number."""
+
+    @property
+    def has_key(self) -> bool:
+        return self.key is not None
 
 
-class Wal2Json(Decoder):
+class Wal2Json(Decoder[_Table]):
     plugin = "wal2json"
 
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
@@ -73,58 +83,24 @@ class Wal2Json(Decoder):
             )
         return chosen
 
-    def scan(self, buffer: bytes, pos: int) -> int:
-        end = len(buffer)
-        header = MESSAGE.unpack_from
-        find, match_name = buffer.find, _NAME.match
-        rows = self.sink.rows
-        tables = self._tables
-        lsn = self.lsn
-        run: _Table | None = None
-        count = 0
-        keys: list[Key] | None = None
-        while end - pos >= HEADER:
-            kind, length, sub, _, stop_lsn, _ = header(buffer, pos)
-            stop = pos + 1 + length
-            if kind != b"d" or sub != b"w" or stop > end or length < HEADER:
-                break
-            start = pos + HEADER
-            table = None
-            # {"action":"I"… : the letter stands at a fixed place.
-            if buffer[start + 11 : start + 12] in (b"I", b"U", b"D"):
-                name = find(_SCHEMA, start, stop)
-                match = match_name(buffer, name, stop) if name >= 0 else None
-                if match is not None:
-                    raw = match[0]
-                    table = tables.get(raw) or self._table(raw)
-            if table is None:
-                if run is not None and run.wanted:
-                    rows(run.payload, count, keys)
-                run = None
-                self._take(buffer[start:stop], stop_lsn)
-            else:
-                if table is not run:
-                    if run is not None and run.wanted:
-                        rows(run.payload, count, keys)
-                    run, count = table, 0
-                    keys = None if table.key is None else []
-                count += 1
-                if keys is not None and not self._collect(keys, table, buffer[start:stop]):
-                    keys = None
-            lsn = stop_lsn or lsn
-            pos = stop
-        if run is not None and run.wanted:
-            rows(run.payload, count, keys)
-        self.lsn = lsn
-        return pos
+    def table_of_row(self, buffer: bytes, start: int, stop: int) -> _Table | None:
+        # {"action":"I"… : the letter stands at a fixed place.
+        if buffer[start + 11 : start + 12] not in (b"I", b"U", b"D"):
+            return None
+        name = buffer.find(_SCHEMA, start, stop)
+        match = _NAME.match(buffer, name, stop) if name >= 0 else None
+        if match is None:
+            return None
+        raw = match[0]
+        table = self._tables.get(raw) or self._table(raw)
+        table.prefix = buffer[start : match.end()]
+        return table
 
     def take_prefix(self, payload: bytes) -> None:
         name = payload.find(_SCHEMA)
         match = _NAME.match(payload, name) if name >= 0 else None
         if match is not None:
-            table = self._table(match[0])
-            if table.wanted:
-                self.sink.rows(table.payload, 1, None)
+            self._tell(self._table(match[0]), 1, None)
         elif not payload.startswith(b'{"action":"M"'):
             raise DecodeError("a wal2json message too long to hold does not begin with a table")
 
@@ -144,9 +120,17 @@ class Wal2Json(Decoder):
         schema, name = obj.get("schema"), obj.get("table")
         if not isinstance(schema, str) or not isinstance(name, str):
             raise DecodeError("a wal2json change does not name its table")
-        table = _Table(f"{schema}.{name}", wanted=self.wanted(schema, name))
-        columns = self.key_columns(table.payload) if table.wanted else None
-        table.key = None if columns is None else tuple(columns)
+        payload = f"{schema}.{name}"
+        if not self.wanted(schema, name):
+            return _Table(())
+        table = _Table((payload,))
+        columns = self.key_columns(payload)
+        if columns is not None:
+            table.key = tuple(columns)
+            (first, type_name), *others = columns
+            if type_name in INTEGER_TYPES and not others:
+                quoted = re.escape(json.dumps(first, ensure_ascii=False).encode())
+                table.number = re.compile(_NUMBER_FIRST % quoted)
         return table
 
     def _object(self, body: bytes) -> Mapping[str, Any]:
@@ -167,11 +151,23 @@ class Wal2Json(Decoder):
             raise DecodeError(f"wal2json sent {body[:60]!r}, which is not an object")
         return obj
 
-    def _collect(self, keys: list[Key], table: _Table, body: bytes) -> bool:
-        """Add the keys of one row; False if they cannot be told or are too many."""
+    def collect(self, keys: list[Key], table: _Table, buffer: bytes, pos: int, stop: int) -> bool:
         if table.key is None or len(keys) > self.options.max_keys:
             return False
-        obj = self._object(body)
+        if table.number is not None and (new := table.number.match(buffer, pos, stop)):
+            keys.append((int(new[1]),))
+            # Not inside a value: there the quotation marks are escaped.
+            identity = buffer.find(_IDENTITY, new.end(), stop)
+            if identity < 0:
+                return True
+            if old := table.number.match(buffer, identity, stop):
+                keys.append((int(old[1]),))
+                return True
+        return self._collect_any(keys, table, b'{"":0' + buffer[pos:stop])
+
+    def _collect_any(self, keys: list[Key], table: _Table, rest: bytes) -> bool:
+        assert table.key is not None
+        obj = self._object(rest)
         added = False
         for part in ("columns", "identity"):
             columns = obj.get(part)
@@ -199,8 +195,14 @@ class Wal2Json(Decoder):
             added = True
         return added
 
-    def _take(self, body: bytes, stop_lsn: int) -> None:
-        """Take a message that is not a row, or a row written in an unusual way."""
+    def take(self, body: bytes) -> None:
+        # Also a row that is written in an unusual way.
+        if match := _BEGIN.fullmatch(body):
+            self.sink.begin(int(match[1]) & 0xFFFFFFFF)
+            return
+        if match := _COMMIT.fullmatch(body):
+            self.sink.commit(self.lsn, unix_time(match[1].decode("ascii", "replace")))
+            return
         obj = self._object(body)
         match obj.get("action"):
             case "B":
@@ -212,11 +214,9 @@ class Wal2Json(Decoder):
                 timestamp = obj.get("timestamp")
                 if not isinstance(timestamp, str):
                     raise DecodeError("a wal2json COMMIT has no timestamp")
-                self.sink.commit(stop_lsn, unix_time(timestamp))
+                self.sink.commit(self.lsn, unix_time(timestamp))
             case "I" | "U" | "D" | "T":
-                table = self._named(obj)
-                if table.wanted:
-                    self.sink.rows(table.payload, 1, None)
+                self._tell(self._named(obj), 1, None)
             case "M":
                 content = obj.get("content")
                 if (

@@ -65,6 +65,11 @@ class _Changes:
             if len(table.keys) > self.max_keys:
                 table.keys = None
 
+    def is_whole(self, payload: str) -> bool:
+        """Whether any row of this table may have changed."""
+        table = self.tables.get(payload)
+        return self.overflow if table is None else table.keys is None
+
     def merge(self, other: _Changes) -> None:
         self.lsn = max(self.lsn, other.lsn)
         if other.committed_at is not None:
@@ -124,6 +129,14 @@ class Coalescer:
         if self.open is None:
             raise DecodeError(f"a change of {payload!r} comes outside a transaction")
         self.open.add(payload, self._clock(), count, keys)
+
+    def wants_keys(self, payload: str) -> bool:
+        # Where any row may have changed already, the keys of a transaction that will be merged
+        # with that before long are not worth reading.
+        return not any(
+            changes is not None and changes.is_whole(payload)
+            for changes in (self.open, self._ready)
+        )
 
     def message(self, content: str) -> None:
         self.rows(content, 1, None)

@@ -88,7 +88,7 @@ class Stream:
         self._wake = wake
         self._resync = resync
         self._connection: Connection | None = None
-        self._decoder: Decoder | None = None
+        self._decoder: Decoder[Any] | None = None
         self._checker = Checker(settings.address, patience=settings.connect_timeout)
         self._check_wanted = asyncio.Event()
         self._moved = asyncio.Event()

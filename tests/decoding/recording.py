@@ -36,6 +36,9 @@ class Recorder:
     def rows(self, payload: str, count: int, keys: list[Key] | None) -> None:
         self.log.append(("rows", payload, count, None if keys is None else list(keys)))
 
+    def wants_keys(self, payload: str) -> bool:
+        return True
+
     def message(self, content: str) -> None:
         self.log.append(("message", content))
 

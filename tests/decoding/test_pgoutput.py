@@ -208,9 +208,9 @@ def test_a_row_too_long_of_a_table_not_asked_for_does_not() -> None:
         (pg.truncate(99), "never announced"),
         (pg.insert(1, "1"), "not the columns"),
         (pg.insert(1, "1", None, None), "not the columns"),
-        (pg.insert(1, "x", None), "not a value of type int4"),
-        (pg.insert(1, "1", "abc")[:-1], "outside its message"),
-        (pg.insert(1, "1", None) + b"Z", "tuple marked b'Z'"),
+        (pg.insert(1, "x", None), "not a whole number"),
+        (pg.insert(2, "1", None, "abc")[:-1], "outside its message"),
+        (pg.insert(2, "1", None, "abc") + b"Z", "tuple marked b'Z'"),
         (b"I\0\0\0\1N\0\2z", "column marked b'z'"),
         (b"I\0\0\0\1N\0\2", "column marked b''"),
         (b"I\0\0\0\1N\0\2t\xff\xff\xff\xff", "column marked b''"),
@@ -233,7 +233,12 @@ def test_a_row_too_long_of_a_table_not_asked_for_does_not() -> None:
 )
 def test_a_message_that_is_not_whole_is_refused(payload: bytes, why: str) -> None:
     with pytest.raises(DecodeError, match=why):
-        rows(T, payload)
+        rows(T, PAIR, payload)
+
+
+def test_what_stands_behind_a_number_that_is_the_key_is_not_read() -> None:
+    rest = pg.insert(1, "1", "abc")[:-1] + b"\xff"
+    assert rows(T, rest) == [("rows", "public.t", 1, [(1,)])]
 
 
 @given(st.lists(st.sampled_from(TRANSACTION), max_size=5), st.data())
