@@ -14,7 +14,9 @@ from benchmarks.speed import command as speed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SPEED: Final[dict[str, str]] = {}
+SPEED: Final[dict[str, str]] = {
+    "latency": "how long after COMMIT a Redis key is gone, idle and at 2,000 commits/s",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

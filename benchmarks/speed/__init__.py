@@ -8,5 +8,7 @@ says so.
     command     the options they share, the run, the exit status
     report      samples, medians, ratios, what is aimed at; the table and the JSON
     peers/      the others, each behind the same few words
+    stage       PostgreSQL, Redis and `runnudge`, on the project in site/
+    child       Python processes that end with the benchmark
     throughput, latency, …    one module a benchmark: `add_arguments` and `measure`
 """

@@ -1,0 +1,1 @@
+"""The others, one module each."""
