@@ -1,1 +1,1 @@
-"""The others, one module each."""
+"""The others, and we beside them, each behind the same few words."""
