@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SPEED: Final[dict[str, str]] = {
     "latency": "how long after COMMIT a Redis key is gone, idle and at 2,000 commits/s",
     "throughput": "rows a second of the feed, and what a row costs it",
+    "big-transaction": "a million rows in one commit, and a small commit behind it",
 }
 
 

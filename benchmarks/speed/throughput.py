@@ -10,16 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import signal
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from servers.postgres import Postgres
-
-from benchmarks.local import choose_installation
 from benchmarks.speed.clients import Job
 from benchmarks.speed.peers.followers import (
     PG_RECVLOGICAL,
@@ -30,32 +24,30 @@ from benchmarks.speed.peers.followers import (
     walsender,
 )
 from benchmarks.speed.report import OURS
+from benchmarks.speed.rows import (
+    DATABASE,
+    PUBLICATION,
+    SENTINEL,
+    SMALL,
+    TABLES,
+    empty,
+    running_server,
+    write_one,
+    write_small,
+)
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
     from collections.abc import Iterator
 
+    from servers.postgres import Postgres
+
     from benchmarks.speed.command import Run
 
-DATABASE: Final = "throughput"
-PUBLICATION: Final = "everything"
-SENTINEL: Final = "sentinel"
-SMALL: Final = 10
-"""Rows of a small transaction."""
+__all__ = ["add_arguments", "measure"]
+
 PATIENCE: Final = 300.0
-
-_WIDE: Final = """id int PRIMARY KEY, slug varchar(60), title text, body text,
-    price numeric(10,2), active boolean, updated timestamptz"""
-_WIDE_VALUES: Final = """n, 'product-' || n, repeat('title ', 8) || n,
-    repeat('words of a text ', 22), n % 1000, true, now()"""
-TABLES: Final = {
-    "narrow": ("id int PRIMARY KEY, v int", "n, n"),
-    "wide": (_WIDE, _WIDE_VALUES),
-}
-"""Columns, and their values for the row number n."""
-
 SHAPES: Final = {"one": "one transaction", "small": "many small ones"}
-
 QUICK: Final = {
     ("narrow", "one", "pgoutput"),
     ("wide", "one", "wal2json"),
@@ -63,16 +55,10 @@ QUICK: Final = {
 }
 """What `--quick` runs of all cases."""
 
-SETTINGS: Final = {
-    "wal_sender_timeout": 0,
-    # Nothing that comes and goes while somebody is measured.
-    "autovacuum": "off",
-    "max_wal_size": "16GB",
-    "checkpoint_timeout": "1h",
-}
-
 
 class Case(NamedTuple):
+    """What is written, and how it is decoded."""
+
     table: str
     shape: str
     plugin: str
@@ -82,6 +68,7 @@ class Case(NamedTuple):
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    """Those of its own."""
     parser.add_argument("--rows", type=int, help="how many (default 500,000)")
     parser.add_argument("--plugin", action="append", help="only this one; may be repeated")
     parser.add_argument("--table", action="append", choices=TABLES, help="only this one")
@@ -91,14 +78,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def measure(run: Run) -> None:
+    """Fill the report."""
     options = run.options
     rows = options.rows or (20_000 if run.quick else 500_000)
+    wanted = tuple(options.contender or [""])
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="throughput-")))
-        server = stack.enter_context(
-            Postgres(choose_installation(options.server), settings=SETTINGS)
-        )
-        _prepare(server)
+        server = stack.enter_context(running_server(options.server))
         run.report.facts |= {
             "server": str(server.installation),
             "rows": f"{rows:,}; {SMALL} in each of many small transactions",
@@ -111,7 +97,6 @@ def measure(run: Run) -> None:
         for each in run.rounds(5):
             for case in cases:
                 source = Source(server, DATABASE, case.plugin, PUBLICATION, options.unix)
-                wanted = tuple(options.contender or [""])
                 chosen = [name for name in contenders(source) if name.startswith(wanted)]
                 for contender in run.in_turn(chosen, each):
                     _one(run, contender, source, case, rows, folder)
@@ -129,24 +114,18 @@ def _cases(run: Run, server: Postgres) -> Iterator[Case]:
             yield Case(table, shape, plugin)
 
 
-def _prepare(server: Postgres) -> None:
-    server.create_database(DATABASE)
-    with server.connect(DATABASE) as connection:
-        for table, (columns, _) in TABLES.items():
-            connection.execute(f"CREATE TABLE {table} ({columns})".encode())
-        connection.execute(f"CREATE TABLE {SENTINEL} (id int PRIMARY KEY)".encode())
-        connection.execute(f"CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES".encode())
-
-
 def _one(run: Run, contender: str, source: Source, case: Case, rows: int, folder: Path) -> None:
     """One contender's turn."""
     server = source.server
-    server.execute(f"TRUNCATE {case.table}, {SENTINEL}", DATABASE)
-    server.execute("CHECKPOINT")
-    job = Job(client="", table=f"public.{case.table}", sentinel=f"public.{SENTINEL}", rows=rows)
+    empty(server, case.table)
+    job = Job(f"public.{case.table}", f"public.{SENTINEL}", rows)
     with following(contender, source, job, folder) as client:
-        write = _write_one if case.shape == "one" else _write_small
-        began = write(server, case.table, rows)
+        if case.shape == "one":
+            began, _ = write_one(server, case.table, rows)
+        else:
+            sender = walsender(server)
+            assert sender is not None
+            began = write_small(server, case.table, rows, sender)
         result = client.result(PATIENCE)
     seconds = result.last - began
     run.report.add(
@@ -155,44 +134,6 @@ def _one(run: Run, contender: str, source: Source, case: Case, rows: int, folder
         **{"rows/s": rows / seconds, "µs CPU per row": result.cpu / rows * 1e6},
     )
     run.say(f"{case}: {contender}: {rows / seconds:,.0f} rows/s")
-
-
-def _write_one(server: Postgres, table: str, rows: int) -> float:
-    """When COMMIT returned."""
-    with server.connect(DATABASE) as connection:
-        connection.execute("BEGIN")
-        connection.execute(_insert(table, "1", str(rows)).encode())
-        connection.execute("COMMIT")
-        began = time.monotonic()
-        connection.execute(f"INSERT INTO {SENTINEL} VALUES (1)".encode())
-    return began
-
-
-def _write_small(server: Postgres, table: str, rows: int) -> float:
-    """When the walsender went on."""
-    sender = walsender(server)
-    assert sender is not None
-    os.kill(sender, signal.SIGSTOP)
-    try:
-        with server.connect(DATABASE) as connection:
-            connection.execute(
-                f"""DO $$ BEGIN
-                    FOR i IN 1 .. {rows} BY {SMALL} LOOP
-                        {_insert(table, "i", f"least(i + {SMALL - 1}, {rows})")};
-                        COMMIT;
-                    END LOOP;
-                END $$""".encode()
-            )
-            connection.execute(f"INSERT INTO {SENTINEL} VALUES (1)".encode())
-        began = time.monotonic()
-    finally:
-        os.kill(sender, signal.SIGCONT)
-    return began
-
-
-def _insert(table: str, first: str, last: str) -> str:
-    values = TABLES[table][1]
-    return f"INSERT INTO {table} SELECT {values} FROM generate_series({first}, {last}) n"
 
 
 def _aims(run: Run, case: Case) -> None:

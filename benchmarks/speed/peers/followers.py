@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     from servers.postgres import Postgres
 
-__all__ = ["OURS_WITHOUT_KEYS", "PGNUDGE", "PG_RECVLOGICAL", "Source", "contenders", "following"]
+__all__ = [
+    "OURS_WITHOUT_KEYS",
+    "PGNUDGE",
+    "PG_RECVLOGICAL",
+    "Source",
+    "contenders",
+    "following",
+    "walsender",
+]
 
 OURS_WITHOUT_KEYS: Final = f"{OURS}, keys=False"
 PG_RECVLOGICAL: Final = "pg_recvlogical"
@@ -51,14 +59,19 @@ def contenders(source: Source) -> list[str]:
 
 
 @contextlib.contextmanager
-def following(contender: str, source: Source, job: Job, folder: Path) -> Iterator[Client]:
-    """The contender's process, streaming; `job` says which tables and how many rows."""
+def following(
+    contender: str, source: Source, job: Job, folder: Path, *, queue: int | None = None
+) -> Iterator[Client]:
+    """The contender's process, streaming; `job` says which tables and how many rows.
+
+    queue: what pgnudge may hold, if it is not twice these rows.
+    """
     with contextlib.ExitStack() as stack:
         if contender == PG_RECVLOGICAL:
             command = stack.enter_context(_pg_recvlogical(source))
             job = replace(job, client="pipe", command=command)
         else:
-            job = replace(job, client="feed", **_feed(contender, source, job.rows))
+            job = replace(job, client="feed", **_feed(contender, source, queue or 2 * job.rows))
         yield stack.enter_context(_streaming(Client(job, folder), source))
 
 
@@ -75,7 +88,7 @@ def walsender(server: Postgres) -> int | None:
     return found[0][0] if found else None
 
 
-def _feed(contender: str, source: Source, rows: int) -> dict[str, Any]:
+def _feed(contender: str, source: Source, queue: int) -> dict[str, Any]:
     keywords: dict[str, Any] = {
         "host": source.host,
         "port": source.server.port,
@@ -86,7 +99,7 @@ def _feed(contender: str, source: Source, rows: int) -> dict[str, Any]:
     }
     if contender == PGNUDGE:
         # It queues rows: with its own 8192 it would lose count, and say Resync.
-        return {"feed": "pgnudge", "keywords": keywords | {"raw_queue_size": 2 * rows}}
+        return {"feed": "pgnudge", "keywords": keywords | {"raw_queue_size": queue}}
     if source.plugin == "pgoutput":
         keywords["publication"] = source.publication
     if contender == OURS_WITHOUT_KEYS:
