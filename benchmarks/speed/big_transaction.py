@@ -5,9 +5,6 @@ How long the big one takes to be heard of, and how long the small one waits behi
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.speed.clients import Job
@@ -57,9 +54,7 @@ def measure(run: Run) -> None:
     options = run.options
     rows = options.rows or (20_000 if run.quick else 1_000_000)
     wanted = tuple(options.contender or [""])
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="big-")))
-        server = stack.enter_context(running_server(options.server))
+    with running_server(options.server) as server:
         run.report.facts |= {
             "server": str(server.installation),
             "rows": f"{rows:,}, {options.table}",
@@ -74,7 +69,7 @@ def measure(run: Run) -> None:
                     if name != OURS_WITHOUT_KEYS and name.startswith(wanted)
                 ]
                 for contender in run.in_turn(chosen, each):
-                    _one(run, contender, source, rows, folder)
+                    _one(run, contender, source, rows)
     run.report.notes.append(
         f"COMMIT is its return; before it is negative. {PG_RECVLOGICAL} has no nudges: its time"
         " is that of the row on its pipe."
@@ -83,13 +78,13 @@ def measure(run: Run) -> None:
         _aims(run, plugin)
 
 
-def _one(run: Run, contender: str, source: Source, rows: int, folder: Path) -> None:
+def _one(run: Run, contender: str, source: Source, rows: int) -> None:
     """One contender's turn."""
     table = run.options.table
     empty(source.server, table)
     # It ends at the sentinel: a nudge need not wait for the last row, nor count it.
     job = Job(f"public.{table}", f"public.{SENTINEL}", 0)
-    with following(contender, source, job, folder, queue=2 * rows) as client:
+    with following(contender, source, job, queue=2 * rows) as client:
         big, small = write_one(source.server, table, rows)
         result = client.result(PATIENCE)
     figures = {FIRST_BYTE: result.first_byte - big, SMALL: result.sentinel - small}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from servers.process import ServerFailedError
 
 from benchmarks import ROOT
+from benchmarks.local import child_environment
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,7 +40,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
+            env=child_environment(),
         )
         return self
 

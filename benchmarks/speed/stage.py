@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import sys
@@ -17,7 +16,7 @@ from servers.process import LOOPBACK, ServerProcess
 from servers.redis import Redis, find_redis
 
 from benchmarks import ROOT
-from benchmarks.consistency.stack import choose_installation
+from benchmarks.local import child_environment, choose_installation
 from benchmarks.speed.site.tables import CREATE
 
 if TYPE_CHECKING:
@@ -116,9 +115,6 @@ class Stage:
             "publication": PUBLICATION if self.options.plugin == "pgoutput" else None,
             "log": str(self.log),
         }
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-        return kept | {
-            "DJANGO_SETTINGS_MODULE": "benchmarks.speed.site.settings",
-            "PGNUDGE_SPEED": json.dumps(site),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
-        }
+        return child_environment(
+            DJANGO_SETTINGS_MODULE="benchmarks.speed.site.settings", PGNUDGE_SPEED=json.dumps(site)
+        )

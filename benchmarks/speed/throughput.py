@@ -8,10 +8,7 @@ that everybody begins with the whole backlog and nothing in a buffer.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from benchmarks.speed.clients import Job
@@ -82,9 +79,7 @@ def measure(run: Run) -> None:
     options = run.options
     rows = options.rows or (20_000 if run.quick else 500_000)
     wanted = tuple(options.contender or [""])
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="throughput-")))
-        server = stack.enter_context(running_server(options.server))
+    with running_server(options.server) as server:
         run.report.facts |= {
             "server": str(server.installation),
             "rows": f"{rows:,}; {SMALL} in each of many small transactions",
@@ -99,7 +94,7 @@ def measure(run: Run) -> None:
                 source = Source(server, DATABASE, case.plugin, PUBLICATION, options.unix)
                 chosen = [name for name in contenders(source) if name.startswith(wanted)]
                 for contender in run.in_turn(chosen, each):
-                    _one(run, contender, source, case, rows, folder)
+                    _one(run, contender, source, case, rows)
     for case in cases:
         _aims(run, case)
 
@@ -114,12 +109,12 @@ def _cases(run: Run, server: Postgres) -> Iterator[Case]:
             yield Case(table, shape, plugin)
 
 
-def _one(run: Run, contender: str, source: Source, case: Case, rows: int, folder: Path) -> None:
+def _one(run: Run, contender: str, source: Source, case: Case, rows: int) -> None:
     """One contender's turn."""
     server = source.server
     empty(server, case.table)
     job = Job(f"public.{case.table}", f"public.{SENTINEL}", rows)
-    with following(contender, source, job, folder) as client:
+    with following(contender, source, job) as client:
         if case.shape == "one":
             began, _ = write_one(server, case.table, rows)
         else:

@@ -3,32 +3,24 @@
     feed        a WalFeed, ours or another's with the same keywords
     pipe        pg_recvlogical writing to a pipe
 
-Each is given a `Job`, prints `live` once it streams, ends when it has seen the rows of the table
-and the row of the sentinel table that is committed last, and prints a `Result`. Times are those of
+Each is given a `Job`, says `live` once it streams, and, when it has seen the rows of the table and
+the row of the sentinel table that is committed last, a `Result`. Times are those of
 time.monotonic(), which all processes of a machine share.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import signal
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final
 
-from servers.process import ServerFailedError, ServerProcess, tail, wait_until
+from servers.process import ServerFailedError
 
-from benchmarks import ROOT
-from benchmarks.local import child_environment
+from benchmarks.speed.child import Child
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["LIVE", "Client", "Job", "Result"]
+__all__ = ["LIVE", "UNCOUNTED", "Client", "Job", "Result"]
 
 LIVE: Final = "live"
+UNCOUNTED: Final = -1
 
 
 @dataclass(frozen=True)
@@ -54,8 +46,8 @@ class Result:
     """What a client saw.
 
     Moments: of the first change's first byte, of the first word of the table (of its first row,
-    where there are no nudges), of the sentinel's, and of the last of both. rows: -1 if nobody has
-    counted them. cpu: seconds, user and system, from `live` on.
+    where there are no nudges), of the sentinel's, and of the last of both. rows: UNCOUNTED if
+    nobody counted them. cpu: seconds, user and system, from `live` on.
     """
 
     first_byte: float
@@ -66,45 +58,24 @@ class Result:
     cpu: float
 
 
-class Client:
-    """One of them, as our child; a context manager, in which it is live."""
+class Client(Child):
+    """One of them; a context manager."""
 
-    def __init__(self, job: Job, folder: Path) -> None:
-        self._job = job
-        self._log = folder / f"{job.client}.log"
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"{__name__}.{job.client}", **asdict(job))
+        self._rows = job.rows
 
-    def __enter__(self) -> Self:
-        self._log.write_text("")
-        self._process = process = ServerProcess(
-            [sys.executable, "-m", f"{__name__}.{self._job.client}", json.dumps(asdict(self._job))],
-            log=self._log,
-            cwd=ROOT,
-            stop_signal=signal.SIGTERM,
-            env=child_environment(),
-        )
-        with contextlib.ExitStack() as stack:
-            stack.callback(process.end)
-            wait_until(lambda: self._live or not process.alive, "the client to be live")
-            if not process.alive:
-                raise ServerFailedError(f"The client ended:\n{tail(self._log)}")
-            stack.pop_all()
-        return self
+    def wait_until_live(self) -> None:
+        """From here on nothing is missed."""
+        if self.hear() != LIVE:
+            raise ServerFailedError(f"{self.module} did not begin to stream.")
 
-    def __exit__(self, *_: object) -> None:
-        self._process.end()
-
-    @property
-    def _live(self) -> bool:
-        return LIVE in self._log.read_text().splitlines()
-
-    def result(self, timeout: float) -> Result:
+    def result(self, patience: float) -> Result:
         """Wait until it has seen everything."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.popen.wait(timeout)
-        said = self._log.read_text().splitlines()
-        if self._process.popen.poll() != 0 or not said:
-            raise ServerFailedError(f"The client did not see everything:\n{tail(self._log)}")
-        result = Result(**json.loads(said[-1]))
-        if self._job.rows and result.rows not in {self._job.rows, -1}:
-            raise ServerFailedError(f"The client saw {result.rows} rows, not {self._job.rows}.")
+        said = self.hear(patience)
+        if said is None:
+            raise ServerFailedError(f"{self.module} saw no end within {patience:g} s.")
+        result = Result(**said)
+        if self._rows and result.rows not in {self._rows, UNCOUNTED}:
+            raise ServerFailedError(f"{self.module} saw {result.rows} rows, not {self._rows}.")
         return result

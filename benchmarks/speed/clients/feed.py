@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import asdict
 
+from benchmarks.speed.child import end_with_parent, say
 from benchmarks.speed.clients import LIVE, Job, Result
 from benchmarks.speed.clients.arrival import Arrival
 
@@ -29,7 +30,7 @@ async def follow(job: Job, arrival: Arrival) -> Result:
         items = aiter(feed)
         await anext(items)  # Resync("connected"): it streams
         arrival.expect()
-        print(LIVE, flush=True)
+        say(LIVE)
         before = cpu()
         while rows < job.rows or not end:
             batch = await anext(items)
@@ -46,10 +47,11 @@ async def follow(job: Job, arrival: Arrival) -> Result:
 
 
 def main(text: str) -> None:
+    end_with_parent()
     job = Job(**json.loads(text))
     arrival = Arrival()
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(arrival)) as runner:
-        print(json.dumps(asdict(runner.run(follow(job, arrival)))), flush=True)
+        say(asdict(runner.run(follow(job, arrival))))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ import fcntl
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict
 from typing import Final
 
-from benchmarks.speed.clients import LIVE, Job, Result
+from benchmarks.speed.child import end_with_parent, say
+from benchmarks.speed.clients import LIVE, UNCOUNTED, Job, Result
 
 WIDTH: Final = 1 << 20
 """Bytes a pipe of an ordinary user may hold."""
@@ -49,21 +49,21 @@ def drain(job: Job, pipe: int) -> tuple[float, float, float]:
 
 
 def main(text: str) -> None:
+    end_with_parent()
     job = Job(**json.loads(text))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     program = subprocess.Popen(job.command, stdout=subprocess.PIPE)
     assert program.stdout is not None
     try:
         pipe = program.stdout.fileno()
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, WIDTH)
-        print(LIVE, flush=True)
+        say(LIVE)
         arrived, first, last = drain(job, pipe)
     finally:
         program.terminate()
         program.wait()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = used.ru_utime + used.ru_stime
-    print(json.dumps(asdict(Result(arrived, first, last, last, -1, cpu))), flush=True)
+    say(asdict(Result(arrived, first, last, last, UNCOUNTED, cpu)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from django_pgnudge.decoding import DECODERS, Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from servers.postgres import Postgres
 
@@ -60,7 +59,7 @@ def contenders(source: Source) -> list[str]:
 
 @contextlib.contextmanager
 def following(
-    contender: str, source: Source, job: Job, folder: Path, *, queue: int | None = None
+    contender: str, source: Source, job: Job, *, queue: int | None = None
 ) -> Iterator[Client]:
     """The contender's process, streaming; `job` says which tables and how many rows.
 
@@ -72,12 +71,8 @@ def following(
             job = replace(job, client="pipe", command=command)
         else:
             job = replace(job, client="feed", **_feed(contender, source, queue or 2 * job.rows))
-        yield stack.enter_context(_streaming(Client(job, folder), source))
-
-
-@contextlib.contextmanager
-def _streaming(client: Client, source: Source) -> Iterator[Client]:
-    with client:
+        client = stack.enter_context(Client(job))
+        client.wait_until_live()
         wait_until(lambda: walsender(source.server) is not None, "the stream to begin")
         yield client
 
@@ -130,11 +125,12 @@ def _pg_recvlogical(source: Source) -> Iterator[list[str]]:
             *(f"--option={name}={value}" for name, value in chosen.items()),
         ]
     finally:
-        # The walsender of a client that was killed notices in its own time.
-        wait_until(
-            lambda: server.execute(
-                f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{slot}' AND NOT active"
-            ),
-            "the slot to be released",
-        )
+        # It is left alone with its slot if its parent was interrupted.
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
+        wait_until(lambda: not _active(server, slot), "the slot to be released")
         server.execute(f"SELECT pg_drop_replication_slot('{slot}')", source.database)
+
+
+def _active(server: Postgres, slot: str) -> bool:
+    sql = f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
+    return bool(server.execute(sql))
