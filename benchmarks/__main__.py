@@ -14,7 +14,11 @@ from benchmarks.speed import command as speed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SPEED: Final[dict[str, str]] = {}
+SPEED: Final[dict[str, str]] = {
+    "latency": "how long after COMMIT a Redis key is gone, idle and at 2,000 commits/s",
+    "throughput": "rows a second of the feed, and what a row costs it",
+    "big-transaction": "a million rows in one commit, and a small commit behind it",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

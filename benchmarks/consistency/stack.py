@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import threading
@@ -16,16 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from servers.postgres import Postgres, find_installations
-from servers.process import LOOPBACK, ServerFailedError, ServerProcess, run, tail
+from servers.postgres import Postgres
+from servers.process import LOOPBACK, ServerProcess, run, tail
 from servers.proxy import Proxy
 from servers.redis import Redis, find_redis
 
 from benchmarks import ROOT
+from benchmarks.local import child_environment, choose_installation
 
 if TYPE_CHECKING:
-    from servers.installations import Installation
-
     from benchmarks.consistency.options import Options
 
 DATABASE: Final = "consistency"
@@ -33,14 +31,6 @@ PUBLICATION: Final = "consistency"
 
 # Those that want to wait for the standby that does not exist say so; everybody else must not.
 SETTINGS: Final = {"synchronous_standby_names": "nobody", "synchronous_commit": "local"}
-
-
-def choose_installation(name: str | None) -> Installation:
-    """The one of that name; without one, the one with most output plugins."""
-    found = [each for each in find_installations(docker=False) if name in {None, each.name}]
-    if not found:
-        raise ServerFailedError(f"There is no PostgreSQL {name or ''} on this machine.")
-    return max(found, key=lambda each: len(each.plugins))
 
 
 class Stack:
@@ -118,12 +108,10 @@ class Stack:
             "broken": self.options.broken,
             "slowness": str(self.slowness) if daemon else "",
         }
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-        return kept | {
-            "DJANGO_SETTINGS_MODULE": "benchmarks.consistency.site.settings",
-            "PGNUDGE_CONSISTENCY": json.dumps(site),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
-        }
+        return child_environment(
+            DJANGO_SETTINGS_MODULE="benchmarks.consistency.site.settings",
+            PGNUDGE_CONSISTENCY=json.dumps(site),
+        )
 
     def python(self, *arguments: str, log: str, daemon: bool = False) -> ServerProcess:
         """A Python process of the site."""

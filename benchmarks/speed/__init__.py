@@ -8,5 +8,9 @@ says so.
     command     the options they share, the run, the exit status
     report      samples, medians, ratios, what is aimed at; the table and the JSON
     peers/      the others, each behind the same few words
+    stage       PostgreSQL, Redis and `runnudge`, on the project in site/
+    rows        what the feed's benchmarks write, without a project
+    clients/    processes that follow a feed, or pg_recvlogical, and say what arrived when
+    child       Python processes that end with the benchmark
     throughput, latency, …    one module a benchmark: `add_arguments` and `measure`
 """

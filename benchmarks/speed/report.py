@@ -22,6 +22,9 @@ __all__ = ["Aim", "Report", "machine", "percentile"]
 OURS: Final = "django-pgnudge"
 """The contender that the others are compared with."""
 
+MANY: Final = 100
+"""Samples from which on their 99th percentile is printed too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Aim:
@@ -108,6 +111,8 @@ class Report:
             f"    {contender:{width}}  {number(self.median(case, figure, contender)):>9}"
             f"  ({spread}, n={len(values)})"
         )
+        if len(values) >= MANY:
+            line += f"  p99 {number(percentile(values, 99))}"
         if contender != OURS and self.has(case, figure, OURS) and statistics.median(values):
             line += f"  ours / theirs {self.ratio(case, figure, contender):.3g}"
         return line

@@ -1,0 +1,32 @@
+"""What a benchmark takes from this machine: a PostgreSQL, and an environment for its processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from servers.postgres import find_installations
+from servers.process import ServerFailedError
+
+from benchmarks import ROOT
+
+if TYPE_CHECKING:
+    from servers.installations import Installation
+
+__all__ = ["child_environment", "choose_installation"]
+
+
+def choose_installation(name: str | None) -> Installation:
+    """The one of that name; without one, the one with most output plugins."""
+    found = [each for each in find_installations(docker=False) if name in {None, each.name}]
+    if not found:
+        raise ServerFailedError(f"There is no PostgreSQL {name or ''} on this machine.")
+    return max(found, key=lambda each: len(each.plugins))
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """Ours for a Python process that imports what we do, without what libpq would read."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    return kept | {"PYTHONPATH": path} | more

@@ -1,0 +1,1 @@
+"""The others, and we beside them, each behind the same few words."""

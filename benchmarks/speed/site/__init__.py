@@ -1,0 +1,1 @@
+"""The Django project whose `runnudge` is measured: fifty tables, one rule each."""
