@@ -278,7 +278,7 @@ async def test_work_for_a_dead_cache_is_bounded_and_nothing_is_forgotten(
     monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     settings.PGNUDGE = {**settings.PGNUDGE, "RESYNC": "keys"}
-    monkeypatch.setattr(workers, "MAX_PENDING", 50)
+    monkeypatch.setattr(work, "MAX_PENDING", 50)
     async with running() as (daemon, feed):
         fill()
         FlakyCache.down.add("default")

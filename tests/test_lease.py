@@ -12,7 +12,8 @@ from django.db import connection, transaction
 
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.daemon.lease import Marks
-from django_pgnudge.daemon.workers import CacheWorker, Work
+from django_pgnudge.daemon.work import Work
+from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import CacheError
 from django_pgnudge.fresh.keys import Dependency, Lease, Names
 from django_pgnudge.fresh.settled import SettleError, asettled, settled

@@ -1,6 +1,6 @@
 """The composition root: where the feed and Django meet.
 
-`core` reads the feed, `asking` turns changes into keys, `workers` delete in the caches,
+`core` reads the feed, `asking` turns changes into `work`, `workers` do it in the caches,
 `publisher` tells receivers, `resync` knows what a gap clears, `connection` derives the feed's
 connection from ``DATABASES``, and `mistakes` says how to mend what no waiting will.
 """

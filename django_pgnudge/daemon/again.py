@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from django_pgnudge.daemon.workers import Work
+from django_pgnudge.daemon.work import Work
 
 __all__ = ["Repeater"]
 

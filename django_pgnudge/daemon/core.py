@@ -28,7 +28,9 @@ from django_pgnudge.daemon.merging import merge_events, rename_events
 from django_pgnudge.daemon.mistakes import advise
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
-from django_pgnudge.daemon.workers import CacheWorker, Thread, Work
+from django_pgnudge.daemon.threads import Thread
+from django_pgnudge.daemon.work import Work
+from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed import WalFeed

@@ -27,7 +27,8 @@ from typing import Final, Protocol
 
 from django.core.cache import caches
 
-from django_pgnudge.daemon.workers import CacheWorker, Work
+from django_pgnudge.daemon.work import Work
+from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.fresh.keys import Lease, Names
 from django_pgnudge.log import get_logger

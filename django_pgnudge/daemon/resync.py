@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import RESYNCS, import_callable
 from django_pgnudge.daemon import asking
-from django_pgnudge.daemon.workers import Refusal, Work
+from django_pgnudge.daemon.work import Refusal, Work
 from django_pgnudge.log import get_logger
 from django_pgnudge.signals import between_requests
 

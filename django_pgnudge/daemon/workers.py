@@ -1,4 +1,4 @@
-"""Threads that do what must not block the loop: one a cache alias, so that none waits for another.
+"""A thread for each cache alias, so that none waits for another.
 
 A ``CacheWorker`` merges what it has not done yet, so a cache that is down costs bounded memory and
 no truth; it keeps trying, and after an outage it asks for everything of that alias to be cleared,
@@ -12,10 +12,12 @@ import random
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django_pgnudge import caches
+from django_pgnudge.daemon.threads import settle
+from django_pgnudge.daemon.work import Refusal, Work
 from django_pgnudge.errors import CacheError, PgNudgeError
 from django_pgnudge.log import get_logger
 from django_pgnudge.rules import CacheRef, Kills
@@ -25,98 +27,15 @@ if TYPE_CHECKING:
 
     from django_pgnudge.daemon.lease import Marks
 
-__all__ = ["CacheWorker", "Outcome", "Thread", "Work"]
+__all__ = ["CacheWorker", "Outcome"]
 
 logger = get_logger("django_pgnudge.daemon")
 
 T = TypeVar("T")
 
-MAX_PENDING: Final = 100_000
-"""Keys kept for a cache that is down; past them its whole versions are cleared instead."""
-
 BACKOFF: Final = (0.1, 5.0)
 HEARTBEAT: Final = 5.0
 """Seconds of idleness after which a cache is asked whether it is still the same server."""
-
-
-@dataclass(slots=True)
-class Work:
-    """What is to be deleted in one alias."""
-
-    kills: dict[CacheRef, Kills] = field(default_factory=dict)
-    versions: set[CacheRef] = field(default_factory=set)
-    everything: bool = False
-    tokens: set[str] = field(default_factory=set)
-    """Tokens of nudged values, in the cache's own version."""
-    later: dict[float, Work] = field(default_factory=dict)
-    """What to do once more, by the seconds to wait; not part of the work itself."""
-
-    def __bool__(self) -> bool:
-        return bool(self.kills or self.versions or self.everything or self.tokens)
-
-    def size(self) -> int:
-        keys = sum(len(kills.keys) + len(kills.patterns) for kills in self.kills.values())
-        return keys + len(self.tokens)
-
-    def add(self, ref: CacheRef, kills: Kills) -> None:
-        """Merge; ``kills`` is copied, never kept."""
-        if kills.whole:
-            self.versions.add(ref)
-        mine = self.kills.get(ref)
-        if mine is None:
-            self.kills[ref] = Kills(keys=set(kills.keys), patterns=set(kills.patterns))
-        else:
-            mine.keys |= kills.keys
-            mine.patterns |= kills.patterns
-        for delay, again in kills.later.items():
-            self.later.setdefault(delay, Work()).add(ref, again)
-
-    def bound(self, epoch: str) -> None:
-        """Forget single keys past the limit, for whole versions and the epoch."""
-        if self.size() > MAX_PENDING:
-            self.versions |= set(self.kills)
-            self.kills.clear()
-            if self.tokens:
-                self.tokens = {epoch}
-
-    def merge(self, other: Work) -> None:
-        for ref, kills in other.kills.items():
-            self.add(ref, kills)
-        self.versions |= other.versions
-        self.everything |= other.everything
-        self.tokens |= other.tokens
-
-    def perform(self, alias: str) -> tuple[int, list[Refusal]]:
-        """Delete: how many keys, and what the backend cannot do. May be repeated after an error."""
-        if self.everything:
-            caches.clear(alias)
-            return 0, []
-        # First, since readers trust them.
-        if self.tokens:
-            caches.delete(CacheRef(alias), Kills(keys=self.tokens))
-        count = 0
-        refusals = []
-        # The keys first: they are quick, and what stops a version must not keep them alive.
-        for ref, kills in self.kills.items():
-            try:
-                count += caches.delete(ref, kills)
-            except caches.UnsupportedError as exc:
-                refusals.append(Refusal(ref, exc))
-        for ref in self.versions:
-            try:
-                count += caches.clear_version(ref)
-            except caches.UnsupportedError as exc:
-                refusals.append(Refusal(ref, exc, whole_version=True))
-        return count, refusals
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Something the backend cannot do at all."""
-
-    ref: CacheRef
-    error: caches.UnsupportedError
-    whole_version: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,46 +44,6 @@ class Outcome:
 
     done: bool
     deleted: int = 0
-
-
-class Thread:
-    """One daemon thread that runs functions in order.
-
-    Not a ThreadPoolExecutor: the interpreter waits for those at exit, and a cache or a query that
-    hangs must not keep a process alive that was told to go.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._wake = threading.Condition()
-        self._calls: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
-        self._started = False
-
-    def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Call in the thread; awaitable for its result. Call from the event loop."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        with self._wake:
-            self._calls.append((function, future))
-            self._wake.notify()
-        if not self._started:
-            self._started = True
-            threading.Thread(target=self._loop, name=self._name, daemon=True).start()
-        return future
-
-    def _loop(self) -> None:
-        while True:
-            with self._wake:
-                while not self._calls:
-                    self._wake.wait()
-                function, future = self._calls.popleft()
-            if future.cancelled():
-                continue  # Who asked has stopped waiting.
-            try:
-                result = function()
-            except BaseException as exc:
-                settle(future, error=exc)
-            else:
-                settle(future, result)
 
 
 class CacheWorker:
@@ -380,22 +259,3 @@ class CacheWorker:
         low, high = BACKOFF
         delay: float = min(high, low * 2 ** min(failures - 1, 30))
         return delay * random.uniform(0.5, 1.0)  # noqa: S311
-
-
-def settle(
-    future: asyncio.Future[Any], result: Any = None, *, error: BaseException | None = None
-) -> None:
-    """Give a future its result from another thread; a loop that has gone needs none."""
-
-    def give() -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    try:
-        future.get_loop().call_soon_threadsafe(give)
-    except RuntimeError:
-        logger.debug("The event loop closed before %r ended.", future)

@@ -1,0 +1,78 @@
+"""Threads that do what must not block the loop, and how they answer it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django_pgnudge.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Thread", "settle"]
+
+logger = get_logger("django_pgnudge.daemon")
+
+T = TypeVar("T")
+
+
+class Thread:
+    """One daemon thread that runs functions in order.
+
+    Not a ThreadPoolExecutor: the interpreter waits for those at exit, and a cache or a query that
+    hangs must not keep a process alive that was told to go.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._wake = threading.Condition()
+        self._calls: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
+        self._started = False
+
+    def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Call in the thread; awaitable for its result. Call from the event loop."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        with self._wake:
+            self._calls.append((function, future))
+            self._wake.notify()
+        if not self._started:
+            self._started = True
+            threading.Thread(target=self._loop, name=self._name, daemon=True).start()
+        return future
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                while not self._calls:
+                    self._wake.wait()
+                function, future = self._calls.popleft()
+            if future.cancelled():
+                continue  # Who asked has stopped waiting.
+            try:
+                result = function()
+            except BaseException as exc:
+                settle(future, error=exc)
+            else:
+                settle(future, result)
+
+
+def settle(
+    future: asyncio.Future[Any], result: Any = None, *, error: BaseException | None = None
+) -> None:
+    """Give a future its result from another thread; a loop that has gone needs none."""
+
+    def give() -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    try:
+        future.get_loop().call_soon_threadsafe(give)
+    except RuntimeError:
+        logger.debug("The event loop closed before %r ended.", future)

@@ -1,0 +1,94 @@
+"""What is to be deleted in one cache: it merges, it is bounded, and it can be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from django_pgnudge import caches
+from django_pgnudge.rules import CacheRef, Kills
+
+__all__ = ["Refusal", "Work"]
+
+MAX_PENDING: Final = 100_000
+"""Keys kept for a cache that is down; past them its whole versions are cleared instead."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What is to be deleted in one alias."""
+
+    kills: dict[CacheRef, Kills] = field(default_factory=dict)
+    versions: set[CacheRef] = field(default_factory=set)
+    everything: bool = False
+    tokens: set[str] = field(default_factory=set)
+    """Tokens of nudged values, in the cache's own version."""
+    later: dict[float, Work] = field(default_factory=dict)
+    """What to do once more, by the seconds to wait; not part of the work itself."""
+
+    def __bool__(self) -> bool:
+        return bool(self.kills or self.versions or self.everything or self.tokens)
+
+    def size(self) -> int:
+        keys = sum(len(kills.keys) + len(kills.patterns) for kills in self.kills.values())
+        return keys + len(self.tokens)
+
+    def add(self, ref: CacheRef, kills: Kills) -> None:
+        """Merge; ``kills`` is copied, never kept."""
+        if kills.whole:
+            self.versions.add(ref)
+        mine = self.kills.get(ref)
+        if mine is None:
+            self.kills[ref] = Kills(keys=set(kills.keys), patterns=set(kills.patterns))
+        else:
+            mine.keys |= kills.keys
+            mine.patterns |= kills.patterns
+        for delay, again in kills.later.items():
+            self.later.setdefault(delay, Work()).add(ref, again)
+
+    def bound(self, epoch: str) -> None:
+        """Forget single keys past the limit, for whole versions and the epoch."""
+        if self.size() > MAX_PENDING:
+            self.versions |= set(self.kills)
+            self.kills.clear()
+            if self.tokens:
+                self.tokens = {epoch}
+
+    def merge(self, other: Work) -> None:
+        for ref, kills in other.kills.items():
+            self.add(ref, kills)
+        self.versions |= other.versions
+        self.everything |= other.everything
+        self.tokens |= other.tokens
+
+    def perform(self, alias: str) -> tuple[int, list[Refusal]]:
+        """Delete: how many keys, and what the backend cannot do. May be repeated after an error."""
+        if self.everything:
+            caches.clear(alias)
+            return 0, []
+        # First, since readers trust them.
+        if self.tokens:
+            caches.delete(CacheRef(alias), Kills(keys=self.tokens))
+        count = 0
+        refusals = []
+        # The keys first: they are quick, and what stops a version must not keep them alive.
+        for ref, kills in self.kills.items():
+            try:
+                count += caches.delete(ref, kills)
+            except caches.UnsupportedError as exc:
+                refusals.append(Refusal(ref, exc))
+        for ref in self.versions:
+            try:
+                count += caches.clear_version(ref)
+            except caches.UnsupportedError as exc:
+                refusals.append(Refusal(ref, exc, whole_version=True))
+        return count, refusals
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something the backend cannot do at all."""
+
+    ref: CacheRef
+    error: caches.UnsupportedError
+    whole_version: bool = False
