@@ -14,7 +14,11 @@ from benchmarks.speed import command as speed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SPEED: Final[dict[str, str]] = {}
+SPEED: Final[dict[str, str]] = {
+    "clear": "a Resync of one version of a cache, and what other clients feel of it",
+    "hit": "a nudged value that is in the cache",
+    "start": "runnudge until it is live",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
