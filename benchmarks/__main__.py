@@ -18,6 +18,9 @@ SPEED: Final[dict[str, str]] = {
     "latency": "how long after COMMIT a Redis key is gone, idle and at 2,000 commits/s",
     "throughput": "rows a second of the feed, and what a row costs it",
     "big-transaction": "a million rows in one commit, and a small commit behind it",
+    "clear": "a Resync of one version of a cache, and what other clients feel of it",
+    "hit": "a nudged value that is in the cache",
+    "start": "runnudge until it is live",
 }
 
 

@@ -1,1 +1,1 @@
-"""The others, and we beside them, each behind the same few words."""
+"""The others, and we as one of them: each module offers the same few words to a benchmark."""
