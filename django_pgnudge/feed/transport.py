@@ -37,6 +37,7 @@ from ..wire import (
     StreamStarted,
     messages,
 )
+from .moderation import PAUSE, Moderator
 from .tls import TLS
 
 __all__ = ["Address", "Connection", "connect"]
@@ -96,6 +97,7 @@ class Connection(asyncio.Protocol):
         self.closed: asyncio.Future[PgNudgeError] = self._loop.create_future()
         """Resolves, never raises, with the reason once the connection is gone."""
         self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._moderator = Moderator()
         self.last_inbound = time.monotonic()
 
     # asyncio.Protocol
@@ -124,6 +126,10 @@ class Connection(asyncio.Protocol):
                     raise
                 self._waiter.set_exception(error)
                 self.abort(ConnectionLostError("the connection's reader failed"))
+        if self._on_stream is not None and self._moderator.wants_pause(
+            len(data), self.last_inbound
+        ):
+            self._pause_reading()
 
     def eof_received(self) -> None:
         self._lose(None)
@@ -311,6 +317,16 @@ class Connection(asyncio.Protocol):
         self._flush()
         if session.error is not None:
             self.abort(session.error)
+
+    def _pause_reading(self) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.pause_reading()
+            self._loop.call_later(PAUSE, self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _flush(self) -> None:
         data = self.session.data_to_send()
