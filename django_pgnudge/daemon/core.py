@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import logging
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache import caches
@@ -28,6 +28,7 @@ from django_pgnudge.daemon.merging import rename_events
 from django_pgnudge.daemon.mistakes import advise
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
+from django_pgnudge.daemon.tables import Tables
 from django_pgnudge.daemon.threads import Thread
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker
@@ -101,6 +102,8 @@ class Daemon:
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
         self._names = Names(self.using)
+        self._nudged: tuple[str, ...] = tuple(conf.NUDGED["CACHES"])
+        self._tables = Tables(self.registry)
         self._repeater = Repeater(self._submit)
         self.live = asyncio.Event()
         """Set once the feed has been live."""
@@ -113,7 +116,7 @@ class Daemon:
             self._reading = asyncio.create_task(self._read(), name="pgnudge reader")
             leases = [
                 asyncio.create_task(self._keep_lease(alias), name=f"pgnudge lease {alias}")
-                for alias in conf.NUDGED["CACHES"]
+                for alias in self._nudged
             ]
             try:
                 helpers = {publisher, *leases}
@@ -195,7 +198,7 @@ class Daemon:
 
     def _wants_all_keys(self) -> bool:
         # Which rows' tokens readers stand on is not known here.
-        return anyone_listens() or bool(conf.NUDGED["CACHES"])
+        return anyone_listens() or bool(self._nudged)
 
     async def _find_server(self) -> dict[str, Any]:
         """Blocking look-ups go to a thread that does not hold up the exit."""
@@ -242,7 +245,7 @@ class Daemon:
                 compute = functools.partial(self._resyncer.work, alias)
                 deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
         epoch = Work(tokens={self._names.epoch})
-        deletes += [self._submit(alias, epoch) for alias in conf.NUDGED["CACHES"]]
+        deletes += [self._submit(alias, epoch) for alias in self._nudged]
         self.publisher.add_resync(reason, deletes)
         for keeper in self.keepers.values():
             keeper.kick()
@@ -262,35 +265,41 @@ class Daemon:
         )  # fmt: skip
 
     async def _invalidate(self, batch: Batch) -> None:
-        requests = {e.payload for e in batch.events if e.payload.startswith(SETTLE_PREFIX)}
-        events = tuple(e for e in batch.events if e.payload not in requests)
+        requests = [e.payload for e in batch.events if e.payload.startswith(SETTLE_PREFIX)]
+        events = batch.events
+        if requests:
+            events = tuple(e for e in events if e.payload not in requests)
         # Before the selection: what is not selected by its own name may be by its root's.
         self.lookups.add([e for e in events if self.registry.unknown(e.payload)])
-        events = tuple(e for e in events if self.registry.selected(e.payload))
+        events = tuple([e for e in events if self._tables[e.payload].selected])
         if events:
-            await self._kill(dataclasses.replace(batch, events=events))
+            await self._kill(batch if events == batch.events else replace(batch, events=events))
         # Behind what came before it: the answer waits for that.
         for request in requests:
             self.publisher.add_request(request, self._answer)
 
     async def _kill(self, batch: Batch) -> None:
         tokens: set[str] = set()
-        for event in batch.events:
-            tokens |= killed_tokens(self._names, self.registry.lineage(event.payload), event)
-        ended = {alias: Work(tokens=set(tokens)) for alias in conf.NUDGED["CACHES"]}
+        if self._nudged:
+            for event in batch.events:
+                tokens |= killed_tokens(self._names, self._tables[event.payload].lineage, event)
         deletes = []
         if self.rules.asks:
             # Tokens do not wait for callables of rules.
-            deletes += [self._submit(alias, work) for alias, work in ended.items()]
-            ended = {}
-        works = await self._asker.works(batch.events)
-        for alias, work in ended.items():
-            works.setdefault(alias, Work()).merge(work)
+            deletes += [self._submit(alias, Work(tokens=set(tokens))) for alias in self._nudged]
+            works = await self._asker.works(batch.events)
+        else:
+            works = self._asker.works_at_once(batch.events)
+            for alias in self._nudged:
+                works.setdefault(alias, Work()).tokens |= tokens
         for alias, work in works.items():
             deletes.append(self._submit(alias, work))
-            self._repeater.add(alias, work.later)
-        renamed = rename_events(batch.events, self.registry.root_of)
-        self.publisher.add_batch(dataclasses.replace(batch, events=renamed), deletes)
+            if work.later:
+                self._repeater.add(alias, work.later)
+        if any(self._tables[event.payload].root != event.payload for event in batch.events):
+            renamed = rename_events(batch.events, self.registry.root_of)
+            batch = replace(batch, events=renamed)
+        self.publisher.add_batch(batch, deletes)
 
     def _submit(self, alias: str, work: Work) -> Delete:
         worker = self._worker(alias)
@@ -302,7 +311,7 @@ class Daemon:
             worker = self.workers[alias] = CacheWorker(
                 alias, recovery=self._recovery, fallback=self._resyncer.fallback
             )
-            if alias in conf.NUDGED["CACHES"]:
+            if alias in self._nudged:
                 worker.marks = Marks(alias, self._names)
                 worker.epoch = self._names.epoch
         return worker
@@ -324,7 +333,7 @@ class Daemon:
         for worker in self.workers.values():
             await worker.call(lambda: None)
         name = self._names.settled(request.removeprefix(SETTLE_PREFIX))
-        for alias in conf.NUDGED["CACHES"]:
+        for alias in self._nudged:
             answer = functools.partial(_set, alias, name, True, SETTLE_TIMEOUT)
             await self._worker(alias).call(answer)
 
@@ -335,7 +344,7 @@ class Daemon:
             self._resyncer.call_soon("cache")
         else:
             work.merge(self._resyncer.work(alias))
-        if alias in conf.NUDGED["CACHES"]:
+        if alias in self._nudged:
             work.tokens.add(self._names.epoch)
         return work
 
