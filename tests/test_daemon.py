@@ -447,13 +447,8 @@ async def test_excluded_tables_are_nobodys_business(settings: Settings, heard: H
     assert [given["tables"] for _, given in heard.calls] == [{PRICES}]
 
 
-async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(
-    heard: Heard, settings: Settings
-) -> None:
-    async with running() as (_, feed):
-        assert feed.options["keys"] is True
-    tables_changed.disconnect(heard.tables)
-    model_changed.disconnect(heard.model)
+async def made_feed() -> FakeFeed:
+    """The feed of a daemon that knows its tables."""
     daemon = Daemon(feed_class=FakeFeed)
     daemon.lookups.refreshed = True
 
@@ -461,10 +456,21 @@ async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(
         return True
 
     daemon.lookups.refresh = refresh  # type: ignore[method-assign]
-    feed = await daemon._make_feed()
+    feed: FakeFeed = await daemon._make_feed()
+    return feed
+
+
+async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(
+    heard: Heard, settings: Settings
+) -> None:
+    async with running() as (_, feed):
+        assert feed.options["keys"] is True
+    tables_changed.disconnect(heard.tables)
+    model_changed.disconnect(heard.model)
+    feed = await made_feed()
     assert feed.options["keys"] is True, "nudged values may stand on any row"
     settings.PGNUDGE = {**settings.PGNUDGE, "NUDGED": {"CACHES": []}}
-    feed = await daemon._make_feed()
+    feed = await made_feed()
     assert PRICES in feed.options["keys"]  # and the tables of the test app's rules
 
 
