@@ -13,7 +13,7 @@ from django.contrib.auth.models import Group, User
 from django.core.cache import caches as django_caches
 
 from django_pgnudge import caches
-from django_pgnudge.daemon import Daemon, asking, publisher, workers
+from django_pgnudge.daemon import Daemon, asking, lookups, publisher, work, workers
 from django_pgnudge.daemon import core as daemon_module
 from django_pgnudge.errors import ConfigError, ConnectionLostError, ServerError
 from django_pgnudge.registry.catalog import Catalog
@@ -75,7 +75,7 @@ async def running(*, tables: Any = None, **options: Any) -> AsyncIterator[tuple[
             tables(daemon.registry)
         return True
 
-    daemon._refresh = refresh  # type: ignore[method-assign]
+    daemon.lookups.refresh = refresh  # type: ignore[method-assign]
     task = asyncio.create_task(daemon.run())
     try:
         await until(lambda: feeds)
@@ -447,6 +447,19 @@ async def test_excluded_tables_are_nobodys_business(settings: Settings, heard: H
     assert [given["tables"] for _, given in heard.calls] == [{PRICES}]
 
 
+async def made_feed() -> FakeFeed:
+    """The feed of a daemon that knows its tables."""
+    daemon = Daemon(feed_class=FakeFeed)
+    daemon.lookups.refreshed = True
+
+    async def refresh(patience: float | None) -> bool:
+        return True
+
+    daemon.lookups.refresh = refresh  # type: ignore[method-assign]
+    feed: FakeFeed = await daemon._make_feed()
+    return feed
+
+
 async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(
     heard: Heard, settings: Settings
 ) -> None:
@@ -454,17 +467,10 @@ async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(
         assert feed.options["keys"] is True
     tables_changed.disconnect(heard.tables)
     model_changed.disconnect(heard.model)
-    daemon = Daemon(feed_class=FakeFeed)
-    daemon._refreshed = True
-
-    async def refresh(patience: float | None) -> bool:
-        return True
-
-    daemon._refresh = refresh  # type: ignore[method-assign]
-    feed = await daemon._make_feed()
+    feed = await made_feed()
     assert feed.options["keys"] is True, "nudged values may stand on any row"
     settings.PGNUDGE = {**settings.PGNUDGE, "NUDGED": {"CACHES": []}}
-    feed = await daemon._make_feed()
+    feed = await made_feed()
     assert PRICES in feed.options["keys"]  # and the tables of the test app's rules
 
 
@@ -506,7 +512,7 @@ async def test_a_partition_made_meanwhile_nudges_its_root_once_it_is_known(heard
 async def test_a_table_attached_as_a_partition_later_is_found_though_it_was_not_selected(
     settings: Settings, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon_module, "STALE_AFTER", 0.0)
+    monkeypatch.setattr(lookups, "STALE_AFTER", 0.0)
     settings.PGNUDGE = {**settings.PGNUDGE, "TABLES": [PRICES]}
     leaf, tables = "legacy.loaded", {"legacy.loaded": ("legacy", "loaded")}
     attached = False
@@ -533,20 +539,20 @@ async def test_a_table_attached_as_a_partition_later_is_found_though_it_was_not_
 async def test_a_partition_is_kept_in_mind_while_the_catalogs_cannot_be_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(daemon_module, "RETRY_REFRESH", 0.001)
+    monkeypatch.setattr(lookups, "RETRY_REFRESH", 0.001)
     leaf = "legacy.prices_2028"
     tries = []
     async with running() as (daemon, feed):
 
         async def refresh(patience: float | None) -> bool:
-            tries.append(daemon._unresolved)
+            tries.append(daemon.lookups._unresolved)
             if len(tries) < 3:
                 return False
             daemon.registry._catalog = Catalog(parents={leaf: (PRICES,)}, roots={leaf: PRICES})
             daemon.registry._index()
             return True
 
-        daemon._refresh = refresh  # type: ignore[method-assign]
+        daemon.lookups.refresh = refresh  # type: ignore[method-assign]
         fill()
         feed.say(event(leaf, 1))
         await until(lambda: stored() == {"price:2", "other"})
@@ -568,7 +574,7 @@ async def test_catalogs_are_read_now_and_then_for_tables_that_mean_nothing(
             feed.say("legacy.log", lsn=lsn)
         await until(lambda: daemon.publisher.lsn == 19)
         assert len(reads) == 1
-        assert [event.count for event in daemon._unresolved] == [19]
+        assert [event.count for event in daemon.lookups._unresolved] == [19]
 
 
 QUERIED: list[str] = []

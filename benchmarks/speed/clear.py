@@ -105,7 +105,7 @@ def _judge(run: Run, case: str) -> None:
 
 def _count_commands_of_an_epoch(run: Run, client: Any) -> None:
     """What a Resync sends for nudged values: it ends their epoch, and nothing is scanned."""
-    from django_pgnudge.daemon.workers import Work  # noqa: PLC0415
+    from django_pgnudge.daemon.work import Work  # noqa: PLC0415
     from django_pgnudge.fresh.keys import Names  # noqa: PLC0415
 
     work = Work(tokens={Names("default").epoch})

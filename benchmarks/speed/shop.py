@@ -17,7 +17,7 @@ from servers.process import LOOPBACK, ServerProcess, run
 from servers.redis import Redis, find_redis
 
 from benchmarks import ROOT
-from benchmarks.consistency.stack import choose_installation
+from benchmarks.local import choose_installation
 
 DATABASE: Final = "shop"
 PRODUCTS: Final = 50

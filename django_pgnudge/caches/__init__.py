@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from django.core.cache.backends.base import BaseCache
 
+    from django_pgnudge.caches.pipeline import Pipeline
     from django_pgnudge.rules import CacheRef, Kills
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "clear_version",
     "delete",
     "incarnation",
+    "pipeline",
     "supports_patterns",
 ]
 
@@ -64,6 +66,12 @@ def clear(alias: str) -> None:
     """``cache.clear()``: FLUSHDB on Redis. For ``PGNUDGE["RESYNC"] = "clear"`` only."""
     with _store(alias) as store:
         store.clear()
+
+
+def pipeline(alias: str) -> Pipeline | None:
+    """A connection for rounds of deletes in one write each; None if there can be none."""
+    with _store(alias) as store:
+        return store.pipeline()
 
 
 def supports_patterns(alias: str) -> bool:

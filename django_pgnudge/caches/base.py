@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from django.core.cache.backends.base import BaseCache
 
+    from django_pgnudge.caches.pipeline import Pipeline
+
 __all__ = ["CHUNK", "Layout", "Store", "UnsupportedError", "chunked", "glob_regex"]
 
 CHUNK: Final = 1000
@@ -105,6 +107,10 @@ class Store:
 
     def incarnation(self) -> str | None:
         """What changes when the server has restarted and may have reloaded deleted keys."""
+        return None
+
+    def pipeline(self) -> Pipeline | None:
+        """A connection for rounds of deletes in one write each; None if there can be none."""
         return None
 
     def layout(self, version: int | None) -> Layout:

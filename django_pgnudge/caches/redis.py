@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge.caches.base import CHUNK, Store, UnsupportedError, chunked
+from django_pgnudge.caches.pipeline import Pipeline, is_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,12 +60,25 @@ class RedisStore(Store):
             # This decorates an error and must not replace it.
             return type(self.cache).__name__
 
-    def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
+    def stored(self, keys: Iterable[str], version: int | None) -> Iterator[str]:
+        """The keys as Redis has them."""
         make_key = (
             self.cache.client.make_key if is_django_redis(self.cache) else self.cache.make_key
         )
-        stored = (str(make_key(key, version=version)) for key in keys)
-        return self._unlink_everywhere(stored)
+        return (str(make_key(key, version=version)) for key in keys)
+
+    def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
+        return self._unlink_everywhere(self.stored(keys, version))
+
+    def pipeline(self) -> Pipeline | None:
+        from redis import BlockingConnectionPool, ConnectionPool, Redis  # noqa: PLC0415
+
+        clients = self.clients()
+        pool: Any = clients[0].connection_pool if isinstance(clients[0], Redis) else None
+        if len(clients) > 1 or type(pool) not in {ConnectionPool, BlockingConnectionPool}:
+            # Shards, a cluster, a sentinel: where a key lives is for their client to know.
+            return None
+        return Pipeline(self, pool.connection_class(**pool.connection_kwargs))
 
     def _unlink_everywhere(self, stored: Iterable[str]) -> int:
         clients = self.clients()
@@ -94,7 +108,7 @@ class RedisStore(Store):
                 for chunk in chunked(_scan(client, match, keep), CHUNK):
                     count += _unlink(client, chunk)
             except ResponseError as exc:
-                if not _is_refused(exc):
+                if not is_refused(exc):
                     raise
                 msg = (
                     f"Cache {self.alias!r} ({self.address}) cannot list its keys ({exc}), so "
@@ -134,16 +148,9 @@ def _unlink(client: Any, keys: list[Any]) -> int:
     try:
         return int(client.unlink(*keys))
     except ResponseError as exc:
-        if not _is_refused(exc):
+        if not is_refused(exc):
             raise
         return int(client.delete(*keys))
-
-
-def _is_refused(exc: Exception) -> bool:
-    """Whether the server will never run this command: it has none such, or an ACL forbids it."""
-    from redis.exceptions import NoPermissionError  # noqa: PLC0415
-
-    return isinstance(exc, NoPermissionError) or "unknown command" in str(exc).lower()
 
 
 def _address(client: Any) -> str:

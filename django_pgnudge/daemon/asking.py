@@ -39,11 +39,9 @@ class Asker:
 
     async def works(self, events: Iterable[Event]) -> dict[str, Work]:
         """What to delete, by cache alias."""
-        if not self._rules.asks:
-            return _works(self._rules, events, ask=False)
         if self._late is not None:
             if not self._late.done():
-                return _works(self._rules, events, ask=False)
+                return self.works_at_once(events)
             self._late.result()
             self._late = None
             logger.warning("The callables of rules answer again.")
@@ -53,6 +51,10 @@ class Asker:
             return answer.result()
         self._late = answer
         warn_of_silence(PATIENCE)
+        return self.works_at_once(events)
+
+    def works_at_once(self, events: Iterable[Event]) -> dict[str, Work]:
+        """The same without asking: for rules without callables it is the same."""
         return _works(self._rules, events, ask=False)
 
 

@@ -9,30 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import logging
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache import caches
-from django.db import connections
 
 from django_pgnudge.conf import conf
 from django_pgnudge.daemon.again import Repeater
 from django_pgnudge.daemon.asking import Asker
 from django_pgnudge.daemon.connection import feed_connection
 from django_pgnudge.daemon.lease import LeaseKeeper, Marks
-from django_pgnudge.daemon.merging import merge_events, rename_events
+from django_pgnudge.daemon.lookups import Lookups
+from django_pgnudge.daemon.merging import rename_events
 from django_pgnudge.daemon.mistakes import advise
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
+from django_pgnudge.daemon.tables import Tables
 from django_pgnudge.daemon.threads import Thread
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import ConfigError, ConnectionLostError
-from django_pgnudge.events import Batch, Event, Resync
+from django_pgnudge.events import Batch, Resync
 from django_pgnudge.feed import WalFeed
 from django_pgnudge.fresh.keys import SETTLE_PREFIX, Names, killed_tokens
 from django_pgnudge.log import get_logger
@@ -41,7 +42,7 @@ from django_pgnudge.rules import RuleSet, load_rules
 from django_pgnudge.signals import anyone_listens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from django_pgnudge.daemon.merging import Delete
 
@@ -52,13 +53,8 @@ logger = get_logger("django_pgnudge.daemon")
 REFRESH_TIMEOUT: Final = 5.0
 """Seconds the start waits for PostgreSQL to describe its tables; the feed waits longer."""
 
-RETRY_REFRESH: Final = 5.0
-
 SETTLE_TIMEOUT: Final = 60.0
 """Seconds for which an answer to ``settled`` is kept."""
-
-STALE_AFTER: Final = 10.0
-"""Seconds between two looks at tables that have no meaning and may have been attached since."""
 
 _WHERE: Final = ("host", "port", "user", "database", "password", "ssl")
 
@@ -100,17 +96,14 @@ class Daemon:
         self._asker = Asker(self.rules)
         self._resync_thread = Thread("pgnudge resync")
         self._finder = Thread("pgnudge connection")
-        self._refresher = Thread("pgnudge registry")
-        self._refreshed = False
-        self._refreshing: asyncio.Task[None] | None = None
-        self._refresh_timer: asyncio.TimerHandle | None = None
-        self._unresolved: tuple[Event, ...] = ()
-        self._looked_up: tuple[Event, ...] = ()
+        self.lookups = Lookups(self.using, self.registry, self._kill)
         self._stopping = False
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
         self._names = Names(self.using)
+        self._nudged: tuple[str, ...] = tuple(conf.NUDGED["CACHES"])
+        self._tables = Tables(self.registry)
         self._repeater = Repeater(self._submit)
         self.live = asyncio.Event()
         """Set once the feed has been live."""
@@ -123,7 +116,7 @@ class Daemon:
             self._reading = asyncio.create_task(self._read(), name="pgnudge reader")
             leases = [
                 asyncio.create_task(self._keep_lease(alias), name=f"pgnudge lease {alias}")
-                for alias in conf.NUDGED["CACHES"]
+                for alias in self._nudged
             ]
             try:
                 helpers = {publisher, *leases}
@@ -136,9 +129,8 @@ class Daemon:
                 self.publisher.finish()
                 await publisher
             finally:
-                await _end(self._reading, publisher, self._refreshing, *leases)
-                if self._refresh_timer is not None:
-                    self._refresh_timer.cancel()
+                await _end(self._reading, publisher, *leases)
+                await self.lookups.aclose()
                 self._resyncer.close()
                 for worker in self.workers.values():
                     worker.close()
@@ -180,7 +172,7 @@ class Daemon:
                     await self._invalidate(item)
 
     async def _make_feed(self) -> Any:
-        await self._refresh(REFRESH_TIMEOUT)
+        await self.lookups.refresh(REFRESH_TIMEOUT)
         delay = 0.1
         while True:
             try:
@@ -191,7 +183,7 @@ class Daemon:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
         wanted = self.rules.wants_keys()
-        know_tables = self._refreshed
+        know_tables = self.lookups.refreshed
         return self._feed_class(
             **{
                 **connection,
@@ -206,7 +198,7 @@ class Daemon:
 
     def _wants_all_keys(self) -> bool:
         # Which rows' tokens readers stand on is not known here.
-        return anyone_listens() or bool(conf.NUDGED["CACHES"])
+        return anyone_listens() or bool(self._nudged)
 
     async def _find_server(self) -> dict[str, Any]:
         """Blocking look-ups go to a thread that does not hold up the exit."""
@@ -253,15 +245,15 @@ class Daemon:
                 compute = functools.partial(self._resyncer.work, alias)
                 deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
         epoch = Work(tokens={self._names.epoch})
-        deletes += [self._submit(alias, epoch) for alias in conf.NUDGED["CACHES"]]
+        deletes += [self._submit(alias, epoch) for alias in self._nudged]
         self.publisher.add_resync(reason, deletes)
         for keeper in self.keepers.values():
             keeper.kick()
-        if not self._refreshed:
+        if not self.lookups.refreshed:
             # Before the first batch: without it rules may wait under the wrong schema.
-            await self._refresh(REFRESH_TIMEOUT)
+            await self.lookups.refresh(REFRESH_TIMEOUT)
         else:
-            self._refresh_soon()
+            self.lookups.refresh_soon()
 
     def _log_connected(self) -> None:
         feed = self._feed
@@ -273,35 +265,41 @@ class Daemon:
         )  # fmt: skip
 
     async def _invalidate(self, batch: Batch) -> None:
-        requests = {e.payload for e in batch.events if e.payload.startswith(SETTLE_PREFIX)}
-        events = tuple(e for e in batch.events if e.payload not in requests)
+        requests = [e.payload for e in batch.events if e.payload.startswith(SETTLE_PREFIX)]
+        events = batch.events
+        if requests:
+            events = tuple(e for e in events if e.payload not in requests)
         # Before the selection: what is not selected by its own name may be by its root's.
-        self._look_up([e for e in events if self.registry.unknown(e.payload)])
-        events = tuple(e for e in events if self.registry.selected(e.payload))
+        self.lookups.add([e for e in events if self.registry.unknown(e.payload)])
+        events = tuple([e for e in events if self._tables[e.payload].selected])
         if events:
-            await self._kill(dataclasses.replace(batch, events=events))
+            await self._kill(batch if events == batch.events else replace(batch, events=events))
         # Behind what came before it: the answer waits for that.
         for request in requests:
             self.publisher.add_request(request, self._answer)
 
     async def _kill(self, batch: Batch) -> None:
         tokens: set[str] = set()
-        for event in batch.events:
-            tokens |= killed_tokens(self._names, self.registry.lineage(event.payload), event)
-        ended = {alias: Work(tokens=set(tokens)) for alias in conf.NUDGED["CACHES"]}
+        if self._nudged:
+            for event in batch.events:
+                tokens |= killed_tokens(self._names, self._tables[event.payload].lineage, event)
         deletes = []
         if self.rules.asks:
             # Tokens do not wait for callables of rules.
-            deletes += [self._submit(alias, work) for alias, work in ended.items()]
-            ended = {}
-        works = await self._asker.works(batch.events)
-        for alias, work in ended.items():
-            works.setdefault(alias, Work()).merge(work)
+            deletes += [self._submit(alias, Work(tokens=set(tokens))) for alias in self._nudged]
+            works = await self._asker.works(batch.events)
+        else:
+            works = self._asker.works_at_once(batch.events)
+            for alias in self._nudged:
+                works.setdefault(alias, Work()).tokens |= tokens
         for alias, work in works.items():
             deletes.append(self._submit(alias, work))
-            self._repeater.add(alias, work.later)
-        renamed = rename_events(batch.events, self.registry.root_of)
-        self.publisher.add_batch(dataclasses.replace(batch, events=renamed), deletes)
+            if work.later:
+                self._repeater.add(alias, work.later)
+        if any(self._tables[event.payload].root != event.payload for event in batch.events):
+            renamed = rename_events(batch.events, self.registry.root_of)
+            batch = replace(batch, events=renamed)
+        self.publisher.add_batch(batch, deletes)
 
     def _submit(self, alias: str, work: Work) -> Delete:
         worker = self._worker(alias)
@@ -313,7 +311,7 @@ class Daemon:
             worker = self.workers[alias] = CacheWorker(
                 alias, recovery=self._recovery, fallback=self._resyncer.fallback
             )
-            if alias in conf.NUDGED["CACHES"]:
+            if alias in self._nudged:
                 worker.marks = Marks(alias, self._names)
                 worker.epoch = self._names.epoch
         return worker
@@ -324,24 +322,18 @@ class Daemon:
             self._names,
             length=lambda: float(conf.NUDGED["LEASE"]),
             feed=lambda: self._feed,
-            doubt=self._doubt,
+            doubt=self.lookups.doubt,
             selected=self.registry.selected,
         )
         await self.live.wait()
         await keeper.run()
-
-    def _doubt(self) -> str:
-        """Why the caches may not be current though all changes were handed to them."""
-        waiting = (*self._unresolved, *self._looked_up)
-        new = {event.payload for event in waiting if not self.registry.exists(event.payload)}
-        return f"{', '.join(sorted(new))} may be new partitions" if new else ""
 
     async def _answer(self, request: str) -> None:
         """Tell whoever waits in ``settled`` that every cache and receiver has seen it."""
         for worker in self.workers.values():
             await worker.call(lambda: None)
         name = self._names.settled(request.removeprefix(SETTLE_PREFIX))
-        for alias in conf.NUDGED["CACHES"]:
+        for alias in self._nudged:
             answer = functools.partial(_set, alias, name, True, SETTLE_TIMEOUT)
             await self._worker(alias).call(answer)
 
@@ -352,74 +344,9 @@ class Daemon:
             self._resyncer.call_soon("cache")
         else:
             work.merge(self._resyncer.work(alias))
-        if alias in conf.NUDGED["CACHES"]:
+        if alias in self._nudged:
             work.tokens.add(self._names.epoch)
         return work
-
-    def _look_up(self, events: Sequence[Event]) -> None:
-        """Keep what may mean more than is known, until the registry has been refreshed."""
-        if not events:
-            return
-        self._unresolved = merge_events((*self._unresolved, *events))
-        if not all(self.registry.exists(event.payload) for event in events):
-            self._refresh_soon()
-        elif self._refresh_timer is None:
-            # A busy table without a model must not have the catalogs read all the time.
-            wait = max(0.0, STALE_AFTER - self.registry.age())
-            self._refresh_timer = asyncio.get_running_loop().call_later(wait, self._refresh_soon)
-
-    def _refresh_soon(self) -> None:
-        if self._refresh_timer is not None:
-            self._refresh_timer.cancel()
-            self._refresh_timer = None
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refresh_and_replay())
-
-    async def _refresh_and_replay(self) -> None:
-        """Names that meant nothing may be partitions made since: dispatch their events again."""
-        waiting, self._unresolved = self._unresolved, ()
-        self._looked_up = waiting
-        if not await self._refresh(None):
-            self._unresolved, self._looked_up = merge_events((*waiting, *self._unresolved)), ()
-            if self._unresolved and self._refresh_timer is None:
-                self._refresh_timer = asyncio.get_running_loop().call_later(
-                    RETRY_REFRESH, self._refresh_soon
-                )
-            return
-        found = [event for event in waiting if self._means_more(event.payload)]
-        if found:
-            await self._kill(Batch(events=tuple(found)))
-        self._looked_up = ()
-        # What came meanwhile came perhaps after the catalogs were read.
-        self._refreshing = None
-        self._look_up(self._unresolved)
-
-    def _means_more(self, payload: str) -> bool:
-        """Whether a name that was unknown has become a followed table's, and not only its own."""
-        registry = self.registry
-        known = len(registry.lineage(payload)) > 1 or bool(registry.models_of(payload))
-        return known and registry.selected(payload)
-
-    async def _refresh(self, patience: float | None) -> bool:
-        def refresh() -> None:
-            connection = connections[self.using]
-            try:
-                self.registry.refresh(connection)
-            finally:
-                connection.close()
-
-        try:
-            async with asyncio.timeout(patience):
-                await self._refresher.run(refresh)
-        except TimeoutError:
-            logger.info("PostgreSQL does not yet answer; its tables are looked up later.")
-            return False
-        except Exception as exc:
-            # The feed will tell what is wrong, or it passes.
-            logger.info("Could not read the tables of database %r: %s", self.using, exc)
-            return False
-        self._refreshed = True
-        return True
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

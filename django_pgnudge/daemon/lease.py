@@ -66,32 +66,42 @@ class Marks:
 
     def __init__(self, alias: str, names: Names) -> None:
         self.alias = alias
-        self._key = names.mark(secrets.token_hex(8))
+        self.key = names.mark(secrets.token_hex(8))
         self._number: int | None = None
 
     def reset(self) -> None:
         """Begin anew, at a number that no older memory holds."""
         self._number = secrets.randbits(40)
-        caches[self.alias].set(self._key, self._number, MARK_TIMEOUT)
+        caches[self.alias].set(self.key, self._number, MARK_TIMEOUT)
 
     def advance(self) -> bool:
         """Count a round; False if the cache has forgotten something since the last."""
         if self._number is None:
             return False
         try:
-            found: int = caches[self.alias].incr(self._key)
+            found: int = caches[self.alias].incr(self.key)
         except ValueError:
             return False
+        return self.counted(found)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a number to count on from."""
+        return self._number is not None
+
+    def counted(self, found: int) -> bool:
+        """The cache has counted a round and said ``found``; False as for ``advance``."""
+        assert self._number is not None
         self._number += 1
         return found == self._number
 
     def lost(self) -> bool:
         """Whether the cache has forgotten something since the last round."""
-        return bool(caches[self.alias].get(self._key) != self._number)
+        return bool(caches[self.alias].get(self.key) != self._number)
 
     def keep(self) -> None:
         """Put off its end."""
-        caches[self.alias].touch(self._key, MARK_TIMEOUT)
+        caches[self.alias].touch(self.key, MARK_TIMEOUT)
 
 
 class LeaseKeeper:

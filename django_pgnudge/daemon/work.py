@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from django_pgnudge import caches
+from django_pgnudge.caches.base import CHUNK
 from django_pgnudge.rules import CacheRef, Kills
 
 __all__ = ["Refusal", "Work"]
@@ -32,6 +33,15 @@ class Work:
     def size(self) -> int:
         keys = sum(len(kills.keys) + len(kills.patterns) for kills in self.kills.values())
         return keys + len(self.tokens)
+
+    def is_plain(self) -> bool:
+        """Whether it is so few plain keys and tokens that one command of each kind will do."""
+        return not (
+            self.versions
+            or self.everything
+            or any(kills.patterns for kills in self.kills.values())
+            or self.size() > CHUNK
+        )
 
     def add(self, ref: CacheRef, kills: Kills) -> None:
         """Merge; ``kills`` is copied, never kept."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django_pgnudge import caches
+from django_pgnudge.daemon.express import Express
 from django_pgnudge.daemon.threads import settle
 from django_pgnudge.daemon.work import Refusal, Work
 from django_pgnudge.errors import CacheError, PgNudgeError
@@ -25,6 +26,7 @@ from django_pgnudge.rules import CacheRef, Kills
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from django_pgnudge.caches.pipeline import Round
     from django_pgnudge.daemon.lease import Marks
 
 __all__ = ["CacheWorker", "Outcome"]
@@ -44,6 +46,15 @@ class Outcome:
 
     done: bool
     deleted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A round that is under way, with what is to be done if it fails, and who waits for it."""
+
+    round: Round
+    work: Work
+    future: asyncio.Future[Outcome]
 
 
 class CacheWorker:
@@ -82,17 +93,22 @@ class CacheWorker:
         """The token to end instead of too many."""
         self._next_heartbeat = 0.0
         self._thread: threading.Thread | None = None
+        self._express = Express(alias)
+        self._resting = False
+        """Whether the thread waits for something to do, and all that was sent is answered."""
+        self._sent: _Sent | None = None
 
     def submit(self, work: Work) -> asyncio.Future[Outcome]:
         """Take over ``work``; the future settles when it is done or put off. Call from the loop."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         with self._wake:
-            self._pending.merge(work)
-            self._pending.bound(self.epoch)
-            if self.healthy:
-                self._waiting.append(future)
-            else:
-                future.set_result(Outcome(done=False))
+            if not self._send(work, future):
+                self._pending.merge(work)
+                self._pending.bound(self.epoch)
+                if self.healthy:
+                    self._waiting.append(future)
+                else:
+                    future.set_result(Outcome(done=False))
             self._wake.notify()
         if self._thread is None:
             self._thread = threading.Thread(
@@ -100,6 +116,22 @@ class CacheWorker:
             )
             self._thread.start()
         return future
+
+    def _send(self, work: Work, future: asyncio.Future[Outcome]) -> bool:
+        """Write the deletes here and now if the thread has nothing to do but wait for answers."""
+        if not (self._resting and work and self.healthy) or self._calls or self._pending:
+            return False
+        if (sent := self._express_round(work, waiting=False)) is None:
+            return False
+        self._resting = False
+        self._sent = _Sent(sent, work, future)
+        return True
+
+    def _express_round(self, work: Work, *, waiting: bool) -> Round | None:
+        if self.marks is not None and not self.marks.begun:
+            return None
+        mark = None if self.marks is None else self.marks.key
+        return self._express.send(work, mark, waiting=waiting)
 
     def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Call in the thread once all that was submitted is done; CacheError if it is not.
@@ -145,18 +177,35 @@ class CacheWorker:
                 if failures:
                     self._wake.wait_for(lambda: self._closing, timeout=self._delay(failures))
                 elif not (self._pending or self._calls or self._closing):
+                    self._resting = True
                     self._wake.wait(timeout=HEARTBEAT)
-                if self._closing and (failures or not self._pending):
+                    self._resting = False
+                sent, self._sent = self._sent, None
+                if self._closing and sent is None and (failures or not self._pending):
+                    self._express.close()
                     return
                 work, self._pending = self._pending, Work()
                 waiting, self._waiting = self._waiting, []
                 calls, self._calls = self._calls, deque()
+            if sent is not None:
+                deleted = self._received(sent.round)
+                if deleted is None:
+                    work.merge(sent.work)
+                    waiting.append(sent.future)
+                else:
+                    self.deleted += deleted
+                    self._slow = False
+                    settle(sent.future, Outcome(done=True, deleted=deleted))
+                    if not (work or calls or waiting or self._heartbeat_is_due()):
+                        continue
             outcome = self._attempt(work)
             failures = 0 if outcome.done else failures + 1
             for future in waiting:
                 settle(future, outcome)
             for function, called in calls:
                 self._answer(function, called, outcome)
+            if outcome.done:
+                self._express.open()
 
     def _answer(
         self, function: Callable[[], Any], called: asyncio.Future[Any], outcome: Outcome
@@ -175,7 +224,7 @@ class CacheWorker:
     def _attempt(self, work: Work) -> Outcome:
         restarted = False
         try:
-            if self.down_since is not None or time.monotonic() >= self._next_heartbeat:
+            if self.down_since is not None or self._heartbeat_is_due():
                 # Asked before the deletes: a server that restarts in between shows next time.
                 restarted = self._is_other_server()
             if self.down_since is not None or restarted:
@@ -200,7 +249,25 @@ class CacheWorker:
         self._slow = False
         return Outcome(done=True, deleted=deleted)
 
+    def _heartbeat_is_due(self) -> bool:
+        return time.monotonic() >= self._next_heartbeat
+
+    def _received(self, sent: Round) -> int | None:
+        """How many keys a round sent at once has deleted; None if it is to be done again."""
+        answer = self._express.receive(sent)
+        if answer is not None and (
+            answer.mark is None or self.marks is None or self.marks.counted(answer.mark)
+        ):
+            return answer.deleted
+        # Is it another server?
+        self._next_heartbeat = 0.0
+        return None
+
     def _perform(self, work: Work) -> int:
+        if work and (sent := self._express_round(work, waiting=True)) is not None:
+            quickly = self._received(sent)
+            if quickly is not None:
+                return quickly
         deleted, refusals = work.perform(self.alias)
         if refusals:
             deleted += self._fallback(self.alias, refusals).perform(self.alias)[0]

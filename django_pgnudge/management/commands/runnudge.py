@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,10 @@ class Command(BaseCommand):
             if options["check"]:
                 self.stdout.write(asyncio.run(daemon.check()))
             else:
+                # What is there now stays: a collection that looks at all of it would hold up the
+                # changes of its time for longer than they take.
+                gc.collect()
+                gc.freeze()
                 asyncio.run(daemon.run())
         except (PgNudgeError, ImproperlyConfigured) as exc:
             raise CommandError(explain(exc) or str(exc)) from exc

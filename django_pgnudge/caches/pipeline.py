@@ -1,0 +1,120 @@
+"""A round of deletes in one write and one answer, on a connection of its own to one Redis.
+
+Who writes need not be who waits: the daemon's loop sends a small round where it learns of the
+change, and the thread of the cache waits for what Redis says. Anything unexpected is an exception,
+after which the round is to be done in the ordinary way, that knows what to make of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from django_pgnudge.caches.base import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from django_pgnudge.caches.redis import RedisStore
+    from django_pgnudge.rules import CacheRef, Kills
+
+__all__ = ["Answer", "Pipeline", "Round", "is_refused"]
+
+AT_ONCE: Final = 4096
+"""Bytes that a connection takes without waiting when everything before has been answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a round: keys deleted, tokens not counted, and the number of the mark."""
+
+    deleted: int
+    mark: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round as it is sent, and how to read its answers."""
+
+    data: bytes
+    answers: int
+    counted: slice
+    mark: int | None
+
+    @property
+    def small(self) -> bool:
+        """Whether sending it cannot block."""
+        return len(self.data) <= AT_ONCE
+
+
+class Pipeline:
+    """One connection, connected when this is made; one round at a time."""
+
+    def __init__(self, store: RedisStore, connection: Any) -> None:
+        self._store = store
+        self._connection = connection
+        connection.connect()
+
+    def round(
+        self, tokens: Collection[str], kills: Mapping[CacheRef, Kills], mark: str | None
+    ) -> Round:
+        """Tokens, then keys, then one is added to the mark, then tokens again.
+
+        Raises for keys that cannot be sent.
+        """
+        stored = self._store.stored
+        end = self._unlink(stored(tokens, None)) if tokens else b""
+        keys = [(kills[ref].keys, ref.version) for ref in kills if kills[ref].keys]
+        commands = [end] if end else []
+        first = len(commands)
+        commands += [self._unlink(stored(*each)) for each in keys]
+        counted = slice(first, len(commands))
+        if mark is not None:
+            commands += [self._command(b"INCR", stored([mark], None))]
+            if end:
+                commands.append(end)
+        return Round(
+            b"".join(commands), len(commands), counted, None if mark is None else counted.stop
+        )
+
+    def send(self, it: Round) -> None:
+        """Write. Does not block if the round is small and the one before has been received."""
+        self._connection.send_packed_command([it.data], check_health=False)
+
+    def receive(self, it: Round) -> Answer:
+        """Wait for the answers. Raises whatever was wrong with any of them.
+
+        UnsupportedError if the server will never do it.
+        """
+        from redis.exceptions import ResponseError  # noqa: PLC0415
+
+        try:
+            answers = [self._connection.read_response() for _ in range(it.answers)]
+        except ResponseError as exc:
+            if is_refused(exc):
+                raise UnsupportedError(str(exc)) from exc
+            raise
+        mark = None if it.mark is None else int(answers[it.mark])
+        return Answer(sum(map(int, answers[it.counted])), mark)
+
+    def close(self) -> None:
+        """The connection is of no more use."""
+        self._connection.disconnect()
+
+    def _unlink(self, stored: Iterable[str]) -> bytes:
+        return self._command(b"UNLINK", stored)
+
+    def _command(self, name: bytes, words: Iterable[str]) -> bytes:
+        encode = self._connection.encoder.encode
+        parts = [name, *map(encode, words)]
+        return b"*%d\r\n%b" % (
+            len(parts),
+            b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]),
+        )
+
+
+def is_refused(exc: Exception) -> bool:
+    """Whether the server will never run this command: it has none such, or an ACL forbids it."""
+    from redis.exceptions import NoPermissionError  # noqa: PLC0415
+
+    return isinstance(exc, NoPermissionError) or "unknown command" in str(exc).lower()

@@ -1,0 +1,130 @@
+"""Names of tables that mean nothing yet: looked up in PostgreSQL, and dispatched again if they do.
+
+A table may be a partition made since the catalogs were last read. Its events are kept until they
+have been read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from django.db import connections
+
+from django_pgnudge.daemon.merging import merge_events
+from django_pgnudge.daemon.threads import Thread
+from django_pgnudge.events import Batch, Event
+from django_pgnudge.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from django_pgnudge.registry import Registry
+
+__all__ = ["Lookups"]
+
+logger = get_logger("django_pgnudge.daemon")
+
+RETRY_REFRESH: Final = 5.0
+
+STALE_AFTER: Final = 10.0
+"""Seconds between two looks at tables that have no meaning and may have been attached since."""
+
+
+class Lookups:
+    """Refreshes the registry when a name asks for it; dispatches what then means more."""
+
+    def __init__(
+        self, using: str, registry: Registry, dispatch: Callable[[Batch], Awaitable[None]]
+    ) -> None:
+        self.refreshed = False
+        """Whether PostgreSQL has ever described its tables."""
+        self._using = using
+        self._registry = registry
+        self._dispatch = dispatch
+        self._thread = Thread("pgnudge registry")
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._unresolved: tuple[Event, ...] = ()
+        self._looked_up: tuple[Event, ...] = ()
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Keep what may mean more than is known, until the registry has been refreshed."""
+        if not events:
+            return
+        self._unresolved = merge_events((*self._unresolved, *events))
+        if not all(self._registry.exists(event.payload) for event in events):
+            self.refresh_soon()
+        elif self._timer is None:
+            # A busy table without a model must not have the catalogs read all the time.
+            wait = max(0.0, STALE_AFTER - self._registry.age())
+            self._timer = asyncio.get_running_loop().call_later(wait, self.refresh_soon)
+
+    def refresh_soon(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._refresh_and_replay())
+
+    async def _refresh_and_replay(self) -> None:
+        """Names that meant nothing may be partitions made since: dispatch their events again."""
+        waiting, self._unresolved = self._unresolved, ()
+        self._looked_up = waiting
+        if not await self.refresh(None):
+            self._unresolved, self._looked_up = merge_events((*waiting, *self._unresolved)), ()
+            if self._unresolved and self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(
+                    RETRY_REFRESH, self.refresh_soon
+                )
+            return
+        found = [event for event in waiting if self._means_more(event.payload)]
+        if found:
+            await self._dispatch(Batch(events=tuple(found)))
+        self._looked_up = ()
+        # What came meanwhile came perhaps after the catalogs were read.
+        self._task = None
+        self.add(self._unresolved)
+
+    def _means_more(self, payload: str) -> bool:
+        """Whether a name that was unknown has become a followed table's, and not only its own."""
+        registry = self._registry
+        known = len(registry.lineage(payload)) > 1 or bool(registry.models_of(payload))
+        return known and registry.selected(payload)
+
+    async def refresh(self, patience: float | None) -> bool:
+        """Read the catalogs; False if PostgreSQL does not describe its tables in that time."""
+
+        def refresh() -> None:
+            connection = connections[self._using]
+            try:
+                self._registry.refresh(connection)
+            finally:
+                connection.close()
+
+        try:
+            async with asyncio.timeout(patience):
+                await self._thread.run(refresh)
+        except TimeoutError:
+            logger.info("PostgreSQL does not yet answer; its tables are looked up later.")
+            return False
+        except Exception as exc:
+            # The feed will tell what is wrong, or it passes.
+            logger.info("Could not read the tables of database %r: %s", self._using, exc)
+            return False
+        self.refreshed = True
+        return True
+
+    def doubt(self) -> str:
+        """Why the caches may not be current though all changes were handed to them."""
+        waiting = (*self._unresolved, *self._looked_up)
+        new = {event.payload for event in waiting if not self._registry.exists(event.payload)}
+        return f"{', '.join(sorted(new))} may be new partitions" if new else ""
+
+    async def aclose(self) -> None:
+        """Look nothing up any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)

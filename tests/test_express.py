@@ -1,0 +1,225 @@
+"""The short way to a cache: one write a round, and the ordinary way whenever it does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import caches as django_caches
+from redis import Redis as Client
+from servers.process import wait_until
+
+from django_pgnudge import caches
+from django_pgnudge.caches import _wrap
+from django_pgnudge.daemon.lease import Marks
+from django_pgnudge.daemon.work import Work
+from django_pgnudge.daemon.workers import CacheWorker, Outcome
+from django_pgnudge.fresh.keys import Names
+from django_pgnudge.rules import CacheRef, Kills
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from pytest_django.fixtures import Settings
+    from servers.redis import Redis
+
+NAMES = Names("default")
+BACKENDS = ["django_redis.cache.RedisCache", "django.core.cache.backends.redis.RedisCache"]
+
+
+@pytest.fixture(params=BACKENDS)
+def server(request: pytest.FixtureRequest, settings: Settings, redis_server: Redis) -> Redis:
+    settings.CACHES = {
+        "default": {"BACKEND": request.param, "LOCATION": redis_server.url, "KEY_PREFIX": "site"}
+    }
+    return redis_server
+
+
+def own_clients() -> list[Any]:
+    """Those of the thread that asks, which nobody closes."""
+    store: Any = _wrap("default", django_caches["default"])
+    clients: list[Any] = store.clients()
+    return clients
+
+
+@pytest.fixture
+async def worker(server: Redis) -> AsyncIterator[CacheWorker]:
+    """One whose short way is open."""
+    made = CacheWorker(
+        "default", recovery=lambda alias: Work(), fallback=lambda alias, refusals: Work()
+    )
+    made.marks, made.epoch = Marks("default", NAMES), NAMES.epoch
+    await done(made, work("first"))
+    wait_until(lambda: made._resting, "the thread to have nothing to do")
+    assert made._express._pipeline is not None
+    clients = await made.call(own_clients)
+    wait_until(lambda: made._resting, "the thread to have nothing to do")
+    yield made
+    made.close()
+    assert made._thread is not None
+    made._thread.join(10)
+    for client in clients:
+        client.connection_pool.disconnect()
+
+
+def work(*keys: str, tokens: tuple[str, ...] = ("token",), version: int | None = None) -> Work:
+    made = Work(tokens=set(tokens))
+    made.add(CacheRef("default", version), Kills(keys=set(keys)))
+    return made
+
+
+async def done(worker: CacheWorker, work: Work) -> Outcome:
+    async with asyncio.timeout(10):
+        return await worker.submit(work)
+
+
+@pytest.fixture
+def client(server: Redis) -> Iterator[Client]:
+    with Client.from_url(server.url) as made:
+        yield made
+
+
+async def test_a_round_is_tokens_then_keys_then_the_mark_then_tokens(
+    worker: CacheWorker, client: Client
+) -> None:
+    cache = django_caches["default"]
+    cache.set("a", 1)
+    cache.set("b", 1, version=7)
+    cache.set("token", 1)
+    both = work("a", "not there")
+    both.add(CacheRef("default", 7), Kills(keys={"b"}))
+    with client.monitor() as monitor:
+        assert await done(worker, both) == Outcome(done=True, deleted=2)
+        client.ping()
+        commands = []
+        while (command := monitor.next_command()["command"]) != "PING":
+            commands.append(command.split())
+    clients = [words for words in commands if words[0] in {"UNLINK", "INCR"}]
+    assert [words[0] for words in clients] == ["UNLINK", "UNLINK", "UNLINK", "INCR", "UNLINK"]
+    assert clients[0] == clients[-1] == ["UNLINK", "site:1:token"]
+    assert set(clients[1][1:]) == {"site:1:a", "site:1:not"} | {"there"}
+    assert clients[2][1:] == ["site:7:b"]
+    assert cache.get_many(["a", "token"]) == {}
+
+
+async def test_the_loop_itself_sends_when_the_thread_has_nothing_to_do(
+    worker: CacheWorker,
+) -> None:
+    senders = []
+    send = worker._express.send
+
+    def sent(*args: Any, **kwargs: Any) -> Any:
+        senders.append(threading.current_thread())
+        return send(*args, **kwargs)
+
+    worker._express.send = sent  # type: ignore[method-assign]
+    assert await done(worker, work("a")) == Outcome(done=True, deleted=0)
+    assert senders == [threading.current_thread()]
+
+
+async def test_a_redis_that_hangs_does_not_hold_up_the_loop(
+    worker: CacheWorker, server: Redis
+) -> None:
+    django_caches["default"].set_many({"a": 1, "b": 1})
+    server.pause()
+    try:
+        first = worker.submit(work("a"))
+        # Were it sent here too, it would wait for room some day.
+        second = worker.submit(work("b"))
+        await asyncio.sleep(0)
+        assert not first.done()
+        assert not second.done()
+        assert worker.pending() == 2
+    finally:
+        server.resume()
+    async with asyncio.timeout(10):
+        assert (await first).deleted == 1
+        assert (await second).deleted == 1
+
+
+async def test_what_is_too_long_for_one_write_is_left_to_the_thread(worker: CacheWorker) -> None:
+    keys = [f"{'long' * 10}{number}" for number in range(500)]
+    django_caches["default"].set_many(dict.fromkeys(keys, 1))
+    future = worker.submit(work(*keys))
+    assert worker._sent is None
+    async with asyncio.timeout(10):
+        assert (await future).deleted == 500
+
+
+async def test_a_connection_that_was_cut_costs_nothing_but_time(
+    worker: CacheWorker, client: Client
+) -> None:
+    cache = django_caches["default"]
+    cache.set_many({"a": 1, "token": 1, NAMES.epoch: 1})
+    client.client_kill_filter(_type="normal", skipme=True)
+    assert await done(worker, work("a")) == Outcome(done=True, deleted=1)
+    assert cache.get_many(["a", "token"]) == {}
+    assert cache.get(NAMES.epoch) == 1, "nothing was forgotten"
+    assert worker.outages == 0
+
+
+async def test_a_mark_that_is_not_the_last_one_ends_the_epoch(
+    worker: CacheWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = django_caches["default"]
+    assert worker.marks is not None
+    cache.incr(worker.marks.key, -1)
+    cache.set_many({"a": 1, NAMES.epoch: 1})
+    assert (await done(worker, work("a"))).done
+    assert cache.get(NAMES.epoch) is None
+    assert "lost memory" in caplog.text
+
+
+async def test_a_mark_that_is_gone_ends_the_epoch(worker: CacheWorker) -> None:
+    cache = django_caches["default"]
+    cache.clear()
+    cache.set(NAMES.epoch, 1)
+    assert (await done(worker, work("a"))).done
+    assert cache.get(NAMES.epoch) is None
+
+
+async def test_a_key_that_cannot_be_sent_does_not_keep_the_others_alive(
+    worker: CacheWorker,
+) -> None:
+    django_caches["default"].set("a", 1)
+    assert (await done(worker, work("a", "\ud800"))).deleted == 1
+
+
+async def test_a_server_without_unlink_is_not_asked_again(
+    worker: CacheWorker, client: Client
+) -> None:
+    client.execute_command("ACL SETUSER default -unlink")
+    try:
+        for _ in range(2):
+            django_caches["default"].set("a", 1)
+            assert await done(worker, work("a")) == Outcome(done=True, deleted=1)
+        wait_until(lambda: worker._resting, "the thread to have nothing to do")
+        assert worker._express._pipeline is None
+    finally:
+        client.execute_command("ACL SETUSER default +unlink")
+
+
+async def test_what_is_not_plain_goes_the_ordinary_way(worker: CacheWorker) -> None:
+    cache = django_caches["default"]
+    cache.set_many({"a": 1, "b:1": 1})
+    patterns = work("a")
+    patterns.add(CacheRef("default"), Kills(patterns={"b:*"}))
+    assert await done(worker, patterns) == Outcome(done=True, deleted=2)
+
+
+def test_other_caches_have_no_short_way(settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    assert caches.pipeline("default") is None
+
+
+def test_shards_have_no_short_way(settings: Settings, redis_server: Redis) -> None:
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": [redis_server.database_url(0), redis_server.database_url(1)],
+            "OPTIONS": {"CLIENT_CLASS": "django_redis.client.ShardClient"},
+        }
+    }
+    assert caches.pipeline("default") is None
