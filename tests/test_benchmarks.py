@@ -84,13 +84,20 @@ def test_start(measure: Measure) -> None:
     assert len(report["aims"]) == 1
 
 
-@pytest.mark.parametrize("name", ["throughput", "big-transaction"])
-def test_the_feed(measure: Measure, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "peer"),
+    [
+        ("throughput", "pg_recvlogical"),
+        ("big-transaction", "pg_recvlogical"),
+        ("memory", "pgnudge 1.4.0"),
+    ],
+)
+def test_the_feed(measure: Measure, name: str, peer: str) -> None:
     if not any(each.bindir and len(each.plugins) == 3 for each in installations()):
         pytest.skip(missing("wal2json"))
     report = measure(name)
     assert report["aims"]
     for figures in report["samples"].values():
         measured = {contender for contenders in figures.values() for contender in contenders}
-        assert measured >= {OURS, "pg_recvlogical"}
+        assert measured >= {OURS, peer}
         assert all(samples for each in figures.values() for samples in each.values())

@@ -60,6 +60,10 @@ class Child:
             self._process.wait()
         self._process.stdout.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def hear(self, patience: float = 30.0) -> Any:
         """The next thing it says, or None after that many seconds.
 

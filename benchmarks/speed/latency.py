@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from redis import Redis
-from servers.process import LOOPBACK, ServerFailedError, tail
+from servers.process import ServerFailedError, tail
 
 from benchmarks.speed import observer, stage
 from benchmarks.speed.child import Child
-from benchmarks.speed.peers import notify_deletes
-from benchmarks.speed.report import OURS, percentile
+from benchmarks.speed.peers import notify_deletes, pgnudge_deletes
+from benchmarks.speed.report import OURS, PGNUDGE, percentile
 from benchmarks.speed.site.tables import ROWS, STORED, TABLES
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "measure"]
 
 FLOOR: Final = "floor: DEL by the writer"
-PGNUDGE: Final = "pgnudge 1.4.0"
 PGNUDGE_AT_ONCE: Final = "pgnudge, debounce=0"
 NOTIFY: Final = "trigger + NOTIFY"
 
@@ -133,24 +132,10 @@ class Latency:
         self.plugin = "wal2json" if "wal2json" in plugins else "test_decoding"
         self.contenders: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
             OURS: servers.runnudge,
-            PGNUDGE: self._pgnudge,
-            PGNUDGE_AT_ONCE: lambda: self._pgnudge(debounce=0),
+            PGNUDGE: lambda: pgnudge_deletes.started(servers, self.plugin),
+            PGNUDGE_AT_ONCE: lambda: pgnudge_deletes.started(servers, self.plugin, debounce=0),
             NOTIFY: self._notify,
         }
-
-    def _pgnudge(self, **options: Any) -> Child:
-        postgres = self.servers.postgres
-        feed = {
-            "host": LOOPBACK,
-            "port": postgres.port,
-            "user": postgres.user,
-            "database": stage.DATABASE,
-            "plugin": self.plugin,
-            **options,
-        }
-        return Child(
-            "benchmarks.speed.peers.pgnudge_deletes", redis=self.servers.redis.port, feed=feed
-        )
 
     @contextlib.contextmanager
     def _notify(self) -> Iterator[None]:

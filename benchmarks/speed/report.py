@@ -22,6 +22,8 @@ __all__ = ["Aim", "Report", "machine", "percentile"]
 OURS: Final = "django-pgnudge"
 """The contender that the others are compared with."""
 
+PGNUDGE: Final = "pgnudge 1.4.0"
+
 MANY: Final = 100
 """Samples from which on their 99th percentile is printed too."""
 

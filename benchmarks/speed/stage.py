@@ -75,6 +75,15 @@ class Stage:
     def dsn(self) -> str:
         return self.postgres.dsn(DATABASE)
 
+    def place(self) -> dict[str, Any]:
+        """Where the tables are, in the keywords of a feed and of the site's settings."""
+        return {
+            "host": LOOPBACK,
+            "port": self.postgres.port,
+            "user": self.postgres.user,
+            "database": DATABASE,
+        }
+
     def facts(self) -> dict[str, str]:
         """For a report."""
         plugin = self.options.plugin
@@ -105,10 +114,7 @@ class Stage:
 
     def _environment(self) -> dict[str, str]:
         site: dict[str, Any] = {
-            "database": DATABASE,
-            "user": self.postgres.user,
-            "host": LOOPBACK,
-            "port": self.postgres.port,
+            **self.place(),
             "redis": self.redis.url,
             "backend": BACKENDS[self.options.cache],
             "plugin": self.options.plugin,

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from benchmarks.speed.clients import Job
 from benchmarks.speed.peers.followers import (
     PG_RECVLOGICAL,
-    PGNUDGE,
     Source,
     contenders,
     following,
     walsender,
 )
-from benchmarks.speed.report import OURS
+from benchmarks.speed.report import OURS, PGNUDGE
 from benchmarks.speed.rows import (
     DATABASE,
     PUBLICATION,

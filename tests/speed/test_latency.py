@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from servers.redis import find_redis
 
-from benchmarks.speed.latency import FLOOR, IDLE, NOTIFY, PGNUDGE, PGNUDGE_AT_ONCE
-from benchmarks.speed.report import OURS
+from benchmarks.speed.latency import FLOOR, IDLE, NOTIFY, PGNUDGE_AT_ONCE
+from benchmarks.speed.report import OURS, PGNUDGE
 from tests.fix_servers import installations, missing
 
 ROOT = Path(__file__).parent.parent.parent

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from servers.process import wait_until
 
 from benchmarks.speed.clients import Client, Job
-from benchmarks.speed.report import OURS
+from benchmarks.speed.report import OURS, PGNUDGE
 from django_pgnudge.decoding import DECODERS, Options
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OURS_WITHOUT_KEYS",
-    "PGNUDGE",
     "PG_RECVLOGICAL",
     "Source",
     "contenders",
@@ -29,7 +28,6 @@ __all__ = [
 
 OURS_WITHOUT_KEYS: Final = f"{OURS}, keys=False"
 PG_RECVLOGICAL: Final = "pg_recvlogical"
-PGNUDGE: Final = "pgnudge 1.4.0"
 
 PATIENT: Final = {"liveness_timeout": 3600.0}
 """A benchmark may hold a stream up for longer than a server may be silent."""

@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgnudge import Batch, WalFeed
 from redis import Redis
 
-from benchmarks.speed.child import end_with_parent
+from benchmarks.speed.child import Child, end_with_parent
 from benchmarks.speed.site.tables import PAYLOADS, STORED
+
+if TYPE_CHECKING:
+    from benchmarks.speed.stage import Stage
+
+
+def started(servers: Stage, plugin: str, **options: Any) -> Child:
+    """Its process, for the tables of the site; options are the feed's."""
+    feed = servers.place() | {"plugin": plugin} | options
+    return Child(__name__, redis=servers.redis.port, feed=feed)
 
 
 async def follow(feed: dict[str, Any], redis: Redis) -> None:
