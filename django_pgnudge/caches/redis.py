@@ -156,7 +156,7 @@ def _sweep_there(client: Any, match: str, spared: str) -> int:
     count, cursor = 0, b"0"
     while True:
         cursor, deleted = client.eval(_SWEEP, 0, cursor, match, STEP, spared)
-        count += deleted
+        count += int(deleted)
         if int(cursor) == 0:
             return count
 

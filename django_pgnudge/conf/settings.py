@@ -1,11 +1,13 @@
 """The ``PGNUDGE`` setting, read through on every access.
 
-Nothing is remembered, so ``override_settings`` works, and the user's dictionary is never written
-to. Reading a wrong value raises ``ImproperlyConfigured`` that names the key and the value.
+Nothing is remembered but what was found right, to be compared with, so ``override_settings`` works
+and the user's dictionary is never written to. Reading a wrong value raises ``ImproperlyConfigured``
+that names the key and the value.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,8 +28,16 @@ from django_pgnudge.conf.values import (
 __all__ = ["CONNECTION_KEYS", "DEFAULTS", "Conf", "Problem", "conf", "did_you_mean"]
 
 
+_NOTHING: Final = object()
+_OFTEN_READ: Final = {"DATABASE", "NUDGED"}
+
+
 class Conf:
     """Typed access to ``settings.PGNUDGE``; each property reads and validates one key."""
+
+    def __init__(self) -> None:
+        self._right: dict[str, Any] = {}
+        """Copies of values without a problem, of the keys that each read of a value asks for."""
 
     @property
     def DATABASE(self) -> str:  # noqa: N802 - named as the setting is
@@ -132,9 +142,13 @@ class Conf:
         if key not in given:
             return DEFAULTS[key]
         value = given[key]
+        if self._right.get(key, _NOTHING) == value:
+            return value
         problems = PROBLEMS[key](value)
         if problems:
             raise ImproperlyConfigured(f"{problems[0].message} {problems[0].hint}")
+        if key in _OFTEN_READ:
+            self._right[key] = copy.deepcopy(value)
         return value
 
 

@@ -19,8 +19,9 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 
+from django_pgnudge.caches.asking import Question, ask
 from django_pgnudge.fresh.bypass import in_cache_transaction, may_use_cache
-from django_pgnudge.fresh.entries import LEASE_KEYS
+from django_pgnudge.fresh.entries import LEASE_KEYS, Plan
 from django_pgnudge.fresh.flights import Flights
 from django_pgnudge.fresh.reading import Steps
 from django_pgnudge.fresh.seldom import seldom
@@ -36,7 +37,7 @@ from django_pgnudge.fresh.steps import (
     Step,
 )
 
-__all__ = ["Place", "arun", "flights", "lifetime", "on_loop", "perform_one", "run"]
+__all__ = ["Place", "alook", "arun", "flights", "lifetime", "look", "on_loop", "perform_one", "run"]
 
 logger = logging.getLogger("django_pgnudge.nudged")
 
@@ -60,6 +61,18 @@ def on_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def look(place: Place, plan: Plan) -> Mapping[str, Any] | None:
+    """The answer to a reader's first step, in this thread."""
+    found: Mapping[str, Any] | None = _touch(place, Begin(plan.asked()))
+    return found
+
+
+async def alook(place: Place, plan: Plan) -> Mapping[str, Any] | None:
+    """The same for a task."""
+    found: Mapping[str, Any] | None = await _atouch(place, Begin(plan.asked()))
+    return found
 
 
 def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
@@ -184,6 +197,8 @@ _ASYNC: Final[Mapping[type, str]] = {
 
 def _get_many(cache: BaseCache, keys: list[str]) -> Mapping[str, Any] | None:
     """All at once; several memcached servers answer in any order, so they are asked twice."""
+    if isinstance(keys, Question) and (found := ask(cache, keys)) is not None:
+        return found
     servers = getattr(cache, "_servers", ())
     if len(servers) > 1 and isinstance(cache, BaseMemcachedCache):
         first, rest = keys[:LEASE_KEYS], keys[LEASE_KEYS:]

@@ -8,6 +8,7 @@ token that is missing matches nothing, and whoever needs it makes another.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,6 +61,12 @@ class Lease:
 
 class Names:
     """Keys for one database alias, below 250 characters and fit for every cache backend."""
+
+    @classmethod
+    @functools.cache
+    def of(cls, using: str) -> Names:
+        """The same ones for the same alias."""
+        return cls(using)
 
     def __init__(self, using: str) -> None:
         self._base = f"pgnudge:{_fit(using)}"
