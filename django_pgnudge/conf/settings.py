@@ -1,6 +1,6 @@
 """The ``PGNUDGE`` setting, read through on every access.
 
-Nothing is remembered but what was found right, to be compared with, so ``override_settings`` works
+Nothing is remembered but one reading, to be compared with the next; so ``override_settings`` works,
 and the user's dictionary is never written to. Reading a wrong value raises ``ImproperlyConfigured``
 that names the key and the value.
 """
@@ -28,16 +28,11 @@ from django_pgnudge.conf.values import (
 __all__ = ["CONNECTION_KEYS", "DEFAULTS", "Conf", "Problem", "conf", "did_you_mean"]
 
 
-_NOTHING: Final = object()
-_OFTEN_READ: Final = {"DATABASE", "NUDGED"}
-
-
 class Conf:
     """Typed access to ``settings.PGNUDGE``; each property reads and validates one key."""
 
     def __init__(self) -> None:
-        self._right: dict[str, Any] = {}
-        """Copies of values without a problem, of the keys that each read of a value asks for."""
+        self._home: tuple[object, tuple[str, tuple[str, ...]]] | None = None
 
     @property
     def DATABASE(self) -> str:  # noqa: N802 - named as the setting is
@@ -94,6 +89,18 @@ class Conf:
         """``CACHES`` (a list of aliases) and ``LEASE`` (seconds), with defaults (a copy)."""
         return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
 
+    def nudged_home(self) -> tuple[str, tuple[str, ...]]:
+        """``DATABASE`` and the ``CACHES`` of ``NUDGED``, which each read of a nudged value asks.
+
+        Validated only when they have changed.
+        """
+        given = self._given()
+        now = given.get("DATABASE"), given.get("NUDGED")
+        if self._home is None or self._home[0] != now:
+            home = self.DATABASE, tuple(self.NUDGED["CACHES"])
+            self._home = copy.deepcopy(now), home
+        return self._home[1]
+
     def problems(self) -> list[Problem]:
         """Everything that is wrong with the setting, but for the rules in ``INVALIDATE``."""
         try:
@@ -142,13 +149,9 @@ class Conf:
         if key not in given:
             return DEFAULTS[key]
         value = given[key]
-        if self._right.get(key, _NOTHING) == value:
-            return value
         problems = PROBLEMS[key](value)
         if problems:
             raise ImproperlyConfigured(f"{problems[0].message} {problems[0].hint}")
-        if key in _OFTEN_READ:
-            self._right[key] = copy.deepcopy(value)
         return value
 
 

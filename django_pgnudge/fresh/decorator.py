@@ -14,6 +14,7 @@ from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.db.models import Model
 
+from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.arguments import bind, digest, instances_in, qualified_name
 from django_pgnudge.fresh.dependencies import DependsOn, Row, row
@@ -53,6 +54,7 @@ class NudgedFunction(Generic[P, R]):
         self._by_arguments = by_arguments
         self._key = key
         self._options = options
+        self._is_plain = key is None and by_arguments is None
         self._name = qualified_name(function)
         self._signature = _signature(function)
         self._is_async = iscoroutinefunction(function)
@@ -96,13 +98,10 @@ class NudgedFunction(Generic[P, R]):
 
     def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
         """Remembered where arguments, setting and all that names it say the same again."""
-        if self._key is not None or self._by_arguments is not None:
-            return self._make_value(args, kwargs)
         kinds = tuple(map(type, (*args, *kwargs.values())))
-        if not PLAIN.issuperset(kinds):
+        if not self._is_plain or not PLAIN.issuperset(kinds):
             return self._make_value(args, kwargs)
-        options = self._options
-        call = self, args, tuple(kwargs.items()), kinds, options.alias, options.database
+        call = self, args, tuple(kwargs.items()), kinds, conf.nudged_home()
         value = values.get(call)
         if value is None:
             value = self._make_value(args, kwargs)

@@ -21,7 +21,7 @@ from django.core.cache.backends.memcached import BaseMemcachedCache
 
 from django_pgnudge.caches.asking import Question, ask
 from django_pgnudge.fresh.bypass import in_cache_transaction, may_use_cache
-from django_pgnudge.fresh.entries import LEASE_KEYS, Plan
+from django_pgnudge.fresh.entries import LEASE_KEYS
 from django_pgnudge.fresh.flights import Flights
 from django_pgnudge.fresh.reading import Steps
 from django_pgnudge.fresh.seldom import seldom
@@ -63,15 +63,21 @@ def on_loop() -> bool:
     return True
 
 
-def look(place: Place, plan: Plan) -> Mapping[str, Any] | None:
-    """The answer to a reader's first step, in this thread."""
-    found: Mapping[str, Any] | None = _touch(place, Begin(plan.asked()))
-    return found
+def look(place: Place, keys: list[str]) -> Mapping[str, Any] | None:
+    """The answer to ``Begin``, in this thread."""
+    if not may_use_cache(place.using):
+        return None
+    try:
+        cache = caches[place.alias]
+        return None if in_cache_transaction(cache) else _get_many(cache, keys)
+    except Exception as error:
+        _complain(place, Begin(keys), error)
+    return None
 
 
-async def alook(place: Place, plan: Plan) -> Mapping[str, Any] | None:
+async def alook(place: Place, keys: list[str]) -> Mapping[str, Any] | None:
     """The same for a task."""
-    found: Mapping[str, Any] | None = await _atouch(place, Begin(plan.asked()))
+    found: Mapping[str, Any] | None = await _atouch(place, Begin(keys))
     return found
 
 
@@ -139,14 +145,16 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
 
 def _touch(place: Place, step: Step) -> Any:
     """One request to the cache; None if it fails."""
-    if isinstance(step, Begin | Set) and not may_use_cache(place.using):
+    if isinstance(step, Begin):
+        return look(place, step.keys)
+    if isinstance(step, Set) and not may_use_cache(place.using):
         return None
     try:
         cache = caches[place.alias]
-        if isinstance(step, Begin | Set) and in_cache_transaction(place.alias):
+        if isinstance(step, Set) and in_cache_transaction(cache):
             return None
         match step:
-            case Begin() | GetMany():
+            case GetMany():
                 return _get_many(cache, step.keys)
             case Add():
                 return bool(cache.add(step.key, step.value, step.timeout))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from django_pgnudge.caches.asking import Question
 from django_pgnudge.fresh.keys import Coverage, Lease
@@ -110,19 +110,22 @@ Judgement: TypeAlias = Hit | Miss
 def judge(plan: Plan, found: Mapping[str, Any]) -> Judgement:
     """Whether an answer to ``plan.asked()`` lets the entry be served."""
     lease = Lease.held(plan.names, found)
-    missing = tuple([key for key in plan.tokens if not isinstance(found.get(key), str)])
+    tokens = tuple(map(found.get, plan.tokens))
+    missing = [
+        key for key, token in zip(plan.tokens, tokens, strict=True) if not isinstance(token, str)
+    ]
     if lease is None or missing:
-        return Miss(None if lease is None else lease.coverage, missing, None)
-    stamp = Stamp(tuple([found[key] for key in plan.tokens]), lease.coverage)
+        return Miss(None if lease is None else lease.coverage, tuple(missing), None)
     entry = found.get(plan.entry)
     if (
-        isinstance(entry, tuple | list)
+        isinstance(entry, (tuple, list))
         and len(entry) == 4
         and entry[0] == _FORMAT
-        and (tuple(entry[1]), entry[2]) == (stamp.tokens, stamp.coverage)
+        and tuple(entry[1]) == tokens
+        and entry[2] == lease.coverage
     ):
         return Hit(entry[3])
-    return Miss(lease.coverage, (), stamp)
+    return Miss(lease.coverage, (), Stamp(cast("tuple[str, ...]", tokens), lease.coverage))
 
 
 def pack(stamp: Stamp, value: Any) -> tuple[str, tuple[str, ...], str, Any]:

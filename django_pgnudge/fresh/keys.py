@@ -53,7 +53,7 @@ class Lease:
     def held(cls, names: Names, found: Mapping[str, Any]) -> Lease | None:
         """The lease in an answer of the cache, if the grant it was proved under has not ended."""
         packed = found.get(names.lease)
-        if not (isinstance(packed, tuple | list) and len(packed) == 2):
+        if not (isinstance(packed, (tuple, list)) and len(packed) == 2):
             return None
         lease = cls(*packed)
         return lease if lease.grant in [found.get(grant) for grant in names.grants] else None

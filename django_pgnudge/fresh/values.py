@@ -62,12 +62,12 @@ class Options:
     @property
     def alias(self) -> str:
         """The cache."""
-        return str(conf.NUDGED["CACHES"][0]) if self.cache is None else self.cache
+        return conf.nudged_home()[1][0] if self.cache is None else self.cache
 
     @property
     def database(self) -> str:
         """The database whose stream keeps the values fresh."""
-        return conf.DATABASE if self.using is None else self.using
+        return conf.nudged_home()[0] if self.using is None else self.using
 
 
 class Value:
@@ -104,7 +104,7 @@ class Value:
             return compute()
         if not look_first:
             return run(read(self._recipe(plan), flights, look_first=False), self.place, compute)
-        state = judge(plan, look(self.place, plan) or {})
+        state = judge(plan, look(self.place, plan.question) or {})
         if isinstance(state, Hit):
             return state.value
         recipe = self._recipe(plan)
@@ -120,7 +120,7 @@ class Value:
         if not look_first:
             recipe = self._recipe(plan, on_loop=True)
             return await arun(read(recipe, flights, look_first=False), self.place, compute)
-        state = judge(plan, await alook(self.place, plan) or {})
+        state = judge(plan, await alook(self.place, plan.question) or {})
         if isinstance(state, Hit):
             return state.value
         recipe = self._recipe(plan, on_loop=True)
@@ -144,7 +144,7 @@ class Value:
 
     def _plan(self) -> Plan | None:
         """The keys to ask for; None where it cannot be cached at all."""
-        if self.place.alias not in conf.NUDGED["CACHES"]:
+        if self.place.alias not in conf.nudged_home()[1]:
             if seldom(f"no lease in {self.place.alias}"):
                 logger.warning(
                     "nudged: no lease is kept in the cache %r, so %s is called each time. Name it"
