@@ -13,6 +13,7 @@ from django.core.cache import InvalidCacheKey
 from django.core.cache import caches as django_caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.management import call_command
+from redis import Redis as Client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers.process import free_port, port_is_busy, wait_until
@@ -370,6 +371,32 @@ def test_a_redis_user_without_some_commands_is_served_as_far_as_it_goes(
             caches.delete(ref(), Kills(keys={"c"}))
     finally:
         redis_server.command("ACL", "DELUSER", "nudge")
+
+
+@pytest.mark.parametrize("without", ["", "-@scripting", "-unlink", "-@scripting -unlink"])
+def test_a_version_is_cleared_by_a_script_on_the_server_or_without(
+    redis_server: Redis, settings: Settings, without: str
+) -> None:
+    address = redis_server.url.removeprefix("redis://")
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.CACHES = {"default": {"BACKEND": DJANGO, "LOCATION": f"redis://nudge:pw@{address}"}}
+    rules = ["on", ">pw", "~*", "+@all", *without.split()]
+    redis_server.command("ACL", "SETUSER", "nudge", *rules)
+    store: Any = django_caches["default"]
+    with Client.from_url(redis_server.url) as client:
+        try:
+            store.set_many({f"key:{number}": 1 for number in range(3000)})
+            fill("other", version=2)
+            fill(SESSION_KEY)
+            client.config_resetstat()
+            assert caches.clear_version(ref()) == 3000
+            assert left(SESSION_KEY) == {SESSION_KEY}
+            assert left("other", version=2) == {"other"}
+            scripts = client.info("commandstats").get("cmdstat_eval", {})
+            allowed = scripts.get("calls", 0) - scripts.get("rejected_calls", 0)
+            assert (allowed > 1) == (without == "")
+        finally:
+            redis_server.command("ACL", "DELUSER", "nudge")
 
 
 def test_a_redis_behind_a_unix_socket_is_named_by_its_path(settings: Settings) -> None:

@@ -98,8 +98,8 @@ def _judge(run: Run, case: str) -> None:
     commands = report.median("nudged entries, however many", "round trips")
     report.at_most("round trips that end all nudged entries", commands, 1)
     report.notes.append(
-        "The other client is a process of its own that asks for one key every millisecond. A GET"
-        " that was due while the one before it waited counts from when it was due."
+        "The other client is a process of its own that asks for one key every millisecond. It does"
+        " not wait for one answer before it asks again."
     )
 
 

@@ -1,20 +1,25 @@
 """Another client of Redis, which asks for one key every millisecond, from `start` to `stop`.
 
+It does not wait for one answer before it asks again, as many clients would not wait for each other.
+
 python -m benchmarks.speed.gets PORT
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
 import threading
 import time
+from collections import deque
 from typing import Final
 
 from benchmarks.speed.asked import answer
 
 PACE: Final = 0.001
 GET: Final = b"*2\r\n$3\r\nGET\r\n$10\r\nsomebody's\r\n"
+ABSENT: Final = b"$-1\r\n"
 
 
 class Gets:
@@ -41,17 +46,24 @@ class Gets:
 
     def _loop(self) -> None:
         due = time.perf_counter()
-        while not self._stop.is_set() or not self._waits:
-            early = due - time.perf_counter()
-            if early > 0:
-                time.sleep(early)
-                # That the system wakes us late is not Redis's doing.
-                due = time.perf_counter()
-            self._socket.sendall(GET)
-            if not self._socket.recv(100):
-                raise ConnectionError("Redis hung up")
-            self._waits.append((time.perf_counter() - due) * 1000)
-            due += PACE
+        asked: deque[float] = deque()
+        while asked or not self._stop.is_set():
+            now = time.perf_counter()
+            if now >= due and not self._stop.is_set():
+                self._socket.sendall(GET)
+                asked.append(now)
+                due = max(due + PACE, now)
+            readable, _, _ = select.select([self._socket], [], [], max(0.0, due - now))
+            if readable:
+                self._receive(asked)
+
+    def _receive(self, asked: deque[float]) -> None:
+        received = self._socket.recv(65536)
+        now = time.perf_counter()
+        answers = len(received) // len(ABSENT)
+        if received != ABSENT * answers or not answers:
+            raise ConnectionError(f"Redis answered {received!r:.200}")
+        self._waits += [(now - asked.popleft()) * 1000 for _ in range(answers)]
 
 
 if __name__ == "__main__":

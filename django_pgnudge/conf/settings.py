@@ -1,11 +1,13 @@
 """The ``PGNUDGE`` setting, read through on every access.
 
-Nothing is remembered, so ``override_settings`` works, and the user's dictionary is never written
-to. Reading a wrong value raises ``ImproperlyConfigured`` that names the key and the value.
+Nothing is remembered but one reading, to be compared with the next; so ``override_settings`` works,
+and the user's dictionary is never written to. Reading a wrong value raises ``ImproperlyConfigured``
+that names the key and the value.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -28,6 +30,9 @@ __all__ = ["CONNECTION_KEYS", "DEFAULTS", "Conf", "Problem", "conf", "did_you_me
 
 class Conf:
     """Typed access to ``settings.PGNUDGE``; each property reads and validates one key."""
+
+    def __init__(self) -> None:
+        self._home: tuple[object, tuple[str, tuple[str, ...]]] | None = None
 
     @property
     def DATABASE(self) -> str:  # noqa: N802 - named as the setting is
@@ -83,6 +88,18 @@ class Conf:
     def NUDGED(self) -> dict[str, Any]:  # noqa: N802
         """``CACHES`` (a list of aliases) and ``LEASE`` (seconds), with defaults (a copy)."""
         return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
+
+    def nudged_home(self) -> tuple[str, tuple[str, ...]]:
+        """``DATABASE`` and the ``CACHES`` of ``NUDGED``, which each read of a nudged value asks.
+
+        Validated only when they have changed.
+        """
+        given = self._given()
+        now = given.get("DATABASE"), given.get("NUDGED")
+        if self._home is None or self._home[0] != now:
+            home = self.DATABASE, tuple(self.NUDGED["CACHES"])
+            self._home = copy.deepcopy(now), home
+        return self._home[1]
 
     def problems(self) -> list[Problem]:
         """Everything that is wrong with the setting, but for the rules in ``INVALIDATE``."""

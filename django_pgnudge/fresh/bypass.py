@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.db import connections, router
 
@@ -39,13 +39,12 @@ def may_use_cache(using: str) -> bool:
     return bool(answer)
 
 
-def in_cache_transaction(alias: str) -> bool:
+def in_cache_transaction(cache: BaseCache) -> bool:
     """Whether what is written to this cache waits for the caller's transaction.
 
     A token made in a table inside a transaction is one the daemon cannot see to delete, and it
     would appear, with the entry, after the change that should have ended both.
     """
-    cache = caches[alias]
     if not isinstance(cache, DatabaseCache):
         return False
     connection = connections[router.db_for_write(cache.cache_model_class)]

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import inspect
+import uuid
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.db.models import Model
 
+from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.arguments import bind, digest, instances_in, qualified_name
 from django_pgnudge.fresh.dependencies import DependsOn, Row, row
 from django_pgnudge.fresh.keys import Names
 from django_pgnudge.fresh.sightings import reading, reading_since
-from django_pgnudge.fresh.values import WAIT, Options, Value
+from django_pgnudge.fresh.values import REMEMBERED, WAIT, Options, Value
 
 __all__ = ["Nudged", "NudgedFunction", "check_dependencies", "nudged"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+PLAIN: Final = frozenset({int, str, bool, bytes, type(None), uuid.UUID, dt.date})
+"""Of these, equal values of one type are one argument in a key."""
+
+values: dict[tuple[object, ...], Value] = {}
 
 DependsOnArguments = Callable[..., Iterable[DependsOn]]
 
@@ -46,6 +54,7 @@ class NudgedFunction(Generic[P, R]):
         self._by_arguments = by_arguments
         self._key = key
         self._options = options
+        self._is_plain = key is None and by_arguments is None
         self._name = qualified_name(function)
         self._signature = _signature(function)
         self._is_async = iscoroutinefunction(function)
@@ -88,6 +97,20 @@ class NudgedFunction(Generic[P, R]):
         return value.get(compute, look_first=look_first)
 
     def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
+        """Remembered where arguments, setting and all that names it say the same again."""
+        kinds = tuple(map(type, (*args, *kwargs.values())))
+        if not self._is_plain or not PLAIN.issuperset(kinds):
+            return self._make_value(args, kwargs)
+        call = self, args, tuple(kwargs.items()), kinds, conf.nudged_home()
+        value = values.get(call)
+        if value is None:
+            value = self._make_value(args, kwargs)
+            if len(values) >= REMEMBERED:
+                values.clear()
+            values[call] = value
+        return value
+
+    def _make_value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
         arguments = bind(self._signature, args, kwargs)
         keyed = [self._key(*args, **kwargs)] if self._key is not None else arguments
         depends_on = self._depends_on
@@ -235,7 +258,7 @@ class Nudged:
     ) -> None:
         """Forget the value ``get_or_set`` keeps under ``key``."""
         options = Options(cache=cache, using=using)
-        caches[options.alias].delete(Names(options.database).entry(_name(key, version)))
+        caches[options.alias].delete(Names.of(options.database).entry(_name(key, version)))
 
     async def adelete(
         self,
@@ -247,7 +270,7 @@ class Nudged:
     ) -> None:
         """``delete`` for async code."""
         options = Options(cache=cache, using=using)
-        await caches[options.alias].adelete(Names(options.database).entry(_name(key, version)))
+        await caches[options.alias].adelete(Names.of(options.database).entry(_name(key, version)))
 
 
 def _named(

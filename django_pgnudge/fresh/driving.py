@@ -19,6 +19,7 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 
+from django_pgnudge.caches.asking import Question, ask
 from django_pgnudge.fresh.bypass import in_cache_transaction, may_use_cache
 from django_pgnudge.fresh.entries import LEASE_KEYS
 from django_pgnudge.fresh.flights import Flights
@@ -36,7 +37,7 @@ from django_pgnudge.fresh.steps import (
     Step,
 )
 
-__all__ = ["Place", "arun", "flights", "lifetime", "on_loop", "perform_one", "run"]
+__all__ = ["Place", "alook", "arun", "flights", "lifetime", "look", "on_loop", "perform_one", "run"]
 
 logger = logging.getLogger("django_pgnudge.nudged")
 
@@ -60,6 +61,24 @@ def on_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def look(place: Place, keys: list[str]) -> Mapping[str, Any] | None:
+    """The answer to ``Begin``, in this thread."""
+    if not may_use_cache(place.using):
+        return None
+    try:
+        cache = caches[place.alias]
+        return None if in_cache_transaction(cache) else _get_many(cache, keys)
+    except Exception as error:
+        _complain(place, Begin(keys), error)
+    return None
+
+
+async def alook(place: Place, keys: list[str]) -> Mapping[str, Any] | None:
+    """The same for a task."""
+    found: Mapping[str, Any] | None = await _atouch(place, Begin(keys))
+    return found
 
 
 def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
@@ -126,14 +145,16 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
 
 def _touch(place: Place, step: Step) -> Any:
     """One request to the cache; None if it fails."""
-    if isinstance(step, Begin | Set) and not may_use_cache(place.using):
+    if isinstance(step, Begin):
+        return look(place, step.keys)
+    if isinstance(step, Set) and not may_use_cache(place.using):
         return None
     try:
         cache = caches[place.alias]
-        if isinstance(step, Begin | Set) and in_cache_transaction(place.alias):
+        if isinstance(step, Set) and in_cache_transaction(cache):
             return None
         match step:
-            case Begin() | GetMany():
+            case GetMany():
                 return _get_many(cache, step.keys)
             case Add():
                 return bool(cache.add(step.key, step.value, step.timeout))
@@ -184,6 +205,8 @@ _ASYNC: Final[Mapping[type, str]] = {
 
 def _get_many(cache: BaseCache, keys: list[str]) -> Mapping[str, Any] | None:
     """All at once; several memcached servers answer in any order, so they are asked twice."""
+    if isinstance(keys, Question) and (found := ask(cache, keys)) is not None:
+        return found
     servers = getattr(cache, "_servers", ())
     if len(servers) > 1 and isinstance(cache, BaseMemcachedCache):
         first, rest = keys[:LEASE_KEYS], keys[LEASE_KEYS:]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from django_pgnudge.caches.asking import Question
 from django_pgnudge.fresh.keys import Coverage, Lease
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ class Plan:
     tokens: tuple[str, ...]
     tables: frozenset[str]
     lasting: frozenset[str]
+    question: Question = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        keys = [self.names.lease, *self.names.grants, self.entry, *self.tokens]
+        object.__setattr__(self, "question", Question(keys, single=self.entry))
 
     @classmethod
     def of(cls, names: Names, entry: str, dependencies: frozenset[Dependency]) -> Plan:
@@ -52,14 +58,14 @@ class Plan:
             lasting=frozenset({names.epoch, *tokens} - rows),
         )
 
-    def asked(self) -> list[str]:
+    def asked(self) -> Question:
         """What a hit needs, in one question.
 
         The lease and its grants come first. Some caches answer a question key by key: a token
         that was there after the lease was read has outlived every deletion the lease speaks of,
         and one that was read before may not have.
         """
-        return [self.names.lease, *self.names.grants, self.entry, *self.tokens]
+        return self.question
 
     def coverage_key(self, digest: str) -> str:
         """Where the payloads that a stream carries are listed."""
@@ -104,19 +110,22 @@ Judgement: TypeAlias = Hit | Miss
 def judge(plan: Plan, found: Mapping[str, Any]) -> Judgement:
     """Whether an answer to ``plan.asked()`` lets the entry be served."""
     lease = Lease.held(plan.names, found)
-    missing = tuple(key for key in plan.tokens if not isinstance(found.get(key), str))
+    tokens = tuple(map(found.get, plan.tokens))
+    missing = [
+        key for key, token in zip(plan.tokens, tokens, strict=True) if not isinstance(token, str)
+    ]
     if lease is None or missing:
-        return Miss(None if lease is None else lease.coverage, missing, None)
-    stamp = Stamp(tuple(found[key] for key in plan.tokens), lease.coverage)
+        return Miss(None if lease is None else lease.coverage, tuple(missing), None)
     entry = found.get(plan.entry)
     if (
-        isinstance(entry, tuple | list)
+        isinstance(entry, (tuple, list))
         and len(entry) == 4
         and entry[0] == _FORMAT
-        and (tuple(entry[1]), entry[2]) == (stamp.tokens, stamp.coverage)
+        and tuple(entry[1]) == tokens
+        and entry[2] == lease.coverage
     ):
         return Hit(entry[3])
-    return Miss(lease.coverage, (), stamp)
+    return Miss(lease.coverage, (), Stamp(cast("tuple[str, ...]", tokens), lease.coverage))
 
 
 def pack(stamp: Stamp, value: Any) -> tuple[str, tuple[str, ...], str, Any]:

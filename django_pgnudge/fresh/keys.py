@@ -8,6 +8,7 @@ token that is missing matches nothing, and whoever needs it makes another.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Lease:
     def held(cls, names: Names, found: Mapping[str, Any]) -> Lease | None:
         """The lease in an answer of the cache, if the grant it was proved under has not ended."""
         packed = found.get(names.lease)
-        if not (isinstance(packed, tuple | list) and len(packed) == 2):
+        if not (isinstance(packed, (tuple, list)) and len(packed) == 2):
             return None
         lease = cls(*packed)
         return lease if lease.grant in [found.get(grant) for grant in names.grants] else None
@@ -60,6 +61,12 @@ class Lease:
 
 class Names:
     """Keys for one database alias, below 250 characters and fit for every cache backend."""
+
+    @classmethod
+    @functools.cache
+    def of(cls, using: str) -> Names:
+        """The same ones for the same alias."""
+        return cls(using)
 
     def __init__(self, using: str) -> None:
         self._base = f"pgnudge:{_fit(using)}"

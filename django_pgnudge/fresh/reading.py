@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from django_pgnudge.fresh.flights import Flight, Flights
     from django_pgnudge.fresh.keys import Coverage
 
-__all__ = ["LOCK_SECONDS", "Recipe", "Store", "read", "stamp_now", "store_entry"]
+__all__ = ["LOCK_SECONDS", "Recipe", "Store", "read", "read_on", "stamp_now", "store_entry"]
 
 LOCK_SECONDS: Final = 30
 """How long a process that died keeps the lock of the value it computed."""
@@ -77,7 +77,13 @@ def store_entry(recipe: Recipe, value: Any, stamp: Stamp) -> Step | None:
 def read(recipe: Recipe, flights: Flights, *, look_first: bool = True) -> Steps:
     """The value, from the cache or computed; ``look_first=False`` computes in any case."""
     plan = recipe.plan
-    first = _judged(plan, (yield Begin(plan.asked())), look_first)
+    found = yield Begin(plan.asked())
+    return (yield from read_on(recipe, flights, _judged(plan, found, look_first), look_first))
+
+
+def read_on(recipe: Recipe, flights: Flights, first: Judgement, look_first: bool = True) -> Steps:
+    """``read``, once what the cache answered has been judged."""
+    plan = recipe.plan
     if isinstance(first, Hit):
         return first.value
     if not (yield from _may_store(recipe, first)):

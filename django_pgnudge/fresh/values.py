@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
@@ -13,16 +12,25 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from django_pgnudge.conf import conf
 from django_pgnudge.fresh.dependencies import DependsOn, tables
-from django_pgnudge.fresh.driving import Place, arun, flights, lifetime, on_loop, run
-from django_pgnudge.fresh.entries import Plan
+from django_pgnudge.fresh.driving import (
+    Place,
+    alook,
+    arun,
+    flights,
+    lifetime,
+    look,
+    on_loop,
+    run,
+)
+from django_pgnudge.fresh.entries import Hit, Plan, judge
 from django_pgnudge.fresh.keys import Names
-from django_pgnudge.fresh.reading import Recipe, Store, read, store_entry
+from django_pgnudge.fresh.reading import Recipe, Store, read, read_on, store_entry
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import Sightings
 
 if TYPE_CHECKING:
     from django_pgnudge.fresh.entries import Stamp
-    from django_pgnudge.fresh.keys import Coverage
+    from django_pgnudge.fresh.keys import Coverage, Dependency
 
 __all__ = ["WAIT", "Options", "Value"]
 
@@ -31,8 +39,12 @@ logger = logging.getLogger("django_pgnudge.nudged")
 WAIT: Final = 2.0
 """Seconds to wait for another caller who computes the same value."""
 
+REMEMBERED: Final = 4096
+
 sightings = Sightings()
 coverages: dict[str, Coverage] = {}
+plans: dict[tuple[str, frozenset[Dependency]], Plan] = {}
+"""By the entry's key, which names the database, and what the value stands on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +62,12 @@ class Options:
     @property
     def alias(self) -> str:
         """The cache."""
-        return str(conf.NUDGED["CACHES"][0]) if self.cache is None else self.cache
+        return conf.nudged_home()[1][0] if self.cache is None else self.cache
 
     @property
     def database(self) -> str:
         """The database whose stream keeps the values fresh."""
-        return conf.DATABASE if self.using is None else self.using
+        return conf.nudged_home()[0] if self.using is None else self.using
 
 
 class Value:
@@ -78,78 +90,107 @@ class Value:
         self.options = options
         self.what = what
         self.depends_on = tuple(depends_on)
-        self.names = Names(options.database)
+        using = options.database
+        self.names = Names.of(using)
         self.entry = self.names.entry(name)
-        self.place = Place(options.alias, options.database, what)
+        self.place = Place(options.alias, using, what)
         self._handed = handed
         self._since = since
 
     def get(self, compute: Callable[[], Any], *, look_first: bool = True) -> Any:
         """The value; blocks."""
-        recipe = self.recipe(on_loop=False)
-        if recipe is None:
+        plan = self._plan()
+        if plan is None:
             return compute()
+        if not look_first:
+            return run(read(self._recipe(plan), flights, look_first=False), self.place, compute)
+        state = judge(plan, look(self.place, plan.question) or {})
+        if isinstance(state, Hit):
+            return state.value
+        recipe = self._recipe(plan)
         if on_loop():
             recipe = replace(recipe, wait=0.0)
-        return run(read(recipe, flights, look_first=look_first), self.place, compute)
+        return run(read_on(recipe, flights, state), self.place, compute)
 
     async def aget(self, compute: Callable[[], Awaitable[Any]], *, look_first: bool = True) -> Any:
         """The value; awaits."""
-        recipe = await self.arecipe()
-        if recipe is None:
+        plan = await self._aplan()
+        if plan is None:
             return await compute()
-        return await arun(read(recipe, flights, look_first=look_first), self.place, compute)
+        if not look_first:
+            recipe = self._recipe(plan, on_loop=True)
+            return await arun(read(recipe, flights, look_first=False), self.place, compute)
+        state = judge(plan, await alook(self.place, plan.question) or {})
+        if isinstance(state, Hit):
+            return state.value
+        recipe = self._recipe(plan, on_loop=True)
+        return await arun(read_on(recipe, flights, state), self.place, compute)
 
     async def arecipe(self, store: Store = store_entry) -> Recipe | None:
-        """``recipe`` for a task: PostgreSQL is asked in a thread, and almost never."""
-        make = functools.partial(self.recipe, on_loop=True, store=store)
-        if tables(self.options.database).may_ask(self.depends_on):
-            return await sync_to_async(make)()
-        return make()
+        """``recipe`` for a task."""
+        plan = await self._aplan()
+        return None if plan is None else self._recipe(plan, on_loop=True, store=store)
 
     def recipe(self, *, on_loop: bool, store: Store = store_entry) -> Recipe | None:
         """How to read it; None where it cannot be cached at all."""
-        options = self.options
-        if options.alias not in conf.NUDGED["CACHES"]:
-            if seldom(f"no lease in {options.alias}"):
+        plan = self._plan()
+        return None if plan is None else self._recipe(plan, on_loop=on_loop, store=store)
+
+    async def _aplan(self) -> Plan | None:
+        """``_plan`` for a task: PostgreSQL is asked in a thread, and almost never."""
+        if tables(self.place.using).may_ask(self.depends_on):
+            return await sync_to_async(self._plan)()
+        return self._plan()
+
+    def _plan(self) -> Plan | None:
+        """The keys to ask for; None where it cannot be cached at all."""
+        if self.place.alias not in conf.nudged_home()[1]:
+            if seldom(f"no lease in {self.place.alias}"):
                 logger.warning(
                     "nudged: no lease is kept in the cache %r, so %s is called each time. Name it"
                     ' in PGNUDGE["NUDGED"]["CACHES"].',
-                    options.alias,
+                    self.place.alias,
                     self.what,
                 )
             return None
-        dependencies = tables(options.database).dependencies(self.depends_on)
+        dependencies = tables(self.place.using).dependencies(self.depends_on)
         if dependencies is None:
             return None
+        plan = plans.get((self.entry, dependencies))
+        if plan is None:
+            if len(plans) >= REMEMBERED:
+                plans.clear()
+            plan = plans[self.entry, dependencies] = Plan.of(self.names, self.entry, dependencies)
+        return plan
+
+    def _recipe(self, plan: Plan, *, on_loop: bool = False, store: Store = store_entry) -> Recipe:
+        alias, timeout = self.place.alias, self.options.timeout
         return Recipe(
-            plan=Plan.of(self.names, self.entry, dependencies),
-            alias=options.alias,
-            timeout=options.timeout,
-            lifetime=lifetime(options.alias, options.timeout),
-            wait=options.wait,
+            plan=plan,
+            alias=alias,
+            timeout=timeout,
+            lifetime=lifetime(alias, timeout),
+            wait=self.options.wait,
             on_loop=on_loop,
             coverages=coverages,
-            may_store=self._may_store(dependencies),
+            may_store=self._may_store(plan),
             vouch=self._vouch,
             store=store,
         )
 
-    def _may_store(self, dependencies: Any) -> Callable[[Coverage | None], bool]:
-        needed = frozenset(each.payload for each in dependencies if "." in each.payload)
-
+    def _may_store(self, plan: Plan) -> Callable[[Coverage | None], bool]:
         def may_store(coverage: Coverage | None) -> bool:
-            using = self.options.database
+            using = self.place.using
             if coverage is None:
-                if seldom(f"no lease {self.options.alias}"):
+                if seldom(f"no lease {self.place.alias}"):
                     logger.warning(
                         "nudged: there is no lease in the cache %r, so values are computed and not"
                         " cached. Is runnudge running for the database %r?",
-                        self.options.alias,
+                        self.place.alias,
                         using,
                     )
                 return False
-            lacking = sorted(needed - coverage)
+            lacking = plan.uncovered(coverage)
             if lacking and seldom(f"uncovered {self.what}"):
                 logger.warning(
                     "nudged: the stream does not carry %s, so %s is called each time. Let the"
