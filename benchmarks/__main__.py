@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.consistency import command as consistency
 from benchmarks.speed import command as speed
+from benchmarks.speed import plots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     run: dict[str, Callable[[argparse.Namespace], int]] = {"consistency": consistency.main}
     purpose = "writers, readers and faults: is anything served that is too old?"
     consistency.add_arguments(commands.add_parser("consistency", help=purpose, description=purpose))
+    run["plots"] = plots.main
+    purpose = "pictures of what the benchmarks found"
+    plots.add_arguments(commands.add_parser("plots", help=purpose, description=plots.__doc__))
     for name, purpose in SPEED.items():
         module: Any = importlib.import_module(f"benchmarks.speed.{name.replace('-', '_')}")
         speed.add_arguments(commands.add_parser(name, help=purpose, description=purpose), module)

@@ -12,5 +12,6 @@ says so.
     rows        what the feed's benchmarks write, without a project
     clients/    processes that follow a feed, or pg_recvlogical, and say what arrived when
     child       Python processes that end with the benchmark
+    plots/      pictures of what they found
     throughput, latency, …    one module a benchmark: `add_arguments` and `measure`
 """

@@ -31,6 +31,9 @@ FLOOR: Final = "floor: DEL by the writer"
 PGNUDGE_AT_ONCE: Final = "pgnudge, debounce=0"
 NOTIFY: Final = "trigger + NOTIFY"
 
+P50: Final = "a round's p50, ms"
+P99: Final = "a round's p99, ms"
+
 IDLE: Final = "idle: one commit at a time"
 SAMPLED: Final = tuple(range(45, 50))
 """The numbers of the tables that samples are taken of; the others are written in the background."""
@@ -219,8 +222,8 @@ class Latency:
     def _report(self, case: str, contender: str, samples: Samples) -> None:
         figures: dict[str, float | list[float]] = {
             "COMMIT sent to key gone, ms": samples.gone,
-            "a round's p50, ms": statistics.median(samples.gone),
-            "a round's p99, ms": percentile(samples.gone, 99),
+            P50: statistics.median(samples.gone),
+            P99: percentile(samples.gone, 99),
         }
         if contender != FLOOR:
             figures["COMMIT returned to key gone, ms"] = samples.after
@@ -250,13 +253,12 @@ def measure(run: Run) -> None:
         "A round's p50 and p99 are of its samples; aims are held against their medians. The time"
         " is taken by a sleeping subscriber of Redis: what that costs everybody is in the floor."
     )
-    p50, p99 = "a round's p50, ms", "a round's p99, ms"
     if run.options.only != "busy":
-        report.at_most("idle p50", report.median(IDLE, p50), 1, "ms")
-        report.at_most("idle p99", report.median(IDLE, p99), 5, "ms")
+        report.at_most("idle p50", report.median(IDLE, P50), 1, "ms")
+        report.at_most("idle p99", report.median(IDLE, P99), 5, "ms")
         words = "idle p50 / that of"
-        report.at_most(f"{words} {NOTIFY}", report.ratio(IDLE, p50, NOTIFY), 2.5)
-        report.at_least(f"idle p50 of {PGNUDGE} / ours", 1 / report.ratio(IDLE, p50, PGNUDGE), 30)
+        report.at_most(f"{words} {NOTIFY}", report.ratio(IDLE, P50, NOTIFY), 2.5)
+        report.at_least(f"idle p50 of {PGNUDGE} / ours", 1 / report.ratio(IDLE, P50, PGNUDGE), 30)
     if run.options.only != "idle":
-        report.at_most("busy p99", report.median(busy, p99), 20, "ms")
+        report.at_most("busy p99", report.median(busy, P99), 20, "ms")
         report.at_most("busy: lost", sum(report.of(busy, "lost")), 0)

@@ -63,6 +63,11 @@ class Report:
     samples: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
     """By case, figure and contender."""
 
+    @classmethod
+    def from_json(cls, written: dict[str, Any]) -> Report:
+        """The samples of a run of before."""
+        return cls(written["name"], quick=written["quick"], samples=written["samples"])
+
     def add(self, case: str, contender: str, **figures: float | list[float]) -> None:
         """Add samples; figures are named as they are printed, units included."""
         for figure, value in figures.items():

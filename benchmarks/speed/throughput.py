@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "measure"]
 
 PATIENCE: Final = 300.0
+RATE: Final = "rows/s"
+CPU: Final = "µs CPU per row"
 SHAPES: Final = {"one": "one transaction", "small": "many small ones"}
 QUICK: Final = {
     ("narrow", "one", "pgoutput"),
@@ -125,7 +127,7 @@ def _one(run: Run, contender: str, source: Source, case: Case, rows: int) -> Non
     run.report.add(
         str(case),
         contender,
-        **{"rows/s": rows / seconds, "µs CPU per row": result.cpu / rows * 1e6},
+        **{RATE: rows / seconds, CPU: result.cpu / rows * 1e6},
     )
     run.say(f"{case}: {contender}: {rows / seconds:,.0f} rows/s")
 
@@ -135,16 +137,16 @@ def _aims(run: Run, case: Case) -> None:
     narrow = case.table == "narrow"
 
     def both(over: str) -> bool:
-        return all(report.has(name, "rows/s", each) for each in (OURS, over))
+        return all(report.has(name, RATE, each) for each in (OURS, over))
 
     if both(PG_RECVLOGICAL):
-        ratio = report.ratio(name, "rows/s", PG_RECVLOGICAL)
+        ratio = report.ratio(name, RATE, PG_RECVLOGICAL)
         report.at_least(f"{name}: rows/s of pg_recvlogical", ratio, 1.2 if narrow else 1.0, "x")
     if both(PGNUDGE):
         if narrow:
-            ratio = report.ratio(name, "rows/s", PGNUDGE)
+            ratio = report.ratio(name, RATE, PGNUDGE)
             report.at_least(f"{name}: rows/s of {PGNUDGE}", ratio, 6, "x")
-        ratio = report.ratio(name, "µs CPU per row", PGNUDGE)
+        ratio = report.ratio(name, CPU, PGNUDGE)
         report.at_most(f"{name}: CPU per row of {PGNUDGE}", ratio, 1 / 6, "x")
-    if narrow and report.has(name, "rows/s", OURS):
-        report.at_most(f"{name}: CPU per row", report.median(name, "µs CPU per row"), 2, "µs")
+    if narrow and report.has(name, RATE, OURS):
+        report.at_most(f"{name}: CPU per row", report.median(name, CPU), 2, "µs")
