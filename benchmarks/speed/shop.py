@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import sys
@@ -17,7 +16,7 @@ from servers.process import LOOPBACK, ServerProcess, run
 from servers.redis import Redis, find_redis
 
 from benchmarks import ROOT
-from benchmarks.local import choose_installation
+from benchmarks.local import child_environment, choose_installation
 
 DATABASE: Final = "shop"
 PRODUCTS: Final = 50
@@ -59,20 +58,16 @@ class Shop:
 
     def environment(self, settings: str = "shop_site.settings", **site: Any) -> dict[str, str]:
         """For a process of the site; ``site`` is what ``shop_settings`` reads."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-        return kept | {
-            "DJANGO_SETTINGS_MODULE": settings,
-            "PGNUDGE_SPEED": json.dumps(site),
-            "PGHOST": LOOPBACK,
-            "PGPORT": str(self.postgres.port),
-            "PGUSER": self.postgres.user,
-            "PGDATABASE": DATABASE,
-            "REDIS_URL": self.redis.url,
-            "SHOP_DEBUG": "0",
-            "PYTHONPATH": os.pathsep.join(
-                [str(ROOT), str(ROOT / "example_project"), *filter(None, sys.path)]
-            ),
-        }
+        return child_environment(
+            DJANGO_SETTINGS_MODULE=settings,
+            PGNUDGE_SPEED=json.dumps(site),
+            PGHOST=LOOPBACK,
+            PGPORT=str(self.postgres.port),
+            PGUSER=self.postgres.user,
+            PGDATABASE=DATABASE,
+            REDIS_URL=self.redis.url,
+            SHOP_DEBUG="0",
+        )
 
     def runnudge(self, environment: dict[str, str]) -> ServerProcess:
         """The daemon; its log is `runnudge.log` in the folder."""
