@@ -71,8 +71,9 @@ def measure(run: Run) -> None:
                 for contender in run.in_turn(chosen, each):
                     _one(run, contender, source, rows)
     run.report.notes.append(
-        f"COMMIT is its return; before it is negative. {PG_RECVLOGICAL} has no nudges: its time"
-        " is that of the row on its pipe."
+        "COMMIT is its return; before it is negative. A first byte before COMMIT counts as if it"
+        " had come with it: until then there is nothing to nudge."
+        f" {PG_RECVLOGICAL} has no nudges: its time is that of the row on its pipe."
     )
     for plugin in plugins:
         _aims(run, plugin)
@@ -89,7 +90,11 @@ def _one(run: Run, contender: str, source: Source, rows: int) -> None:
         result = client.result(PATIENCE)
     figures = {FIRST_BYTE: result.first_byte - big, SMALL: result.sentinel - small}
     if contender != PG_RECVLOGICAL:
-        figures |= {FROM_BYTE: result.first - result.first_byte, NUDGE: result.first - big}
+        # What is streamed before COMMIT must not be nudged before it.
+        figures |= {
+            FROM_BYTE: result.first - max(result.first_byte, big),
+            NUDGE: result.first - big,
+        }
     run.report.add(
         source.plugin, contender, **{name: value * 1000 for name, value in figures.items()}
     )
