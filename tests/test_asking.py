@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches
 from django.core.cache.backends.redis import RedisCache
-from django_redis.client import DefaultClient
+from django_redis.client import DefaultClient  # type: ignore[import-untyped]
 from redis import Redis as Client
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -31,7 +31,7 @@ class ForeignClient(Client):
     """Stands for a client class of the site's own."""
 
 
-class Herd(DefaultClient):
+class Herd(DefaultClient):  # type: ignore[misc]
     """Stands for a django-redis client that reads in its own way."""
 
     def get_many(self, *args: Any, **kwargs: Any) -> Any:
