@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, PgNudgeError, ServerError
 from .events import Batch, Event, FeedItem, Resync
-from .feed import TLS, WalFeed
 
 if TYPE_CHECKING:
     from .emitting import aemit, emit
+    from .feed import TLS, WalFeed
     from .fresh.conditions import nudged_condition
     from .fresh.decorator import nudged
     from .fresh.pages import nudged_page
@@ -48,8 +48,10 @@ __all__ = [
     "settled",
 ]
 
-# What needs Django is looked up on first use: importing the package needs no settings.
+# Looked up on first use: importing the package needs no settings, and a web process no feed.
 _LAZY = {
+    "TLS": "django_pgnudge.feed",
+    "WalFeed": "django_pgnudge.feed",
     "aemit": "django_pgnudge.emitting",
     "asettled": "django_pgnudge.fresh.settled",
     "emit": "django_pgnudge.emitting",

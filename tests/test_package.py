@@ -72,3 +72,11 @@ def test_what_needs_django_is_loaded_on_first_use_without_settings() -> None:
         "print(callable(django_pgnudge.emit), 'django_pgnudge.daemon' in sys.modules)"
     )
     assert found == "True False"
+
+
+def test_the_feed_is_loaded_on_first_use_and_scram_not_even_then() -> None:
+    found = in_a_fresh_process(
+        f"import sys; sys.path[:] = {sys.path!r}; import django_pgnudge\n"
+        "print('asyncio' in sys.modules, callable(django_pgnudge.WalFeed), 'scramp' in sys.modules)"
+    )
+    assert found == "False True False"

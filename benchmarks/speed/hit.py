@@ -49,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def measure(run: Run) -> None:
-    calls = run.options.calls or (50 if run.quick else 200)
+    calls = run.options.calls or (50 if run.quick else 100)
     with Shop(run.options.server) as shop:
         run.report.facts = shop.facts() | {
             name: metadata.version(name) for name in ("redis", "django-redis", CACHALOT, CACHEOPS)
@@ -85,7 +85,7 @@ def _measure_backend(run: Run, shop: Shop, backend: str, path: str, calls: int) 
         def commands() -> int:
             return int(redis.info("stats")["total_commands_processed"])
 
-        for each in run.rounds(full=15):
+        for each in run.rounds(full=30):
             for case in CASES:
                 for contender in run.in_turn(READERS, each):
                     app, how = READERS[contender]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from typing import Literal
-
-import scramp
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import AuthenticationError, ProtocolError
 from . import messages
+
+if TYPE_CHECKING:
+    import scramp
 
 __all__ = ["Authenticator", "ChannelBindingPolicy", "Credentials"]
 
@@ -132,6 +133,9 @@ class Authenticator:
         return b"md5" + outer.hexdigest().encode()
 
     def _sasl(self, body: bytes) -> bytes:
+        # Not before it is needed: its import takes as long as that of the rest of the feed.
+        import scramp  # noqa: PLC0415
+
         offered = [name.decode("ascii", "replace") for name in body.split(b"\0") if name]
         policy = self._credentials.channel_binding
         binding = None
@@ -166,6 +170,8 @@ class Authenticator:
     def _client(
         offered: list[str], secret: str, binding: tuple[str, object] | None, *, plus: bool
     ) -> scramp.ScramClient:
+        import scramp  # noqa: PLC0415
+
         mechanism = "SCRAM-SHA-256-PLUS" if plus else "SCRAM-SHA-256"
         if mechanism not in offered:
             raise AuthenticationError(
@@ -178,6 +184,8 @@ class Authenticator:
         return scramp.ScramClient([mechanism], "*", secret, channel_binding=binding)
 
     def _continue(self, body: bytes) -> bytes:
+        import scramp  # noqa: PLC0415
+
         if self._scram is None:
             raise ProtocolError("SCRAM goes on before it began")
         iterations = _ITERATIONS.search(body)
@@ -195,6 +203,8 @@ class Authenticator:
             raise AuthenticationError(f"the server's SCRAM challenge is wrong: {error}") from None
 
     def _final(self, body: bytes) -> bytes:
+        import scramp  # noqa: PLC0415
+
         if self._scram is None:
             raise ProtocolError("SCRAM ends before it began")
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
+from django_pgnudge.checks import TAG
 from django_pgnudge.conf.values import PLUGINS
 from django_pgnudge.daemon import Daemon
 from django_pgnudge.daemon.mistakes import explain
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 class Command(BaseCommand):
     """Kill cache keys as PostgreSQL commits."""
 
+    # Those of the whole site would load its URLs and all views before the first key is deleted.
+    requires_system_checks = [TAG]
     help = (
         "Follow PostgreSQL's write-ahead log, delete the cache keys that PGNUDGE names for each "
         "changed table, and send signals. Runs until SIGTERM or Ctrl-C (twice: at once)."
