@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches as django_caches
 from redis import Redis as Client
+from redis.exceptions import TimeoutError as NoAnswerError
 from servers.process import wait_until
 
 from django_pgnudge import caches
@@ -104,48 +105,64 @@ async def test_a_round_is_tokens_then_keys_then_the_mark_then_tokens(
     assert cache.get_many(["a", "token"]) == {}
 
 
-async def test_the_loop_itself_sends_when_the_thread_has_nothing_to_do(
-    worker: CacheWorker,
-) -> None:
-    senders = []
+@pytest.fixture
+def senders(worker: CacheWorker) -> list[threading.Thread]:
+    """The threads that sent rounds the short way."""
+    found = []
     send = worker._express.send
 
     def sent(*args: Any, **kwargs: Any) -> Any:
-        senders.append(threading.current_thread())
-        return send(*args, **kwargs)
+        it = send(*args, **kwargs)
+        if it is not None:
+            found.append(threading.current_thread())
+        return it
 
     worker._express.send = sent  # type: ignore[method-assign]
+    return found
+
+
+async def test_the_loop_itself_sends_when_the_thread_has_nothing_to_do(
+    worker: CacheWorker, senders: list[threading.Thread]
+) -> None:
     assert await done(worker, work("a")) == Outcome(done=True, deleted=0)
     assert senders == [threading.current_thread()]
 
 
 async def test_a_redis_that_hangs_does_not_hold_up_the_loop(
-    worker: CacheWorker, server: Redis
+    worker: CacheWorker, server: Redis, senders: list[threading.Thread]
 ) -> None:
     django_caches["default"].set_many({"a": 1, "b": 1})
     server.pause()
     try:
+        wait_until(lambda: hangs(server), "Redis to stop")
         first = worker.submit(work("a"))
         # Were it sent here too, it would wait for room some day.
         second = worker.submit(work("b"))
-        await asyncio.sleep(0)
-        assert not first.done()
-        assert not second.done()
-        assert worker.pending() == 2
+        assert senders == [threading.current_thread()]
     finally:
         server.resume()
     async with asyncio.timeout(10):
         assert (await first).deleted == 1
         assert (await second).deleted == 1
+    assert senders == [threading.current_thread(), worker._thread]
 
 
-async def test_what_is_too_long_for_one_write_is_left_to_the_thread(worker: CacheWorker) -> None:
+def hangs(server: Redis) -> bool:
+    with Client.from_url(server.url, socket_timeout=0.2, retry=None) as client:
+        try:
+            client.ping()
+        except NoAnswerError:
+            return True
+    return False
+
+
+async def test_what_is_too_long_for_one_write_is_left_to_the_thread(
+    worker: CacheWorker, senders: list[threading.Thread]
+) -> None:
     keys = [f"{'long' * 10}{number}" for number in range(500)]
     django_caches["default"].set_many(dict.fromkeys(keys, 1))
-    future = worker.submit(work(*keys))
-    assert worker._sent is None
-    async with asyncio.timeout(10):
-        assert (await future).deleted == 500
+    assert (await done(worker, work(*keys))).deleted == 500
+    assert senders == [worker._thread]
 
 
 async def test_a_connection_that_was_cut_costs_nothing_but_time(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from servers.process import ServerFailedError, free_port, wait_until
 
+from django_pgnudge.daemon import Daemon
 from django_pgnudge.daemon.mistakes import explain
 from django_pgnudge.errors import AuthenticationError, ConnectionLostError, ServerError, TLSError
 
@@ -311,6 +313,20 @@ def test_check_says_what_would_happen_and_touches_no_cache(
     assert "public.prices" in out.getvalue()
     assert cached() == ["other", "price:1", "price:2", "prices"]
     assert django_postgres.slots() == []
+
+
+def test_collections_leave_out_what_was_there_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frozen = []
+
+    async def run(daemon: Daemon) -> None:
+        frozen.append(gc.get_freeze_count())
+
+    monkeypatch.setattr(Daemon, "run", run)
+    call_command("runnudge")
+    assert frozen[0] > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 class WebServer(socketserver.BaseRequestHandler):

@@ -91,6 +91,8 @@ class _Bound:
     payload: str
     specs: tuple[KeySpec, ...]
     rowwise: bool
+    fills: bool
+    """Whether there are templates to fill in with primary keys."""
 
     def wants_keys(self) -> bool:
         return self.rowwise and any(isinstance(spec, Template | Function) for spec in self.specs)
@@ -116,19 +118,23 @@ class RuleSet:
         """
         self._sync()
         registry = self._registry
-        pks = self._pks(event)
+        bounds = [
+            bound
+            for payload in registry.lineage(event.payload)
+            for bound in self._bound.get(payload, ())
+        ]
+        pks = self._pks(event) if any(bound.fills for bound in bounds) else None
         root = registry.root_of(event.payload)
         seen_as = event if root == event.payload else dataclasses.replace(event, payload=root)
         found: dict[CacheRef, Kills] = {}
-        for payload in registry.lineage(event.payload):
-            for bound in self._bound.get(payload, ()):
-                kills = Kills()
-                for spec in bound.specs:
-                    _apply(spec, bound, seen_as, pks, kills, ask=ask)
-                whole = found.setdefault(bound.rule.ref, Kills())
-                whole.merge(kills)
-                if bound.rule.again is not None:
-                    whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
+        for bound in bounds:
+            kills = Kills()
+            for spec in bound.specs:
+                _apply(spec, bound, seen_as, pks, kills, ask=ask)
+            whole = found.setdefault(bound.rule.ref, Kills())
+            whole.merge(kills)
+            if bound.rule.again is not None:
+                whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
         return found
 
     def cache_refs(self) -> frozenset[CacheRef]:
@@ -190,7 +196,8 @@ class RuleSet:
                 for spec in rule.specs
             )
             for payload, rowwise in self._tables(rule.target, target):
-                bound.setdefault(payload, []).append(_Bound(rule, target, specs, rowwise))
+                fills = rowwise and any(isinstance(spec, Template) for spec in specs)
+                bound.setdefault(payload, []).append(_Bound(rule, target, specs, rowwise, fills))
         self._bound, self._generation = bound, generation
 
     def _tables(self, entry: str | type[Model], target: str) -> Iterator[tuple[str, bool]]:

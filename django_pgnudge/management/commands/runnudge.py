@@ -69,7 +69,10 @@ class Command(BaseCommand):
                 # changes of its time for longer than they take.
                 gc.collect()
                 gc.freeze()
-                asyncio.run(daemon.run())
+                try:
+                    asyncio.run(daemon.run())
+                finally:
+                    gc.unfreeze()
         except (PgNudgeError, ImproperlyConfigured) as exc:
             raise CommandError(explain(exc) or str(exc)) from exc
 
