@@ -15,7 +15,6 @@ from ..events import Key, KeyValue
 __all__ = [
     "EMIT_PREFIX",
     "INTEGER_TYPES",
-    "POSTGRES_EPOCH",
     "Decoder",
     "Options",
     "PrimaryKeys",
@@ -30,9 +29,6 @@ __all__ = [
 
 EMIT_PREFIX = "pgnudge"
 """The prefix of the logical messages that are an application's own nudges."""
-
-POSTGRES_EPOCH = 946_684_800
-"""2000-01-01 00:00 UTC in Unix seconds: the zero of timestamps on the wire."""
 
 MAX_TABLES = 10_000
 """How many tables a decoder remembers at once, by the names in their messages."""

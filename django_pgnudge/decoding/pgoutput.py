@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from struct import Struct
 from struct import error as struct_error
 
+from ..epoch import POSTGRES_EPOCH
 from ..errors import ConfigError, DecodeError
 from ..events import Key
 from .base import (
     EMIT_PREFIX,
     INTEGER_TYPES,
     MAX_KEY_TEXT,
-    POSTGRES_EPOCH,
     Decoder,
     Options,
     PrimaryKeys,

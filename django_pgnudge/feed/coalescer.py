@@ -110,8 +110,6 @@ class Coalescer:
         self._watched: frozenset[int] | None = None
         self.open: Transaction | None = None
         self.held: list[Transaction] = []
-        self.transactions = 0
-        """How many transactions have committed in the stream."""
 
     def _empty(self) -> _Changes:
         return _Changes(self._max_tables, self._max_keys)
@@ -145,7 +143,6 @@ class Coalescer:
         done, self.open = self.open, None
         if done is None:
             raise DecodeError("a COMMIT comes without its BEGIN")
-        self.transactions += 1
         if done:
             done.lsn, done.committed_at = lsn, committed_at
             self.held.append(done)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_pgnudge.decoding import Options, PgOutput, pgoutput
-from django_pgnudge.decoding.base import MAX_KEY_TEXT, POSTGRES_EPOCH
+from django_pgnudge.decoding.base import MAX_KEY_TEXT
+from django_pgnudge.epoch import POSTGRES_EPOCH
 from django_pgnudge.errors import ConfigError, DecodeError
 from tests.decoding import pgoutput_messages as pg
 from tests.decoding.recording import decode, decode_in_chunks, make
