@@ -14,6 +14,8 @@ from .visibility import Snapshot
 __all__ = [
     "BLOCKERS",
     "LOG_END",
+    "PREPARED_VIEW",
+    "PREPARE_VIEW",
     "PRIMARY_KEYS",
     "RUNNING_XIDS",
     "VIEW",
@@ -51,6 +53,10 @@ SELECT pg_catalog.pg_current_snapshot()::text,
        CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN pg_catalog.pg_last_wal_replay_lsn()::text END
 """
+
+# The same, parsed and planned once: it is asked for every commit.
+PREPARE_VIEW = f"PREPARE pgnudge_snapshot AS {VIEW}"
+PREPARED_VIEW = "EXECUTE pgnudge_snapshot"
 
 # An asynchronous commit is visible before it is flushed, so the insert position it is.
 LOG_END = """

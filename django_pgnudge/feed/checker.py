@@ -8,13 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ..errors import ConnectionLostError, PgNudgeError, ProtocolError
+from ..errors import ConnectionLostError, PgNudgeError, ProtocolError, ServerError
+from ..log import get_logger
 from ..wire import LSN
 from . import catalog
 from .transport import Address, Connection, Rows, connect
 from .visibility import Snapshot
 
 __all__ = ["Checker"]
+
+log = get_logger("django_pgnudge.feed")
+
+# "invalid_sql_statement_name": there is a pooler that changes sessions between two queries.
+_NO_SUCH_STATEMENT = "26000"
 
 _WAL_PAGE = 8192
 _WAL_PAGE_HEADERS = (24, 40)
@@ -46,6 +52,8 @@ class Checker:
         self._opening: asyncio.Task[None] | None = None
         self._attempts: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._may_prepare = True
+        self._view = catalog.VIEW
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self, answered: Callable[[catalog.View | Exception], None]) -> None:
@@ -154,17 +162,28 @@ class Checker:
 
     async def _open(self, question: _Question) -> None:
         try:
-            connection = await connect(self._address, replication=False)
+            self._connection = await connect(self._address, replication=False)
+            self._view = await self._prepare(self._connection)
         except Exception as error:
             self._on_answer(question, error)
         else:
-            self._connection = connection
-            self._send(connection, question)
+            self._send(self._connection, question)
+
+    async def _prepare(self, connection: Connection) -> str:
+        """How to ask for a view on this connection."""
+        if self._may_prepare:
+            try:
+                await connection.execute(catalog.PREPARE_VIEW)
+            except ServerError as error:
+                log.debug("the question for a snapshot cannot be prepared: %s", error)
+            else:
+                return catalog.PREPARED_VIEW
+        return catalog.VIEW
 
     def _send(self, connection: Connection, question: _Question) -> None:
         try:
             connection.ask(
-                question.sql,
+                self._view if question.sql is catalog.VIEW else question.sql,
                 partial(self._on_answer, question),
                 columns=question.columns,
                 at_least=question.at_least,
@@ -178,6 +197,8 @@ class Checker:
             return
         self._current = None
         self._stop_timer()
+        if isinstance(outcome, ServerError) and outcome.sqlstate == _NO_SUCH_STATEMENT:
+            self._may_prepare = False
         if isinstance(outcome, Exception):
             connection, self._connection = self._connection, None
             if connection is not None:
