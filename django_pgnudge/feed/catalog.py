@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..decoding import PrimaryKeys
 from ..errors import ProtocolError
 from ..wire import LSN
-from .coalescer import Transaction
+from .changes import Transaction
 from .visibility import Snapshot
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "VIEW",
     "WITHOUT_IDENTITY",
     "View",
+    "committed",
     "coverage",
     "literal",
     "number",
@@ -138,6 +139,11 @@ def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
         WHERE pg_catalog.pg_xact_status(x) IS DISTINCT FROM 'aborted'
         UNION ALL SELECT NULL, pg_catalog.pg_current_wal_insert_lsn()::text
     """  # noqa: S608  # digits only
+
+
+def committed(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
+    """Read the answer to `outcomes`: the 32-bit xids."""
+    return frozenset(number(xid) & 0xFFFFFFFF for xid, _ in rows if xid is not None)
 
 
 # Logged tables: what is not logged is in no stream, and a view's name never is.

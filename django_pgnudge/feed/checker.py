@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from ..errors import ConnectionLostError, PgNudgeError, ProtocolError, ServerError
 from ..log import get_logger
@@ -21,6 +22,8 @@ log = get_logger("django_pgnudge.feed")
 
 # "invalid_sql_statement_name": there is a pooler that changes sessions between two queries.
 _NO_SUCH_STATEMENT = "26000"
+
+Answer = TypeVar("Answer")
 
 _WAL_PAGE = 8192
 _WAL_PAGE_HEADERS = (24, 40)
@@ -58,16 +61,7 @@ class Checker:
 
     def look(self, answered: Callable[[catalog.View | Exception], None]) -> None:
         """Ask what a new snapshot sees; ``answered`` is given it, or why there is no answer."""
-
-        def answer(rows: Rows | Exception) -> None:
-            seen: catalog.View | Exception
-            try:
-                seen = rows if isinstance(rows, Exception) else catalog.View.of(rows)
-            except ProtocolError as error:
-                seen = error
-            answered(seen)
-
-        self.ask(catalog.VIEW, answer, columns=2, at_least=1)
+        self.ask(catalog.VIEW, _reading(catalog.View.of, answered), columns=2, at_least=1)
 
     def ask(
         self,
@@ -79,6 +73,21 @@ class Checker:
     ) -> None:
         """Ask for the rows of one query; ``answered`` is given them, or why there are none."""
         self._queue(_Question(sql, answered, columns, at_least))
+
+    def ask_outcomes(
+        self,
+        snapshot: Snapshot,
+        xids: Iterable[int],
+        answered: Callable[[frozenset[int] | Exception], None],
+    ) -> None:
+        """Ask which of these ended transactions committed, by their 32-bit xids."""
+
+        self.ask(
+            catalog.outcomes(snapshot, xids),
+            _reading(catalog.committed, answered),
+            columns=2,
+            at_least=1,
+        )
 
     async def view(self) -> catalog.View:
         """What a new snapshot sees."""
@@ -92,8 +101,8 @@ class Checker:
         self, snapshot: Snapshot, xids: frozenset[int]
     ) -> tuple[frozenset[int], LSN]:
         """Which of these ended transactions committed, and a position behind their ends."""
-        *rows, last = await self.rows(catalog.outcomes(snapshot, xids), columns=2, at_least=1)
-        return frozenset(catalog.number(xid) & 0xFFFFFFFF for xid, _ in rows), _end(last[1])
+        rows = await self.rows(catalog.outcomes(snapshot, xids), columns=2, at_least=1)
+        return catalog.committed(rows), _end(rows[-1][1])
 
     async def log_end(self) -> LSN:
         """A position behind the commit of everything that is visible at the call."""
@@ -225,6 +234,22 @@ class Checker:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _reading(
+    read: Callable[[Rows], Answer], answered: Callable[[Answer | Exception], None]
+) -> Callable[[Rows | Exception], None]:
+    """Pass on what the rows say, and that they say nothing."""
+
+    def answer(rows: Rows | Exception) -> None:
+        found: Answer | Exception
+        try:
+            found = rows if isinstance(rows, Exception) else read(rows)
+        except ProtocolError as error:
+            found = error
+        answered(found)
+
+    return answer
 
 
 def _closed() -> ConnectionLostError:

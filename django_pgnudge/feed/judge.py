@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from ..errors import ConnectionLostError, PgNudgeError
 from ..log import get_logger
 from .catalog import View
+from .changes import StreamedTransaction, Transaction
 from .checker import Checker
-from .coalescer import Coalescer, Transaction
+from .coalescer import Coalescer
 
 __all__ = ["Judge", "Reports", "Trusting", "VisibilityJudge"]
 
@@ -44,7 +46,7 @@ class Reports:
 
 
 class Judge(ABC):
-    """Releases what the coalescer holds; ``max_batch_wait`` seconds after its beginning also
+    """Releases what the coalescer holds; ``max_batch_wait`` seconds after its BEGIN came also
     what it has of a transaction that is still arriving."""
 
     def __init__(self, coalescer: Coalescer, reports: Reports, max_batch_wait: float) -> None:
@@ -84,12 +86,16 @@ class Judge(ABC):
 
 
 class Trusting(Judge):
-    """Takes everything that has committed for visible."""
+    """Takes everything that has committed for visible.
+
+    That leaves a streamed transaction to its COMMIT: until it comes, it may be rolled back.
+    """
 
     def attend(self) -> None:
         coalescer = self._coalescer
-        if coalescer.open:
-            wait = self._until_early(coalescer.open)
+        early = coalescer.open
+        if early is not None and early.untold(early.told):
+            wait = self._until_early(early)
             if wait <= 0:
                 coalescer.release_open()
             else:
@@ -125,6 +131,8 @@ class VisibilityJudge(Judge):
         self._asked_for: Transaction | None = None
         self._recheck_at = 0.0
         self._delay = _RECHECK[0]
+        self._recovering = False
+        self._asking_outcomes = False
         self._failures = 0
         self._blind_since: float | None = None
 
@@ -152,15 +160,15 @@ class VisibilityJudge(Judge):
         held, early = self._coalescer.held, self._coalescer.open
         if held and held[-1] is not self._asked_for:
             return 0.0
-        if not held and not early:
-            return None
         now = asyncio.get_running_loop().time()
         waits = []
         if held:
             waits.append(self._recheck_at - now)
-        if early:
+        if early is not None and early.untold(early.told):
             waits.append(max(self._until_early(early), self._asked_at + _POLL - now))
-        return min(waits)
+        if not self._recovering and any(each.untold for each in self._coalescer.streams.values()):
+            waits.append(self._asked_at + _POLL - now)
+        return min(waits, default=None)
 
     def _ask(self) -> None:
         super().stop()
@@ -169,7 +177,7 @@ class VisibilityJudge(Judge):
         if newest is not self._asked_for:
             self._asked_for, self._delay = newest, _RECHECK[0]
         self._asked_at = asyncio.get_running_loop().time()
-        if self._blind_since is None:
+        if self._blind_since is None and held:
             self._blind_since = self._asked_at
         self._asking = True
         self._checker.look(self._on_view)
@@ -192,8 +200,9 @@ class VisibilityJudge(Judge):
         self._failures, self._blind_since = 0, None
         coalescer = self._coalescer
         early = coalescer.open
-        if early and self._until_early(early) <= 0 and view.sees(early):
+        if early is not None and self._until_early(early) <= 0 and view.sees(early):
             coalescer.release_open()
+        self._judge_streamed(view)
         if coalescer.release(view.sees):
             self._reports.wake()
         if not coalescer.held:
@@ -203,12 +212,48 @@ class VisibilityJudge(Judge):
             self._delay = min(self._delay * 2, _RECHECK[1])
         self.attend()
 
+    def _judge_streamed(self, view: View) -> None:
+        """Of streamed transactions that have ended, ask what committed.
+
+        A snapshot tells that they have ended, and not how. On a standby it does not tell at all:
+        there they wait for their COMMIT.
+        """
+        self._recovering = view.replayed is not None
+        if self._recovering or self._asking_outcomes:
+            return
+        ended = [
+            each
+            for each in self._coalescer.streams.values()
+            if each.untold and view.snapshot.sees(each.xid)
+        ]
+        if ended:
+            xids = frozenset(xid for each in ended for xid in (each.xid, *each.untold))
+            self._asking_outcomes = True
+            self._checker.ask_outcomes(view.snapshot, xids, partial(self._on_outcomes, ended))
+
+    def _on_outcomes(
+        self,
+        ended: Iterable[StreamedTransaction],
+        committed: frozenset[int] | Exception,
+    ) -> None:
+        self._asking_outcomes = False
+        if not self._running:
+            return
+        if isinstance(committed, PgNudgeError):
+            log.debug("cannot tell how streamed transactions ended: %s", committed)
+            return
+        if isinstance(committed, Exception):
+            self._reports.bug(committed)
+            return
+        for streamed in ended:
+            if self._coalescer.release_streamed(streamed, committed):
+                self._reports.wake()
+
     def _on_failure(self, error: PgNudgeError) -> None:
         """Never let anything through unchecked: hold it, and ask again."""
         self._failures += 1
         loop = asyncio.get_running_loop()
-        assert self._blind_since is not None
-        blind = loop.time() - self._blind_since
+        blind = 0.0 if self._blind_since is None else loop.time() - self._blind_since
         if blind >= self._blind:
             self._reports.abort(
                 ConnectionLostError(f"no snapshot was to be had for {blind:.0f} s: {error}")
