@@ -272,6 +272,8 @@ class Case:
         made.receive_eof()
         assert made.state is State.CLOSED
         self.coalescer.release_open()
+        for streamed in self.coalescer.streams.values():
+            self.coalescer.release_streamed(streamed, streamed.untold | {streamed.xid})
         taken = self.coalescer.take()
         repr(taken).encode("utf-8")
         self.coalescer.reset()

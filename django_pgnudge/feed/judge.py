@@ -108,9 +108,9 @@ class VisibilityJudge(Judge):
     """Asks for a new snapshot, one question at a time and only while something waits for it.
 
     What arrives while a question is on its way is judged by its answer, if that already sees
-    it, and else by the next, which is asked when the answer comes. Without answers for ``blind``
-    seconds the stream is given up: what is held grows with every commit, and a Resync covers it
-    all.
+    it, and else by the next, which is asked when the answer comes. Where something is held and
+    there is no answer for ``blind`` seconds, the stream is given up: what is held grows with every
+    commit, and a Resync covers it all.
     """
 
     def __init__(
@@ -253,12 +253,13 @@ class VisibilityJudge(Judge):
         """Never let anything through unchecked: hold it, and ask again."""
         self._failures += 1
         loop = asyncio.get_running_loop()
-        blind = 0.0 if self._blind_since is None else loop.time() - self._blind_since
-        if blind >= self._blind:
-            self._reports.abort(
-                ConnectionLostError(f"no snapshot was to be had for {blind:.0f} s: {error}")
-            )
-            return
+        if self._blind_since is not None:
+            blind = loop.time() - self._blind_since
+            if blind >= self._blind:
+                self._reports.abort(
+                    ConnectionLostError(f"no snapshot was to be had for {blind:.0f} s: {error}")
+                )
+                return
         if self._failures == 1:
             log.warning("cannot check visibility, nudges are held: %s", error)
         first, most = _RETRY
