@@ -213,3 +213,17 @@ async def test_an_answer_that_is_no_snapshot_is_told_as_an_error(row: list[str |
         checker.look(told.set_result)
         assert isinstance(await told, PgNudgeError)
         await checker.aclose()
+
+
+async def test_who_asks_with_a_callback_is_told_once() -> None:
+    server_side = Listening(
+        lambda sql: None if sql == "SELECT deaf" else backend.result(["x"], ["y"])
+    )
+    async with HostileServer(server_side) as server:
+        checker = checker_of(server, patience=0.05)
+        told: list[Any] = []
+        checker.ask("SELECT deaf", told.append)
+        checker.ask("SELECT 1", told.append)
+        assert await checker.rows("SELECT 2") == (("y",),)
+        assert [type(each) for each in told] == [ConnectionLostError, tuple]
+        await checker.aclose()
