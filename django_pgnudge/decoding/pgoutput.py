@@ -119,7 +119,8 @@ class PgOutput(Decoder[_Relation]):
         shift = self._shift
         if buffer[start] not in b"IUD" or stop - start < 6 + shift:
             return None
-        relation = self._changed(buffer, start)
+        (oid,) = _OID.unpack_from(buffer, start + shift)
+        relation = self._announced(oid, buffer[start + 1 : start + 1 + shift])
         relation.prefix = buffer[start : start + 8 + shift]
         relation.quick = (
             relation.number_first and relation.prefix[5 + shift :] == relation.new_tuple
@@ -163,7 +164,8 @@ class PgOutput(Decoder[_Relation]):
             if payload[:1] != b"M":
                 raise DecodeError(f"a pgoutput message {payload[:1]!r} is too long to hold")
             return
-        self._tell(self._changed(payload, 0), 1, None)
+        (oid,) = _OID.unpack_from(payload, self._shift)
+        self._tell(self._announced(oid, payload[1 : 1 + self._shift]), 1, None)
 
     def forget_tables(self) -> None:
         for relation in self._relations.values():
@@ -171,8 +173,9 @@ class PgOutput(Decoder[_Relation]):
 
     def take(self, body: bytes) -> None:
         try:
-            made_by = body[1 : 1 + self._shift]
+            made_by = b""
             if self._shift and body[:1] in (b"R", b"T", b"M", b"Y"):
+                made_by = body[1 : 1 + XID_SIZE]
                 body = body[:1] + body[1 + XID_SIZE :]
             match body[:1]:
                 case b"B":
@@ -266,15 +269,10 @@ class PgOutput(Decoder[_Relation]):
         if len(content) != length:
             raise DecodeError("a pgoutput Message has not the length it says")
         if flags & 1 and prefix == EMIT_PREFIX:
-            self._attribute(made_by)
+            if made_by:
+                self._attribute(made_by)
             # The content is not converted to the client's encoding: it is the database's.
             self.sink.message(self.text(content))
-
-    def _changed(self, row: bytes, start: int) -> _Relation:
-        """The table of a row that starts there."""
-        shift = self._shift
-        oid = _OID.unpack_from(row, start + shift)[0]
-        return self._announced(oid, row[start + 1 : start + 1 + shift])
 
     def _announced(self, oid: int, made_by: bytes) -> _Relation:
         relation = self._relations.get(oid)
@@ -287,12 +285,14 @@ class PgOutput(Decoder[_Relation]):
         return relation
 
     def _tell(self, table: _Relation, count: int, keys: list[Key] | None) -> None:
-        self._attribute(table.made_by)
-        super()._tell(table, count, keys)
+        if table.made_by:
+            self._attribute(table.made_by)
+        for payload in table.payloads:
+            self.sink.rows(payload, count, keys)
 
     def _attribute(self, made_by: bytes) -> None:
-        """What is told next was made by this xid, where that is not known."""
-        if made_by and made_by != self._made_by:
+        """What is told next in this block was made by this xid."""
+        if made_by != self._made_by:
             self.sink.stream_made_by(*_U32.unpack(made_by))
             self._made_by = made_by
 

@@ -45,8 +45,10 @@ class Coalescer:
     # What the decoder tells.
 
     def begin(self, xid: int) -> None:
-        self._outside(f"the BEGIN of {xid}")
-        self._note(xid)
+        if self._into is not None:
+            raise self._inside(f"the BEGIN of {xid}")
+        if self._streamed is not None:
+            self._note(xid)
         self.open = Transaction(xid, self._clock(), self._max_tables, self._max_keys)
         self._into = self.open
 
@@ -71,10 +73,13 @@ class Coalescer:
         if done is None:
             raise DecodeError("a COMMIT comes without its BEGIN")
         self._into = None
-        self._hold(done, lsn, committed_at)
+        if done:
+            done.lsn, done.committed_at = lsn, committed_at
+            self.held.append(done)
 
     def stream_start(self, xid: int) -> None:
-        self._outside(f"a block of {xid}")
+        if self._into is not None:
+            raise self._inside(f"a block of {xid}")
         block = self.streams.get(xid)
         if block is None:
             block = StreamedTransaction(xid, self._max_tables, self._max_keys)
@@ -93,33 +98,32 @@ class Coalescer:
         self._block = self._into = None
 
     def stream_commit(self, xid: int, lsn: int, committed_at: float) -> None:
-        self._outside(f"the COMMIT of {xid}")
+        if self._into is not None:
+            raise self._inside(f"the COMMIT of {xid}")
         done = self.streams.pop(xid, None)
         if done is None:
             raise DecodeError(f"the COMMIT of {xid} comes without its changes")
-        self._note(xid)
-        self._hold(done.commit(self._clock()), lsn, committed_at)
+        if self._streamed is not None:
+            self._note(xid)
+        self.open = done.commit(self._clock())
+        self.commit(lsn, committed_at)
 
     def stream_abort(self, xid: int, subxid: int) -> None:
-        self._outside(f"the ROLLBACK of {subxid}")
+        if self._into is not None:
+            raise self._inside(f"the ROLLBACK of {subxid}")
         if subxid == xid:
             self.streams.pop(xid, None)
         elif xid in self.streams:
             self.streams[xid].abort(subxid)
 
-    def _outside(self, what: str) -> None:
-        if self._into is not None:
-            xid = self.open.xid if self.open is not None else self._block and self._block.xid
-            raise DecodeError(f"{what} comes inside transaction {xid}")
+    def _inside(self, what: str) -> DecodeError:
+        around = self._block if self.open is None else self.open
+        return DecodeError(f"{what} comes inside transaction {around.xid if around else '?'}")
 
     def _note(self, xid: int) -> None:
-        if self._streamed is not None and (self._watched is None or xid in self._watched):
+        assert self._streamed is not None
+        if self._watched is None or xid in self._watched:
             self._streamed.add(xid)
-
-    def _hold(self, done: Transaction, lsn: int, committed_at: float) -> None:
-        if done:
-            done.lsn, done.committed_at = lsn, committed_at
-            self.held.append(done)
 
     # What the feed asks.
 

@@ -90,12 +90,15 @@ async def told_last(seen: Follower, database: Any) -> None:
 @asynccontextmanager
 async def held_back(feed: Any) -> AsyncIterator[None]:
     """Nothing of the stream is read meanwhile, so no COMMIT comes."""
-    transport = feed._stream.connection._transport
-    transport.pause_reading()
+    connection = feed._stream.connection
+    kept: list[bytes] = []
+    connection.data_received = kept.append
     try:
         yield
     finally:
-        transport.resume_reading()
+        del connection.data_received
+        for data in kept:
+            connection.data_received(data)
 
 
 async def test_a_streamed_transaction_nudges_every_row(streaming, monkeypatch):
