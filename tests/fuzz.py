@@ -92,6 +92,25 @@ PAYLOADS = {
         pg.type_name(),
         pg.insert(1, "1", "x" * 3000),
         pg.commit(),
+        pg.stream_start(800),
+        pg.streamed(pg.relation(1, "t", ["id", "name"])),
+        pg.streamed(pg.insert(1, "1", "x")),
+        pg.streamed(pg.update(1, ["2", "x"], ["1", "y"], b"O"), 801),
+        pg.streamed(pg.insert(1, "1", "x" * 3000), 802),
+        pg.streamed(pg.message(b"prices"), 802),
+        pg.streamed(pg.truncate(1, 2), 803),
+        pg.stream_stop(),
+        pg.stream_abort(800, 801),
+        pg.begin(),
+        pg.insert(1, "1", "x"),
+        pg.commit(),
+        pg.stream_start(800, first=False),
+        pg.streamed(pg.delete(2, "7", "é"), 801),
+        pg.stream_stop(),
+        pg.stream_commit(800),
+        pg.stream_start(804),
+        pg.stream_stop(),
+        pg.stream_abort(804),
     ],
     "wal2json": [
         _W2J % b"B" + b"}",
@@ -253,6 +272,8 @@ class Case:
         made.receive_eof()
         assert made.state is State.CLOSED
         self.coalescer.release_open()
+        for streamed in self.coalescer.streams.values():
+            self.coalescer.release_streamed(streamed, streamed.untold | {streamed.xid})
         taken = self.coalescer.take()
         repr(taken).encode("utf-8")
         self.coalescer.reset()

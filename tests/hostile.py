@@ -71,7 +71,7 @@ class Peer:
         if sql.startswith("CREATE_REPLICATION_SLOT"):
             row = ["slot", "0/100", None, "test_decoding"]
             return backend.result(["slot_name", "consistent_point", "snapshot_name", "o"], row)
-        if "pg_current_snapshot" in sql:
+        if "snapshot" in sql:
             return backend.result(["s", "l"], [SNAPSHOT, None])
         if "pg_stat_activity WHERE pid" in sql:
             return backend.result(["a", "b"], ["true", "none"])

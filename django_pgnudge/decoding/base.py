@@ -15,7 +15,6 @@ from ..events import Key, KeyValue
 __all__ = [
     "EMIT_PREFIX",
     "INTEGER_TYPES",
-    "POSTGRES_EPOCH",
     "Decoder",
     "Options",
     "PrimaryKeys",
@@ -30,9 +29,6 @@ __all__ = [
 
 EMIT_PREFIX = "pgnudge"
 """The prefix of the logical messages that are an application's own nudges."""
-
-POSTGRES_EPOCH = 946_684_800
-"""2000-01-01 00:00 UTC in Unix seconds: the zero of timestamps on the wire."""
 
 MAX_TABLES = 10_000
 """How many tables a decoder remembers at once, by the names in their messages."""
@@ -61,8 +57,10 @@ _NO_ROW = b"\0no row"
 class Sink(Protocol):
     """Whom a decoder tells; the feed's coalescer is one.
 
-    ``rows`` and ``message`` come between a ``begin`` and its ``commit``. A transaction that the
-    server does not send at all (rolled back) is never begun.
+    ``rows`` and ``message`` come between a ``begin`` and its ``commit``, for a transaction that
+    has committed. A transaction that the server streams comes in blocks before it has ended, each
+    between a ``stream_start`` and a ``stream_stop``, with whole transactions and other streams'
+    blocks between them, and then in ``stream_commit`` or ``stream_abort``.
     """
 
     def begin(self, xid: int) -> None:
@@ -80,6 +78,21 @@ class Sink(Protocol):
 
     def commit(self, lsn: int, committed_at: float) -> None:
         """The transaction ends: its commit record ends at ``lsn``; Unix seconds of the server."""
+
+    def stream_start(self, xid: int) -> None:
+        """A block of the transaction with this 32-bit top-level xid starts."""
+
+    def stream_made_by(self, xid: int) -> None:
+        """What follows in the block was made by this subtransaction, or the transaction itself."""
+
+    def stream_stop(self) -> None:
+        """The block ends."""
+
+    def stream_commit(self, xid: int, lsn: int, committed_at: float) -> None:
+        """A streamed transaction has committed; as for `commit`."""
+
+    def stream_abort(self, xid: int, subxid: int) -> None:
+        """Of a streamed transaction this subtransaction, or all if it is ``xid``, was undone."""
 
 
 class TableFilter:

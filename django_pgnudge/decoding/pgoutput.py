@@ -1,21 +1,23 @@
 """pgoutput, PostgreSQL's own plugin: binary messages for the tables of a publication.
 
-Source: PostgreSQL documentation, "Logical Replication Message Formats", protocol version 1.
+Source: PostgreSQL documentation, "Logical Replication Message Formats", protocol version 2:
+transactions that grow large on the server are streamed in blocks before they end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from struct import Struct
 from struct import error as struct_error
 
+from ..epoch import POSTGRES_EPOCH
 from ..errors import ConfigError, DecodeError
 from ..events import Key
 from .base import (
     EMIT_PREFIX,
     INTEGER_TYPES,
     MAX_KEY_TEXT,
-    POSTGRES_EPOCH,
     Decoder,
     Options,
     PrimaryKeys,
@@ -40,12 +42,28 @@ _LOGICAL_MESSAGE = Struct("!cBQ")
 _SHORT_TEXT = b"t\0\0\0"
 _U16 = Struct("!H")
 _U32 = Struct("!I")
+_STREAM_START = Struct("!cIB")
+_STREAM_COMMIT = Struct("!cIBQQq")
+_STREAM_ABORT = Struct("!cII")
+
+XID_SIZE = 4
+"""How many bytes the messages inside a block of a streamed transaction have behind their type."""
 
 
 class _Relation(Table):
-    """A table as its Relation message announced it."""
+    """A table as its Relation message announced it, and as one transaction changes it."""
 
-    __slots__ = ("columns", "identity", "key", "name", "new_tuple", "number_first", "quick", "size")
+    __slots__ = (
+        "columns",
+        "identity",
+        "key",
+        "made_by",
+        "name",
+        "new_tuple",
+        "number_first",
+        "quick",
+        "size",
+    )
 
     def __init__(
         self, name: str, columns: tuple[str, ...], identity: frozenset[str], size: int
@@ -63,6 +81,8 @@ class _Relation(Table):
         """How the tuple of an INSERT begins, or of an UPDATE that kept its key."""
         self.quick = False
         """Whether the row has this tuple only, and the key at its beginning."""
+        self.made_by = b""
+        """Inside a block: the xid that changes it."""
 
     @property
     def has_key(self) -> bool:
@@ -76,6 +96,10 @@ class PgOutput(Decoder[_Relation]):
         super().__init__(sink, primary_keys, options)
         self._relations: dict[int, _Relation] = {}
         self._relations_size = 0
+        self._shift = 0
+        """`XID_SIZE` inside a block of a streamed transaction."""
+        self._made_by = b""
+        """Inside a block: the xid of what was told last."""
 
     @staticmethod
     def start_options(options: Options, server_version: int) -> Mapping[str, str]:
@@ -86,17 +110,21 @@ class PgOutput(Decoder[_Relation]):
             "publication_names": '"' + options.publication.replace('"', '""') + '"',
         }
         if server_version >= 140000:
-            chosen["messages"] = "true"
+            chosen |= {"proto_version": "2", "streaming": "on", "messages": "true"}
         return chosen
 
     def table_of_row(self, buffer: bytes, start: int, stop: int) -> _Relation | None:
-        # What a row begins with: its kind, its relation, the kind of its first tuple and how
-        # many columns that has.
-        if buffer[start] not in b"IUD" or stop - start < 6:
+        # What a row begins with: its kind, in a block who made it, its relation, the kind of its
+        # first tuple and how many columns that has.
+        shift = self._shift
+        if buffer[start] not in b"IUD" or stop - start < 6 + shift:
             return None
-        relation = self._announced(_OID.unpack_from(buffer, start)[0])
-        relation.prefix = buffer[start : start + 8]
-        relation.quick = relation.number_first and relation.prefix[5:] == relation.new_tuple
+        (oid,) = _OID.unpack_from(buffer, start + shift)
+        relation = self._announced(oid, buffer[start + 1 : start + 1 + shift])
+        relation.prefix = buffer[start : start + 8 + shift]
+        relation.quick = (
+            relation.number_first and relation.prefix[5 + shift :] == relation.new_tuple
+        )
         return relation
 
     def collect(
@@ -136,8 +164,8 @@ class PgOutput(Decoder[_Relation]):
             if payload[:1] != b"M":
                 raise DecodeError(f"a pgoutput message {payload[:1]!r} is too long to hold")
             return
-        relation = self._announced(_OID.unpack_from(payload)[0])
-        self._tell(relation, 1, None)
+        (oid,) = _OID.unpack_from(payload, self._shift)
+        self._tell(self._announced(oid, payload[1 : 1 + self._shift]), 1, None)
 
     def forget_tables(self) -> None:
         for relation in self._relations.values():
@@ -145,6 +173,10 @@ class PgOutput(Decoder[_Relation]):
 
     def take(self, body: bytes) -> None:
         try:
+            made_by = b""
+            if self._shift and body[:1] in (b"R", b"T", b"M", b"Y"):
+                made_by = body[1 : 1 + XID_SIZE]
+                body = body[:1] + body[1 + XID_SIZE :]
             match body[:1]:
                 case b"B":
                     _, _, _, xid = _BEGIN.unpack(body)
@@ -155,9 +187,22 @@ class PgOutput(Decoder[_Relation]):
                 case b"R":
                     self._relation(body)
                 case b"T":
-                    self._truncate(body)
+                    self._truncate(body, made_by)
                 case b"M":
-                    self._message(body)
+                    self._message(body, made_by)
+                case b"S":
+                    _, xid, _ = _STREAM_START.unpack(body)
+                    self.sink.stream_start(xid)
+                    self._shift, self._made_by = XID_SIZE, body[1 : 1 + XID_SIZE]
+                case b"E" if len(body) == 1:
+                    self.sink.stream_stop()
+                    self._shift = 0
+                case b"c":
+                    _, xid, _, _, end_lsn, micros = _STREAM_COMMIT.unpack(body)
+                    self.sink.stream_commit(xid, end_lsn, micros / 1_000_000 + POSTGRES_EPOCH)
+                case b"A":
+                    _, xid, subxid = _STREAM_ABORT.unpack(body)
+                    self.sink.stream_abort(xid, subxid)
                 case b"O" | b"Y":
                     # Where a change came from, and what a type is called: no one asks.
                     pass
@@ -209,14 +254,14 @@ class PgOutput(Decoder[_Relation]):
         ((place, type_name), *others) = relation.key
         relation.number_first = place == 0 and type_name in INTEGER_TYPES and not others
 
-    def _truncate(self, body: bytes) -> None:
+    def _truncate(self, body: bytes, made_by: bytes) -> None:
         _, count, _ = _TRUNCATE.unpack_from(body)
         if len(body) != _TRUNCATE.size + 4 * count:
             raise DecodeError("a pgoutput Truncate has not as many tables as it says")
         for (oid,) in _U32.iter_unpack(body[_TRUNCATE.size :]):
-            self._tell(self._announced(oid), 1, None)
+            self._tell(self._announced(oid, made_by), 1, None)
 
-    def _message(self, body: bytes) -> None:
+    def _message(self, body: bytes, made_by: bytes) -> None:
         _, flags, _ = _LOGICAL_MESSAGE.unpack_from(body)
         prefix, pos = _cstring(body, _LOGICAL_MESSAGE.size)
         (length,) = _U32.unpack_from(body, pos)
@@ -224,14 +269,32 @@ class PgOutput(Decoder[_Relation]):
         if len(content) != length:
             raise DecodeError("a pgoutput Message has not the length it says")
         if flags & 1 and prefix == EMIT_PREFIX:
+            if made_by:
+                self._attribute(made_by)
             # The content is not converted to the client's encoding: it is the database's.
             self.sink.message(self.text(content))
 
-    def _announced(self, oid: int) -> _Relation:
+    def _announced(self, oid: int, made_by: bytes) -> _Relation:
         relation = self._relations.get(oid)
         if relation is None:
             raise DecodeError(f"pgoutput sent a change of relation {oid}, which it never announced")
+        if relation.made_by != made_by:
+            # Another one, so that the rows of two subtransactions are told apart.
+            relation = self._relations[oid] = copy(relation)
+            relation.made_by = made_by
         return relation
+
+    def _tell(self, table: _Relation, count: int, keys: list[Key] | None) -> None:
+        if table.made_by:
+            self._attribute(table.made_by)
+        for payload in table.payloads:
+            self.sink.rows(payload, count, keys)
+
+    def _attribute(self, made_by: bytes) -> None:
+        """What is told next in this block was made by this xid."""
+        if made_by != self._made_by:
+            self.sink.stream_made_by(*_U32.unpack(made_by))
+            self._made_by = made_by
 
 
 def _cstring(body: bytes, pos: int) -> tuple[str, int]:

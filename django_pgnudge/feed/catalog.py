@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from ..decoding import PrimaryKeys
 from ..errors import ProtocolError
 from ..wire import LSN
-from .coalescer import Transaction
+from .changes import Transaction
 from .visibility import Snapshot
 
 __all__ = [
     "BLOCKERS",
     "LOG_END",
+    "PREPARED_VIEW",
+    "PREPARE_VIEW",
     "PRIMARY_KEYS",
     "RUNNING_XIDS",
     "VIEW",
     "WITHOUT_IDENTITY",
     "View",
+    "committed",
     "coverage",
     "literal",
     "number",
@@ -51,6 +54,10 @@ SELECT pg_catalog.pg_current_snapshot()::text,
        CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN pg_catalog.pg_last_wal_replay_lsn()::text END
 """
+
+# The same, parsed and planned once: it is asked for every commit.
+PREPARE_VIEW = f"PREPARE pgnudge_snapshot AS {VIEW}"
+PREPARED_VIEW = "EXECUTE pgnudge_snapshot"
 
 # An asynchronous commit is visible before it is flushed, so the insert position it is.
 LOG_END = """
@@ -132,6 +139,11 @@ def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
         WHERE pg_catalog.pg_xact_status(x) IS DISTINCT FROM 'aborted'
         UNION ALL SELECT NULL, pg_catalog.pg_current_wal_insert_lsn()::text
     """  # noqa: S608  # digits only
+
+
+def committed(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
+    """Read the answer to `outcomes`: the 32-bit xids."""
+    return frozenset(number(xid) & 0xFFFFFFFF for xid, _ in rows if xid is not None)
 
 
 # Logged tables: what is not logged is in no stream, and a view's name never is.

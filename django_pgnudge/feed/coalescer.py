@@ -3,97 +3,20 @@
 Nothing queues per row or per transaction. A decoder adds to the open transaction; a committed
 one is held until it is released (once it is visible, or at once), and what is released merges
 into one pending set of tables that the consumer takes whole. Memory is bounded: at most
-``max_tables`` tables and ``max_keys`` keys a table in each set, and as many held transactions as
-the server has sessions that can wait in COMMIT.
+``max_tables`` tables and ``max_keys`` keys a table in each set, and as many held and streamed
+transactions as the server has sessions (and prepared transactions) that can be in one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ..errors import DecodeError
 from ..events import Batch, Event, Key, Resync
+from .changes import Changes, StreamedTransaction, Transaction
 
-__all__ = ["Coalescer", "Transaction"]
-
-
-class _Table:
-    """What is pending for one table."""
-
-    __slots__ = ("count", "first_seen", "keys")
-
-    def __init__(self, first_seen: float) -> None:
-        self.first_seen = first_seen
-        self.count = 0
-        self.keys: set[Key] | None = set()
-
-
-class _Changes:
-    """Pending tables in order of arrival, or the knowledge that they were too many."""
-
-    __slots__ = ("committed_at", "lsn", "max_keys", "max_tables", "overflow", "tables")
-
-    def __init__(self, max_tables: int, max_keys: int) -> None:
-        self.max_tables = max_tables
-        self.max_keys = max_keys
-        self.tables: dict[str, _Table] = {}
-        self.overflow = False
-        self.lsn = 0
-        self.committed_at: float | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.tables) or self.overflow
-
-    def add(self, payload: str, seen: float, count: int, keys: set[Key] | list[Key] | None) -> None:
-        if self.overflow:
-            return
-        table = self.tables.get(payload)
-        if table is None:
-            if len(self.tables) >= self.max_tables:
-                self.overflow = True
-                self.tables.clear()
-                return
-            table = self.tables[payload] = _Table(seen)
-        elif seen < table.first_seen:
-            table.first_seen = seen
-        table.count += count
-        if keys is None:
-            table.keys = None
-        elif table.keys is not None:
-            table.keys.update(keys)
-            if len(table.keys) > self.max_keys:
-                table.keys = None
-
-    def is_whole(self, payload: str) -> bool:
-        """Whether any row of this table may have changed."""
-        table = self.tables.get(payload)
-        return self.overflow if table is None else table.keys is None
-
-    def merge(self, other: _Changes) -> None:
-        self.lsn = max(self.lsn, other.lsn)
-        if other.committed_at is not None:
-            self.committed_at = min(self.committed_at or other.committed_at, other.committed_at)
-        if other.overflow:
-            self.overflow = True
-            self.tables.clear()
-        for payload, table in other.tables.items():
-            self.add(payload, table.first_seen, table.count, table.keys)
-
-
-class Transaction(_Changes):
-    """One transaction of the stream, from its BEGIN to its release.
-
-    ``lsn`` is the end of its commit record and ``committed_at`` the server's time of it, 0 and
-    None until the commit has arrived.
-    """
-
-    __slots__ = ("started", "xid")
-
-    def __init__(self, xid: int, started: float, max_tables: int, max_keys: int) -> None:
-        super().__init__(max_tables, max_keys)
-        self.xid = xid
-        self.started = started
+__all__ = ["Coalescer"]
 
 
 class Coalescer:
@@ -108,34 +31,38 @@ class Coalescer:
         self._ready = self._empty()
         self._streamed: set[int] | None = None
         self._watched: frozenset[int] | None = None
+        self._into: Changes | None = None
+        self._block: StreamedTransaction | None = None
+        self.streams: dict[int, StreamedTransaction] = {}
+        """By xid: what arrives in blocks before it has ended."""
         self.open: Transaction | None = None
+        """What arrives as a whole, after its COMMIT."""
         self.held: list[Transaction] = []
-        self.transactions = 0
-        """How many transactions have committed in the stream."""
 
-    def _empty(self) -> _Changes:
-        return _Changes(self._max_tables, self._max_keys)
+    def _empty(self) -> Changes:
+        return Changes(self._max_tables, self._max_keys)
 
     # What the decoder tells.
 
     def begin(self, xid: int) -> None:
-        if self.open is not None:
-            raise DecodeError(f"transaction {xid} begins inside transaction {self.open.xid}")
-        if self._streamed is not None and (self._watched is None or xid in self._watched):
-            self._streamed.add(xid)
+        if self._into is not None:
+            raise self._inside(f"the BEGIN of {xid}")
+        if self._streamed is not None:
+            self._note(xid)
         self.open = Transaction(xid, self._clock(), self._max_tables, self._max_keys)
+        self._into = self.open
 
     def rows(self, payload: str, count: int, keys: list[Key] | None) -> None:
-        if self.open is None:
+        if self._into is None:
             raise DecodeError(f"a change of {payload!r} comes outside a transaction")
-        self.open.add(payload, self._clock(), count, keys)
+        self._into.add(payload, self._clock(), count, keys)
 
     def wants_keys(self, payload: str) -> bool:
         # Where any row may have changed already, the keys of a transaction that will be merged
         # with that before long are not worth reading.
         return not any(
             changes is not None and changes.is_whole(payload)
-            for changes in (self.open, self._ready)
+            for changes in (self._into, self._ready)
         )
 
     def message(self, content: str) -> None:
@@ -145,10 +72,58 @@ class Coalescer:
         done, self.open = self.open, None
         if done is None:
             raise DecodeError("a COMMIT comes without its BEGIN")
-        self.transactions += 1
+        self._into = None
         if done:
             done.lsn, done.committed_at = lsn, committed_at
             self.held.append(done)
+
+    def stream_start(self, xid: int) -> None:
+        if self._into is not None:
+            raise self._inside(f"a block of {xid}")
+        block = self.streams.get(xid)
+        if block is None:
+            block = StreamedTransaction(xid, self._max_tables, self._max_keys)
+            self.streams[xid] = block
+        self._block, self._into = block, block.part(xid)
+
+    def stream_made_by(self, xid: int) -> None:
+        if self._block is None:
+            raise DecodeError(f"a change of {xid} comes outside a block")
+        self._into = self._block.part(xid)
+
+    def stream_stop(self) -> None:
+        if self._block is None:
+            raise DecodeError("a block ends without its start")
+        self._block.end_block()
+        self._block = self._into = None
+
+    def stream_commit(self, xid: int, lsn: int, committed_at: float) -> None:
+        if self._into is not None:
+            raise self._inside(f"the COMMIT of {xid}")
+        done = self.streams.pop(xid, None)
+        if done is None:
+            raise DecodeError(f"the COMMIT of {xid} comes without its changes")
+        if self._streamed is not None:
+            self._note(xid)
+        self.open = done.commit(self._clock())
+        self.commit(lsn, committed_at)
+
+    def stream_abort(self, xid: int, subxid: int) -> None:
+        if self._into is not None:
+            raise self._inside(f"the ROLLBACK of {subxid}")
+        if subxid == xid:
+            self.streams.pop(xid, None)
+        elif xid in self.streams:
+            self.streams[xid].abort(subxid)
+
+    def _inside(self, what: str) -> DecodeError:
+        around = self._block if self.open is None else self.open
+        return DecodeError(f"{what} comes inside transaction {around.xid if around else '?'}")
+
+    def _note(self, xid: int) -> None:
+        assert self._streamed is not None
+        if self._watched is None or xid in self._watched:
+            self._streamed.add(xid)
 
     # What the feed asks.
 
@@ -172,12 +147,16 @@ class Coalescer:
 
         Only a few of its rows may have arrived, so its tables are nudged as a whole.
         """
-        early = self.open
-        if early:
-            for table in early.tables.values():
-                table.keys = None
-            self._ready.merge(early)
-            self.open = Transaction(early.xid, early.started, self._max_tables, self._max_keys)
+        if self.open is not None:
+            self.open.tell_early(self._ready, self.open.told)
+        return bool(self._ready)
+
+    def release_streamed(self, streamed: StreamedTransaction, committed: Collection[int]) -> bool:
+        """Likewise for a streamed transaction, which has ended; these xids of it committed."""
+        if streamed.xid not in committed:
+            streamed.aborted = True
+        elif self.streams.get(streamed.xid) is streamed:
+            streamed.tell_early(self._ready, committed)
         return bool(self._ready)
 
     @property
@@ -205,7 +184,10 @@ class Coalescer:
         return Batch(events, taken.lsn, taken.committed_at)
 
     def watch(self, xids: frozenset[int] | None = None) -> None:
-        """Note which of these 32-bit xids (any, if None) begin in the stream from here on.
+        """Note which of these 32-bit xids (any, if None) the stream brings from here on.
+
+        One that arrives as a whole is noted when it begins, since its COMMIT is on the way; one
+        that arrives in blocks when its COMMIT has come.
 
         What was noted before is kept, so that a watch for any xid can be narrowed.
         """
@@ -223,11 +205,12 @@ class Coalescer:
         return self._streamed is not None
 
     def streamed(self, xid: int) -> bool:
-        """Whether a transaction with this 32-bit xid began while xids were noted."""
+        """Whether the stream brought a transaction with this 32-bit xid while xids were noted."""
         return self._streamed is not None and xid in self._streamed
 
     def reset(self) -> None:
         """Forget what has not been released: its stream ended, and a Resync will cover it."""
-        self.open = None
+        self.open = self._block = self._into = None
+        self.streams = {}
         self.held = []
         self.unwatch()

@@ -29,6 +29,7 @@ from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted,
 from . import catalog
 from .checker import Checker
 from .coalescer import Coalescer
+from .judge import Judge, Reports, Trusting, VisibilityJudge
 from .slot import create_slot
 from .transport import Address, Connection, connect
 from .visibility import Handshake
@@ -41,9 +42,6 @@ MINIMUM_VERSION = 140000
 
 NEEDS_IDENTITY = "wal2json"
 """The output plugin that leaves out changes it cannot name the row of."""
-
-# While a transaction is not visible, ask again after this long, doubling up to the second.
-_RECHECK = (0.001, 0.05)
 
 # Before the log's end is asked for again.
 _CATCH_UP_PAUSE = 0.005
@@ -90,9 +88,8 @@ class Stream:
         self._connection: Connection | None = None
         self._decoder: Decoder[Any] | None = None
         self._checker = Checker(settings.address, patience=settings.connect_timeout)
-        self._check_wanted = asyncio.Event()
+        self._judge = self._make_judge()
         self._moved = asyncio.Event()
-        self._early_timer: asyncio.TimerHandle | None = None
         self._bug: Exception | None = None
         self._handshake: Handshake | None = None
         self.slot_name: str | None = None
@@ -137,12 +134,11 @@ class Stream:
     async def run(self) -> PgNudgeError:
         """Stream until the connection ends, and return why; a bug of ours is raised."""
         helpers = [asyncio.create_task(self._watch_liveness(), name="pgnudge-liveness")]
-        if self._settings.visibility:
-            helpers.append(asyncio.create_task(self._judge(), name="pgnudge-visibility"))
         if self._handshake is not None and self._handshake.running:
             helpers.append(asyncio.create_task(self._watch_handshake(), name="pgnudge-handshake"))
         else:
             self._coalescer.unwatch()
+        self._judge.start()
         try:
             pending: set[asyncio.Future[object]] = {self.connection.closed, *helpers}  # type: ignore[arg-type]
             while not self.connection.closed.done():
@@ -153,14 +149,14 @@ class Stream:
                 raise self._bug
             return self.connection.closed.result()
         finally:
+            self._judge.stop()
             for task in helpers:
                 task.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
 
     async def aclose(self) -> None:
         """Leave nothing behind."""
-        if self._early_timer is not None:
-            self._early_timer.cancel()
+        self._judge.stop()
         if self._connection is not None and self._connection.busy:
             # A server that makes a slot does not notice that its client has gone.
             pid = self._connection.session.backend_pid
@@ -169,6 +165,19 @@ class Stream:
         await self._checker.aclose()
         if self._connection is not None:
             await self._connection.close()
+
+    def _make_judge(self) -> Judge:
+        settings = self._settings
+        reports = Reports(self._wake, self._abort, self._on_bug)
+        if not settings.visibility:
+            return Trusting(self._coalescer, reports, settings.max_batch_wait)
+        return VisibilityJudge(
+            self._coalescer,
+            reports,
+            settings.max_batch_wait,
+            self._checker,
+            blind=settings.liveness_timeout or _BLIND,
+        )
 
     # The steps of `open`.
 
@@ -245,9 +254,7 @@ class Stream:
         except PgNudgeError:
             raise
         except Exception as error:
-            # A bug of ours must reach the consumer, and not end in the event loop's log.
-            self._bug = error
-            raise ConnectionLostError("the stream's reader failed") from error
+            self._on_bug(error)
 
     def _read(self) -> None:
         assert self._decoder is not None
@@ -273,74 +280,15 @@ class Stream:
                     raise ConnectionLostError("the server ended the stream")
         self.position = max(self.position, decoder.lsn)
         self._moved.set()
-        self._offer()
+        self._judge.attend()
 
-    def _offer(self) -> None:
-        """Pass on what may be passed on, or have it judged."""
-        coalescer = self._coalescer
-        early = coalescer.open
-        overdue = False
-        if early:
-            wait = early.started + self._settings.max_batch_wait - time.time()
-            overdue = wait <= 0
-            if not overdue and self._early_timer is None:
-                self._early_timer = asyncio.get_running_loop().call_later(wait, self._on_early)
-        if self._settings.visibility:
-            if coalescer.held or overdue:
-                self._check_wanted.set()
-            return
-        if overdue:
-            coalescer.release_open()
-        if coalescer.release():
-            self._wake()
+    def _abort(self, error: ConnectionLostError) -> None:
+        self.connection.abort(error)
 
-    def _on_early(self) -> None:
-        self._early_timer = None
-        if not self.connection.closed.done():
-            self._offer()
-
-    async def _judge(self) -> None:
-        """Release what is held as soon as a new snapshot sees it; ask only while it matters."""
-        coalescer = self._coalescer
-        while True:
-            await self._check_wanted.wait()
-            self._check_wanted.clear()
-            delay, most = _RECHECK
-            failures = 0
-            began = time.monotonic()
-            while True:
-                try:
-                    view = await self._checker.view()
-                except PgNudgeError as error:
-                    # Never let anything through unchecked: hold it, and ask again.
-                    failures += 1
-                    blind = time.monotonic() - began
-                    if blind >= (self._settings.liveness_timeout or _BLIND):
-                        # What is held grows with every commit; a Resync covers it all.
-                        self.connection.abort(
-                            ConnectionLostError(
-                                f"no snapshot was to be had for {blind:.0f} s: {error}"
-                            )
-                        )
-                        return
-                    if failures == 1:
-                        log.warning("cannot check visibility, nudges are held: %s", error)
-                    await asyncio.sleep(min(5.0, 0.05 * 2 ** min(failures, 10)))
-                    continue
-                failures, began = 0, time.monotonic()
-                early = coalescer.open
-                if (
-                    early
-                    and time.time() - early.started >= self._settings.max_batch_wait
-                    and view.sees(early)
-                ):
-                    coalescer.release_open()
-                if coalescer.release(view.sees):
-                    self._wake()
-                if not coalescer.held:
-                    break
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, most)
+    def _on_bug(self, error: Exception) -> None:
+        """A bug of ours must reach the consumer, and not end in the event loop's log."""
+        self._bug = error
+        self._abort(ConnectionLostError(f"the feed failed: {error!r}"))
 
     async def catch_up(self) -> None:
         """Return once everything visible before the call has been released.

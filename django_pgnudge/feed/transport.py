@@ -14,7 +14,7 @@ import ssl as ssl_module
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..errors import (
     AuthenticationError,
@@ -40,7 +40,10 @@ from ..wire import (
 from .moderation import PAUSE, Moderator
 from .tls import TLS
 
-__all__ = ["Address", "Connection", "connect"]
+__all__ = ["Address", "Connection", "Rows", "connect"]
+
+Rows: TypeAlias = tuple[tuple[str | None, ...], ...]
+"""A query's answer: text, or None for NULL."""
 
 _UNIX_PREFIXES = ("/", "@")
 
@@ -89,7 +92,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
-        self._waiter: asyncio.Future[SessionEvent] | None = None
+        self._answered: Callable[[SessionEvent | Exception], None] | None = None
         self._negotiating: asyncio.Future[None] | None = None
         self._on_stream: Callable[[], None] | None = None
         self._early = b""
@@ -122,9 +125,8 @@ class Connection(asyncio.Protocol):
                 self._pump()
             except Exception as error:
                 # A bug of ours must reach whoever waits, and not end in the event loop's log.
-                if self._waiter is None or self._waiter.done():
+                if not self._answer(error):
                     raise
-                self._waiter.set_exception(error)
                 self.abort(ConnectionLostError("the connection's reader failed"))
         if self._on_stream is not None and self._moderator.wants_pause(
             len(data), self.last_inbound
@@ -228,23 +230,39 @@ class Connection(asyncio.Protocol):
         if self.closed.done():
             raise self.closed.result()
         self.session.query(sql)
-        event = await self._next()
-        if isinstance(event, QueryFailed):
-            raise event.error
-        if not isinstance(event, QueryResult | StreamStarted):
-            raise ProtocolError(f"the server answered a command with {type(event).__name__}")
-        return event
+        return _outcome(await self._next())
 
-    async def rows(
-        self, sql: str, *, columns: int = 1, at_least: int = 0
-    ) -> tuple[tuple[str | None, ...], ...]:
+    async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
         """Run one query and return its rows, as text; ProtocolError for another shape."""
-        result = await self.execute(sql)
-        if not isinstance(result, QueryResult):
-            raise ProtocolError("the server answered a query with a stream")
-        if len(result.rows) < at_least or any(len(row) != columns for row in result.rows):
-            raise ProtocolError("the server answered a query with rows of another shape")
-        return result.rows
+        return _rows(await self.execute(sql), columns, at_least)
+
+    def ask(
+        self,
+        sql: str,
+        answered: Callable[[Rows | Exception], None],
+        *,
+        columns: int = 1,
+        at_least: int = 0,
+    ) -> None:
+        """Run one query without a task: send it before this returns, and call ``answered`` in
+        the event loop's read callback with the rows, or with what `rows` would raise.
+        """
+
+        def answer(event: SessionEvent | Exception) -> None:
+            try:
+                if isinstance(event, Exception):
+                    raise event
+                found = _rows(_outcome(event), columns, at_least)
+            except Exception as error:
+                answered(error)
+            else:
+                answered(found)
+
+        if self.closed.done():
+            raise self.closed.result()
+        self.session.query(sql)
+        self._answered = answer
+        self._flush()
 
     def stream_to(self, handler: Callable[[], None]) -> None:
         """Call ``handler`` whenever the stream has brought something; it must not raise
@@ -288,13 +306,32 @@ class Connection(asyncio.Protocol):
     async def _next(self) -> SessionEvent:
         if self.closed.done():
             raise self.closed.result()
-        self._waiter = self._loop.create_future()
+        waiter: asyncio.Future[SessionEvent] = self._loop.create_future()
+
+        def answered(event: SessionEvent | Exception) -> None:
+            if waiter.done():
+                return
+            if isinstance(event, Exception):
+                waiter.set_exception(event)
+            else:
+                waiter.set_result(event)
+
+        self._answered = answered
         self._flush()
         self._pump()
         try:
-            return await self._waiter
+            return await waiter
         finally:
-            self._waiter = None
+            if self._answered is answered:
+                self._answered = None
+
+    def _answer(self, event: SessionEvent | Exception) -> bool:
+        """Tell whoever waits, who may ask again at once; False if nobody does."""
+        answered, self._answered = self._answered, None
+        if answered is None:
+            return False
+        answered(event)
+        return True
 
     def _pump(self) -> None:
         session = self.session
@@ -306,14 +343,12 @@ class Connection(asyncio.Protocol):
         else:
             # Nobody waits on an idle connection, but it is read all the same: the server says
             # there why it will hang up, and what it says must not pile up.
-            while session.state is State.IDLE or (
-                self._waiter is not None and not self._waiter.done()
-            ):
+            while session.state is State.IDLE or self._answered is not None:
                 event = session.next_event()
                 if event is None:
                     break
-                if not isinstance(event, Notice) and self._waiter is not None:
-                    self._waiter.set_result(event)
+                if not isinstance(event, Notice):
+                    self._answer(event)
         self._flush()
         if session.error is not None:
             self.abort(session.error)
@@ -347,9 +382,25 @@ class Connection(asyncio.Protocol):
         if self.closed.done():
             return
         self.closed.set_result(error)
-        for waiter in (self._waiter, self._negotiating):
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(error)
+        if self._negotiating is not None and not self._negotiating.done():
+            self._negotiating.set_exception(error)
+        self._answer(error)
+
+
+def _outcome(event: SessionEvent) -> QueryResult | StreamStarted:
+    if isinstance(event, QueryFailed):
+        raise event.error
+    if not isinstance(event, QueryResult | StreamStarted):
+        raise ProtocolError(f"the server answered a command with {type(event).__name__}")
+    return event
+
+
+def _rows(result: QueryResult | StreamStarted, columns: int, at_least: int) -> Rows:
+    if not isinstance(result, QueryResult):
+        raise ProtocolError("the server answered a query with a stream")
+    if len(result.rows) < at_least or any(len(row) != columns for row in result.rows):
+        raise ProtocolError("the server answered a query with rows of another shape")
+    return result.rows
 
 
 async def connect(address: Address, *, replication: bool) -> Connection:

@@ -233,7 +233,10 @@ class WalFeed:
                 raise self._error
             self._waiter = asyncio.get_running_loop().create_future()
             try:
-                await asyncio.wait([self._waiter], timeout=wait)
+                if wait is None:
+                    await self._waiter
+                else:
+                    await asyncio.wait([self._waiter], timeout=wait)
             finally:
                 self._waiter = None
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from struct import Struct
 from struct import error as struct_error
-from typing import Final
 
+from ..epoch import POSTGRES_EPOCH
 from ..errors import ConfigError, ProtocolError, ServerError
 
 __all__ = [
-    "POSTGRES_EPOCH",
     "copy_data",
     "copy_done",
     "data_row",
@@ -30,9 +29,6 @@ __all__ = [
     "startup",
     "terminate",
 ]
-
-POSTGRES_EPOCH: Final = 946_684_800
-"""2000-01-01 00:00 UTC in Unix seconds: the zero of timestamps on the wire."""
 
 MAX_FIELD = 8192
 """How much is kept of one field of an error: it ends in logs."""

@@ -87,3 +87,24 @@ def truncate(*oids: int, options: int = 0) -> bytes:
 def message(content: bytes, prefix: str = "pgnudge", flags: int = 1) -> bytes:
     head = pack("!cBQ", b"M", flags, 0x1800) + prefix.encode() + b"\0"
     return head + pack("!I", len(content)) + content
+
+
+def stream_start(xid: int = 800, *, first: bool = True) -> bytes:
+    return pack("!cIB", b"S", xid, first)
+
+
+def streamed(payload: bytes, xid: int = 800) -> bytes:
+    """A message as it stands in a block: with the xid of who made it behind its type."""
+    return payload[:1] + pack("!I", xid) + payload[1:]
+
+
+def stream_stop() -> bytes:
+    return b"E"
+
+
+def stream_commit(xid: int = 800, lsn: int = 0x2000, micros: int = 1_500_000) -> bytes:
+    return pack("!cIBQQq", b"c", xid, 0, lsn - 8, lsn, micros)
+
+
+def stream_abort(xid: int = 800, subxid: int | None = None) -> bytes:
+    return pack("!cII", b"A", xid, xid if subxid is None else subxid)

@@ -45,6 +45,21 @@ class Recorder:
     def commit(self, lsn: int, committed_at: float) -> None:
         self.log.append(("commit", lsn, committed_at))
 
+    def stream_start(self, xid: int) -> None:
+        self.log.append(("stream_start", xid))
+
+    def stream_made_by(self, xid: int) -> None:
+        self.log.append(("stream_made_by", xid))
+
+    def stream_stop(self) -> None:
+        self.log.append(("stream_stop",))
+
+    def stream_commit(self, xid: int, lsn: int, committed_at: float) -> None:
+        self.log.append(("stream_commit", xid, lsn, committed_at))
+
+    def stream_abort(self, xid: int, subxid: int) -> None:
+        self.log.append(("stream_abort", xid, subxid))
+
     def merged(self) -> dict[str, tuple[int, set[Key] | None]]:
         """Rows and keys for each payload, as the coalescer would merge them."""
         found: dict[str, tuple[int, set[Key] | None]] = {}

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_pgnudge.decoding import Options, PgOutput, pgoutput
-from django_pgnudge.decoding.base import MAX_KEY_TEXT, POSTGRES_EPOCH
+from django_pgnudge.decoding.base import MAX_KEY_TEXT
+from django_pgnudge.epoch import POSTGRES_EPOCH
 from django_pgnudge.errors import ConfigError, DecodeError
 from tests.decoding import pgoutput_messages as pg
 from tests.decoding.recording import decode, decode_in_chunks, make
@@ -55,6 +56,84 @@ def test_the_position_is_the_end_of_the_newest_message() -> None:
     assert decoder.lsn == 0x5000 + 8 * len(TRANSACTION)
     decoder.scan(backend.xlog(pg.origin(), 0, 0), 0)
     assert decoder.lsn == 0x5000 + 8 * len(TRANSACTION)
+
+
+STREAMED = [
+    pg.stream_start(800),
+    pg.origin(),
+    pg.streamed(T),
+    pg.streamed(pg.insert(1, "1", "a")),
+    pg.streamed(pg.insert(1, "2", None), 801),
+    pg.streamed(pg.insert(1, "3", None), 801),
+    pg.streamed(pg.type_name(), 801),
+    pg.streamed(PAIR, 801),
+    pg.streamed(pg.delete(2, "7", None, "é"), 801),
+    pg.streamed(pg.message(b"prices")),
+    pg.streamed(pg.truncate(1, 2), 802),
+    pg.stream_stop(),
+    pg.begin(900),
+    pg.insert(1, "8", None),
+    pg.commit(),
+    pg.stream_start(900),
+    pg.streamed(pg.insert(1, "9", None), 900),
+    pg.stream_stop(),
+    pg.stream_abort(800, 801),
+    pg.stream_abort(900),
+    pg.stream_commit(800, 0x3000),
+]
+STREAMED_TOLD = [
+    ("stream_start", 800),
+    ("rows", "public.t", 1, [(1,)]),
+    ("stream_made_by", 801),
+    ("rows", "public.t", 2, [(2,), (3,)]),
+    ("rows", "public.pair", 1, [("é", 7)]),
+    ("stream_made_by", 800),
+    ("message", "prices"),
+    ("stream_made_by", 802),
+    ("rows", "public.t", 1, None),
+    ("rows", "public.pair", 1, None),
+    ("stream_stop",),
+    ("begin", 900),
+    ("rows", "public.t", 1, [(8,)]),
+    ("commit", 0x2000, POSTGRES_EPOCH + 1.5),
+    ("stream_start", 900),
+    ("rows", "public.t", 1, [(9,)]),
+    ("stream_stop",),
+    ("stream_abort", 800, 801),
+    ("stream_abort", 900, 900),
+    ("stream_commit", 800, 0x3000, POSTGRES_EPOCH + 1.5),
+]
+
+
+def test_streamed_transactions_are_told_by_who_made_what() -> None:
+    assert rows(*STREAMED) == STREAMED_TOLD
+
+
+def test_streamed_transactions_byte_by_byte_tell_the_same() -> None:
+    data = backend.stream(STREAMED)
+    log = decode_in_chunks("pgoutput", split(data, range(len(data)))).log
+    merged: list[tuple[Any, ...]] = []
+    for told in log:
+        before = merged[-1] if merged else ("",)
+        if told[0] == before[0] == "rows" and told[1] == before[1] and told[3] and before[3]:
+            merged[-1] = ("rows", told[1], before[2] + told[2], before[3] + told[3])
+        else:
+            merged.append(told)
+    assert merged == STREAMED_TOLD
+
+
+def test_a_row_too_long_to_hold_in_a_block_is_told_by_who_made_it() -> None:
+    decoder, recorder = make("pgoutput")
+    decoder.scan(backend.stream([pg.stream_start(800), pg.streamed(T)]), 0)
+    decoder.take_prefix(pg.streamed(pg.insert(1, "1", "x" * 999), 805)[:500])
+    decoder.take_prefix(pg.streamed(pg.message(b"x" * 999, prefix="other"), 806)[:500])
+    decoder.scan(backend.stream([pg.streamed(pg.insert(1, "2", None), 805)]), 0)
+    assert recorder.log == [
+        ("stream_start", 800),
+        ("stream_made_by", 805),
+        ("rows", "public.t", 1, None),
+        ("rows", "public.t", 1, [(2,)]),
+    ]
 
 
 @given(st.lists(st.integers(0, 2000), max_size=12))
@@ -227,7 +306,11 @@ def test_a_row_too_long_of_a_table_not_asked_for_does_not() -> None:
         (pg.message(b"abc")[:-1], "the length it says"),
         (pg.message(b"abc") + b"x", "the length it says"),
         (pg.message(b"abc")[:12], "cut short"),
-        (b"S\0\0\0\1\1", "not known"),
+        (b"Z\0\0\0\1\1", "not known"),
+        (pg.stream_start()[:-1], "cut short"),
+        (pg.stream_stop() + b"x", "not known"),
+        (pg.stream_commit()[:-1], "cut short"),
+        (pg.stream_abort() + b"x", "cut short"),
         (b"I", "not known"),
     ],
 )
@@ -266,7 +349,15 @@ def test_announced_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_options_name_the_publication() -> None:
     chosen = PgOutput.start_options(Options(publication='a"b'), 150020)
-    assert chosen == {"proto_version": "1", "publication_names": '"a""b"', "messages": "true"}
-    assert "messages" not in PgOutput.start_options(Options(publication="p"), 130000)
+    assert chosen == {
+        "proto_version": "2",
+        "streaming": "on",
+        "publication_names": '"a""b"',
+        "messages": "true",
+    }
+    assert PgOutput.start_options(Options(publication="p"), 130000) == {
+        "proto_version": "1",
+        "publication_names": '"p"',
+    }
     with pytest.raises(ConfigError, match="publication="):
         PgOutput.start_options(Options(), 150020)

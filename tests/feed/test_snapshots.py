@@ -136,14 +136,15 @@ async def test_subtransactions_become_visible_with_their_parent(slow):
 
 async def test_what_is_held_stays_held_while_the_checking_connection_is_broken(slow, monkeypatch):
     broken = False
-    ask = Checker.view
+    look = Checker.look
 
-    async def view(self: Checker) -> Any:
+    def refusing(self: Checker, answered: Callable[[Any], None]) -> None:
         if broken:
-            raise ConnectionLostError("no answer today")
-        return await ask(self)
+            answered(ConnectionLostError("no answer today"))
+        else:
+            look(self, answered)
 
-    monkeypatch.setattr(Checker, "view", view)
+    monkeypatch.setattr(Checker, "look", refusing)
     async with following(feed_of(slow)) as seen:
         broken = True
         await run(slow.execute, "INSERT INTO other VALUES (1)")
@@ -160,10 +161,10 @@ async def test_a_stream_that_is_blind_for_too_long_ends_in_a_resync(slow):
     async with following(feed) as seen:
         with pytest.MonkeyPatch.context() as patch:
 
-            async def refused(self: Checker) -> Any:
-                raise ConnectionLostError("too many connections for database")
+            def refused(self: Checker, answered: Callable[[Any], None]) -> None:
+                answered(ConnectionLostError("too many connections for database"))
 
-            patch.setattr(Checker, "view", refused)
+            patch.setattr(Checker, "look", refused)
             await run(slow.execute, "INSERT INTO other VALUES (1)")
             await eventually(lambda: "no snapshot" in str(feed.last_error))
         await seen.resync("reconnected")

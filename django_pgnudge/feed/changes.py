@@ -1,0 +1,189 @@
+"""What transactions changed, merged per table: pure logic, bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ..events import Key
+
+__all__ = ["Changes", "StreamedTransaction", "Table", "Transaction"]
+
+MAX_PARTS = 64
+"""How many subtransactions of one streamed transaction are kept apart."""
+
+
+class Table:
+    """What is pending for one table."""
+
+    __slots__ = ("count", "first_seen", "keys")
+
+    def __init__(self, first_seen: float) -> None:
+        self.first_seen = first_seen
+        self.count = 0
+        self.keys: set[Key] | None = set()
+
+
+class Changes:
+    """Pending tables in order of arrival, or the knowledge that they were too many."""
+
+    __slots__ = ("committed_at", "lsn", "max_keys", "max_tables", "overflow", "tables")
+
+    def __init__(self, max_tables: int, max_keys: int) -> None:
+        self.max_tables = max_tables
+        self.max_keys = max_keys
+        self.tables: dict[str, Table] = {}
+        self.overflow = False
+        self.lsn = 0
+        self.committed_at: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.tables) or self.overflow
+
+    def add(self, payload: str, seen: float, count: int, keys: set[Key] | list[Key] | None) -> None:
+        if self.overflow:
+            return
+        table = self.tables.get(payload)
+        if table is None:
+            if len(self.tables) >= self.max_tables:
+                self.overflow = True
+                self.tables.clear()
+                return
+            table = self.tables[payload] = Table(seen)
+        elif seen < table.first_seen:
+            table.first_seen = seen
+        table.count += count
+        if keys is None:
+            table.keys = None
+        elif table.keys is not None:
+            table.keys.update(keys)
+            if len(table.keys) > self.max_keys:
+                table.keys = None
+
+    def is_whole(self, payload: str) -> bool:
+        """Whether any row of this table may have changed."""
+        table = self.tables.get(payload)
+        return self.overflow if table is None else table.keys is None
+
+    def merge(self, other: Changes) -> None:
+        self.lsn = max(self.lsn, other.lsn)
+        if other.committed_at is not None:
+            self.committed_at = min(self.committed_at or other.committed_at, other.committed_at)
+        if other.overflow:
+            self.overflow = True
+            self.tables.clear()
+        for payload, table in other.tables.items():
+            self.add(payload, table.first_seen, table.count, table.keys)
+
+    def untold(self, told: set[str]) -> bool:
+        """Whether there are tables that were not told early."""
+        return self.overflow or not self.tables.keys() <= told
+
+    def tell_early(self, into: Changes, told: set[str]) -> None:
+        """Hand over the tables that were not told early, each for any of its rows.
+
+        The transaction is visible, so what still comes of a table that was told is covered.
+        """
+        if self.overflow:
+            into.overflow, self.overflow = True, False
+            into.tables.clear()
+        for payload in [payload for payload in self.tables if payload not in told]:
+            table = self.tables.pop(payload)
+            into.add(payload, table.first_seen, table.count, None)
+            told.add(payload)
+        if len(told) > self.max_tables:
+            # To tell a table again does no harm.
+            told.clear()
+
+
+class Transaction(Changes):
+    """One transaction of the stream, from its BEGIN to its release.
+
+    ``lsn`` is the end of its commit record and ``committed_at`` the server's time of it, 0 and
+    None until the commit has arrived.
+    """
+
+    __slots__ = ("started", "told", "xid")
+
+    def __init__(self, xid: int, started: float, max_tables: int, max_keys: int) -> None:
+        super().__init__(max_tables, max_keys)
+        self.xid = xid
+        self.started = started
+        self.told: set[str] = set()
+        """The tables told while the transaction was still arriving."""
+
+
+class StreamedTransaction:
+    """A transaction that arrives in blocks and may not have ended: who changed what in it.
+
+    Its changes are kept by the subtransaction that made them, since each may be rolled back
+    alone. Past `MAX_PARTS` subtransactions, or more tables in all than one transaction may have,
+    they are merged: then what a subtransaction did is nudged though it was rolled back.
+    """
+
+    __slots__ = ("_max_keys", "_max_tables", "_merged", "_parts", "_told", "aborted", "xid")
+
+    def __init__(self, xid: int, max_tables: int, max_keys: int) -> None:
+        self.xid = xid
+        self.aborted = False
+        """Whether it is known to have been rolled back, before the stream says so."""
+        self._max_tables = max_tables
+        self._max_keys = max_keys
+        self._parts: dict[int, Changes] = {}
+        self._merged = False
+        self._told: set[str] = set()
+
+    def part(self, xid: int) -> Changes:
+        """Where the changes of this subtransaction, or of the transaction itself, go."""
+        found = self._parts.get(xid)
+        if found is None:
+            if len(self._parts) >= MAX_PARTS:
+                self._merge()
+            if self._merged:
+                xid = self.xid
+            found = self._parts.setdefault(xid, Changes(self._max_tables, self._max_keys))
+        return found
+
+    def end_block(self) -> None:
+        """Keep within bounds: one block is bounded by the server's memory, and not their number."""
+        if sum(len(part.tables) for part in self._parts.values()) > self._max_tables:
+            self._merge()
+
+    def abort(self, subxid: int) -> None:
+        """A subtransaction was rolled back."""
+        if subxid != self.xid:
+            self._parts.pop(subxid, None)
+
+    def commit(self, started: float) -> Transaction:
+        """The whole of it."""
+        done = Transaction(self.xid, started, self._max_tables, self._max_keys)
+        self._gather(done)
+        return done
+
+    @property
+    def untold(self) -> frozenset[int]:
+        """The xids that changed tables which were not told early."""
+        if self.aborted:
+            return frozenset()
+        return frozenset(xid for xid, part in self._parts.items() if part.untold(self._told))
+
+    def tell_early(self, into: Changes, committed: Collection[int]) -> None:
+        """It is visible, and of what it did before it ended, these xids were not rolled back."""
+        for xid in self.untold:
+            if xid in committed:
+                self._parts[xid].tell_early(into, self._told)
+
+    def _merge(self) -> None:
+        merged = Changes(self._max_tables, self._max_keys)
+        self._gather(merged)
+        self._parts = {self.xid: merged}
+        self._merged = True
+
+    def _gather(self, into: Changes) -> None:
+        for part in self._parts.values():
+            into.merge(part)
+        # In the order in which the tables were first seen.
+        into.tables = dict(sorted(into.tables.items(), key=_first_seen))
+
+
+def _first_seen(item: tuple[str, Table]) -> float:
+    return item[1].first_seen

@@ -1,0 +1,387 @@
+"""Transactions that the server streams while they run, on every server with pgoutput.
+
+A small ``logical_decoding_work_mem`` makes the server stream what is larger than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from django_pgnudge import WalFeed
+from django_pgnudge.feed.checker import Checker
+from django_pgnudge.feed.coalescer import Coalescer
+
+from .following import Follower, eventually, following, run
+from .test_faults import Own
+from .test_snapshots import SETTINGS, SlowCommit
+
+if TYPE_CHECKING:
+    from tests.fix_servers import Database
+
+ROWS = 4000
+TABLES = ("a", "b", "c", "last")
+
+
+def big(table: str, start: int = 0) -> str:
+    """A statement that changes more than the server keeps in memory."""
+    numbers = f"generate_series({start + 1}, {start + ROWS})"
+    return f"INSERT INTO {table} SELECT n, repeat('x', 100) FROM {numbers} n"
+
+
+def prepare(database: Any) -> None:
+    database.execute(
+        f"ALTER DATABASE {database.name} SET logical_decoding_work_mem = '64kB'",
+        *(f"CREATE TABLE {table} (id int PRIMARY KEY, body text)" for table in TABLES),
+        "CREATE PUBLICATION every FOR ALL TABLES",
+    )
+
+
+@pytest.fixture
+def streaming(postgres: Any, database: Database) -> Database:
+    prepare(database)
+    return database
+
+
+def feed_of(database: Any, **options: Any) -> Any:
+    chosen = {"plugin": "pgoutput", "publication": "every", "backoff": (0.01, 0.1)}
+    return WalFeed(**database.feed_options(**(chosen | options)))
+
+
+@contextmanager
+def transaction(database: Any) -> Iterator[Callable[..., Any]]:
+    """Run statements in one transaction that is ended by one of them; yields an async function."""
+    with closing(database.postgres.connect(database.name)) as connection:
+        connection.execute("BEGIN")
+
+        async def execute(*statements: str) -> None:
+            for statement in statements:
+                await run(connection.execute, statement)
+
+        yield execute
+
+
+def tables_of(feed: Any) -> set[str]:
+    """What the open streamed transactions have changed so far."""
+    return {
+        payload
+        for streamed in feed._coalescer.streams.values()
+        for part in streamed._parts.values()
+        for payload in part.tables
+    }
+
+
+async def streamed(feed: Any, *tables: str) -> None:
+    """Wait until these tables' changes have come in blocks."""
+    await eventually(lambda: {f"public.{table}" for table in tables} <= tables_of(feed))
+
+
+async def told_last(seen: Follower, database: Any) -> None:
+    """Wait until everything that was committed before has come."""
+    before = seen.counts["public.last"]
+    await run(database.execute, "INSERT INTO last SELECT coalesce(max(id), 0) + 1 FROM last")
+    await seen.until(lambda: seen.counts["public.last"] > before)
+
+
+@asynccontextmanager
+async def held_back(feed: Any) -> AsyncIterator[None]:
+    """Nothing of the stream is read meanwhile, so no COMMIT comes."""
+    connection = feed._stream.connection
+    kept: list[bytes] = []
+    connection.data_received = kept.append
+    try:
+        yield
+    finally:
+        del connection.data_received
+        for data in kept:
+            connection.data_received(data)
+
+
+async def test_a_streamed_transaction_nudges_every_row(streaming, monkeypatch):
+    commits = []
+    commit = Coalescer.stream_commit
+
+    def noted(self: Coalescer, *args: Any) -> None:
+        commits.append(args)
+        commit(self, *args)
+
+    monkeypatch.setattr(Coalescer, "stream_commit", noted)
+    async with following(feed_of(streaming)) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"), "INSERT INTO b VALUES (7, 'x')", "COMMIT")
+        await told_last(seen, streaming)
+        await seen.until(lambda: seen.counts["public.a"] == ROWS)
+    assert len(commits) == 1
+    assert seen.counts == {"public.a": ROWS, "public.b": 1, "public.last": 1}
+    assert seen.keys("public.a") is None
+    assert seen.resyncs == ["connected"]
+
+
+async def test_one_that_is_rolled_back_nudges_nothing(streaming):
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"))
+            await streamed(feed, "a")
+            await execute("ROLLBACK")
+        await told_last(seen, streaming)
+        assert seen.counts == {"public.last": 1}
+        assert not feed._coalescer.streams
+
+
+async def test_a_savepoint_rolled_back_nudges_nothing_of_it(streaming):
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"), "SAVEPOINT one", "SAVEPOINT two", big("b"), "RELEASE two")
+            await streamed(feed, "a", "b")
+            await execute("ROLLBACK TO one", big("c"), "SAVEPOINT three", big("a", ROWS))
+            await execute("COMMIT")
+        await told_last(seen, streaming)
+    assert seen.counts == {"public.a": 2 * ROWS, "public.c": ROWS, "public.last": 1}
+
+
+async def test_two_streams_and_small_transactions_interleave(streaming):
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as one, transaction(streaming) as two:
+            for step in range(3):
+                await one(big("a", step * ROWS))
+                await two(big("b", step * ROWS))
+                await told_last(seen, streaming)
+                await streamed(feed, "a", "b")
+                assert seen.counts == {"public.last": step + 1}
+            await two("ROLLBACK")
+            await one("COMMIT")
+        await told_last(seen, streaming)
+    assert seen.counts == {"public.a": 3 * ROWS, "public.last": 4}
+
+
+async def test_truncate_and_messages_come_in_blocks_too(streaming):
+    await run(streaming.execute, big("b"))
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(
+                "SELECT pg_logical_emit_message(true, 'pgnudge', 'prices')",
+                "TRUNCATE b, c",
+                "SELECT pg_logical_emit_message(true, 'other', 'not ours')",
+                big("a"),
+            )
+            await eventually(lambda: {"prices", "public.b"} <= tables_of(feed))
+            await told_last(seen, streaming)
+            assert seen.counts == {"public.last": 1}
+            await execute("COMMIT")
+        await told_last(seen, streaming)
+    assert seen.counts == {
+        "prices": 1, "public.a": ROWS, "public.b": 1, "public.c": 1, "public.last": 2
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["COMMIT", "ROLLBACK"])
+async def test_a_prepared_transaction_nudges_at_commit_prepared(streaming, ending):
+    feed = feed_of(streaming)
+    name = f"two phases {streaming.name}"
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"), f"PREPARE TRANSACTION '{name}'")
+            await streamed(feed, "a")
+            await told_last(seen, streaming)
+            assert seen.counts == {"public.last": 1}
+        await run(streaming.execute, f"{ending} PREPARED '{name}'")
+        await told_last(seen, streaming)
+    expected = {"public.last": 2} | ({"public.a": ROWS} if ending == "COMMIT" else {})
+    assert seen.counts == expected
+
+
+async def test_a_stream_that_breaks_in_the_middle_is_a_resync(streaming):
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"))
+            await streamed(feed, "a")
+            await run(streaming.execute, f"SELECT pg_terminate_backend({feed.connection_pid})")
+            await eventually(lambda: not feed._coalescer.streams)
+            await execute("COMMIT")
+        await seen.resync("reconnected")
+        await told_last(seen, streaming)
+    assert seen.counts == {"public.last": 1}
+
+
+async def test_a_row_of_megabytes_comes_in_a_block(streaming):
+    await run(streaming.execute, "ALTER TABLE a ALTER body SET STORAGE EXTERNAL")
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute("INSERT INTO a SELECT 1, repeat('x', 20 * 1024 * 1024)", big("b"))
+            await streamed(feed, "a", "b")
+            await execute("COMMIT")
+        await told_last(seen, streaming)
+    assert seen.counts == {"public.a": 1, "public.b": ROWS, "public.last": 1}
+
+
+# Early: what a snapshot shows visible is nudged, whatever of it has not been decoded.
+
+
+async def test_what_is_visible_is_nudged_though_its_commit_has_not_come(streaming):
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"))
+            await streamed(feed, "a")
+            async with held_back(feed):
+                await execute(big("b"), "COMMIT")
+                await seen.payload("public.a")
+                assert 0 < seen.counts["public.a"] <= ROWS
+                assert "public.b" not in seen.counts, "the rest has not been read"
+                assert seen.keys("public.a") is None
+                assert feed._coalescer.streams, "its COMMIT has not come"
+        await told_last(seen, streaming)
+    assert seen.counts == {"public.a": ROWS, "public.b": ROWS, "public.last": 1}
+
+
+async def test_what_is_rolled_back_is_not_nudged_early(streaming):
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"))
+            await streamed(feed, "a")
+            (transaction_,) = feed._coalescer.streams.values()
+            async with held_back(feed):
+                await execute("ROLLBACK")
+                await eventually(lambda: transaction_.aborted)
+                assert not seen.counts
+        await told_last(seen, streaming)
+    assert seen.counts == {"public.last": 1}
+
+
+async def test_a_savepoint_rolled_back_is_not_nudged_early(streaming):
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"), "SAVEPOINT one", big("b"))
+            await streamed(feed, "a", "b")
+            async with held_back(feed):
+                await execute("ROLLBACK TO one", "COMMIT")
+                await seen.payload("public.a")
+        await told_last(seen, streaming)
+    assert seen.counts == {"public.a": ROWS, "public.last": 1}
+
+
+async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_factory):
+    """COMMIT has written its record and waits for a standby that does not exist."""
+    server = postgres_factory(settings=SETTINGS)
+    server.create_database("app")
+    database = Own(server, "app", "pgoutput")
+    prepare(database)
+    feed = feed_of(database)
+    async with following(feed) as seen:
+        with SlowCommit(database, big("b"), prepare=big("a")) as commit:
+            await eventually(commit.waits)
+            await eventually(
+                lambda: feed._coalescer.held,
+            )
+            await told_last(seen, database)
+            assert seen.counts == {"public.last": 1}
+            await run(commit.let_go)
+            await seen.until(lambda: seen.counts["public.b"] == ROWS)
+        later = SlowCommit(database, big("b", ROWS), prepare=big("a", ROWS))
+        await streamed(feed, "a", "b")
+        async with held_back(feed):
+            with later:
+                await eventually(later.waits)
+                looks = await snapshots(feed, 3)
+                assert looks
+                assert seen.counts["public.a"] == ROWS, "no snapshot sees it"
+                await run(later.let_go)
+                await seen.until(lambda: seen.counts["public.a"] > ROWS)
+
+
+async def snapshots(feed: Any, number: int) -> int:
+    """Wait until the feed has had so many answers about what is visible."""
+    judge = feed._stream._judge
+    answers = 0
+    original = judge._judge
+
+    def counted(view: Any) -> None:
+        nonlocal answers
+        original(view)
+        answers += 1
+
+    judge._judge = counted
+    await eventually(lambda: answers >= number)
+    judge._judge = original
+    return answers
+
+
+async def test_without_visibility_a_streamed_transaction_waits_for_its_commit(streaming):
+    feed = feed_of(streaming, visibility=False, max_batch_wait=0)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"))
+            await streamed(feed, "a")
+            await told_last(seen, streaming)
+            assert seen.counts == {"public.last": 1}
+            await execute("COMMIT")
+        await told_last(seen, streaming)
+    assert seen.counts == {"public.a": ROWS, "public.last": 2}
+
+
+# The lease's proof, and the handshake.
+
+
+async def test_catching_up_does_not_wait_for_a_transaction_that_runs(streaming):
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"))
+            await streamed(feed, "a")
+            await feed.catch_up()
+            assert not seen.counts
+            await execute("COMMIT")
+            await feed.catch_up()
+            assert seen.counts == {"public.a": ROWS}
+
+
+async def test_catching_up_waits_for_the_rest_of_what_is_visible(streaming):
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        with transaction(streaming) as execute:
+            await execute(big("a"))
+            await streamed(feed, "a")
+            async with held_back(feed):
+                await execute(big("b"), "COMMIT")
+                await seen.payload("public.a")
+                proof = asyncio.ensure_future(feed.catch_up())
+                await feed.covered()
+                await feed.covered()
+                assert not proof.done(), "the stream has not passed its COMMIT"
+            await proof
+            assert seen.counts == {"public.a": ROWS, "public.b": ROWS}
+
+
+async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(streaming):
+    feed = feed_of(streaming)
+    ask = Checker.running_xids
+    with transaction(streaming) as execute:
+
+        async def running(self: Checker) -> frozenset[int]:
+            await execute(big("a"))
+            return await ask(self)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Checker, "running_xids", running)
+            async with following(feed) as seen:
+                await streamed(feed, "a")
+                (xid,) = feed._coalescer.streams
+                assert xid in feed._stream._handshake.running
+                assert not feed._coalescer.streamed(xid)
+                await execute("COMMIT")
+                await told_last(seen, streaming)
+                await eventually(lambda: not feed._coalescer.watching)
+    assert seen.resyncs == ["connected"]
+    assert seen.counts == {"public.a": ROWS, "public.last": 1}
