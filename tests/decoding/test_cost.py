@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_pgnudge.decoding import DECODERS, Options
+from django_pgnudge.events import Batch
 from django_pgnudge.feed.coalescer import Coalescer
 from tests.decoding.recorded import ROWS, TRANSACTIONS, recording
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from django_pgnudge.events import Batch
 
 KEYS = {f"public.{table}": [("id", "int4")] for table in ("narrow", "wide")}
 
@@ -39,7 +39,8 @@ def reader(plugin: str, table: str, transactions: str, *, keys: bool) -> Callabl
     def read() -> Batch:
         assert decoder.scan(stream, 0) == len(stream)
         coalescer.release()
-        batch: Any = coalescer.take()
+        batch = coalescer.take()
+        assert isinstance(batch, Batch)
         return batch
 
     (event,) = read().events
