@@ -14,12 +14,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-__all__ = ["get_logger"]
+    from _typeshed import SupportsWrite
+
+__all__ = ["get_logger", "show_lines"]
 
 
 def get_logger(name: str) -> _Logger:
     """The logger ``name``; what its handlers raise goes to standard error."""
     return _Logger(logging.getLogger(name))
+
+
+def show_lines(stream: SupportsWrite[str], verbosity: int) -> None:
+    """Write the package's lines to a stream, in a project whose LOGGING has no handler for them.
+
+    ``verbosity`` is that of a management command, 0 to 3.
+    """
+    logger = logging.getLogger("django_pgnudge")
+    if logger.hasHandlers():
+        return
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("{asctime} {levelname} {message}", style="{"))
+    logger.addHandler(handler)
+    logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
 
 
 class _Logger(logging.LoggerAdapter[logging.Logger]):

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from servers.redis import find_redis
 
-from benchmarks.speed.report import OURS
+from benchmarks.speed.latency import FLOOR, IDLE, NOTIFY, PGNUDGE_AT_ONCE
+from benchmarks.speed.report import OURS, PGNUDGE
 from tests.fix_servers import installations, missing
 
 ROOT = Path(__file__).parent.parent
@@ -89,7 +90,7 @@ def test_start(measure: Measure) -> None:
     [
         ("throughput", "pg_recvlogical"),
         ("big-transaction", "pg_recvlogical"),
-        ("memory", "pgnudge 1.4.0"),
+        ("memory", PGNUDGE),
     ],
 )
 def test_the_feed(measure: Measure, name: str, peer: str) -> None:
@@ -101,3 +102,16 @@ def test_the_feed(measure: Measure, name: str, peer: str) -> None:
         measured = {contender for contenders in figures.values() for contender in contenders}
         assert measured >= {OURS, peer}
         assert all(samples for each in figures.values() for samples in each.values())
+
+
+def test_latency_of_each_contender_and_nothing_lost(measure: Measure) -> None:
+    samples = measure("latency")["samples"]
+    deleting = {OURS, PGNUDGE, PGNUDGE_AT_ONCE, NOTIFY}
+    gone = "COMMIT sent to key gone, ms"
+    assert set(samples[IDLE][gone]) == deleting | {FLOOR}
+    (busy,) = samples.keys() - {IDLE}
+    for case in (IDLE, busy):
+        assert set(samples[case][gone]) >= deleting
+        assert all(time > 0 for times in samples[case][gone].values() for time in times)
+        assert samples[case]["lost"] == {each: [0] for each in deleting}
+    assert all(rate > 0 for (rate,) in samples[busy]["commits/s"].values())

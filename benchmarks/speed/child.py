@@ -1,11 +1,13 @@
 """Python processes beside a benchmark's own, that end when it does.
 
 A child runs until its standard input ends, which the kernel sees to however its parent goes; what
-it prints, a line at a time, the parent reads.
+it prints, a line of JSON at a time, the parent reads. Some do one job and say how it went; others
+answer what they are asked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -20,16 +22,20 @@ from benchmarks import ROOT
 from benchmarks.local import child_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
-__all__ = ["Child", "end_with_parent", "say"]
+__all__ = ["Child", "answer", "end_with_parent", "say"]
 
 
 class Child:
-    """`python -m MODULE JSON`, as a context manager."""
+    """`python -m MODULE JSON`, as a context manager; ``environment`` instead of the usual one."""
 
-    def __init__(self, module: str, **job: Any) -> None:
+    def __init__(
+        self, module: str, *, environment: Mapping[str, str] | None = None, **job: Any
+    ) -> None:
         self.module = module
+        self._environment = child_environment() if environment is None else environment
         self._job = json.dumps(job)
         self._heard = b""
 
@@ -40,7 +46,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
-            env=child_environment(),
+            env=self._environment,
         )
         return self
 
@@ -80,10 +86,30 @@ class Child:
         line, _, self._heard = self._heard.partition(b"\n")
         return json.loads(line)
 
+    def ask(self, *words: Any, patience: float = 300.0) -> Any:
+        """What the function of `answer` returns for these words.
+
+        ServerFailedError if the child has ended, or says nothing in that many seconds.
+        """
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(words).encode() + b"\n")
+            self._process.stdin.flush()
+        answered = self.hear(patience)
+        if answered is None:
+            raise ServerFailedError(f"{self.module} did not answer {words[:1]} in {patience} s.")
+        return answered[0]
+
+
+def answer(function: Callable[..., Any]) -> None:
+    """In the child: call it with the words of each question, until there are no more."""
+    for line in sys.stdin:
+        say([function(*json.loads(line))])
+
 
 def say(value: Any) -> None:
     """In the child: tell the parent."""
-    os.write(1, json.dumps(value).encode() + b"\n")
+    print(json.dumps(value), flush=True)
 
 
 def end_with_parent() -> None:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.cache import caches as django_caches
 from servers.redis import Redis, find_redis
 
-from benchmarks.speed.asked import Asked
+from benchmarks.speed.child import Child
 from benchmarks.speed.report import OURS, percentile
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def measure(run: Run) -> None:
     keys = run.options.keys or (5_000 if run.quick else 300_000)
     with (
         Redis(find_redis(given=False)) as redis,
-        Asked("benchmarks.speed.gets", str(redis.port)) as gets,
+        Child("benchmarks.speed.gets", redis=redis.port) as gets,
     ):
         _configure(redis.url)
         from django_pgnudge import caches  # noqa: PLC0415 - settings first

@@ -2,11 +2,12 @@
 
 It does not wait for one answer before it asks again, as many clients would not wait for each other.
 
-python -m benchmarks.speed.gets PORT
+python -m benchmarks.speed.gets JSON
 """
 
 from __future__ import annotations
 
+import json
 import select
 import socket
 import sys
@@ -15,7 +16,7 @@ import time
 from collections import deque
 from typing import Final
 
-from benchmarks.speed.asked import answer
+from benchmarks.speed.child import answer
 
 PACE: Final = 0.001
 GET: Final = b"*2\r\n$3\r\nGET\r\n$10\r\nsomebody's\r\n"
@@ -67,5 +68,5 @@ class Gets:
 
 
 if __name__ == "__main__":
-    gets = Gets(int(sys.argv[1]))
+    gets = Gets(json.loads(sys.argv[1])["redis"])
     answer(lambda word: gets.start() if word == "start" else gets.stop())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from redis import Redis as Client
 from servers.process import wait_until
 
-from benchmarks.speed.asked import Asked
+from benchmarks.speed.child import Child
 from benchmarks.speed.report import OURS
 from benchmarks.speed.shop import Shop
 
@@ -76,7 +76,7 @@ def _measure_backend(run: Run, shop: Shop, backend: str, path: str, calls: int) 
         )
         readers = {
             app: stack.enter_context(
-                Asked("benchmarks.speed.hit_worker", environment=_environment(shop, path, app))
+                Child("benchmarks.speed.hit_worker", environment=_environment(shop, path, app))
             )
             for app in dict(READERS.values())
         }

@@ -13,7 +13,7 @@ from typing import Any, Final
 import django
 from django.db.backends.signals import connection_created
 
-from benchmarks.speed.asked import answer
+from benchmarks.speed.child import answer
 
 PATIENCE: Final = 30.0
 """Seconds within which a value must come from the cache."""

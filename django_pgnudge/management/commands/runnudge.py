@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -15,6 +14,7 @@ from django_pgnudge.conf.values import PLUGINS
 from django_pgnudge.daemon import Daemon
 from django_pgnudge.daemon.mistakes import explain
 from django_pgnudge.errors import PgNudgeError
+from django_pgnudge.log import show_lines
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -53,7 +53,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        self._log_to_stderr(options["verbosity"])
+        show_lines(self.stderr, options["verbosity"])
         feed_options = {
             name: options[name] for name in ("debounce", "failsafe") if options[name] is not None
         }
@@ -75,13 +75,3 @@ class Command(BaseCommand):
                     gc.unfreeze()
         except (PgNudgeError, ImproperlyConfigured) as exc:
             raise CommandError(explain(exc) or str(exc)) from exc
-
-    def _log_to_stderr(self, verbosity: int) -> None:
-        """Show the daemon's lines to a project whose LOGGING has no handler for them."""
-        logger = logging.getLogger("django_pgnudge")
-        if logger.hasHandlers():
-            return
-        handler = logging.StreamHandler(self.stderr)
-        handler.setFormatter(logging.Formatter("{asctime} {levelname} {message}", style="{"))
-        logger.addHandler(handler)
-        logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
