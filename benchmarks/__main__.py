@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     purpose = "writers, readers and faults: is anything served that is too old?"
     consistency.add_arguments(commands.add_parser("consistency", help=purpose, description=purpose))
     run["plots"] = plots.main
-    purpose = "pictures of what the benchmarks found"
+    purpose = "pictures and tables of what the benchmarks found"
     plots.add_arguments(commands.add_parser("plots", help=purpose, description=plots.__doc__))
     for name, purpose in SPEED.items():
         module: Any = importlib.import_module(f"benchmarks.speed.{name.replace('-', '_')}")

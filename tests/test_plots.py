@@ -82,12 +82,42 @@ def test_pictures_are_the_same_each_time_and_name_who_was_measured(
     for each in ("first", "second"):
         assert main(["plots", str(results), "--to", str(tmp_path / each)]) == 0
     expected = {f"{file}.svg" for pictures in PICTURES.values() for file in pictures}
-    assert {path.name for path in (tmp_path / "first").iterdir()} == expected
+    tables = {f"{name}.md" for name in PICTURES}
+    assert {path.name for path in (tmp_path / "first").iterdir()} == expected | tables
     for name in expected:
         drawn = (tmp_path / "first" / name).read_bytes()
         assert drawn == (tmp_path / "second" / name).read_bytes()
         assert b"<dc:date>" not in drawn
         assert OURS in "".join(ET.fromstring(drawn).itertext())
+
+
+def test_tables_have_medians_spread_and_what_was_missed(results: Path, tmp_path: Path) -> None:
+    report = Report("start", made="2026-01-02")
+    report.facts["server"] = "a server"
+    report.add("a case", OURS, ms=[900.0, 1100.0, 1200.0], again=3)
+    report.add("a case", PGNUDGE, ms=2)
+    report.at_most("until live", 1100, 1000, "ms")
+    report.at_least("times", 2, 1.5)
+    report.notes += ["A note."] * 2
+    (results / "start.json").write_text(json.dumps(report.as_json()))
+    assert main(["plots", str(results), "--to", str(tmp_path / "to")]) == 0
+    lines = (tmp_path / "to" / "start.md").read_text().splitlines()
+    assert lines[0].startswith("Measured 2026-01-02. machine: ")
+    assert lines[0].endswith("; server: a server.")
+    assert lines[2:] == [
+        "| aim | at | found | |",
+        "|---|---|---|---|",
+        "| until live | ≤ 1,000 ms | 1,100 | **missed** |",
+        "| times | ≥ 1.5 | 2 | met |",
+        "",
+        "| a case | ms | again |",
+        "|---|---|---|",
+        f"| **{OURS}** | 1,100 (900 … 1,200) | 3 |",
+        f"| {PGNUDGE} | 2 |  |",
+        "",
+        "",
+        "A note.",
+    ]
 
 
 def test_a_folder_without_results_is_said(

@@ -2,7 +2,7 @@
 
 A report is a table: in each case (`narrow, pgoutput`) each contender has samples of some figures
 (`rows/s`), one or more a round. Everything printed is derived from the samples, and the samples go
-into the JSON as they are.
+into the JSON, to four digits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import platform
 import statistics
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -62,11 +62,23 @@ class Report:
     aims: list[Aim] = field(default_factory=list)
     samples: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
     """By case, figure and contender."""
+    made: str = field(default_factory=lambda: time.strftime("%Y-%m-%d"))
 
     @classmethod
     def from_json(cls, written: dict[str, Any]) -> Report:
-        """The samples of a run of before."""
-        return cls(written["name"], quick=written["quick"], samples=written["samples"])
+        """A run of before; its machine is a fact of it."""
+        return cls(
+            written["name"],
+            quick=written["quick"],
+            facts={**written["machine"], **written["facts"]},
+            notes=written["notes"],
+            aims=[
+                Aim(**{name: value for name, value in aim.items() if name != "met"})
+                for aim in written["aims"]
+            ],
+            samples=written["samples"],
+            made=written["made"],
+        )
 
     def add(self, case: str, contender: str, **figures: float | list[float]) -> None:
         """Add samples; figures are named as they are printed, units included."""
@@ -128,22 +140,21 @@ class Report:
         return {
             "name": self.name,
             "quick": self.quick,
-            "made": time.strftime("%Y-%m-%d"),
+            "made": self.made,
             "machine": machine(),
             "facts": self.facts,
-            "aims": [
-                {
-                    "words": aim.words,
-                    "value": aim.value,
-                    "limit": aim.limit,
-                    "at_least": aim.at_least,
-                    "unit": aim.unit,
-                    "met": aim.met,
-                }
-                for aim in self.aims
-            ],
+            "aims": [{**asdict(aim), "met": aim.met} for aim in self.aims],
             "notes": self.notes,
-            "samples": self.samples,
+            "samples": {
+                case: {
+                    figure: {
+                        contender: [float(f"{value:.4g}") for value in values]
+                        for contender, values in contenders.items()
+                    }
+                    for figure, contenders in figures.items()
+                }
+                for case, figures in self.samples.items()
+            },
         }
 
 
