@@ -1,48 +1,58 @@
 """When to let a burst fill the buffer: pure logic.
 
 A reader faster than the walsender takes one row in each read, and wakes, and is woken by, the
-server for each. Left alone for a moment, the kernel gathers what the server sends. Only a burst
-pays for that, with a moment; the single commit of a quiet server is read at once.
+server for each. Left alone for a moment, the kernel gathers what the server sends; left alone until
+its window is full, it also spares the server a packet for each row. Only a burst pays for that,
+with a few milliseconds; the single commit of a quiet server is read at once.
 """
 
 from __future__ import annotations
 
-__all__ = ["PAUSE", "Moderator"]
+__all__ = ["LONGEST", "SHORTEST", "Moderator"]
 
-PAUSE = 0.0003
-"""Seconds to leave the stream alone; an event loop's timer may make a millisecond of it."""
+SHORTEST = 0.001
+LONGEST = 0.008
+"""Seconds to leave the stream alone: as many as the burst has lasted, within these."""
 
-ENOUGH = 16 * 1024
+ENOUGH = 128 * 1024
 """Bytes that make a read worth its system call."""
 
 WINDOW = 0.005
 BURST = 50
-"""So many reads within a window, 10,000 a second, are a burst."""
+BURST_BYTES = 32 * 1024
+"""So many reads within a window (10,000 a second), or so many bytes in them, are a burst."""
 
-OVER = 1024
-"""A pause that gathered fewer bytes was one too many: the burst is over."""
+OVER = 1_000_000
+"""A pause that gathered fewer bytes a second was one too many: the burst is over."""
 
 
 class Moderator:
-    """Told of every read, says whether the next one should wait."""
+    """Told of every read, says how long the next one should wait."""
 
     def __init__(self) -> None:
-        self._began = 0.0
-        self._reads = 0
-        self._burst = False
+        self._began = self._before = 0.0
+        self._reads = self._bytes = 0
+        self._length = 0.0
         self._paused = False
 
-    def wants_pause(self, size: int, now: float) -> bool:
-        """Whether to leave the stream alone for `PAUSE` after a read of ``size`` bytes; ``now``
-        is in seconds on any clock."""
-        if self._burst:
-            if self._paused and size < OVER:
-                self._burst = False
-                self._reads, self._began = 0, now
+    def pause(self, size: int, now: float) -> float:
+        """For how many seconds to leave the stream alone after a read of ``size`` bytes.
+
+        ``now`` is in seconds on any clock.
+        """
+        if self._length:
+            if self._paused and size < OVER * (now - self._before):
+                self._length = 0.0
+                self._reads, self._bytes, self._began = 0, 0, now
+            elif self._paused and size < ENOUGH:
+                self._length = min(2 * self._length, LONGEST)
         elif now - self._began > WINDOW:
-            self._reads, self._began = 1, now
+            self._reads, self._bytes, self._began = 1, size, now
         else:
             self._reads += 1
-            self._burst = self._reads >= BURST
-        self._paused = self._burst and size < ENOUGH
-        return self._paused
+            self._bytes += size
+            if self._reads >= BURST or self._bytes >= BURST_BYTES:
+                self._length = SHORTEST
+        self._paused = self._length > 0 and size < ENOUGH
+        self._before = now
+        return self._length if self._paused else 0.0

@@ -37,7 +37,7 @@ from ..wire import (
     StreamStarted,
     messages,
 )
-from .moderation import PAUSE, Moderator
+from .moderation import Moderator
 from .tls import TLS
 
 __all__ = ["Address", "Connection", "Rows", "connect"]
@@ -128,10 +128,10 @@ class Connection(asyncio.Protocol):
                 if not self._answer(error):
                     raise
                 self.abort(ConnectionLostError("the connection's reader failed"))
-        if self._on_stream is not None and self._moderator.wants_pause(
-            len(data), self.last_inbound
-        ):
-            self._pause_reading()
+        if self._on_stream is not None:
+            pause = self._moderator.pause(len(data), self.last_inbound)
+            if pause:
+                self._pause_reading(pause)
 
     def eof_received(self) -> None:
         self._lose(None)
@@ -353,11 +353,11 @@ class Connection(asyncio.Protocol):
         if session.error is not None:
             self.abort(session.error)
 
-    def _pause_reading(self) -> None:
+    def _pause_reading(self, seconds: float) -> None:
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.pause_reading()
-            self._loop.call_later(PAUSE, self._resume_reading)
+            self._loop.call_later(seconds, self._resume_reading)
 
     def _resume_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -1,6 +1,17 @@
 from __future__ import annotations
 
-from django_pgnudge.feed.moderation import BURST, ENOUGH, OVER, WINDOW, Moderator
+from itertools import pairwise
+
+from django_pgnudge.feed.moderation import (
+    BURST,
+    BURST_BYTES,
+    ENOUGH,
+    LONGEST,
+    OVER,
+    SHORTEST,
+    WINDOW,
+    Moderator,
+)
 
 ROW = 55
 
@@ -8,40 +19,74 @@ ROW = 55
 def burst() -> tuple[Moderator, float]:
     """A moderator that has just seen so many reads that it asked for a pause, and when."""
     moderator = Moderator()
-    asked = [moderator.wants_pause(ROW, number * WINDOW / BURST / 2) for number in range(BURST)]
-    assert asked == [False] * (BURST - 1) + [True]
-    return moderator, WINDOW / 2
+    pauses = [moderator.pause(ROW, number * WINDOW / BURST / 2) for number in range(BURST)]
+    assert pauses == [0.0] * (BURST - 1) + [SHORTEST]
+    return moderator, (BURST - 1) * WINDOW / BURST / 2
 
 
 def test_a_quiet_server_is_read_at_once() -> None:
     moderator = Moderator()
     # A commit every 2 ms, in four reads each.
     assert not any(
-        moderator.wants_pause(ROW, commit * 0.002 + read * 0.00001)
+        moderator.pause(ROW, commit * 0.002 + read * 0.00001)
         for commit in range(1000)
         for read in range(4)
     )
 
 
+def test_few_reads_of_many_bytes_are_a_burst() -> None:
+    moderator = Moderator()
+    size = BURST_BYTES // 4
+    assert [moderator.pause(size, number * WINDOW / 8) for number in range(4)] == [
+        0.0, 0.0, 0.0, SHORTEST,
+    ]  # fmt: skip
+
+
+def test_one_large_message_is_no_burst() -> None:
+    moderator = Moderator()
+    assert not moderator.pause(ENOUGH, 1.0)
+    assert not moderator.pause(ROW, 2.0)
+
+
 def test_large_reads_are_never_held_up() -> None:
     moderator, now = burst()
-    assert not any(moderator.wants_pause(ENOUGH, now + n * 0.0001) for n in range(100))
+    assert not any(moderator.pause(ENOUGH, now + n * 0.0001) for n in range(100))
 
 
-def test_a_burst_goes_on_as_long_as_pauses_gather_something() -> None:
+def test_pauses_grow_as_long_as_they_gather_something_and_not_enough() -> None:
     moderator, now = burst()
-    assert all(moderator.wants_pause(OVER, now + n * 0.001) for n in range(100))
+    pauses = [SHORTEST]
+    for _ in range(10):
+        now += pauses[-1]
+        pauses.append(moderator.pause(int(OVER * pauses[-1]) + 1, now))
+    assert all(after == min(2 * before, LONGEST) for before, after in pairwise(pauses))
+    assert pauses[-1] == LONGEST
+    assert not moderator.pause(ENOUGH, now + LONGEST)
+
+
+def test_no_pause_is_longer_than_the_burst_has_lasted() -> None:
+    moderator, now = burst()
+    began = now - WINDOW
+    while (pause := moderator.pause(ENOUGH - 1, now)) < LONGEST:
+        assert pause <= now - began
+        now += pause
 
 
 def test_a_burst_ends_with_a_pause_that_gathered_little() -> None:
-    moderator, now = burst()
-    assert not moderator.wants_pause(OVER - 1, now + 0.001)
-    # And another one is only what would be one at any time.
-    assert not any(moderator.wants_pause(ROW, now + 0.002) for _ in range(BURST - 2))
+    for before in range(4):
+        moderator, now = burst()
+        pause = SHORTEST
+        for _ in range(before):
+            now += pause
+            pause = moderator.pause(ENOUGH - 1, now)
+        now += pause
+        assert not moderator.pause(int(OVER * pause) - 1, now)
+        # And another one is only what would be one at any time.
+        assert not any(moderator.pause(ROW, now + 0.001) for _ in range(BURST - 2))
 
 
 def test_a_small_read_behind_a_large_one_does_not_end_a_burst() -> None:
     moderator, now = burst()
-    assert moderator.wants_pause(OVER, now + 0.001)
-    assert not moderator.wants_pause(ENOUGH, now + 0.002)
-    assert moderator.wants_pause(ROW, now + 0.0021)
+    assert moderator.pause(ENOUGH - 1, now + 0.001) == 2 * SHORTEST
+    assert not moderator.pause(ENOUGH, now + 0.003)
+    assert moderator.pause(ROW, now + 0.0031) == 2 * SHORTEST
