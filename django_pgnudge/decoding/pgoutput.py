@@ -39,7 +39,6 @@ _OID = Struct("!xI")
 _RELATION = Struct("!cI")
 _TRUNCATE = Struct("!cIB")
 _LOGICAL_MESSAGE = Struct("!cBQ")
-_SHORT_TEXT = b"t\0\0\0"
 _U16 = Struct("!H")
 _U32 = Struct("!I")
 _STREAM_START = Struct("!cIB")
@@ -59,10 +58,11 @@ class _Relation(Table):
         "key",
         "made_by",
         "name",
-        "new_tuple",
         "number_first",
         "quick",
+        "short_key",
         "size",
+        "told",
     )
 
     def __init__(
@@ -77,10 +77,13 @@ class _Relation(Table):
         """Positions and types of the primary-key columns, or None if they are not collected."""
         self.number_first = False
         """Whether the key is one whole number in the first column."""
-        self.new_tuple = b"N" + _U16.pack(len(columns))
-        """How the tuple of an INSERT begins, or of an UPDATE that kept its key."""
+        self.short_key = b"N" + _U16.pack(len(columns)) + b"t\0\0\0"
+        """How the tuple of an INSERT begins, or of an UPDATE that kept its key, if the first column
+        is a text of fewer than 256 bytes."""
         self.quick = False
-        """Whether the row has this tuple only, and the key at its beginning."""
+        """Whether the row has this tuple only, and a short text, the key, at its beginning."""
+        self.told = 0
+        """How many bytes of its first tuple are in ``prefix``."""
         self.made_by = b""
         """Inside a block: the xid that changes it."""
 
@@ -100,6 +103,7 @@ class PgOutput(Decoder[_Relation]):
         """`XID_SIZE` inside a block of a streamed transaction."""
         self._made_by = b""
         """Inside a block: the xid of what was told last."""
+        self._max_keys = options.max_keys
 
     @staticmethod
     def start_options(options: Options, server_version: int) -> Mapping[str, str]:
@@ -115,30 +119,34 @@ class PgOutput(Decoder[_Relation]):
 
     def table_of_row(self, buffer: bytes, start: int, stop: int) -> _Relation | None:
         # What a row begins with: its kind, in a block who made it, its relation, the kind of its
-        # first tuple and how many columns that has.
+        # first tuple, how many columns that has, and of a key that is read in place how it is sent.
         shift = self._shift
         if buffer[start] not in b"IUD" or stop - start < 6 + shift:
             return None
         (oid,) = _OID.unpack_from(buffer, start + shift)
         relation = self._announced(oid, buffer[start + 1 : start + 1 + shift])
-        relation.prefix = buffer[start : start + 8 + shift]
-        relation.quick = (
-            relation.number_first and relation.prefix[5 + shift :] == relation.new_tuple
-        )
+        first = start + 5 + shift
+        quick = relation.number_first and buffer.startswith(relation.short_key, first, stop)
+        relation.quick = quick
+        relation.told = 7 if quick else 3
+        relation.prefix = buffer[start : first + relation.told]
         return relation
 
     def collect(
         self, keys: list[Key], table: _Relation, buffer: bytes, pos: int, stop: int
     ) -> bool:
-        if table.key is None or len(keys) > self.options.max_keys:
+        if len(keys) > self._max_keys:
             return False
-        if table.quick and buffer.startswith(_SHORT_TEXT, pos) and pos + 5 < stop:
+        if table.quick and pos < stop:
             # Most rows of most tables: one tuple, and an integer to read at its beginning.
-            end = pos + 5 + buffer[pos + 4]
+            end = pos + 1 + buffer[pos]
             if end <= stop:
-                keys.append((whole_number(buffer[pos + 5 : end]),))
+                try:
+                    keys.append((int(buffer[pos + 1 : end]),))
+                except ValueError:
+                    whole_number(buffer[pos + 1 : end])
                 return True
-        return self._collect_any(keys, table, buffer[pos - 3 : stop])
+        return self._collect_any(keys, table, buffer[pos - table.told : stop])
 
     def _collect_any(self, keys: list[Key], table: _Relation, tuples: bytes) -> bool:
         assert table.key is not None

@@ -52,12 +52,14 @@ class Changes:
         elif seen < table.first_seen:
             table.first_seen = seen
         table.count += count
-        if keys is None:
-            table.keys = None
-        elif table.keys is not None:
-            table.keys.update(keys)
-            if len(table.keys) > self.max_keys:
+        mine = table.keys
+        if mine is not None:
+            if keys is None:
                 table.keys = None
+            else:
+                mine.update(keys)
+                if len(mine) > self.max_keys:
+                    table.keys = None
 
     def is_whole(self, payload: str) -> bool:
         """Whether any row of this table may have changed."""
@@ -65,9 +67,11 @@ class Changes:
         return self.overflow if table is None else table.keys is None
 
     def merge(self, other: Changes) -> None:
-        self.lsn = max(self.lsn, other.lsn)
-        if other.committed_at is not None:
-            self.committed_at = min(self.committed_at or other.committed_at, other.committed_at)
+        if other.lsn > self.lsn:
+            self.lsn = other.lsn
+        moment = other.committed_at
+        if moment is not None and (self.committed_at is None or moment < self.committed_at):
+            self.committed_at = moment
         if other.overflow:
             self.overflow = True
             self.tables.clear()
@@ -105,7 +109,7 @@ class Transaction(Changes):
     __slots__ = ("started", "told", "xid")
 
     def __init__(self, xid: int, started: float, max_tables: int, max_keys: int) -> None:
-        super().__init__(max_tables, max_keys)
+        Changes.__init__(self, max_tables, max_keys)
         self.xid = xid
         self.started = started
         self.told: set[str] = set()

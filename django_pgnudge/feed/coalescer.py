@@ -60,10 +60,8 @@ class Coalescer:
     def wants_keys(self, payload: str) -> bool:
         # Where any row may have changed already, the keys of a transaction that will be merged
         # with that before long are not worth reading.
-        return not any(
-            changes is not None and changes.is_whole(payload)
-            for changes in (self._into, self._ready)
-        )
+        into = self._into
+        return not (self._ready.is_whole(payload) or (into is not None and into.is_whole(payload)))
 
     def message(self, content: str) -> None:
         self.rows(content, 1, None)
