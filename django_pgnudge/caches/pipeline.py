@@ -105,8 +105,9 @@ class Pipeline:
         return self._command(b"UNLINK", stored)
 
     def _command(self, name: bytes, words: Iterable[str]) -> bytes:
-        encode = self._connection.encoder.encode
-        parts = [name, *map(encode, words)]
+        encoder = self._connection.encoder
+        codec = encoder.encoding, encoder.encoding_errors
+        parts = [name, *[word.encode(*codec) for word in words]]
         return b"*%d\r\n%b" % (
             len(parts),
             b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]),

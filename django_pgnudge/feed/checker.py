@@ -58,6 +58,7 @@ class Checker:
         self._may_prepare = True
         self._view = catalog.VIEW
         self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
 
     def look(self, answered: Callable[[catalog.View | Exception], None]) -> None:
         """Ask what a new snapshot sees; ``answered`` is given it, or why there is no answer."""
@@ -111,7 +112,7 @@ class Checker:
 
     async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
         """The rows of one query."""
-        waiter: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Rows] = self._loop.create_future()
 
         def answered(outcome: Rows | Exception) -> None:
             if waiter.done():
@@ -159,9 +160,7 @@ class Checker:
         if self._current is not None or not self._waiting:
             return
         question = self._current = self._waiting.popleft()
-        self._timer = asyncio.get_running_loop().call_later(
-            self._patience, self._on_silence, question
-        )
+        self._timer = self._loop.call_later(self._patience, self._on_silence, question)
         if self._connection is not None and not self._connection.closed.done():
             self._send(self._connection, question)
         else:

@@ -54,6 +54,8 @@ class Judge(ABC):
         self._reports = reports
         self._max_batch_wait = max_batch_wait
         self._timer: asyncio.TimerHandle | None = None
+        # Kept, since in Python 3.11 asking for it is a system call.
+        self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
         """The stream is live, and its consumer knows: what came already is due."""
@@ -69,12 +71,12 @@ class Judge(ABC):
             self._timer = None
 
     def _attend_in(self, seconds: float) -> None:
-        when = asyncio.get_running_loop().time() + seconds
+        when = self._loop.time() + seconds
         if self._timer is not None:
             if self._timer.when() <= when:
                 return
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(when, self._on_timer)
+        self._timer = self._loop.call_at(when, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -160,7 +162,7 @@ class VisibilityJudge(Judge):
         held, early = self._coalescer.held, self._coalescer.open
         if held and held[-1] is not self._asked_for:
             return 0.0
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         waits = []
         if held:
             waits.append(self._recheck_at - now)
@@ -176,7 +178,7 @@ class VisibilityJudge(Judge):
         newest = held[-1] if held else None
         if newest is not self._asked_for:
             self._asked_for, self._delay = newest, _RECHECK[0]
-        self._asked_at = asyncio.get_running_loop().time()
+        self._asked_at = self._loop.time()
         if self._blind_since is None and held:
             self._blind_since = self._asked_at
         self._asking = True
@@ -208,7 +210,7 @@ class VisibilityJudge(Judge):
         if not coalescer.held:
             self._asked_for = None
         else:
-            self._recheck_at = asyncio.get_running_loop().time() + self._delay
+            self._recheck_at = self._loop.time() + self._delay
             self._delay = min(self._delay * 2, _RECHECK[1])
         self.attend()
 
@@ -252,7 +254,7 @@ class VisibilityJudge(Judge):
     def _on_failure(self, error: PgNudgeError) -> None:
         """Never let anything through unchecked: hold it, and ask again."""
         self._failures += 1
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         if self._blind_since is not None:
             blind = loop.time() - self._blind_since
             if blind >= self._blind:

@@ -68,6 +68,19 @@ class Framer:
         """How many bytes have arrived and are not consumed."""
         return len(self.buffer) - self.pos + self._have
 
+    def at_hand(self) -> tuple[bytes, bytes] | None:
+        """The next message as (type, body) if nothing is missing or wrong; else `next_message`
+        says what."""
+        pos, buffer = self.pos, self.buffer
+        if pos + 5 > len(buffer):
+            return None
+        kind, length = HEADER.unpack_from(buffer, pos)
+        stop = pos + 1 + length
+        if stop > len(buffer) or not 4 <= length <= MAX_MESSAGE or kind[0] not in _TYPES:
+            return None
+        self.pos = stop
+        return kind, buffer[pos + 5 : stop]
+
     def next_message(self) -> tuple[bytes, bytes] | None:
         """The next complete message as (type, body), or None until more has arrived."""
         header = self._header()

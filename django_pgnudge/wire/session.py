@@ -238,12 +238,14 @@ class Session:
         """The next event, or None until more bytes arrive or the session has ended."""
         while self.state is not State.CLOSED:
             try:
-                if self.state is State.STREAM and self.framer.oversized:
-                    prefix = self.framer.next_oversized(OVERSIZED_PREFIX)
-                    return None if prefix is None else _copy_data(prefix, complete=False)
-                message = self.framer.next_message()
+                message = self.framer.at_hand()
                 if message is None:
-                    return None
+                    if self.state is State.STREAM and self.framer.oversized:
+                        prefix = self.framer.next_oversized(OVERSIZED_PREFIX)
+                        return None if prefix is None else _copy_data(prefix, complete=False)
+                    message = self.framer.next_message()
+                    if message is None:
+                        return None
                 event = self._handle(*message)
             except PgNudgeError as error:
                 self._fail(error)
