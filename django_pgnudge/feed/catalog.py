@@ -13,6 +13,7 @@ from .visibility import Snapshot
 
 __all__ = [
     "BLOCKERS",
+    "FLUSH",
     "LOG_END",
     "PREPARED_VIEW",
     "PREPARE_VIEW",
@@ -63,6 +64,14 @@ PREPARED_VIEW = "EXECUTE pgnudge_snapshot"
 LOG_END = """
 SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
             ELSE pg_catalog.pg_current_wal_insert_lsn() END::text
+"""
+
+# The server streams what is flushed, and a transaction that goes on may have filled its buffers up
+# to the insert position: somebody's commit flushes them, or the WAL writer, which takes seconds
+# where little happens. The commit of a message does it at once; nobody asks for this message.
+FLUSH = """
+SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+            THEN pg_catalog.pg_logical_emit_message(true, 'pgnudge flush', '') END::text
 """
 
 # Every transaction with an xid holds a lock on it until after it has become visible. A

@@ -110,6 +110,10 @@ class Checker:
         (text,), *_ = await self.rows(catalog.LOG_END, at_least=1)
         return _end(text)
 
+    async def flush(self) -> None:
+        """Have the server write its log to the disk now, so that it can be streamed."""
+        await self.rows(catalog.FLUSH)
+
     async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
         """The rows of one query."""
         waiter: asyncio.Future[Rows] = self._loop.create_future()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ MINIMUM_VERSION = 140000
 NEEDS_IDENTITY = "wal2json"
 """The output plugin that leaves out changes it cannot name the row of."""
 
-# Before the log's end is asked for again.
+# Before the log's end is asked for again, and how often it is before it is flushed, and again.
 _CATCH_UP_PAUSE = 0.005
+_FLUSH_AFTER, _FLUSH_EVERY = 20, 200
 
 # How long nudges are held for want of a snapshot, where no liveness_timeout says so.
 _BLIND = 30.0
@@ -297,9 +299,11 @@ class Stream:
         if the stream ends first.
         """
         target = await self._checker.log_end()
-        while self.position < target or self._coalescer.watching:
+        for turn in itertools.count():
+            if self.position >= target and not self._coalescer.watching:
+                break
             self._moved.clear()
-            self.connection.send_status(self.position, reply=True)
+            await self._ask_for_more(turn)
             waiter: asyncio.Future[Any] = asyncio.ensure_future(self._moved.wait())
             try:
                 watched: list[asyncio.Future[Any]] = [waiter, self.connection.closed]
@@ -308,11 +312,17 @@ class Stream:
                 waiter.cancel()
             if self.connection.closed.done():
                 raise self.connection.closed.result()
-            # The log's end may not be flushed, and so not sent, for a moment.
             await asyncio.sleep(_CATCH_UP_PAUSE)
         view = await self._checker.view()
         if self._coalescer.release(view.sees):
             self._wake()
+
+    async def _ask_for_more(self, turn: int) -> None:
+        """Have the server say how far it has sent; in some turns, have it flush what it has not."""
+        if turn % _FLUSH_EVERY == _FLUSH_AFTER:
+            with contextlib.suppress(PgNudgeError):
+                await self._checker.flush()
+        self.connection.send_status(self.position, reply=True)
 
     async def covered(self) -> frozenset[str]:
         """The payloads of the tables whose every change the stream carries."""
@@ -350,12 +360,12 @@ class Stream:
                 log.debug("cannot look after the handshake: %s", error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, 1.0)
-        while True:
+        for turn in itertools.count():
             self._moved.clear()
             due = handshake.due(self.position, self._coalescer.streamed)
             if due is not None:
                 break
-            self.connection.send_status(self.position, reply=True)
+            await self._ask_for_more(turn)
             await self._moved.wait()
             await asyncio.sleep(_CATCH_UP_PAUSE)
         self._coalescer.unwatch()

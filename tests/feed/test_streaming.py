@@ -15,6 +15,7 @@ import pytest
 from django_pgnudge import WalFeed
 from django_pgnudge.feed.checker import Checker
 from django_pgnudge.feed.coalescer import Coalescer
+from django_pgnudge.wire import LSN
 
 from .following import Follower, eventually, following, run
 from .test_faults import Own
@@ -345,6 +346,21 @@ async def test_catching_up_does_not_wait_for_a_transaction_that_runs(streaming):
             await execute("COMMIT")
             await feed.catch_up()
             assert seen.counts == {"public.a": ROWS}
+
+
+async def test_what_a_transaction_has_written_so_far_is_flushed_for_whoever_catches_up(streaming):
+    feed = feed_of(streaming)
+    behind = "SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn()"
+    async with following(feed):
+        checker = feed._live_stream()._checker
+        with transaction(streaming) as execute:
+            # Until the server has something in its buffers that nobody has flushed.
+            while not int((await checker.rows(behind, at_least=1))[0][0]):
+                await execute("INSERT INTO a SELECT coalesce(max(id), 0) + 1 FROM a")
+            end = await checker.log_end()
+            await checker.flush()
+            flushed = "SELECT pg_current_wal_flush_lsn()::text"
+            assert LSN.parse((await checker.rows(flushed, at_least=1))[0][0]) >= end
 
 
 async def test_catching_up_waits_for_the_rest_of_what_is_visible(streaming):
