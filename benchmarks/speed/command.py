@@ -5,6 +5,7 @@ Exit status: 0, also where an aim is missed, which the table says; 2 if the run 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from servers.process import ServerFailedError
 
+from benchmarks.speed.awake import awake
 from benchmarks.speed.report import Report
 
 if TYPE_CHECKING:
@@ -68,6 +70,10 @@ def add_arguments(parser: ArgumentParser, module: Speed) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--quick", action="store_true", help="one small round: does it run?")
     parser.add_argument("--rounds", type=int, metavar="N", help="instead of the usual number")
+    parser.add_argument(
+        "--awake", action="store_true",
+        help="let no processor sleep: on a virtual machine it takes long to wake one",
+    )  # fmt: skip
     parser.add_argument("--server", metavar="NAME", help="pg15, pg16 …: one of this machine's")
     module.add_arguments(parser)
 
@@ -78,7 +84,8 @@ def main(name: str, module: Speed, options: Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupted)
     run = Run(name, options)
     try:
-        module.measure(run)
+        with awake() if options.awake else contextlib.nullcontext():
+            module.measure(run)
     except ServerFailedError as error:
         run.say(f"The run failed: {error}")
         return 2
@@ -88,6 +95,8 @@ def main(name: str, module: Speed, options: Namespace) -> int:
     except Exception:
         run.say(f"The run failed:\n{traceback.format_exc()}")
         return 2
+    if options.awake:
+        run.report.facts["processors"] = "kept awake"
     print(run.report.text())
     if options.json is not None:
         options.json.write_text(json.dumps(run.report.as_json(), indent=1) + "\n")
