@@ -150,54 +150,6 @@ async def test_a_row_kills_its_keys_in_every_cache_of_its_rules() -> None:
         assert stored("fast") == {"price:1", "price:2", "other"}
 
 
-async def test_what_was_prepared_is_done_when_its_batch_comes_and_not_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with running() as (daemon, feed):
-        asked: list[tuple[Event, ...]] = []
-        works = daemon._asker.works_at_once
-
-        def count(events: tuple[Event, ...]) -> Any:
-            asked.append(events)
-            return works(events)
-
-        monkeypatch.setattr(daemon._asker, "works_at_once", count)
-        # The shop of these tests has callables, for its own tables.
-        monkeypatch.setattr(daemon.rules, "asks", False)
-        fill()
-        prepared = (event(PRICES, 1),)
-        feed.options["prepare"](prepared)
-        assert asked == [prepared]
-        assert len(stored()) == 4
-        feed.say(event(PRICES, 1))
-        await until(lambda: daemon.publisher.batches == 1)
-        assert asked == [prepared], "computed once"
-        assert stored() == {"price:2", "other"}
-        feed.say(event(PRICES, 2))
-        await until(lambda: daemon.publisher.batches == 2)
-        assert len(asked) == 2, "what was prepared has been used up"
-        assert stored() == {"other"}
-
-
-async def test_what_was_prepared_is_not_done_for_other_events_or_other_tables(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with running() as (daemon, feed):
-        monkeypatch.setattr(daemon.rules, "asks", False)
-        fill()
-        feed.options["prepare"]((event(PRICES, 1),))
-        feed.say(event(PRICES, 2))
-        await until(lambda: daemon.publisher.batches == 1)
-        assert stored() == {"price:1", "other"}
-        feed.options["prepare"]((event(PRICES, 1),))
-        # The registry has learnt something since.
-        monkeypatch.setattr(daemon.registry, "generation", daemon.registry.generation + 1)
-        monkeypatch.setattr(daemon._asker, "works_at_once", lambda events: {})
-        feed.say(event(PRICES, 1))
-        await until(lambda: daemon.publisher.batches == 2)
-        assert stored() == {"price:1", "other"}, "what to delete was asked again"
-
-
 async def test_keys_are_gone_before_receivers_hear(heard: Heard) -> None:
     async with running() as (_, feed):
         fill()
@@ -640,9 +592,6 @@ async def test_callables_of_rules_run_in_a_thread_where_they_may_query(
     QUERIED.clear()
     async with running() as (_, feed):
         fill()
-        # Whether the change is visible is not known yet: a query might see the old row.
-        feed.options["prepare"]((event(PRICES, 1),))
-        assert not QUERIED
         feed.say(event(PRICES, 1))
         await until(lambda: stored() == {"prices", "price:1", "other"})
     assert QUERIED == ["pgnudge rules"]

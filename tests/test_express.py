@@ -105,35 +105,6 @@ async def test_a_round_is_tokens_then_keys_then_the_mark_then_tokens(
     assert cache.get_many(["a", "token"]) == {}
 
 
-async def test_what_was_prepared_is_put_into_words_once(
-    worker: CacheWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pipeline = worker._express._pipeline
-    assert pipeline is not None
-    made = []
-    put = type(pipeline).round
-
-    def count(self: Any, *given: Any) -> Any:
-        made.append(given)
-        return put(self, *given)
-
-    monkeypatch.setattr(type(pipeline), "round", count)
-    django_caches["default"].set_many({"a": 1, "b": 1})
-    first = work("a")
-    worker.prepare(first)
-    assert len(made) == 1
-    assert django_caches["default"].get("a") == 1
-    assert await done(worker, first) == Outcome(done=True, deleted=1)
-    assert len(made) == 1
-    wait_until(lambda: worker._resting, "the thread to have nothing to do")
-    # Something else came: it is deleted, and not what was prepared.
-    django_caches["default"].set("a", 1)
-    worker.prepare(first)
-    assert await done(worker, work("b")) == Outcome(done=True, deleted=1)
-    assert len(made) == 3
-    assert django_caches["default"].get("a") == 1
-
-
 @pytest.fixture
 def senders(worker: CacheWorker) -> list[threading.Thread]:
     """The threads that sent rounds the short way."""

@@ -72,7 +72,6 @@ _FEED_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
         "keys": "nothing: the rules know which tables need keys",
         "give_up": "nothing: runnudge decides when to give up",
         "locate": 'nothing: runnudge asks DATABASES and PGNUDGE["CONNECTION"] each time',
-        "prepare": "nothing: runnudge uses the wait itself",
     }
 )
 

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from django_pgnudge.daemon.merging import Delete
-    from django_pgnudge.events import Event
 
 __all__ = ["Daemon"]
 
@@ -106,9 +105,6 @@ class Daemon:
         self._nudged: tuple[str, ...] = tuple(conf.NUDGED["CACHES"])
         self._tables = Tables(self.registry)
         self._repeater = Repeater(self._submit)
-        self._prepared: tuple[int, tuple[Event, ...], dict[str, Work]] | None = None
-        """What to delete for the events that will probably come next, as of a generation of the
-        registry."""
         self.live = asyncio.Event()
         """Set once the feed has been live."""
         self.keepers: dict[str, LeaseKeeper] = {}
@@ -196,7 +192,6 @@ class Daemon:
                 "keys": self._wants_all_keys() or (wanted if know_tables else bool(wanted)),
                 "give_up": self._give_up,
                 "locate": self._locate,
-                "prepare": self._prepare,
                 **self._options,
             }
         )
@@ -276,52 +271,27 @@ class Daemon:
             events = tuple(e for e in events if e.payload not in requests)
         # Before the selection: what is not selected by its own name may be by its root's.
         self.lookups.add([e for e in events if self.registry.unknown(e.payload)])
-        if events := self._selected(events):
+        events = tuple([e for e in events if self._tables[e.payload].selected])
+        if events:
             await self._kill(batch if events == batch.events else replace(batch, events=events))
         # Behind what came before it: the answer waits for that.
         for request in requests:
             self.publisher.add_request(request, self._answer)
 
-    def _prepare(self, events: tuple[Event, ...]) -> None:
-        """While the server is asked whether they are visible: see what they will delete."""
-        if self.rules.asks or any(event.payload.startswith(SETTLE_PREFIX) for event in events):
-            return
-        if events := self._selected(events):
-            works = self._works(events)
-            self._prepared = self.registry.generation, events, works
-            for alias, work in works.items():
-                self._worker(alias).prepare(work)
-
-    def _selected(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        return tuple([event for event in events if self._tables[event.payload].selected])
-
-    def _works(self, events: tuple[Event, ...]) -> dict[str, Work]:
-        """What to delete by alias, for rules without callables."""
-        works = self._asker.works_at_once(events)
-        tokens = self._killed_tokens(events)
-        for alias in self._nudged:
-            works.setdefault(alias, Work()).tokens |= tokens
-        return works
-
-    def _killed_tokens(self, events: tuple[Event, ...]) -> set[str]:
+    async def _kill(self, batch: Batch) -> None:
         tokens: set[str] = set()
         if self._nudged:
-            for event in events:
+            for event in batch.events:
                 tokens |= killed_tokens(self._names, self._tables[event.payload].lineage, event)
-        return tokens
-
-    async def _kill(self, batch: Batch) -> None:
         deletes = []
-        prepared, self._prepared = self._prepared, None
         if self.rules.asks:
             # Tokens do not wait for callables of rules.
-            tokens = self._killed_tokens(batch.events)
             deletes += [self._submit(alias, Work(tokens=set(tokens))) for alias in self._nudged]
             works = await self._asker.works(batch.events)
-        elif prepared is not None and prepared[:2] == (self.registry.generation, batch.events):
-            works = prepared[2]
         else:
-            works = self._works(batch.events)
+            works = self._asker.works_at_once(batch.events)
+            for alias in self._nudged:
+                works.setdefault(alias, Work()).tokens |= tokens
         for alias, work in works.items():
             deletes.append(self._submit(alias, work))
             if work.later:

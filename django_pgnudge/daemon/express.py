@@ -31,7 +31,6 @@ class Express:
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self._pipeline: Pipeline | None = None
-        self._prepared: tuple[Work, str | None, Pipeline, Round] | None = None
         self._open_at = 0.0
 
     def open(self) -> None:
@@ -47,18 +46,6 @@ class Express:
             if self._pipeline is None:
                 self._open_at = float("inf")
 
-    def prepare(self, work: Work, mark: str | None) -> None:
-        """Put into words what `send` will probably be asked for, by whoever has its turn."""
-        if self._pipeline is not None and work.is_plain():
-            it = self._pipeline.round(work.tokens, work.kills, mark)
-            self._prepared = work, mark, self._pipeline, it
-
-    def _round(self, pipeline: Pipeline, work: Work, mark: str | None) -> Round:
-        prepared, self._prepared = self._prepared, None
-        if prepared is not None and prepared[0] is work and prepared[1:3] == (mark, pipeline):
-            return prepared[3]
-        return pipeline.round(work.tokens, work.kills, mark)
-
     def send(self, work: Work, mark: str | None, *, waiting: bool) -> Round | None:
         """Write the whole of ``work``, or nothing and say None.
 
@@ -67,7 +54,7 @@ class Express:
         if self._pipeline is None or not work.is_plain():
             return None
         try:
-            it = self._round(self._pipeline, work, mark)
+            it = self._pipeline.round(work.tokens, work.kills, mark)
             if not (waiting or it.small):
                 return None
             self._pipeline.send(it)

@@ -117,12 +117,6 @@ class CacheWorker:
             self._thread.start()
         return future
 
-    def prepare(self, work: Work) -> None:
-        """Put into words what will probably be submitted next. Call from the loop."""
-        with self._wake:
-            if self._resting and work:
-                self._express.prepare(work, self._mark)
-
     def _send(self, work: Work, future: asyncio.Future[Outcome]) -> bool:
         """Write the deletes here and now if the thread has nothing to do but wait for answers."""
         if not (self._resting and work and self.healthy) or self._calls or self._pending:
@@ -136,11 +130,8 @@ class CacheWorker:
     def _express_round(self, work: Work, *, waiting: bool) -> Round | None:
         if self.marks is not None and not self.marks.begun:
             return None
-        return self._express.send(work, self._mark, waiting=waiting)
-
-    @property
-    def _mark(self) -> str | None:
-        return None if self.marks is None else self.marks.key
+        mark = None if self.marks is None else self.marks.key
+        return self._express.send(work, mark, waiting=waiting)
 
     def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Call in the thread once all that was submitted is done; CacheError if it is not.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..events import Event, Key
+from ..events import Key
 
 __all__ = ["Changes", "StreamedTransaction", "Table", "Transaction"]
 
@@ -60,17 +60,6 @@ class Changes:
                 mine.update(keys)
                 if len(mine) > self.max_keys:
                     table.keys = None
-
-    def events(self) -> tuple[Event, ...]:
-        return tuple(
-            Event(
-                payload,
-                table.first_seen,
-                table.count,
-                None if table.keys is None else frozenset(table.keys),
-            )
-            for payload, table in self.tables.items()
-        )
 
     def is_whole(self, payload: str) -> bool:
         """Whether any row of this table may have changed."""

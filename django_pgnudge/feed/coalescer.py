@@ -18,8 +18,6 @@ from .changes import Changes, StreamedTransaction, Transaction
 
 __all__ = ["Coalescer"]
 
-_SMALL = 64
-
 
 class Coalescer:
     """The decoder's sink, and what the feed takes batches from."""
@@ -172,18 +170,16 @@ class Coalescer:
         self._ready = self._empty()
         if taken.overflow:
             return Resync("overflow")
-        return Batch(taken.events(), taken.lsn, taken.committed_at)
-
-    def foreseen(self) -> tuple[Event, ...] | None:
-        """The events that `take` will give once what is held is released, if nothing else is.
-
-        None if that is more than one small transaction, as of an idle server.
-        """
-        if self._ready or len(self.held) != 1:
-            return None
-        (held,) = self.held
-        rows = sum(table.count for table in held.tables.values())
-        return None if held.overflow or rows > _SMALL else held.events()
+        events = tuple(
+            Event(
+                payload,
+                table.first_seen,
+                table.count,
+                None if table.keys is None else frozenset(table.keys),
+            )
+            for payload, table in taken.tables.items()
+        )
+        return Batch(events, taken.lsn, taken.committed_at)
 
     def watch(self, xids: frozenset[int] | None = None) -> None:
         """Note which of these 32-bit xids (any, if None) the stream brings from here on.

@@ -38,13 +38,11 @@ _RETRY = (0.1, 5.0)
 @dataclass(frozen=True, slots=True)
 class Reports:
     """Whom a judge calls: ``wake`` when something is available, ``abort`` when the stream cannot
-    go on, ``bug`` when the fault is ours, ``asked`` when something new has to wait for an answer.
-    """
+    go on, ``bug`` when the fault is ours."""
 
     wake: Callable[[], None]
     abort: Callable[[ConnectionLostError], None]
     bug: Callable[[Exception], None]
-    asked: Callable[[], None]
 
 
 class Judge(ABC):
@@ -178,16 +176,13 @@ class VisibilityJudge(Judge):
         super().stop()
         held = self._coalescer.held
         newest = held[-1] if held else None
-        is_new = newest is not self._asked_for
-        if is_new:
+        if newest is not self._asked_for:
             self._asked_for, self._delay = newest, _RECHECK[0]
         self._asked_at = self._loop.time()
         if self._blind_since is None and held:
             self._blind_since = self._asked_at
         self._asking = True
         self._checker.look(self._on_view)
-        if is_new and self._asking:
-            self._reports.asked()
 
     def _on_view(self, view: View | Exception) -> None:
         self._asking = False

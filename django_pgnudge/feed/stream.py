@@ -73,8 +73,7 @@ class StreamSettings:
 
 
 class Stream:
-    """One life of the connection; ``wake`` is called when the coalescer has something, ``asked``
-    when it will if the server, which is asked, says that it is visible."""
+    """One life of the connection; ``wake`` is called when the coalescer has something."""
 
     def __init__(
         self,
@@ -83,13 +82,11 @@ class Stream:
         *,
         wake: Callable[[], None],
         resync: Callable[[ResyncReason], None],
-        asked: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._coalescer = coalescer
         self._wake = wake
         self._resync = resync
-        self._asked = asked
         self._connection: Connection | None = None
         self._decoder: Decoder[Any] | None = None
         self._checker = Checker(settings.address, patience=settings.connect_timeout)
@@ -173,7 +170,7 @@ class Stream:
 
     def _make_judge(self) -> Judge:
         settings = self._settings
-        reports = Reports(self._wake, self._abort, self._on_bug, self._asked)
+        reports = Reports(self._wake, self._abort, self._on_bug)
         if not settings.visibility:
             return Trusting(self._coalescer, reports, settings.max_batch_wait)
         return VisibilityJudge(

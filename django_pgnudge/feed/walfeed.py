@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from ..decoding import DECODERS, TableFilter
 from ..errors import ConfigError, ConnectionLostError, PgNudgeError
-from ..events import Event, FeedItem, Resync, ResyncReason
+from ..events import FeedItem, Resync, ResyncReason
 from ..log import get_logger
 from .backoff import Backoff
 from .coalescer import Coalescer
@@ -57,8 +57,7 @@ class WalFeed:
     transaction still arriving after ``max_batch_wait`` (default 0.05) nudges its tables early;
     every ``failsafe`` a ``Resync("failsafe")`` comes; past ``raw_queue_size`` distinct tables
     pending a ``Resync("overflow")`` does. With ``visibility`` a change is delivered only once a
-    new snapshot sees it, which takes a second connection; meanwhile a consumer that waits may be
-    told by ``prepare`` what will probably come, and must not act on it: nobody sees it yet.
+    new snapshot sees it, which takes a second connection.
 
     How it survives: a status is sent every ``status_interval`` (keep it under the server's
     ``wal_sender_timeout``); a server silent for ``liveness_timeout`` (None: any time) is taken
@@ -97,7 +96,6 @@ class WalFeed:
         max_keys: int = 1000,
         give_up: Callable[[Exception], bool] | None = None,
         locate: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
-        prepare: Callable[[tuple[Event, ...]], None] | None = None,
     ) -> None:
         _require(status_interval > 0, "status_interval must be positive")
         _require(
@@ -140,7 +138,6 @@ class WalFeed:
         self._backoff = Backoff(*backoff)
         self._give_up = give_up
         self._locate = locate
-        self._prepare = prepare
         self._coalescer = Coalescer(max_tables=raw_queue_size, max_keys=max_keys)
         self._tasks: list[asyncio.Task[None]] = []
         self._waiter: asyncio.Future[None] | None = None
@@ -280,18 +277,6 @@ class WalFeed:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _use_the_wait(self) -> None:
-        """While the server is asked, an idle consumer may get ready for what will come."""
-        if self._prepare is None or self._waiter is None or self._debounce:
-            return
-        events = self._coalescer.foreseen()
-        if events:
-            try:
-                self._prepare(events)
-            except Exception:
-                # What is wrong there shows, and is dealt with, when the batch comes.
-                log.debug("prepare() failed", exc_info=True)
-
     def _resync(self, reason: ResyncReason) -> None:
         # One Resync the consumer has not taken yet covers any number.
         if self._pending_resync is None:
@@ -313,13 +298,7 @@ class WalFeed:
             located = await self._located()
 
     async def _attempt(self) -> None:
-        stream = Stream(
-            self._settings,
-            self._coalescer,
-            wake=self._wake,
-            resync=self._resync,
-            asked=self._use_the_wait,
-        )
+        stream = Stream(self._settings, self._coalescer, wake=self._wake, resync=self._resync)
         try:
             await self._live(stream)
         finally:

@@ -131,32 +131,6 @@ def test_an_overflow_is_held_like_any_transaction():
     assert coalescer.take() == Resync("overflow")
 
 
-def test_what_will_come_of_one_small_transaction_is_foreseen():
-    coalescer = make()
-    assert coalescer.foreseen() is None
-    transact(coalescer, 1, ("b.x", 3, [(1,)]), ("a.y", 1, None), ("b.x", 2, [(2,)]))
-    events = coalescer.foreseen()
-    assert coalescer.foreseen() == events
-    coalescer.release()
-    assert coalescer.foreseen() is None, "it has come"
-    batch = coalescer.take()
-    assert isinstance(batch, Batch)
-    assert batch.events == events
-
-
-def test_what_will_come_of_much_is_not_foreseen():
-    coalescer = make(max_tables=1)
-    transact(coalescer, 1, ("b.x", 100, None))
-    assert coalescer.foreseen() is None
-    coalescer.reset()
-    transact(coalescer, 1, ("b.x", 1, None), ("a.y", 1, None))
-    assert coalescer.foreseen() is None, "too many tables"
-    coalescer.reset()
-    transact(coalescer, 1, ("b.x", 1, None))
-    transact(coalescer, 2, ("b.x", 1, None))
-    assert coalescer.foreseen() is None, "two transactions"
-
-
 def test_an_empty_transaction_wakes_nobody():
     coalescer = make()
     transact(coalescer, 1)

@@ -45,20 +45,16 @@ class Setting:
         self.checker = ByHand()
         self.coalescer = Coalescer(max_tables=10, max_keys=10)
         self.woken = 0
-        self.foreseen: list[Any] = []
         self.aborted: list[Exception] = []
         self.bugs: list[Exception] = []
         self.judge = VisibilityJudge(
             self.coalescer,
-            Reports(self.wake, self.aborted.append, self.bugs.append, self.asked),
+            Reports(self.wake, self.aborted.append, self.bugs.append),
             max_batch_wait,
             self.checker,  # type: ignore[arg-type]
             blind=blind,
         )
         self.judge.start()
-
-    def asked(self) -> None:
-        self.foreseen.append(self.coalescer.foreseen())
 
     def wake(self) -> None:
         self.woken += 1
@@ -115,21 +111,6 @@ async def test_a_commit_is_asked_for_before_attend_returns_and_released_by_the_a
     assert setting.woken == 1
     assert setting.payloads == ("public.t5",)
     assert not setting.checker.looks, "nothing waits"
-
-
-async def test_while_the_server_is_asked_it_is_known_what_will_come(setting):
-    setting.commit(5)
-    (events,) = setting.foreseen
-    setting.answer(SEES_ALL)
-    assert setting.coalescer.take().events == events
-
-
-async def test_what_is_still_not_visible_is_foreseen_once(setting, no_pauses):
-    setting.commit(5)
-    for _ in range(3):
-        setting.answer(SEES_NONE)
-        await asked(setting)
-    assert len(setting.foreseen) == 1
 
 
 async def test_one_question_is_on_its_way_at_a_time(setting):
@@ -306,7 +287,7 @@ async def test_on_a_standby_a_streamed_transaction_waits_for_its_commit(no_pause
 async def test_trust_takes_what_arrives_for_visible_but_for_streams():
     woken: list[int] = []
     coalescer = Coalescer(max_tables=10, max_keys=10)
-    reports = Reports(lambda: woken.append(1), woken.append, woken.append, list)  # type: ignore[arg-type]
+    reports = Reports(lambda: woken.append(1), woken.append, woken.append)  # type: ignore[arg-type]
     judge = Trusting(coalescer, reports, 0.0)
     coalescer.stream_start(8)
     coalescer.rows("public.streamed", 1, None)

@@ -107,31 +107,6 @@ async def test_with_visibility_a_nudge_comes_when_the_new_row_is_read(slow):
     assert seen.resyncs == ["connected"]
 
 
-async def test_an_idle_consumer_is_told_what_to_prepare_for_while_it_is_not_visible(slow):
-    told: list[Any] = []
-    async with following(feed_of(slow, prepare=told.append)) as seen:
-        with SlowCommit(slow, UPDATE) as commit:
-            await eventually(lambda: told)
-            assert not seen.counts
-            await run(commit.let_go)
-            await seen.payload("public.price")
-    assert [batch.events for batch in seen.batches] == told
-
-
-async def test_a_consumer_that_fails_to_prepare_gets_what_comes(slow):
-    told: list[Any] = []
-
-    def fail(events: Any) -> None:
-        told.append(events)
-        raise ValueError("not now")
-
-    async with following(feed_of(slow, prepare=fail)) as seen:
-        await run(slow.execute, UPDATE)
-        await seen.payload("public.price")
-    assert told
-    assert seen.resyncs == ["connected"]
-
-
 async def test_a_held_transaction_does_not_stop_status_and_keepalives(slow):
     feed = feed_of(slow, status_interval=0.02, liveness_timeout=0.5)
     async with following(feed) as seen:
