@@ -99,7 +99,7 @@ def main(name: str, module: Speed, options: Namespace) -> int:
         run.report.facts["processors"] = "kept awake"
     print(run.report.text())
     if options.json is not None:
-        options.json.write_text(json.dumps(run.report.as_json(), indent=1) + "\n")
+        options.json.write_text(json.dumps(run.report.as_json()) + "\n")
     return 0
 
 

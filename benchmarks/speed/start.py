@@ -54,11 +54,10 @@ def measure(run: Run) -> None:
                 run.report.add(CASE, contender, **{FIGURE: seconds * 1000})
     report = run.report
     report.at_most("runnudge until it is live", report.median(CASE, FIGURE), REACH, FIGURE)
-    beyond = report.median(CASE, FIGURE) - report.median(CASE, FIGURE, IMPORT)
     report.notes.append(
-        f"Live is the log line after the slot is made. What lies between the last import and it,"
-        f" {beyond:.0f} ms, is the management command, what PostgreSQL is asked about tables, the"
-        " connection, and the making of the slot."
+        "Live is the log line after the slot is made: behind the last import come the management"
+        " command, what PostgreSQL is asked about tables, the connection, and the making of the"
+        " slot. The other programs are timed until they have ended."
     )
 
 
