@@ -103,13 +103,14 @@ def test_a_row_of_the_table_before_costs_two_calls(plugin: str, table: str) -> N
 @every_table
 @every_plugin
 def test_a_key_that_is_a_number_costs_few_more(plugin: str, table: str) -> None:
-    assert calls(reader(plugin, table, "one", keys=True)) <= 8.5 * ROWS
+    most = {"pgoutput": 5.5, "wal2json": 8.5, "test_decoding": 6.5}
+    assert calls(reader(plugin, table, "one", keys=True)) <= most[plugin] * ROWS
 
 
 @every_plugin
 def test_a_small_transaction_costs_few_calls_beside_its_rows(plugin: str) -> None:
     read = reader(plugin, "narrow", "many", keys=False)
-    assert calls(read) <= 2 * ROWS + 50 * TRANSACTIONS["many"]
+    assert calls(read) <= 2 * ROWS + 48 * TRANSACTIONS["many"]
 
 
 @instructions_are_told
@@ -117,7 +118,7 @@ def test_a_small_transaction_costs_few_calls_beside_its_rows(plugin: str) -> Non
 def test_instructions_are_few(plugin: str) -> None:
     many = TRANSACTIONS["many"]
     assert instructions(reader(plugin, "narrow", "one", keys=False)) <= 67 * ROWS
-    assert instructions(reader(plugin, "narrow", "one", keys=True)) <= 147 * ROWS
+    assert instructions(reader(plugin, "narrow", "one", keys=True)) <= 133 * ROWS
     assert instructions(reader(plugin, "narrow", "many", keys=False)) <= 67 * ROWS + 700 * many
 
 
