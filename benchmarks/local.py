@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 from servers.postgres import find_installations
-from servers.process import ServerFailedError
+from servers.process import ServerFailedError, ServerProcess, run
 
 from benchmarks import ROOT
 
 if TYPE_CHECKING:
-    from servers.installations import Installation
+    from collections.abc import Mapping
+    from pathlib import Path
 
-__all__ = ["child_environment", "choose_installation"]
+    from servers.installations import Installation
+    from servers.redis import Redis
+
+__all__ = ["child_environment", "choose_installation", "redis_version", "start_runnudge"]
 
 
 def choose_installation(name: str | None) -> Installation:
@@ -30,3 +35,21 @@ def child_environment(**more: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     return kept | {"PYTHONPATH": path} | more
+
+
+def redis_version(redis: Redis) -> str:
+    """What its own program says."""
+    program = redis.program.program
+    assert program is not None
+    return run([program, "--version"], timeout=5).partition("v=")[2].partition(" ")[0]
+
+
+def start_runnudge(environment: Mapping[str, str], log: Path) -> ServerProcess:
+    """The daemon as a process; ``log`` is what it writes to its output."""
+    return ServerProcess(
+        [sys.executable, "-m", "django", "runnudge"],
+        log=log,
+        cwd=ROOT,
+        stop_signal=signal.SIGTERM,
+        env=dict(environment),
+    )

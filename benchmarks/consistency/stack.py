@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from servers.postgres import Postgres
-from servers.process import LOOPBACK, ServerProcess, run, tail
+from servers.process import LOOPBACK, ServerProcess, tail
 from servers.proxy import Proxy
 from servers.redis import Redis, find_redis
 
 from benchmarks import ROOT
-from benchmarks.local import child_environment, choose_installation
+from benchmarks.local import child_environment, choose_installation, redis_version
 
 if TYPE_CHECKING:
     from benchmarks.consistency.options import Options
@@ -78,11 +78,8 @@ class Stack:
 
     @property
     def redis_version(self) -> str:
-        """What its own program says."""
-        program = self.redis.program.program
-        assert program is not None
-        said = run([program, "--version"], timeout=5)
-        return f"{said.partition('v=')[2].partition(' ')[0]} ({self.redis.program.source})"
+        """With where the program is from."""
+        return f"{redis_version(self.redis)} ({self.redis.program.source})"
 
     def environment(self, *, daemon: bool = False) -> dict[str, str]:
         """For a process of the site; the daemon's leads through the proxies."""

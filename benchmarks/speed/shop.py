@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -15,8 +14,12 @@ from servers.postgres import Postgres
 from servers.process import LOOPBACK, ServerProcess, run
 from servers.redis import Redis, find_redis
 
-from benchmarks import ROOT
-from benchmarks.local import child_environment, choose_installation
+from benchmarks.local import (
+    child_environment,
+    choose_installation,
+    redis_version,
+    start_runnudge,
+)
 
 DATABASE: Final = "shop"
 PRODUCTS: Final = 50
@@ -51,10 +54,10 @@ class Shop:
 
     def facts(self) -> dict[str, str]:
         """Versions, for a report."""
-        program = self.redis.program.program
-        assert program is not None
-        redis = run([program, "--version"], timeout=5).partition("v=")[2].partition(" ")[0]
-        return {"PostgreSQL": str(self.postgres.installation), "Redis": redis}
+        return {
+            "PostgreSQL": str(self.postgres.installation),
+            "Redis": redis_version(self.redis),
+        }
 
     def environment(self, settings: str = "shop_site.settings", **site: Any) -> dict[str, str]:
         """For a process of the site; ``site`` is what ``shop_settings`` reads."""
@@ -71,10 +74,4 @@ class Shop:
 
     def runnudge(self, environment: dict[str, str]) -> ServerProcess:
         """The daemon; its log is `runnudge.log` in the folder."""
-        return ServerProcess(
-            [sys.executable, "-m", "django", "runnudge"],
-            log=self.folder / "runnudge.log",
-            cwd=ROOT,
-            stop_signal=signal.SIGTERM,
-            env=environment,
-        )
+        return start_runnudge(environment, self.folder / "runnudge.log")

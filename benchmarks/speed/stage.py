@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -15,8 +13,7 @@ from servers.postgres import Postgres
 from servers.process import LOOPBACK, ServerProcess
 from servers.redis import Redis, find_redis
 
-from benchmarks import ROOT
-from benchmarks.local import child_environment, choose_installation
+from benchmarks.local import child_environment, choose_installation, start_runnudge
 from benchmarks.speed.site.tables import CREATE
 
 if TYPE_CHECKING:
@@ -100,13 +97,7 @@ class Stage:
     @contextlib.contextmanager
     def runnudge(self) -> Iterator[ServerProcess]:
         """The daemon, from its start on."""
-        process = ServerProcess(
-            [sys.executable, "-m", "django", "runnudge"],
-            log=self.folder / "runnudge.out",
-            cwd=ROOT,
-            stop_signal=signal.SIGTERM,
-            env=self._environment(),
-        )
+        process = start_runnudge(self._environment(), self.folder / "runnudge.out")
         try:
             yield process
         finally:

@@ -24,7 +24,6 @@ __all__ = [
     "key_value",
     "python_codec",
     "unix_time",
-    "whole_number",
 ]
 
 EMIT_PREFIX = "pgnudge"
@@ -198,6 +197,7 @@ class Decoder(ABC, Generic[T]):
         end = len(buffer)
         last_start = end - HEADER
         unpack, startswith, collect = _MESSAGE.unpack_from, buffer.startswith, self.collect
+        most = self.options.max_keys
         table: T | None = None
         prefix, size = _NO_ROW, 0
         count = 0
@@ -209,27 +209,26 @@ class Decoder(ABC, Generic[T]):
             stop = pos + 1 + length
             if kind != _COPY_DATA or sub != _XLOG_DATA or not start < stop <= end:
                 break
-            if startswith(prefix, start, stop):
-                count += 1
-                if keys is not None and not collect(keys, table, buffer, start + size, stop):  # type: ignore[arg-type]
-                    keys = None
-            else:
+            if not startswith(prefix, start, stop):
                 found = self.table_of_row(buffer, start, stop)
                 if found is not table and table is not None:
                     self._tell(table, count, keys)
                 if found is None:
-                    prefix = _NO_ROW
+                    table, prefix = None, _NO_ROW
                     self.lsn = _END_LSN.unpack_from(buffer, pos)[0] or self.lsn
                     self.take(buffer[start:stop])
-                else:
-                    prefix = found.prefix
-                    size = len(prefix)
-                    if found is not table:
-                        count, keys = 0, self._keys_for(found)
-                    count += 1
-                    if keys is not None and not collect(keys, found, buffer, start + size, stop):
-                        keys = None
-                table = found
+                    newest = pos
+                    pos = stop
+                    continue
+                if found is not table:
+                    table, count, keys = found, 0, self._keys_for(found)
+                prefix = found.prefix
+                size = len(prefix)
+            count += 1
+            if keys is not None and (
+                len(keys) > most or not collect(keys, table, buffer, start + size, stop)  # type: ignore[arg-type]
+            ):
+                keys = None
             newest = pos
             pos = stop
         if table is not None:
@@ -256,7 +255,7 @@ class Decoder(ABC, Generic[T]):
     @abstractmethod
     def collect(self, keys: list[Key], table: T, buffer: bytes, pos: int, stop: int) -> bool:
         """Add the keys of the row whose ``table.prefix`` ends at ``pos``; False if they cannot
-        be told or are too many."""
+        be told. The table is one that ``has_key``."""
 
     @abstractmethod
     def take(self, body: bytes) -> None:
@@ -296,18 +295,13 @@ class Decoder(ABC, Generic[T]):
 def key_value(text: str, type_name: str) -> KeyValue:
     """A primary-key column's value from PostgreSQL's text for it."""
     if type_name in INTEGER_TYPES:
-        return whole_number(text)
+        try:
+            return int(text)
+        except ValueError:
+            raise DecodeError(f"{text[:40]!r} is not a whole number") from None
     if type_name == "bool":
         return text in ("t", "true")
     return text
-
-
-def whole_number(text: str | bytes) -> int:
-    """A value of one of `INTEGER_TYPES`."""
-    try:
-        return int(text)
-    except ValueError:
-        raise DecodeError(f"{text[:40]!r} is not a whole number") from None
 
 
 def unix_time(text: str) -> float:

@@ -24,7 +24,6 @@ from .base import (
     Sink,
     Table,
     key_value,
-    whole_number,
 )
 
 __all__ = ["PgOutput"]
@@ -103,7 +102,6 @@ class PgOutput(Decoder[_Relation]):
         """`XID_SIZE` inside a block of a streamed transaction."""
         self._made_by = b""
         """Inside a block: the xid of what was told last."""
-        self._max_keys = options.max_keys
 
     @staticmethod
     def start_options(options: Options, server_version: int) -> Mapping[str, str]:
@@ -135,8 +133,6 @@ class PgOutput(Decoder[_Relation]):
     def collect(
         self, keys: list[Key], table: _Relation, buffer: bytes, pos: int, stop: int
     ) -> bool:
-        if len(keys) > self._max_keys:
-            return False
         if table.quick and pos < stop:
             # Most rows of most tables: one tuple, and an integer to read at its beginning.
             end = pos + 1 + buffer[pos]
@@ -144,8 +140,9 @@ class PgOutput(Decoder[_Relation]):
                 try:
                     keys.append((int(buffer[pos + 1 : end]),))
                 except ValueError:
-                    whole_number(buffer[pos + 1 : end])
-                return True
+                    pass  # `_collect_any` says what it is instead.
+                else:
+                    return True
         return self._collect_any(keys, table, buffer[pos - table.told : stop])
 
     def _collect_any(self, keys: list[Key], table: _Relation, tuples: bytes) -> bool:

@@ -149,8 +149,7 @@ class TestDecoding(Decoder[_Tables]):
         return found
 
     def collect(self, keys: list[Key], table: _Tables, buffer: bytes, pos: int, stop: int) -> bool:
-        if table.key is None or len(keys) > self.options.max_keys:
-            return False
+        assert table.key is not None
         if table.number is not None and (match := table.number.match(buffer, pos, stop)):
             keys.append((int(match[1]),))
             return True

@@ -152,8 +152,6 @@ class Wal2Json(Decoder[_Table]):
         return obj
 
     def collect(self, keys: list[Key], table: _Table, buffer: bytes, pos: int, stop: int) -> bool:
-        if table.key is None or len(keys) > self.options.max_keys:
-            return False
         if table.number is not None and (new := table.number.match(buffer, pos, stop)):
             keys.append((int(new[1]),))
             # Not inside a value: there the quotation marks are escaped.

@@ -109,7 +109,7 @@ class Transaction(Changes):
     __slots__ = ("started", "told", "xid")
 
     def __init__(self, xid: int, started: float, max_tables: int, max_keys: int) -> None:
-        Changes.__init__(self, max_tables, max_keys)
+        super().__init__(max_tables, max_keys)
         self.xid = xid
         self.started = started
         self.told: set[str] = set()

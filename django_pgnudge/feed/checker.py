@@ -13,7 +13,7 @@ from ..errors import ConnectionLostError, PgNudgeError, ProtocolError, ServerErr
 from ..log import get_logger
 from ..wire import LSN
 from . import catalog
-from .transport import Address, Connection, Rows, connect
+from .transport import Address, Connection, Rows, connect, settling
 from .visibility import Snapshot
 
 __all__ = ["Checker"]
@@ -117,16 +117,7 @@ class Checker:
     async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
         """The rows of one query."""
         waiter: asyncio.Future[Rows] = self._loop.create_future()
-
-        def answered(outcome: Rows | Exception) -> None:
-            if waiter.done():
-                return
-            if isinstance(outcome, Exception):
-                waiter.set_exception(outcome)
-            else:
-                waiter.set_result(outcome)
-
-        question = _Question(sql, answered, columns, at_least)
+        question = _Question(sql, settling(waiter), columns, at_least)
         self._queue(question)
         try:
             return await waiter

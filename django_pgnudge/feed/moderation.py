@@ -8,7 +8,7 @@ with a few milliseconds; the single commit of a quiet server is read at once.
 
 from __future__ import annotations
 
-__all__ = ["LONGEST", "SHORTEST", "Moderator"]
+__all__ = ["Moderator"]
 
 SHORTEST = 0.001
 LONGEST = 0.008

@@ -14,7 +14,7 @@ import ssl as ssl_module
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from ..errors import (
     AuthenticationError,
@@ -40,7 +40,9 @@ from ..wire import (
 from .moderation import Moderator
 from .tls import TLS
 
-__all__ = ["Address", "Connection", "Rows", "connect"]
+__all__ = ["Address", "Connection", "Rows", "connect", "settling"]
+
+Answer = TypeVar("Answer")
 
 Rows: TypeAlias = tuple[tuple[str | None, ...], ...]
 """A query's answer: text, or None for NULL."""
@@ -308,14 +310,7 @@ class Connection(asyncio.Protocol):
             raise self.closed.result()
         waiter: asyncio.Future[SessionEvent] = self._loop.create_future()
 
-        def answered(event: SessionEvent | Exception) -> None:
-            if waiter.done():
-                return
-            if isinstance(event, Exception):
-                waiter.set_exception(event)
-            else:
-                waiter.set_result(event)
-
+        answered = settling(waiter)
         self._answered = answered
         self._flush()
         self._pump()
@@ -385,6 +380,20 @@ class Connection(asyncio.Protocol):
         if self._negotiating is not None and not self._negotiating.done():
             self._negotiating.set_exception(error)
         self._answer(error)
+
+
+def settling(waiter: asyncio.Future[Answer]) -> Callable[[Answer | Exception], None]:
+    """What to call with the answer that ``waiter`` waits for, or with what went wrong."""
+
+    def answered(outcome: Answer | Exception) -> None:
+        if waiter.done():
+            return
+        if isinstance(outcome, Exception):
+            waiter.set_exception(outcome)
+        else:
+            waiter.set_result(outcome)
+
+    return answered
 
 
 def _outcome(event: SessionEvent) -> QueryResult | StreamStarted:

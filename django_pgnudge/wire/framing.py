@@ -83,20 +83,16 @@ class Framer:
 
     def next_message(self) -> tuple[bytes, bytes] | None:
         """The next complete message as (type, body), or None until more has arrived."""
-        header = self._header()
-        if header is None:
-            return None
-        kind, length = header
-        if length > MAX_MESSAGE:
-            raise ProtocolError(
-                f"the server announced a message {kind!r} of {length} bytes; "
-                f"at most {MAX_MESSAGE} are accepted"
-            )
-        start, stop = self.pos + 5, self.pos + 1 + length
-        if not self._available(stop):
-            return None
-        self.pos = stop
-        return kind, self.buffer[start:stop]
+        message = self.at_hand()
+        if message is None and (header := self._header()) is not None:
+            kind, length = header
+            if length > MAX_MESSAGE:
+                raise ProtocolError(
+                    f"the server announced a message {kind!r} of {length} bytes; "
+                    f"at most {MAX_MESSAGE} are accepted"
+                )
+            self._available(self.pos + 1 + length)
+        return message
 
     @property
     def oversized(self) -> bool:
