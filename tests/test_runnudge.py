@@ -268,8 +268,11 @@ def test_of_several_hosts_the_next_is_followed_when_the_first_fails_over(
     process = run(site)
     process.saw("Resync (connected)")
     wait_until(lambda: not cached(), "the resync")
+    fill()
     first.stop()
     process.saw("Resync (reconnected)")
+    # The line comes before the clearing: filled too early, the keys would be gone with it.
+    wait_until(lambda: not cached(), "the resync of the next host")
     fill()
     with second.connect("shop") as connection:
         connection.execute("UPDATE prices SET price = 1")
