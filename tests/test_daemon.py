@@ -636,7 +636,7 @@ async def test_a_callable_that_hangs_costs_its_version_and_holds_up_nothing(
 
             def answers_again() -> bool:
                 if feed.items.empty():
-                    feed.say("legacy.log")
+                    feed.say(event(PRICES, 1))
                 return "answer again" in caplog.text
 
             await until(answers_again)
@@ -646,6 +646,26 @@ async def test_a_callable_that_hangs_costs_its_version_and_holds_up_nothing(
     finally:
         RETURNS.set()
     assert caplog.text.count("has not returned for 0.05 s") == 1
+
+
+async def test_what_needs_no_callable_does_not_wait_for_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.PGNUDGE = {
+        "INVALIDATE": {PRICES: [f"{__name__}.hangs"], "legacy.log": ["other"]}
+    }  # fmt: skip
+    monkeypatch.setattr(asking, "PATIENCE", 3600)
+    RETURNS.clear()
+    try:
+        async with running() as (daemon, feed):
+            fill()
+            feed.say(event(PRICES, 1), event("legacy.log"))
+            await until(lambda: stored() == {"prices", "price:1", "price:2"})
+            assert daemon.publisher.batches == 0
+            RETURNS.set()
+            await until(lambda: stored() == {"prices", "price:2"})
+    finally:
+        RETURNS.set()
 
 
 async def test_a_callable_that_hangs_holds_up_no_resync_by_keys(

@@ -237,7 +237,9 @@ def test_partitions_fire_the_rules_of_their_root(django_postgres: Database) -> N
     )
     leaf = "public.shop_order_2026_h1"
     assert found.kills(event(leaf))[DEFAULT].keys == {"first-half"}
+    assert [found.asks_about(table) for table in ("public.shop_order", leaf)] == [True, False]
     registry.refresh(connection)
+    assert [found.asks_about(table) for table in (leaf, PRODUCT)] == [True, False]
     assert found.kills(event(leaf))[DEFAULT].keys == {"first-half", "orders"}
     assert seen == ["public.shop_order"]
     assert {leaf, "public.shop_order"} <= found.wants_keys()

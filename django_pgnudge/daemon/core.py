@@ -283,23 +283,25 @@ class Daemon:
         if self._nudged:
             for event in batch.events:
                 tokens |= killed_tokens(self._names, self._tables[event.payload].lineage, event)
-        deletes = []
-        if self.rules.asks:
-            # Tokens do not wait for callables of rules.
-            deletes += [self._submit(alias, Work(tokens=set(tokens))) for alias in self._nudged]
-            works = await self._asker.works(batch.events)
-        else:
-            works = self._asker.works_at_once(batch.events)
-            for alias in self._nudged:
-                works.setdefault(alias, Work()).tokens |= tokens
-        for alias, work in works.items():
-            deletes.append(self._submit(alias, work))
-            if work.later:
-                self._repeater.add(alias, work.later)
+        # Nothing but what callables of rules alone can name waits for them.
+        asked = [event for event in batch.events if self.rules.asks_about(event.payload)]
+        told = {event.payload for event in asked}
+        works = self._asker.works_at_once(e for e in batch.events if e.payload not in told)
+        for alias in self._nudged:
+            works.setdefault(alias, Work()).tokens |= tokens
+        deletes = self._submit_all(works)
+        if asked:
+            deletes += self._submit_all(await self._asker.works(asked))
         if any(self._tables[event.payload].root != event.payload for event in batch.events):
             renamed = rename_events(batch.events, self.registry.root_of)
             batch = replace(batch, events=renamed)
         self.publisher.add_batch(batch, deletes)
+
+    def _submit_all(self, works: dict[str, Work]) -> list[Delete]:
+        for alias, work in works.items():
+            if work.later:
+                self._repeater.add(alias, work.later)
+        return [self._submit(alias, work) for alias, work in works.items()]
 
     def _submit(self, alias: str, work: Work) -> Delete:
         worker = self._worker(alias)

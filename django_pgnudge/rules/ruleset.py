@@ -106,6 +106,7 @@ class RuleSet:
         self._registry = registry
         self._generation = -1
         self._bound: dict[str, list[_Bound]] = {}
+        self._asked: frozenset[str] = frozenset()
         self.asks = any(isinstance(spec, Function) for rule in self.rules for spec in rule.specs)
         """Whether there are callables among the rules, which may query or hang."""
         self._sync()
@@ -136,6 +137,13 @@ class RuleSet:
             if bound.rule.again is not None:
                 whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
         return found
+
+    def asks_about(self, payload: str) -> bool:
+        """Whether a change of this table is one for a callable."""
+        if not self.asks:
+            return False
+        self._sync()
+        return not self._asked.isdisjoint(self._registry.lineage(payload))
 
     def cache_refs(self) -> frozenset[CacheRef]:
         """Every cache and version that a rule names."""
@@ -199,6 +207,11 @@ class RuleSet:
                 fills = rowwise and any(isinstance(spec, Template) for spec in specs)
                 bound.setdefault(payload, []).append(_Bound(rule, target, specs, rowwise, fills))
         self._bound, self._generation = bound, generation
+        self._asked = frozenset(
+            payload
+            for payload, bounds in bound.items()
+            if any(isinstance(spec, Function) for each in bounds for spec in each.specs)
+        )
 
     def _tables(self, entry: str | type[Model], target: str) -> Iterator[tuple[str, bool]]:
         """The tables that fire a rule, and whether they have the primary key of its model."""
