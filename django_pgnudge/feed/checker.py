@@ -13,7 +13,9 @@ from ..errors import ConnectionLostError, PgNudgeError, ProtocolError, ServerErr
 from ..log import get_logger
 from ..wire import LSN
 from . import catalog
-from .transport import Address, Connection, Rows, connect, settling
+from .address import Address
+from .connecting import connect
+from .transport import Connection, Rows, settling
 from .visibility import Snapshot
 
 __all__ = ["Checker"]

@@ -28,11 +28,13 @@ from ..events import ResyncReason
 from ..log import get_logger
 from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted, XLogData
 from . import catalog
+from .address import Address
 from .checker import Checker
 from .coalescer import Coalescer
+from .connecting import connect
 from .judge import Judge, Reports, Trusting, VisibilityJudge
 from .slot import create_slot
-from .transport import Address, Connection, connect
+from .transport import Connection
 from .visibility import Handshake
 
 __all__ = ["Stream", "StreamSettings"]

@@ -8,21 +8,15 @@ a change needs no task switch on its way to the coalescer.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import socket
 import ssl as ssl_module
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from ..errors import (
-    AuthenticationError,
-    ConfigError,
     ConnectionLostError,
     PgNudgeError,
     ProtocolError,
-    ServerError,
     TLSError,
 )
 from ..wire import (
@@ -37,58 +31,22 @@ from ..wire import (
     StreamStarted,
     messages,
 )
+from .address import Address
 from .moderation import Moderator
-from .tls import TLS
 
-__all__ = ["Address", "Connection", "Rows", "connect", "settling"]
+__all__ = ["Connection", "Rows", "settling"]
 
 Answer = TypeVar("Answer")
 
 Rows: TypeAlias = tuple[tuple[str | None, ...], ...]
 """A query's answer: text, or None for NULL."""
 
-_UNIX_PREFIXES = ("/", "@")
-
-NO_TLS = TLS("disable")
-
 MAX_UNREAD = 64 * 1024
 """How many bytes of statuses wait for a server that does not read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server is and who asks; ``host`` may be a Unix socket directory."""
-
-    host: str
-    port: int
-    user: str
-    database: str
-    password: str | None = field(default=None, repr=False)
-    tls: TLS = NO_TLS
-    application_name: str = "django_pgnudge"
-    keepalive: float = 10.0
-    """Seconds of silence after which the kernel probes whether the peer is still there."""
-
-    def moved(self, **keywords: Any) -> Address:
-        """This address with other values of WalFeed's keywords for it."""
-        if "ssl" in keywords:
-            keywords["tls"] = TLS.of(keywords.pop("ssl"))
-        return dataclasses.replace(self, **keywords)
-
-    @property
-    def unix_path(self) -> str | None:
-        if not self.host.startswith(_UNIX_PREFIXES):
-            return None
-        path = f"{self.host}/.s.PGSQL.{self.port}"
-        return "\0" + path[1:] if path.startswith("@") else path
-
-    def __str__(self) -> str:
-        where = self.host if self.unix_path else f"{self.host}:{self.port}"
-        return f"{self.user}@{where}/{self.database}"
-
-
 class Connection(asyncio.Protocol):
-    """One session; made by `connect`."""
+    """One session; made by `connecting.connect`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -410,86 +368,3 @@ def _rows(result: QueryResult | StreamStarted, columns: int, at_least: int) -> R
     if len(result.rows) < at_least or any(len(row) != columns for row in result.rows):
         raise ProtocolError("the server answered a query with rows of another shape")
     return result.rows
-
-
-async def connect(address: Address, *, replication: bool) -> Connection:
-    """A logged-in connection.
-
-    Raises ConnectionLostError, TLSError, AuthenticationError, ProtocolError or ServerError.
-    Bounding the time it may take is the caller's.
-    """
-    tls = address.tls
-    if address.unix_path is not None or tls.mode == "disable":
-        return await _attempt(address, None, replication=replication)
-    context = tls.make_context()
-    # "allow" prefers clear text and takes TLS where the server insists; "prefer" is its mirror.
-    first, second = (None, context) if tls.mode == "allow" else (context, None)
-    try:
-        return await _attempt(address, first, replication=replication)
-    except (ServerError, TLSError, AuthenticationError) as error:
-        match error:
-            case TLSError():
-                refused = True
-            case ServerError():
-                refused = error.sqlstate == "28000"
-            case _:
-                # What is not sent in clear text may be sent through TLS, never the other way.
-                refused = tls.mode == "allow"
-        if tls.required or not refused:
-            raise
-        try:
-            return await _attempt(address, second, replication=replication)
-        except PgNudgeError:
-            raise error from None
-
-
-async def _attempt(
-    address: Address, context: ssl_module.SSLContext | None, *, replication: bool
-) -> Connection:
-    loop = asyncio.get_running_loop()
-    try:
-        if address.unix_path is not None:
-            transport, connection = await loop.create_unix_connection(Connection, address.unix_path)
-        else:
-            transport, connection = await loop.create_connection(
-                Connection, address.host, address.port
-            )
-            _keep_alive(transport.get_extra_info("socket"), address.keepalive)
-    except OSError as error:
-        raise ConnectionLostError(f"cannot connect to {address}: {error}") from None
-    except (ValueError, OverflowError) as error:
-        # A name that no resolver takes, a port that no socket has.
-        raise ConfigError(f"cannot connect to {address}: {error}") from None
-    try:
-        if context is not None and not await connection.negotiate_tls(address, context):
-            if address.tls.required:
-                raise TLSError(
-                    f"{address} does not offer TLS, and sslmode {address.tls.mode!r} requires it"
-                )
-            context = None
-        await connection.log_in(address, replication=replication)
-    except BaseException as error:
-        connection.abort(
-            error
-            if isinstance(error, PgNudgeError)
-            else ConnectionLostError("the attempt to connect was given up")
-        )
-        await connection.wait_gone()
-        if isinstance(error, OSError):
-            raise ConnectionLostError(f"the connection to {address} broke: {error}") from None
-        raise
-    return connection
-
-
-def _keep_alive(sock: socket.socket, seconds: float) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    idle = max(1, int(seconds))
-    for name, value in (
-        ("TCP_KEEPIDLE", idle),
-        ("TCP_KEEPINTVL", idle),
-        ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", idle * 4 * 1000),
-    ):
-        option = getattr(socket, name, None)
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)

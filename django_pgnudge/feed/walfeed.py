@@ -19,11 +19,11 @@ from ..decoding import DECODERS, TableFilter
 from ..errors import ConfigError, ConnectionLostError, PgNudgeError
 from ..events import FeedItem, Resync, ResyncReason
 from ..log import get_logger
+from .address import Address
 from .backoff import Backoff
 from .coalescer import Coalescer
 from .stream import Stream, StreamSettings
 from .tls import TLS
-from .transport import Address
 
 __all__ = ["WalFeed"]
 

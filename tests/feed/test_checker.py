@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_pgnudge.errors import ConnectionLostError, PgNudgeError, ServerError
+from django_pgnudge.feed.address import Address
 from django_pgnudge.feed.catalog import VIEW, View
 from django_pgnudge.feed.checker import Checker
-from django_pgnudge.feed.transport import Address
 from tests.hostile import HostileServer, Peer
 from tests.wire import backend
 

@@ -89,6 +89,18 @@ async def told_last(seen: Follower, database: Any) -> None:
 
 
 @asynccontextmanager
+async def half_way(database: Any, **options: Any) -> AsyncIterator[tuple[Any, Follower, Any]]:
+    """A followed feed that has had a part of a transaction, table ``a``; yields the feed, its
+    follower, and an async function for the statements that go on with it."""
+    feed = feed_of(database, **options)
+    async with following(feed) as seen:
+        with transaction(database) as execute:
+            await execute(big("a"))
+            await streamed(feed, "a")
+            yield feed, seen, execute
+
+
+@asynccontextmanager
 async def held_back(feed: Any) -> AsyncIterator[None]:
     """Nothing of the stream is read meanwhile, so no COMMIT comes."""
     connection = feed._stream.connection
@@ -123,25 +135,19 @@ async def test_a_streamed_transaction_nudges_every_row(streaming, monkeypatch):
 
 
 async def test_one_that_is_rolled_back_nudges_nothing(streaming):
-    feed = feed_of(streaming)
-    async with following(feed) as seen:
-        with transaction(streaming) as execute:
-            await execute(big("a"))
-            await streamed(feed, "a")
-            await execute("ROLLBACK")
+    async with half_way(streaming) as (feed, seen, execute):
+        await execute("ROLLBACK")
         await told_last(seen, streaming)
         assert seen.counts == {"public.last": 1}
         assert not feed._coalescer.streams
 
 
 async def test_a_savepoint_rolled_back_nudges_nothing_of_it(streaming):
-    feed = feed_of(streaming)
-    async with following(feed) as seen:
-        with transaction(streaming) as execute:
-            await execute(big("a"), "SAVEPOINT one", "SAVEPOINT two", big("b"), "RELEASE two")
-            await streamed(feed, "a", "b")
-            await execute("ROLLBACK TO one", big("c"), "SAVEPOINT three", big("a", ROWS))
-            await execute("COMMIT")
+    async with half_way(streaming) as (feed, seen, execute):
+        await execute("SAVEPOINT one", "SAVEPOINT two", big("b"), "RELEASE two")
+        await streamed(feed, "b")
+        await execute("ROLLBACK TO one", big("c"), "SAVEPOINT three", big("a", ROWS))
+        await execute("COMMIT")
         await told_last(seen, streaming)
     assert seen.counts == {"public.a": 2 * ROWS, "public.c": ROWS, "public.last": 1}
 
@@ -185,14 +191,11 @@ async def test_truncate_and_messages_come_in_blocks_too(streaming):
 
 @pytest.mark.parametrize("ending", ["COMMIT", "ROLLBACK"])
 async def test_a_prepared_transaction_nudges_at_commit_prepared(streaming, ending):
-    feed = feed_of(streaming)
     name = f"two phases {streaming.name}"
-    async with following(feed) as seen:
-        with transaction(streaming) as execute:
-            await execute(big("a"), f"PREPARE TRANSACTION '{name}'")
-            await streamed(feed, "a")
-            await told_last(seen, streaming)
-            assert seen.counts == {"public.last": 1}
+    async with half_way(streaming) as (_, seen, execute):
+        await execute(f"PREPARE TRANSACTION '{name}'")
+        await told_last(seen, streaming)
+        assert seen.counts == {"public.last": 1}
         await run(streaming.execute, f"{ending} PREPARED '{name}'")
         await told_last(seen, streaming)
     expected = {"public.last": 2} | ({"public.a": ROWS} if ending == "COMMIT" else {})
@@ -200,14 +203,10 @@ async def test_a_prepared_transaction_nudges_at_commit_prepared(streaming, endin
 
 
 async def test_a_stream_that_breaks_in_the_middle_is_a_resync(streaming):
-    feed = feed_of(streaming)
-    async with following(feed) as seen:
-        with transaction(streaming) as execute:
-            await execute(big("a"))
-            await streamed(feed, "a")
-            await run(streaming.execute, f"SELECT pg_terminate_backend({feed.connection_pid})")
-            await eventually(lambda: not feed._coalescer.streams)
-            await execute("COMMIT")
+    async with half_way(streaming) as (feed, seen, execute):
+        await run(streaming.execute, f"SELECT pg_terminate_backend({feed.connection_pid})")
+        await eventually(lambda: not feed._coalescer.streams)
+        await execute("COMMIT")
         await seen.resync("reconnected")
         await told_last(seen, streaming)
     assert seen.counts == {"public.last": 1}
@@ -229,46 +228,36 @@ async def test_a_row_of_megabytes_comes_in_a_block(streaming):
 
 
 async def test_what_is_visible_is_nudged_though_its_commit_has_not_come(streaming):
-    feed = feed_of(streaming)
-    async with following(feed) as seen:
-        with transaction(streaming) as execute:
-            await execute(big("a"))
-            await streamed(feed, "a")
-            async with held_back(feed):
-                await execute(big("b"), "COMMIT")
-                await seen.payload("public.a")
-                assert 0 < seen.counts["public.a"] <= ROWS
-                assert "public.b" not in seen.counts, "the rest has not been read"
-                assert seen.keys("public.a") is None
-                assert feed._coalescer.streams, "its COMMIT has not come"
+    async with half_way(streaming) as (feed, seen, execute):
+        async with held_back(feed):
+            await execute(big("b"), "COMMIT")
+            await seen.payload("public.a")
+            assert 0 < seen.counts["public.a"] <= ROWS
+            assert "public.b" not in seen.counts, "the rest has not been read"
+            assert seen.keys("public.a") is None
+            assert feed._coalescer.streams, "its COMMIT has not come"
         await told_last(seen, streaming)
     assert seen.counts == {"public.a": ROWS, "public.b": ROWS, "public.last": 1}
 
 
 async def test_what_is_rolled_back_is_not_nudged_early(streaming):
-    feed = feed_of(streaming)
-    async with following(feed) as seen:
-        with transaction(streaming) as execute:
-            await execute(big("a"))
-            await streamed(feed, "a")
-            (transaction_,) = feed._coalescer.streams.values()
-            async with held_back(feed):
-                await execute("ROLLBACK")
-                await eventually(lambda: transaction_.aborted)
-                assert not seen.counts
+    async with half_way(streaming) as (feed, seen, execute):
+        (half,) = feed._coalescer.streams.values()
+        async with held_back(feed):
+            await execute("ROLLBACK")
+            await eventually(lambda: half.aborted)
+            assert not seen.counts
         await told_last(seen, streaming)
     assert seen.counts == {"public.last": 1}
 
 
 async def test_a_savepoint_rolled_back_is_not_nudged_early(streaming):
-    feed = feed_of(streaming)
-    async with following(feed) as seen:
-        with transaction(streaming) as execute:
-            await execute(big("a"), "SAVEPOINT one", big("b"))
-            await streamed(feed, "a", "b")
-            async with held_back(feed):
-                await execute("ROLLBACK TO one", "COMMIT")
-                await seen.payload("public.a")
+    async with half_way(streaming) as (feed, seen, execute):
+        await execute("SAVEPOINT one", big("b"))
+        await streamed(feed, "b")
+        async with held_back(feed):
+            await execute("ROLLBACK TO one", "COMMIT")
+            await seen.payload("public.a")
         await told_last(seen, streaming)
     assert seen.counts == {"public.a": ROWS, "public.last": 1}
 
@@ -320,14 +309,10 @@ async def snapshots(feed: Any, number: int) -> int:
 
 
 async def test_without_visibility_a_streamed_transaction_waits_for_its_commit(streaming):
-    feed = feed_of(streaming, visibility=False, max_batch_wait=0)
-    async with following(feed) as seen:
-        with transaction(streaming) as execute:
-            await execute(big("a"))
-            await streamed(feed, "a")
-            await told_last(seen, streaming)
-            assert seen.counts == {"public.last": 1}
-            await execute("COMMIT")
+    async with half_way(streaming, visibility=False, max_batch_wait=0) as (_, seen, execute):
+        await told_last(seen, streaming)
+        assert seen.counts == {"public.last": 1}
+        await execute("COMMIT")
         await told_last(seen, streaming)
     assert seen.counts == {"public.a": ROWS, "public.last": 2}
 
@@ -336,16 +321,12 @@ async def test_without_visibility_a_streamed_transaction_waits_for_its_commit(st
 
 
 async def test_catching_up_does_not_wait_for_a_transaction_that_runs(streaming):
-    feed = feed_of(streaming)
-    async with following(feed) as seen:
-        with transaction(streaming) as execute:
-            await execute(big("a"))
-            await streamed(feed, "a")
-            await feed.catch_up()
-            assert not seen.counts
-            await execute("COMMIT")
-            await feed.catch_up()
-            assert seen.counts == {"public.a": ROWS}
+    async with half_way(streaming) as (feed, seen, execute):
+        await feed.catch_up()
+        assert not seen.counts
+        await execute("COMMIT")
+        await feed.catch_up()
+        assert seen.counts == {"public.a": ROWS}
 
 
 async def test_what_a_transaction_has_written_so_far_is_flushed_for_whoever_catches_up(streaming):
@@ -364,20 +345,16 @@ async def test_what_a_transaction_has_written_so_far_is_flushed_for_whoever_catc
 
 
 async def test_catching_up_waits_for_the_rest_of_what_is_visible(streaming):
-    feed = feed_of(streaming)
-    async with following(feed) as seen:
-        with transaction(streaming) as execute:
-            await execute(big("a"))
-            await streamed(feed, "a")
-            async with held_back(feed):
-                await execute(big("b"), "COMMIT")
-                await seen.payload("public.a")
-                proof = asyncio.ensure_future(feed.catch_up())
-                await feed.covered()
-                await feed.covered()
-                assert not proof.done(), "the stream has not passed its COMMIT"
-            await proof
-            assert seen.counts == {"public.a": ROWS, "public.b": ROWS}
+    async with half_way(streaming) as (feed, seen, execute):
+        async with held_back(feed):
+            await execute(big("b"), "COMMIT")
+            await seen.payload("public.a")
+            proof = asyncio.ensure_future(feed.catch_up())
+            await feed.covered()
+            await feed.covered()
+            assert not proof.done(), "the stream has not passed its COMMIT"
+        await proof
+        assert seen.counts == {"public.a": ROWS, "public.b": ROWS}
 
 
 async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(streaming):

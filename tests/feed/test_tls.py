@@ -19,7 +19,9 @@ from django_pgnudge.errors import (
     TLSError,
 )
 from django_pgnudge.feed import TLS, WalFeed
-from django_pgnudge.feed.transport import Address, Connection, connect
+from django_pgnudge.feed.address import Address
+from django_pgnudge.feed.connecting import connect
+from django_pgnudge.feed.transport import Connection
 from django_pgnudge.wire import messages
 from tests.feed.following import following
 from tests.fix_servers import installations, missing

@@ -18,7 +18,9 @@ from django_pgnudge.errors import (
     TLSError,
 )
 from django_pgnudge.feed import TLS
-from django_pgnudge.feed.transport import MAX_UNREAD, Address, Connection, connect
+from django_pgnudge.feed.address import Address
+from django_pgnudge.feed.connecting import connect
+from django_pgnudge.feed.transport import MAX_UNREAD, Connection
 from django_pgnudge.wire import messages
 from tests.hostile import SSL_REQUEST, HostileServer, Peer, server_context
 from tests.wire import backend
