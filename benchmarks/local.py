@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servers.postgres import find_installations
@@ -14,12 +17,19 @@ from benchmarks import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+    from contextlib import ExitStack
 
     from servers.installations import Installation
+    from servers.postgres import Postgres
     from servers.redis import Redis
 
-__all__ = ["child_environment", "choose_installation", "redis_version", "start_runnudge"]
+__all__ = [
+    "child_environment",
+    "choose_installation",
+    "open_servers",
+    "redis_version",
+    "start_runnudge",
+]
 
 
 def choose_installation(name: str | None) -> Installation:
@@ -28,6 +38,16 @@ def choose_installation(name: str | None) -> Installation:
     if not found:
         raise ServerFailedError(f"There is no PostgreSQL {name or ''} on this machine.")
     return max(found, key=lambda each: len(each.plugins))
+
+
+def open_servers(stack: ExitStack, postgres: Postgres, redis: Redis, database: str) -> Path:
+    """Start both and make an empty database; the folder returned goes when they do."""
+    folder = Path(tempfile.mkdtemp(prefix="pgnudge-speed-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    stack.enter_context(postgres)
+    stack.enter_context(redis)
+    postgres.create_database(database)
+    return folder
 
 
 def child_environment(**more: str) -> dict[str, str]:

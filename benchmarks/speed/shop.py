@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -17,6 +15,7 @@ from servers.redis import Redis, find_redis
 from benchmarks.local import (
     child_environment,
     choose_installation,
+    open_servers,
     redis_version,
     start_runnudge,
 )
@@ -35,11 +34,7 @@ class Shop:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.folder = Path(tempfile.mkdtemp(prefix="pgnudge-speed-"))
-            stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            stack.enter_context(self.postgres)
-            stack.enter_context(self.redis)
-            self.postgres.create_database(DATABASE)
+            self.folder = open_servers(stack, self.postgres, self.redis, DATABASE)
             run([sys.executable, "-m", "django", "migrate", "-v0"], env=self.environment())
             self.postgres.execute(
                 "INSERT INTO shop_product (name, price, stock)"

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from servers.postgres import Postgres
 from servers.process import LOOPBACK, ServerProcess
 from servers.redis import Redis, find_redis
 
-from benchmarks.local import child_environment, choose_installation, start_runnudge
+from benchmarks.local import child_environment, choose_installation, open_servers, start_runnudge
 from benchmarks.speed.site.tables import CREATE
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 __all__ = ["DATABASE", "PUBLICATION", "Stage", "add_arguments"]
 
@@ -55,11 +53,7 @@ class Stage:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.folder = Path(tempfile.mkdtemp(prefix="pgnudge-speed-"))
-            stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            stack.enter_context(self.postgres)
-            stack.enter_context(self.redis)
-            self.postgres.create_database(DATABASE)
+            self.folder = open_servers(stack, self.postgres, self.redis, DATABASE)
             self.postgres.execute(CREATE, DATABASE)
             self.postgres.execute(f"CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES", DATABASE)
             self._closing = stack.pop_all()

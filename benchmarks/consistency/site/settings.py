@@ -10,18 +10,11 @@ import json
 import os
 from typing import Any, Final
 
+from benchmarks.sites import databases
+
 SITE: Final[dict[str, Any]] = json.loads(os.environ["PGNUDGE_CONSISTENCY"])
 
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": SITE["database"],
-        "USER": SITE["user"],
-        "HOST": SITE["host"],
-        "PORT": SITE["port"],
-        "OPTIONS": {"connect_timeout": 5},
-    }
-}
+DATABASES = databases(SITE, OPTIONS={"connect_timeout": 5})
 
 
 def _cache(location: str) -> dict[str, Any]:

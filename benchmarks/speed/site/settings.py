@@ -9,20 +9,12 @@ import json
 import os
 from typing import Any, Final
 
+from benchmarks.sites import databases
 from benchmarks.speed.site.tables import APP, KEYS, TABLES, model_name
 
 SITE: Final[dict[str, Any]] = json.loads(os.environ["PGNUDGE_SPEED"])
 
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": SITE["database"],
-        "USER": SITE["user"],
-        "HOST": SITE["host"],
-        "PORT": SITE["port"],
-    }
-}
-
+DATABASES = databases(SITE)
 CACHES = {"default": {"BACKEND": SITE["backend"], "LOCATION": SITE["redis"]}}
 INSTALLED_APPS = ["django_pgnudge", "benchmarks.speed.site"]
 USE_TZ = True
