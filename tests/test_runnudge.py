@@ -118,9 +118,9 @@ def site(django_postgres: Database, redis_server: Redis, settings: Settings) -> 
 
 @pytest.fixture
 def cached() -> Callable[[], list[str]]:
-    cache = django_caches["default"]
-
     def left() -> list[str]:
+        # Looked up each time: a test may point its settings at another cache.
+        cache = django_caches["default"]
         return sorted(cache.get_many(["prices", "price:1", "price:2", "other"]))
 
     return left
@@ -130,13 +130,27 @@ def fill() -> None:
     django_caches["default"].set_many(dict.fromkeys(["prices", "price:1", "price:2", "other"], 1))
 
 
+@pytest.fixture
+def run_cleared(run: Callable[..., Process], cached: Any) -> Callable[..., Process]:
+    """Like ``run``; returns when the first Resync is over, which would clear what comes before.
+
+    The line in the log does not say so: it comes before the clearing.
+    """
+
+    def start(settings: dict[str, Any], *arguments: str) -> Process:
+        fill()
+        process = run(settings, *arguments)
+        wait_until(lambda: not cached(), "the first resync")
+        return process
+
+    return start
+
+
 def test_a_commit_kills_the_keys_and_sigterm_leaves_with_0_and_no_slot(
-    run: Any, site: dict[str, Any], cached: Any, django_postgres: Database
+    run_cleared: Any, site: dict[str, Any], cached: Any, django_postgres: Database
 ) -> None:
-    fill()
-    process = run(site)
+    process = run_cleared(site)
     process.saw("Resync (connected)")
-    wait_until(lambda: not cached(), "the resync")
     fill()
     django_postgres.execute("UPDATE prices SET price = 1 WHERE id = 1")
     process.saw("public.prices (1 row): 2 keys deleted")
@@ -193,14 +207,12 @@ def test_a_second_signal_leaves_at_once(
     ],
 )  # fmt: skip
 def test_a_rude_receiver_takes_neither_the_daemon_nor_the_connection_down(
-    run: Any, site: dict[str, Any], cached: Any, django_postgres: Database, rude: str,
+    run_cleared: Any, site: dict[str, Any], cached: Any, django_postgres: Database, rude: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("RUDE", rude)
     site["INSTALLED_APPS"] = ["django_pgnudge", "tests.rude"]
-    fill()
-    process = run(site)
-    wait_until(lambda: not cached(), "the resync")
+    process = run_cleared(site)
     for price in (1, 2, 3):
         fill()
         django_postgres.execute(f"UPDATE prices SET price = {price} WHERE id = 1")
@@ -210,16 +222,14 @@ def test_a_rude_receiver_takes_neither_the_daemon_nor_the_connection_down(
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(
-    run: Any, site: dict[str, Any], cached: Any, django_postgres: Database
+    run_cleared: Any, site: dict[str, Any], cached: Any, django_postgres: Database
 ) -> None:
     site["LOGGING"] = {
         "version": 1,
         "handlers": {"full": {"class": "tests.rude.handler.FullDisk"}},
         "loggers": {"django_pgnudge": {"handlers": ["full"], "level": "DEBUG"}},
     }
-    fill()
-    process = run(site)
-    wait_until(lambda: not cached(), "the resync")
+    process = run_cleared(site)
     for price in (1, 2):
         fill()
         django_postgres.execute(f"UPDATE prices SET price = {price} WHERE id = 1")
@@ -231,7 +241,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(
 
 
 def test_a_server_that_restarts_is_waited_for_and_what_was_missed_is_cleared(
-    run: Any, site: dict[str, Any], cached: Any, postgres_factory: Callable[..., Postgres]
+    run_cleared: Any, site: dict[str, Any], cached: Any, postgres_factory: Callable[..., Postgres]
 ) -> None:
     server = postgres_factory()
     server.create_database("shop")
@@ -241,9 +251,7 @@ def test_a_server_that_restarts_is_waited_for_and_what_was_missed_is_cleared(
         HOST=server.host, PORT=str(server.port), USER=server.user, NAME="shop",
         PASSWORD=server.password or "",
     )  # fmt: skip
-    process = run(site)
-    process.saw("Resync (connected)")
-    wait_until(lambda: not cached(), "the resync")
+    process = run_cleared(site)
     fill()
     server.restart("immediate")
     process.saw("Resync (reconnected)")
@@ -252,7 +260,7 @@ def test_a_server_that_restarts_is_waited_for_and_what_was_missed_is_cleared(
 
 
 def test_of_several_hosts_the_next_is_followed_when_the_first_fails_over(
-    run: Any, site: dict[str, Any], cached: Any, postgres_factory: Callable[..., Postgres]
+    run_cleared: Any, site: dict[str, Any], cached: Any, postgres_factory: Callable[..., Postgres]
 ) -> None:
     servers = [postgres_factory(), postgres_factory()]
     for server in servers:
@@ -265,13 +273,10 @@ def test_of_several_hosts_the_next_is_followed_when_the_first_fails_over(
         HOST=f"{first.host},{second.host}", PORT=f"{first.port},{second.port}", USER=first.user,
         NAME="shop", PASSWORD=first.password or "",
     )  # fmt: skip
-    process = run(site)
-    process.saw("Resync (connected)")
-    wait_until(lambda: not cached(), "the resync")
+    process = run_cleared(site)
     fill()
     first.stop()
     process.saw("Resync (reconnected)")
-    # The line comes before the clearing: filled too early, the keys would be gone with it.
     wait_until(lambda: not cached(), "the resync of the next host")
     fill()
     with second.connect("shop") as connection:
@@ -284,7 +289,7 @@ def test_of_several_hosts_the_next_is_followed_when_the_first_fails_over(
 
 
 def test_a_redis_that_dies_and_comes_back_with_old_keys_is_cleared(
-    run: Any, site: dict[str, Any], redis_factory: Callable[..., Redis],
+    run_cleared: Any, site: dict[str, Any], redis_factory: Callable[..., Redis],
     django_postgres: Database, cached: Any, settings: Settings,
 ) -> None:  # fmt: skip
     redis = redis_factory()
@@ -292,9 +297,7 @@ def test_a_redis_that_dies_and_comes_back_with_old_keys_is_cleared(
         "LOCATION": redis.url, "OPTIONS": {"IGNORE_EXCEPTIONS": True}
     }  # fmt: skip
     settings.CACHES = site["CACHES"]
-    process = run(site)
-    process.saw("Resync (connected)")
-    wait_until(lambda: not cached(), "the resync")
+    process = run_cleared(site)
     fill()
     redis.save()
     redis.kill()

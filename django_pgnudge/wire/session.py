@@ -344,6 +344,10 @@ class Session:
                 self.stop_stream()
             self.state = State.QUERY
             return CopyDone()
+        if kind == b"C":
+            # With these words, and no CopyDone, a walsender ends when its server is shut down and
+            # everything has been sent (WalSndDone in src/backend/replication/walsender.c).
+            raise ConnectionLostError("the server is shutting down")
         raise self._unexpected(kind)
 
 

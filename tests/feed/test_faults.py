@@ -84,6 +84,23 @@ async def test_a_server_that_is_down_at_the_start_is_waited_for(feed_server, pos
         await goes_on(seen, database)
 
 
+async def test_a_server_that_is_shut_down_in_order_says_so(feed_server, postgres_factory):
+    server = postgres_factory()
+    server.create_database("app")
+    database = Own(server, "app", feed_server.plugin)
+    database.execute(PLAIN)
+    feed = feed_of(database)
+    async with following(feed) as seen:
+        ends = []
+        stream = feed._stream
+        stream.connection.closed.add_done_callback(lambda closed: ends.append(closed.result()))
+        await run(server.restart, "fast")
+        await eventually(lambda: ends)
+        assert str(ends[0]) == "the server is shutting down"
+        await seen.resync("reconnected")
+        await goes_on(seen, database)
+
+
 async def test_a_link_that_is_cut_is_a_resync(feed_server, database, proxy_to):
     database.execute(PLAIN)
     proxy = proxy_to((database.postgres.host, database.postgres.port))

@@ -268,7 +268,7 @@ EXPECTED = {
     State.LOGIN: b"NSEKZ",
     State.IDLE: b"NSE",
     State.QUERY: b"NSETDCIcdWZ",
-    State.STREAM: b"NSEdc",
+    State.STREAM: b"NSEdcC",
 }
 
 
@@ -328,6 +328,14 @@ def test_the_stream_ends_from_the_other_side_and_is_answered() -> None:
     assert feed(made, backend.copy_done()) == [CopyDone()]
     assert made.data_to_send() == b"c\0\0\0\4"
     assert feed(made, backend.complete() + backend.ready()) == [QueryResult((), ())]
+
+
+def test_a_server_that_shuts_down_says_so_without_ending_the_stream_first() -> None:
+    made = streaming()
+    events = feed(made, backend.keepalive(7) + backend.complete("COPY 0") + backend.keepalive(8))
+    assert events == [Keepalive(7, False)]
+    assert isinstance(made.error, ConnectionLostError)
+    assert str(made.error) == "the server is shutting down"
 
 
 def test_an_error_in_the_stream_ends_the_stream_and_not_the_session() -> None:
