@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import ssl as ssl_module
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -242,8 +242,6 @@ class WalFeed:
 
     async def aclose(self) -> None:
         """Close the connections and end the iteration; when it returns the slot is gone."""
-        if self._closed:
-            return
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -305,7 +303,8 @@ class WalFeed:
             self._stream = None
             self._asks.set()
             self.slot_name = self.connection_pid = None
-            await stream.aclose()
+            # A feed that is closed now closes what this attempt opened, too.
+            await _to_the_end(stream.aclose())
             self._coalescer.reset()
 
     async def _located(self) -> bool:
@@ -357,6 +356,20 @@ class WalFeed:
         # Every attempt while it is news, then now and then.
         level = logging.WARNING if attempts in (1, 2, 5) or attempts % 20 == 0 else logging.DEBUG
         log.log(level, "cannot connect (attempt %d): %s", attempts, error)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work`` although this task is cancelled meanwhile, and only then be cancelled."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def _require(condition: bool, message: str) -> None:
