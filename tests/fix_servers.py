@@ -273,6 +273,13 @@ def database(test_server: tuple[DatabaseServer, str]) -> Iterator[Database]:
         server.drop_database(name)
 
 
+def own_database(server: DatabaseServer, plugin: str) -> Database:
+    """A new database on a server of the test's own, which it goes with."""
+    name = fresh_name("own")
+    server.create_database(name)
+    return Database(server, name, plugin)
+
+
 def fresh_name(prefix: str) -> str:
     return f"{prefix}_{next(_database_numbers)}"
 

@@ -13,6 +13,7 @@ from django_pgnudge import ConfigError, PgNudgeError, ServerError, WalFeed
 from django_pgnudge.errors import ConnectionLostError, ProtocolError
 from django_pgnudge.feed import stream
 from django_pgnudge.feed.transport import Connection
+from tests.fix_servers import own_database
 
 from .following import eventually, following, run
 
@@ -61,8 +62,7 @@ async def test_a_hard_abort_without_a_goodbye_leaves_no_slot(feed_server, databa
 
 async def test_an_immediate_restart_of_the_server_is_a_resync(feed_server, postgres_factory):
     server = postgres_factory()
-    server.create_database("app")
-    database = Own(server, "app", feed_server.plugin)
+    database = own_database(server, feed_server.plugin)
     database.execute(PLAIN)
     async with following(feed_of(database)) as seen:
         await run(server.restart, "immediate")
@@ -72,8 +72,7 @@ async def test_an_immediate_restart_of_the_server_is_a_resync(feed_server, postg
 
 async def test_a_server_that_is_down_at_the_start_is_waited_for(feed_server, postgres_factory):
     server = postgres_factory()
-    server.create_database("app")
-    database = Own(server, "app", feed_server.plugin)
+    database = own_database(server, feed_server.plugin)
     database.execute(PLAIN)
     feed = feed_of(database)
     server.kill()
@@ -87,8 +86,7 @@ async def test_a_server_that_is_down_at_the_start_is_waited_for(feed_server, pos
 
 async def test_a_server_that_is_shut_down_in_order_says_so(feed_server, postgres_factory):
     server = postgres_factory()
-    server.create_database("app")
-    database = Own(server, "app", feed_server.plugin)
+    database = own_database(server, feed_server.plugin)
     database.execute(PLAIN)
     feed = feed_of(database)
     async with following(feed) as seen:
@@ -220,8 +218,7 @@ async def test_a_role_without_replication_is_refused_by_the_server(database):
 
 async def test_a_server_without_logical_decoding_says_what_to_set(postgres_factory):
     server = postgres_factory(settings={"wal_level": "replica"})
-    server.create_database("app")
-    feed = feed_of(Own(server, "app", "pgoutput"))
+    feed = feed_of(own_database(server, "pgoutput"))
     async with following(feed, live=False):
         await eventually(lambda: feed.last_error)
         assert isinstance(feed.last_error, ServerError)
@@ -363,37 +360,6 @@ async def moves(connection: Any) -> None:
     """Wait for something to arrive."""
     last = connection.last_inbound
     await eventually(lambda: connection.last_inbound > last)
-
-
-class Own:
-    """A database on a server of the test's own."""
-
-    def __init__(self, server: Any, name: str, plugin: str) -> None:
-        self.postgres, self.name, self.plugin = server, name, plugin
-
-    def execute(self, *statements: str) -> None:
-        with self.postgres.connect(self.name) as connection:
-            for statement in statements:
-                connection.execute(statement)
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with self.postgres.connect(self.name) as connection:
-            return list(connection.execute(sql).fetchall())
-
-    def feed_options(self, **options: Any) -> dict[str, Any]:
-        values = {
-            "host": self.postgres.host,
-            "port": self.postgres.port,
-            "user": self.postgres.user,
-            "password": self.postgres.password,
-            "database": self.name,
-            "plugin": self.plugin,
-        }
-        if self.plugin == "pgoutput" and self.postgres.running:
-            self.execute("DROP PUBLICATION IF EXISTS own", "CREATE PUBLICATION own FOR ALL TABLES")
-        if self.plugin == "pgoutput":
-            values["publication"] = "own"
-        return values | options
 
 
 @pytest.fixture

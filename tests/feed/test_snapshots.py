@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 import pytest
+from servers.postgres import open_server
 
 from django_pgnudge import WalFeed
 from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.feed.checker import Checker
+from tests.fix_servers import own_database
 
 from .following import eventually, following, run
-from .test_faults import Own, moves
+from .test_faults import moves
+
+if TYPE_CHECKING:
+    from servers.base import DatabaseServer
+
+    from tests.fix_servers import Database, FeedServer
 
 SETTINGS = {"synchronous_standby_names": "nobody", "synchronous_commit": "local"}
 BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
@@ -28,9 +35,9 @@ BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 class SlowCommit:
     """A transaction whose COMMIT waits for the standby until it is let go."""
 
-    def __init__(self, database: Own, sql: str, *, prepare: str = "") -> None:
+    def __init__(self, database: Database, sql: str, *, prepare: str = "") -> None:
         self._database = database
-        self.connection = database.postgres.connect(database.name)
+        self.connection = database.connect()
         self.connection.execute("SET synchronous_commit = on")
         self.connection.execute("BEGIN")
         if prepare:
@@ -46,7 +53,7 @@ class SlowCommit:
         return self
 
     def waits(self) -> bool:
-        return bool(self._database.rows(BLOCKED)[0][0])
+        return bool(self._database.execute(BLOCKED)[0][0])
 
     def let_go(self) -> None:
         self._database.execute(f"SELECT pg_cancel_backend({self.connection.info.backend_pid})")
@@ -59,11 +66,16 @@ class SlowCommit:
         self.connection.close()
 
 
+@pytest.fixture(scope="module")
+def slow_server(feed_server: FeedServer) -> Iterator[DatabaseServer]:
+    """A server whose transactions may wait for a standby."""
+    with open_server(feed_server.postgres.installation, settings=SETTINGS) as server:
+        yield server
+
+
 @pytest.fixture
-def slow(postgres_factory: Callable[..., Any], feed_server: Any) -> Own:
-    server = postgres_factory(settings=SETTINGS)
-    server.create_database("app")
-    database = Own(server, "app", feed_server.plugin)
+def slow(slow_server: DatabaseServer, feed_server: FeedServer) -> Database:
+    database = own_database(slow_server, feed_server.plugin)
     database.execute(
         "CREATE TABLE price (id int PRIMARY KEY, v int)",
         "CREATE TABLE other (id int PRIMARY KEY)",
@@ -72,12 +84,12 @@ def slow(postgres_factory: Callable[..., Any], feed_server: Any) -> Own:
     return database
 
 
-def feed_of(database: Own, **options: Any) -> Any:
+def feed_of(database: Database, **options: Any) -> Any:
     return WalFeed(**database.feed_options(backoff=(0.01, 0.1), **options))
 
 
-def price(database: Own) -> int:
-    return int(database.rows("SELECT v FROM price WHERE id = 1")[0][0])
+def price(database: Database) -> int:
+    return int(database.execute("SELECT v FROM price WHERE id = 1")[0][0])
 
 
 UPDATE = "UPDATE price SET v = 2 WHERE id = 1"
@@ -182,19 +194,19 @@ async def test_a_terminated_checking_connection_is_opened_again(slow):
     assert seen.resyncs == ["connected"], "the stream itself was not harmed"
 
 
-async def held_at_the_handshake(slow: Own, feed: Any, then: Callable[..., Any]) -> None:
+async def held_at_the_handshake(slow: Database, feed: Any, then: Callable[..., Any]) -> None:
     """Bring a transaction into the handshake's hole, and do something.
 
     The slot is consistent once every transaction older than its second look has ended. The one
     that begins after that look, writes its commit record before the third and waits for the
     standby meanwhile is in no stream.
     """
-    first, second = slow.postgres.connect("app"), slow.postgres.connect("app")
+    first, second = slow.connect(), slow.connect()
 
     def walsender_waits_for(connection: psycopg.Connection[Any]) -> bool:
         # Both by the virtual transaction of whoever holds the xid waited for.
         return bool(
-            slow.rows(
+            slow.execute(
                 "SELECT 1 FROM pg_locks w JOIN pg_locks h USING (transactionid)"
                 f" WHERE NOT w.granted AND h.granted AND h.pid = {connection.info.backend_pid}"
                 " AND w.pid IN (SELECT pid FROM pg_stat_activity"
@@ -246,7 +258,7 @@ async def test_a_transaction_running_at_the_handshake_that_is_streamed_needs_no_
     observed: list[bool] = []
     reached = asyncio.Event()
     ask = Checker.running_xids
-    late = slow.postgres.connect("app")
+    late = slow.connect()
 
     async def running(self: Checker) -> frozenset[int]:
         await run(late.execute, "BEGIN; UPDATE price SET v = 3")
@@ -271,7 +283,7 @@ async def test_a_transaction_running_at_the_handshake_that_is_streamed_needs_no_
 async def test_a_transaction_running_at_the_handshake_that_aborts_needs_no_resync(slow):
     feed = feed_of(slow)
     ask = Checker.running_xids
-    late = slow.postgres.connect("app")
+    late = slow.connect()
 
     async def running(self: Checker) -> frozenset[int]:
         await run(late.execute, "BEGIN; UPDATE price SET v = 3")

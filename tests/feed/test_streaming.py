@@ -16,9 +16,9 @@ from django_pgnudge import WalFeed
 from django_pgnudge.feed.checker import Checker
 from django_pgnudge.feed.coalescer import Coalescer
 from django_pgnudge.wire import LSN
+from tests.fix_servers import own_database
 
 from .following import Follower, eventually, following, run
-from .test_faults import Own
 from .test_snapshots import SETTINGS, SlowCommit
 
 if TYPE_CHECKING:
@@ -264,9 +264,7 @@ async def test_a_savepoint_rolled_back_is_not_nudged_early(streaming):
 
 async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_factory):
     """COMMIT has written its record and waits for a standby that does not exist."""
-    server = postgres_factory(settings=SETTINGS)
-    server.create_database("app")
-    database = Own(server, "app", "pgoutput")
+    database = own_database(postgres_factory(settings=SETTINGS), "pgoutput")
     prepare(database)
     feed = feed_of(database)
     async with following(feed) as seen:
