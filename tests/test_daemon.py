@@ -270,8 +270,9 @@ async def test_keys_only_an_event_could_tell_survive_the_outage(settings: Settin
         feed.say(event(PRICES, 2), lsn=2)
         await until(lambda: daemon.publisher.lsn == 2)
         FlakyCache.down.discard("default")
-        await until(lambda: daemon.workers["default"].healthy)
-        assert stored() == {"prices", "other"}
+        # It is healthy again after the attempt under way, which may know the first event only.
+        worker = daemon.workers["default"]
+        await until(lambda: worker.healthy and stored() == {"prices", "other"})
 
 
 async def test_work_for_a_dead_cache_is_bounded_and_nothing_is_forgotten(
@@ -287,8 +288,9 @@ async def test_work_for_a_dead_cache_is_bounded_and_nothing_is_forgotten(
         await until(lambda: feed.items.empty() and daemon.publisher.batches)
         assert daemon.workers["default"].pending() <= 50
         FlakyCache.down.discard("default")
-        await until(lambda: daemon.workers["default"].healthy)
-        assert stored() == set()  # "other" too: the version, as its keys were too many
+        # "other" too: the version, as its keys were too many. The attempt under way may know fewer.
+        worker = daemon.workers["default"]
+        await until(lambda: worker.healthy and stored() == set())
 
 
 async def test_a_cache_that_hangs_is_waited_for_once_and_not_for_ever(
@@ -303,7 +305,8 @@ async def test_a_cache_that_hangs_is_waited_for_once_and_not_for_ever(
         monkeypatch.setattr(publisher, "CACHE_PATIENCE", 3600)
         feed.say(event(PRICES, 2))
         await until(lambda: len(heard.calls) == 2)
-        assert "prices" not in stored("fast")
+        # A machine may be too slow for so little patience; then this one is not waited for either.
+        await until(lambda: "prices" not in stored("fast"))
         FlakyCache.hang.pop("default").set()
         await until(lambda: daemon.workers["default"].healthy)
         await until(lambda: stored() == {"other"})
@@ -346,6 +349,9 @@ async def test_a_receiver_that_raises_stops_nobody(
         raise RuntimeError(msg)
 
     tables_changed.connect(bad)
+    # Receivers are called in the order in which they were connected.
+    tables_changed.disconnect(heard.tables)
+    tables_changed.connect(heard.tables)
     try:
         async with running() as (daemon, feed):
             feed.say(PRICES)
@@ -621,7 +627,7 @@ async def test_a_callable_that_hangs_costs_its_version_and_holds_up_nothing(
     monkeypatch.setattr(asking, "PATIENCE", 0.05)
     RETURNS.clear()
     try:
-        async with running() as (_, feed):
+        async with running() as (daemon, feed):
             fill()
             feed.say(event(PRICES, 1))
             await until(lambda: stored() == set())
@@ -640,9 +646,12 @@ async def test_a_callable_that_hangs_costs_its_version_and_holds_up_nothing(
                 return "answer again" in caplog.text
 
             await until(answers_again)
+            # Whatever was still to be cleared for the silence is, when this has been published.
+            feed.say(event(PRICES, 1), lsn=1)
+            await until(lambda: daemon.publisher.lsn == 1)
             fill()
             feed.say(event(PRICES, 1))
-            await until(lambda: stored() - {"other"} == {"prices", "price:2"})
+            await until(lambda: stored() == {"prices", "price:2", "other"})
     finally:
         RETURNS.set()
     assert caplog.text.count("has not returned for 0.05 s") == 1

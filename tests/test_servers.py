@@ -71,7 +71,9 @@ def test_a_server_streams_logically_and_loads_its_plugins(feed_server: FeedServe
     server = feed_server.postgres
     assert server.execute("SHOW wal_level") == [("logical",)]
     server.execute(
-        f"SELECT pg_create_logical_replication_slot('probe', '{feed_server.plugin}', true)"
+        # A name of its own: the session that made the one before may still be about to end.
+        f"SELECT pg_create_logical_replication_slot('probe_{feed_server.plugin}',"
+        f" '{feed_server.plugin}', true)"
     )
 
 

@@ -235,7 +235,7 @@ def scripts(*groups: dict[str, tuple[Script, type[Exception]]]) -> Any:
 
 def feed_for(server: HostileServer, **options: Any) -> WalFeed:
     given: dict[str, Any] = {
-        "connect_timeout": 0.2,
+        "connect_timeout": 10.0,
         "backoff": (0.001, 0.002),
         "plugin": "test_decoding",
     }
@@ -265,7 +265,9 @@ async def errors_of(script: Script, **options: Any) -> list[Exception]:
 async def test_a_server_that_misbehaves_is_left_and_tried_again(
     script: Script, kind: type[Exception]
 ) -> None:
-    for error in await errors_of(script):
+    # Where silence is no right end, a machine that is slow for a moment must not make it one.
+    patience = 0.2 if issubclass(LOST, kind) else 10.0
+    for error in await errors_of(script, connect_timeout=patience):
         assert isinstance(error, kind), repr(error)
 
 

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
     from tests.fix_servers import Database, FeedServer
 
-SETTINGS = {"synchronous_standby_names": "nobody", "synchronous_commit": "local"}
+SETTINGS = {
+    "synchronous_standby_names": "nobody",
+    "synchronous_commit": "local",
+    "autovacuum": "off",
+}
 BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 
@@ -120,12 +124,12 @@ async def test_with_visibility_a_nudge_comes_when_the_new_row_is_read(slow):
 
 
 async def test_a_held_transaction_does_not_stop_status_and_keepalives(slow):
-    feed = feed_of(slow, status_interval=0.02, liveness_timeout=0.5)
+    feed = feed_of(slow, status_interval=0.02, liveness_timeout=1.0)
     async with following(feed) as seen:
         with SlowCommit(slow, UPDATE) as commit:
             await eventually(lambda: feed._coalescer.held)
             connection = feed._stream.connection
-            for _ in range(30):
+            for _ in range(60):
                 await moves(connection)
             assert not seen.counts
             await run(commit.let_go)
