@@ -404,6 +404,30 @@ async def test_an_async_receiver_runs_on_the_daemons_loop() -> None:
     assert loops == [asyncio.get_running_loop()]
 
 
+@pytest.mark.parametrize("early", [False, True])
+async def test_stop_does_not_wait_for_tables_to_be_described(
+    early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as (daemon, feed):
+        asked = asyncio.Event()
+
+        async def refresh(patience: float | None) -> bool:
+            asked.set()
+            await asyncio.Event().wait()
+            return True
+
+        monkeypatch.setattr(daemon.lookups, "refresh", refresh)
+        if early:
+            # While the Resync is still being dealt with.
+            monkeypatch.setattr(daemon.publisher, "add_resync", lambda *given: daemon.stop())
+        feed.connected()
+        if early:
+            await until(lambda: feed.closed)
+        else:
+            await asked.wait()
+        assert asked.is_set() is not early
+
+
 async def test_stop_finishes_the_batch_in_hand(heard: Heard) -> None:
     release = threading.Event()
     entered = threading.Event()

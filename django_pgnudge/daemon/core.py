@@ -249,11 +249,16 @@ class Daemon:
         self.publisher.add_resync(reason, deletes)
         for keeper in self.keepers.values():
             keeper.kick()
-        if not self.lookups.refreshed:
-            # Before the first batch: without it rules may wait under the wrong schema.
-            await self.lookups.refresh(REFRESH_TIMEOUT)
-        else:
+        if self.lookups.refreshed:
             self.lookups.refresh_soon()
+        elif not self._stopping:
+            # Before the first batch: without it rules may wait under the wrong schema. Nothing is
+            # in hand meanwhile.
+            self._idle = True
+            try:
+                await self.lookups.refresh(REFRESH_TIMEOUT)
+            finally:
+                self._idle = False
 
     def _log_connected(self) -> None:
         feed = self._feed

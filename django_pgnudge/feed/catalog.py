@@ -13,6 +13,7 @@ from .visibility import Snapshot
 
 __all__ = [
     "BLOCKERS",
+    "END_MAKING",
     "FLUSH",
     "LOG_END",
     "PREPARED_VIEW",
@@ -93,6 +94,12 @@ SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {pid})::tex
        (SELECT COALESCE(string_agg(DISTINCT COALESCE(pid::text, 'prepared'), ', '), 'none')
         FROM pg_catalog.pg_locks
         WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted)
+"""
+
+# A session is ended by its id and by the name of the slot that it makes.
+END_MAKING = """
+SELECT pg_catalog.pg_terminate_backend(pid)
+FROM pg_catalog.pg_stat_activity WHERE pid = {pid} AND pg_catalog.strpos(query, '{slot}') > 0
 """
 
 

@@ -128,9 +128,8 @@ class Checker:
             raise
 
     async def aclose(self) -> None:
-        """Close the connection; every question from here on fails."""
+        """Close the connection; every question from here on fails. May be called again."""
         self._closed = True
-        connection, self._connection = self._connection, None
         unanswered = [*([self._current] if self._current else ()), *self._waiting]
         self._current = None
         self._waiting.clear()
@@ -141,8 +140,8 @@ class Checker:
             attempt.cancel()
         if self._attempts:
             await asyncio.wait(self._attempts)
-        if connection is not None:
-            await connection.close(patience=0.2)
+        if self._connection is not None:
+            await self._connection.close(patience=0.2)
 
     # Inside.
 

@@ -15,6 +15,7 @@ from ..errors import (
     TLSError,
 )
 from .address import Address
+from .resolving import addresses
 from .transport import Connection
 
 __all__ = ["connect"]
@@ -59,9 +60,7 @@ async def _attempt(
         if address.unix_path is not None:
             transport, connection = await loop.create_unix_connection(Connection, address.unix_path)
         else:
-            transport, connection = await loop.create_connection(
-                Connection, address.host, address.port
-            )
+            transport, connection = await _open(address.host, address.port)
             _keep_alive(transport.get_extra_info("socket"), address.keepalive)
     except OSError as error:
         raise ConnectionLostError(f"cannot connect to {address}: {error}") from None
@@ -87,6 +86,20 @@ async def _attempt(
             raise ConnectionLostError(f"the connection to {address} broke: {error}") from None
         raise
     return connection
+
+
+async def _open(host: str, port: int) -> tuple[asyncio.Transport, Connection]:
+    """A connection to the first of the host's addresses that takes one."""
+    loop = asyncio.get_running_loop()
+    errors: list[OSError] = []
+    for place in await addresses(host, port):
+        try:
+            return await loop.create_connection(Connection, place, port)
+        except OSError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    raise OSError("; ".join(map(str, errors)))
 
 
 def _keep_alive(sock: socket.socket, seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import ConnectionLostError, ServerError
 from ..log import get_logger
@@ -12,7 +13,7 @@ from . import catalog
 from .checker import Checker
 from .transport import Connection
 
-__all__ = ["create_slot"]
+__all__ = ["create_slot", "new_name"]
 
 log = get_logger("django_pgnudge.feed")
 
@@ -21,14 +22,17 @@ log = get_logger("django_pgnudge.feed")
 _PLUGIN_REFUSED = ("58P01", "42704", "42501")
 
 
+def new_name() -> str:
+    return f"pgnudge_{secrets.token_hex(8)}"
+
+
 async def create_slot(
-    connection: Connection, plugins: Sequence[str], checker: Checker, *, patience: float
-) -> tuple[str, str]:
-    """Make a temporary slot with the first plugin the server accepts; its name and the plugin.
+    connection: Connection, name: str, plugins: Sequence[str], checker: Checker, *, patience: float
+) -> str:
+    """Make a temporary slot with the first plugin the server accepts, and return that plugin.
 
     Every ``patience`` seconds that it takes, the server is looked after and the log is told.
     """
-    name = f"pgnudge_{secrets.token_hex(8)}"
     *first, last = plugins
     for plugin in first:
         try:
@@ -38,9 +42,9 @@ async def create_slot(
                 raise
             log.info("output plugin %s is not to be had (%s)", plugin, error.message)
         else:
-            return name, plugin
+            return plugin
     await _create(connection, name, last, checker, patience)
-    return name, last
+    return last
 
 
 async def _create(
@@ -53,6 +57,7 @@ async def _create(
             f'CREATE_REPLICATION_SLOT "{name}" TEMPORARY LOGICAL {plugin} NOEXPORT_SNAPSHOT'
         )
     )
+    command.add_done_callback(_heed)
     try:
         while not (await asyncio.wait([command], timeout=patience))[0]:
             (alive, blockers), *_ = await checker.rows(
@@ -70,3 +75,9 @@ async def _create(
         if not command.done():
             command.cancel()
         await asyncio.wait([command])
+
+
+def _heed(command: asyncio.Future[Any]) -> None:
+    """Take its error, also where another is raised: else the event loop's log would have it."""
+    if not command.cancelled():
+        command.exception()

@@ -33,7 +33,7 @@ from .checker import Checker
 from .coalescer import Coalescer
 from .connecting import connect
 from .judge import Judge, Reports, Trusting, VisibilityJudge
-from .slot import create_slot
+from .slot import create_slot, new_name
 from .transport import Connection
 from .visibility import Handshake
 
@@ -52,6 +52,9 @@ _FLUSH_AFTER, _FLUSH_EVERY = 20, 200
 
 # How long nudges are held for want of a snapshot, where no liveness_timeout says so.
 _BLIND = 30.0
+
+# How long a feed that is being closed waits for the server to end a command, and to hang up.
+_LAST_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class Stream:
         self._judge = self._make_judge()
         self._moved = asyncio.Event()
         self._bug: Exception | None = None
+        self._slot_in_making: str | None = None
         self._handshake: Handshake | None = None
         self.slot_name: str | None = None
         self.plugin: str | None = None
@@ -117,12 +121,15 @@ class Stream:
                     await self._check_publication(settings.publication)
                 keys = await self._read_primary_keys()
                 plugins = await self._choose_plugins()
-            self.slot_name, self.plugin = await create_slot(
+            name = self._slot_in_making = new_name()
+            self.plugin = await create_slot(
                 self._connection,
+                name,
                 plugins,
                 self._checker,
                 patience=settings.connect_timeout,
             )
+            self.slot_name, self._slot_in_making = name, None
             async with asyncio.timeout(settings.connect_timeout):
                 await self._start(self.plugin, keys)
                 if settings.visibility:
@@ -159,16 +166,37 @@ class Stream:
             await asyncio.gather(*helpers, return_exceptions=True)
 
     async def aclose(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind. May be called again if it was cancelled."""
         self._judge.stop()
-        if self._connection is not None and self._connection.busy:
-            # A server that makes a slot does not notice that its client has gone.
-            pid = self._connection.session.backend_pid
-            with contextlib.suppress(PgNudgeError):
-                await self._checker.rows(f"SELECT pg_catalog.pg_terminate_backend({pid})")
+        answered = await self._end_command()
         await self._checker.aclose()
         if self._connection is not None:
-            await self._connection.close()
+            await self._connection.close(patience=_LAST_PATIENCE if answered else 0.0)
+
+    async def _end_command(self) -> bool:
+        """Have the server end what it still works on: one that makes a slot does not notice that
+        its client has gone. False if it does not answer.
+        """
+        connection = self._connection
+        if connection is None:
+            return True
+        pid = connection.session.backend_pid
+        if connection.busy:
+            command = f"SELECT pg_catalog.pg_terminate_backend({pid})"
+        elif connection.closed.done() and self._slot_in_making is not None:
+            # The link broke, so the server may have been restarted: is it still that session?
+            command = catalog.END_MAKING.format(pid=pid, slot=self._slot_in_making)
+        else:
+            return True
+        try:
+            # Not the checker's patience: who closes a feed waits here.
+            async with asyncio.timeout(_LAST_PATIENCE):
+                await self._checker.rows(command)
+        except TimeoutError:
+            return False
+        except PgNudgeError as error:
+            log.debug("cannot end the session that makes a slot: %s", error)
+        return True
 
     def _make_judge(self) -> Judge:
         settings = self._settings

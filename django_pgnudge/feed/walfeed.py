@@ -245,8 +245,11 @@ class WalFeed:
         self._closed = True
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._wake()
+        try:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:
+            # Who waits for an item must not wait for ever because this call was cancelled.
+            self._wake()
 
     # Inside.
 
@@ -304,7 +307,7 @@ class WalFeed:
             self._asks.set()
             self.slot_name = self.connection_pid = None
             # A feed that is closed now closes what this attempt opened, too.
-            await _to_the_end(stream.aclose())
+            await _to_the_end(stream.aclose)
             self._coalescer.reset()
 
     async def _located(self) -> bool:
@@ -358,15 +361,21 @@ class WalFeed:
         log.log(level, "cannot connect (attempt %d): %s", attempts, error)
 
 
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await ``work`` although this task is cancelled meanwhile, and only then be cancelled."""
-    task = asyncio.create_task(work)
+async def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Await ``work`` although this task is cancelled meanwhile, and only then be cancelled.
+
+    A loop that ends cancels every task, that of ``work`` too: then it is begun again.
+    """
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
+    while True:
+        task = asyncio.create_task(work(), name="pgnudge-cleanup")
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if not task.cancelled():
+            break
     task.result()
     if cancelled is not None:
         raise cancelled

@@ -164,6 +164,22 @@ async def test_closing_fails_what_has_no_answer_and_all_that_comes_after() -> No
         assert server.connections == 1
 
 
+async def test_a_close_that_was_cancelled_is_made_up_for_by_the_next() -> None:
+    async with HostileServer(Listening(lambda sql: backend.result(["x"], ["y"]))) as server:
+        checker = checker_of(server)
+        await checker.rows("SELECT 1")
+        connection = checker._connection
+        assert connection is not None
+        closing = asyncio.create_task(checker.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert not connection.closed.done()
+        await checker.aclose()
+        assert connection.closed.done()
+
+
 async def test_the_question_for_a_snapshot_is_prepared_once() -> None:
     server_side = Listening()
     async with HostileServer(server_side) as server:

@@ -12,7 +12,6 @@ from servers.process import free_port
 from django_pgnudge import ConfigError, PgNudgeError, ServerError, WalFeed
 from django_pgnudge.errors import ConnectionLostError, ProtocolError
 from django_pgnudge.feed import stream
-from django_pgnudge.feed.transport import Connection
 from tests.fix_servers import own_database
 
 from .following import eventually, following, run
@@ -225,31 +224,6 @@ async def test_a_server_without_logical_decoding_says_what_to_set(postgres_facto
         await eventually(lambda: feed.last_error)
         assert isinstance(feed.last_error, ServerError)
         assert "wal_level" in feed.last_error.message
-
-
-async def test_a_feed_closed_while_it_cleans_up_after_an_attempt_leaves_nothing(
-    database, monkeypatch
-):
-    close = Connection.close
-    closing, go_on = asyncio.Event(), asyncio.Event()
-    met: list[Any] = []
-
-    async def slowly(self: Connection, **options: Any) -> None:
-        met.append(self)
-        closing.set()
-        await go_on.wait()
-        await close(self, **options)
-
-    monkeypatch.setattr(Connection, "close", slowly)
-    async with feed_of(database, plugin="pgoutput", publication="missing") as feed:
-        await closing.wait()
-        ending = asyncio.create_task(feed.aclose())
-        await asyncio.sleep(0)
-        go_on.set()
-        await ending
-    assert met
-    assert all(connection.closed.done() for connection in met)
-    assert all(connection._transport.is_closing() for connection in met)
 
 
 async def test_auto_falls_back_to_a_plugin_the_server_has(feed_server, database, caplog):
