@@ -61,13 +61,14 @@ async def _attempt(
             transport, connection = await loop.create_unix_connection(Connection, address.unix_path)
         else:
             transport, connection = await _open(address.host, address.port)
-            _keep_alive(transport.get_extra_info("socket"), address.keepalive)
     except OSError as error:
         raise ConnectionLostError(f"cannot connect to {address}: {error}") from None
     except (ValueError, OverflowError) as error:
         # A name that no resolver takes, a port that no socket has.
         raise ConfigError(f"cannot connect to {address}: {error}") from None
     try:
+        if address.unix_path is None:
+            _keep_alive(transport.get_extra_info("socket"), address.keepalive)
         if context is not None and not await connection.negotiate_tls(address, context):
             if address.tls.required:
                 raise TLSError(

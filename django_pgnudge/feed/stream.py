@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,10 @@ class Stream:
         *,
         wake: Callable[[], None],
         resync: Callable[[ResyncReason], None],
+        unfinished: dict[str, int],
     ) -> None:
+        """``unfinished`` is kept from stream to stream: the slots that sessions, by their process
+        ids, may still be making, though their streams have ended."""
         self._settings = settings
         self._coalescer = coalescer
         self._wake = wake
@@ -98,7 +101,7 @@ class Stream:
         self._judge = self._make_judge()
         self._moved = asyncio.Event()
         self._bug: Exception | None = None
-        self._slot_in_making: str | None = None
+        self._unfinished = unfinished
         self._handshake: Handshake | None = None
         self.slot_name: str | None = None
         self.plugin: str | None = None
@@ -117,11 +120,13 @@ class Stream:
             async with asyncio.timeout(settings.connect_timeout):
                 self._connection = await connect(settings.address, replication=True)
                 self._check_version()
+                await self._end_unfinished(self._connection.rows)
                 if settings.publication is not None and "pgoutput" in settings.plugins:
                     await self._check_publication(settings.publication)
                 keys = await self._read_primary_keys()
                 plugins = await self._choose_plugins()
-            name = self._slot_in_making = new_name()
+            name = new_name()
+            self._unfinished[name] = self._connection.session.backend_pid
             self.plugin = await create_slot(
                 self._connection,
                 name,
@@ -129,7 +134,8 @@ class Stream:
                 self._checker,
                 patience=settings.connect_timeout,
             )
-            self.slot_name, self._slot_in_making = name, None
+            self._unfinished.clear()
+            self.slot_name = name
             async with asyncio.timeout(settings.connect_timeout):
                 await self._start(self.plugin, keys)
                 if settings.visibility:
@@ -180,23 +186,30 @@ class Stream:
         connection = self._connection
         if connection is None:
             return True
-        pid = connection.session.backend_pid
-        if connection.busy:
-            command = f"SELECT pg_catalog.pg_terminate_backend({pid})"
-        elif connection.closed.done() and self._slot_in_making is not None:
-            # The link broke, so the server may have been restarted: is it still that session?
-            command = catalog.END_MAKING.format(pid=pid, slot=self._slot_in_making)
-        else:
-            return True
         try:
             # Not the checker's patience: who closes a feed waits here.
             async with asyncio.timeout(_LAST_PATIENCE):
-                await self._checker.rows(command)
+                if connection.busy:
+                    pid = connection.session.backend_pid
+                    await self._checker.rows(f"SELECT pg_catalog.pg_terminate_backend({pid})")
+                elif connection.closed.done():
+                    await self._end_unfinished(self._checker.rows)
         except TimeoutError:
             return False
         except PgNudgeError as error:
             log.debug("cannot end the session that makes a slot: %s", error)
+            return True
+        self._unfinished.clear()
         return True
+
+    async def _end_unfinished(self, rows: Callable[[str], Awaitable[object]]) -> None:
+        """End sessions whose link broke while they made a slot, if they are still those."""
+        for slot, pid in list(self._unfinished.items()):
+            try:
+                await rows(catalog.END_MAKING.format(pid=pid, slot=slot))
+            except ServerError as error:
+                log.debug("cannot end the session that makes slot %s: %s", slot, error)
+            del self._unfinished[slot]
 
     def _make_judge(self) -> Judge:
         settings = self._settings

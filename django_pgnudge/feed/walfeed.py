@@ -148,6 +148,7 @@ class WalFeed:
         self._connected_before = False
         self._last_batch = -1e9
         self._stream: Stream | None = None
+        self._unfinished: dict[str, int] = {}
         self._asked = 0
         self._asks = asyncio.Event()
         self.slot_name: str | None = None
@@ -299,7 +300,10 @@ class WalFeed:
             located = await self._located()
 
     async def _attempt(self) -> None:
-        stream = Stream(self._settings, self._coalescer, wake=self._wake, resync=self._resync)
+        stream = Stream(
+            self._settings, self._coalescer,
+            wake=self._wake, resync=self._resync, unfinished=self._unfinished,
+        )  # fmt: skip
         try:
             await self._live(stream)
         finally:

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 NAME = "db.example"
 
+MAKING = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'walsender' AND wait_event_type = 'Lock'
+"""
+
 
 def feed_to(port: int, **options: Any) -> WalFeed:
     return WalFeed(port=port, user="u", database="d", plugin="test_decoding", **options)
@@ -79,8 +84,9 @@ async def test_a_silent_server_does_not_hold_up_who_closes_a_feed_that_waits_for
         assert server.connections == 2
 
 
+@pytest.mark.parametrize("within_reach", [True, False])
 async def test_a_link_that_breaks_while_the_slot_is_made_leaves_no_session_that_makes_it(
-    database: Database, proxy_to: Callable[..., Proxy]
+    database: Database, proxy_to: Callable[..., Proxy], within_reach: bool
 ) -> None:
     """It would stay, with its slot, until the transaction that it waits for has ended."""
     proxy = proxy_to(database.postgres.port)
@@ -89,9 +95,18 @@ async def test_a_link_that_breaks_while_the_slot_is_made_leaves_no_session_that_
         blocker.execute("BEGIN")
         blocker.execute("SELECT pg_current_xact_id()")
         options = database.feed_options(host=proxy.host, port=proxy.port, backoff=(0.01, 0.02))
-        async with following(WalFeed(**options), live=False):
-            first = await eventually(database.slots)
+        async with following(feed := WalFeed(**options), live=False):
+            # Only while it waits for a transaction does the session not look after its client.
+            await eventually(lambda: database.execute(MAKING))
+            first = database.slots()
+            if not within_reach:
+                await run(proxy.refuse)
             await run(proxy.cut)
+            if not within_reach:
+                # What was to end the session has failed as well.
+                await eventually(lambda: "cannot connect" in str(feed.last_error))
+                assert database.slots() == first
+                await run(proxy.listen)
             await eventually(lambda: database.slots() and database.slots() != first)
             await eventually(lambda: not set(first) & set(database.slots()))
         assert database.slots() == []
