@@ -23,7 +23,14 @@ from ..decoding import (
     TableFilter,
     python_codec,
 )
-from ..errors import ConfigError, ConnectionLostError, DecodeError, PgNudgeError, ServerError
+from ..errors import (
+    ConfigError,
+    ConnectionLostError,
+    DecodeError,
+    PgNudgeError,
+    ProtocolError,
+    ServerError,
+)
 from ..events import ResyncReason
 from ..log import get_logger
 from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted, XLogData
@@ -120,7 +127,9 @@ class Stream:
             async with asyncio.timeout(settings.connect_timeout):
                 self._connection = await connect(settings.address, replication=True)
                 self._check_version()
-                await self._end_unfinished(self._connection.rows)
+                # What cannot be ended goes by itself, if later.
+                with contextlib.suppress(ServerError, ProtocolError):
+                    await self._end_unfinished(self._connection.rows)
                 if settings.publication is not None and "pgoutput" in settings.plugins:
                     await self._check_publication(settings.publication)
                 keys = await self._read_primary_keys()
@@ -192,7 +201,7 @@ class Stream:
                 if connection.busy:
                     pid = connection.session.backend_pid
                     await self._checker.rows(f"SELECT pg_catalog.pg_terminate_backend({pid})")
-                elif connection.closed.done():
+                elif connection.closed.done() and not self._said_goodbye(connection):
                     await self._end_unfinished(self._checker.rows)
         except TimeoutError:
             return False
@@ -202,13 +211,15 @@ class Stream:
         self._unfinished.clear()
         return True
 
+    @staticmethod
+    def _said_goodbye(connection: Connection) -> bool:
+        """Whether the session ended itself, with a FATAL error."""
+        return isinstance(connection.closed.result(), ServerError)
+
     async def _end_unfinished(self, rows: Callable[[str], Awaitable[object]]) -> None:
         """End sessions whose link broke while they made a slot, if they are still those."""
         for slot, pid in list(self._unfinished.items()):
-            try:
-                await rows(catalog.END_MAKING.format(pid=pid, slot=slot))
-            except ServerError as error:
-                log.debug("cannot end the session that makes slot %s: %s", slot, error)
+            await rows(catalog.END_MAKING.format(pid=pid, slot=slot))
             del self._unfinished[slot]
 
     def _make_judge(self) -> Judge:
