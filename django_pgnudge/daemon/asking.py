@@ -10,10 +10,10 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Final
 
-from django_pgnudge.daemon.threads import Thread
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.log import get_logger
 from django_pgnudge.signals import between_requests
+from django_pgnudge.threads import Thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

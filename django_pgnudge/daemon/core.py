@@ -29,7 +29,6 @@ from django_pgnudge.daemon.mistakes import advise
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.daemon.tables import Tables
-from django_pgnudge.daemon.threads import Thread
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import ConfigError, ConnectionLostError
@@ -40,11 +39,13 @@ from django_pgnudge.log import get_logger
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
 from django_pgnudge.signals import anyone_listens
+from django_pgnudge.threads import Thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from django_pgnudge.daemon.merging import Delete
+    from django_pgnudge.events import Event
 
 __all__ = ["Daemon"]
 
@@ -289,9 +290,11 @@ class Daemon:
             for event in batch.events:
                 tokens |= killed_tokens(self._names, self._tables[event.payload].lineage, event)
         # Nothing but what callables of rules alone can name waits for them.
-        asked = [event for event in batch.events if self.rules.asks_about(event.payload)]
-        told = {event.payload for event in asked}
-        works = self._asker.works_at_once(e for e in batch.events if e.payload not in told)
+        asked: list[Event] = []
+        others: list[Event] = []
+        for event in batch.events:
+            (asked if self.rules.asks_about(event.payload) else others).append(event)
+        works = self._asker.works_at_once(others)
         for alias in self._nudged:
             works.setdefault(alias, Work()).tokens |= tokens
         deletes = self._submit_all(works)
@@ -303,10 +306,12 @@ class Daemon:
         self.publisher.add_batch(batch, deletes)
 
     def _submit_all(self, works: dict[str, Work]) -> list[Delete]:
+        deletes = []
         for alias, work in works.items():
+            deletes.append(self._submit(alias, work))
             if work.later:
                 self._repeater.add(alias, work.later)
-        return [self._submit(alias, work) for alias, work in works.items()]
+        return deletes
 
     def _submit(self, alias: str, work: Work) -> Delete:
         worker = self._worker(alias)

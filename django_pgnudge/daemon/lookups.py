@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 from django.db import connections
 
 from django_pgnudge.daemon.merging import merge_events
-from django_pgnudge.daemon.threads import Thread
 from django_pgnudge.events import Batch, Event
 from django_pgnudge.log import get_logger
+from django_pgnudge.threads import Thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django_pgnudge import caches
 from django_pgnudge.daemon.express import Express
-from django_pgnudge.daemon.threads import settle
 from django_pgnudge.daemon.work import Refusal, Work
 from django_pgnudge.errors import CacheError, PgNudgeError
 from django_pgnudge.log import get_logger
 from django_pgnudge.rules import CacheRef, Kills
+from django_pgnudge.threads import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ import socket
 import threading
 from typing import Any
 
-from .transport import settling
+from ..threads import answer
 
 __all__ = ["addresses"]
 
@@ -26,22 +26,16 @@ async def addresses(host: str, port: int) -> list[str]:
     if "\0" in host:
         # The resolver would look up what stands before it.
         raise ValueError("a null character in a host name")
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[list[str]] = loop.create_future()
-    answered = settling(waiter)
 
-    def look_up() -> None:
-        outcome: list[str] | Exception
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            outcome = list(dict.fromkeys(_text(place) for *_, place in found))
-        except Exception as error:
-            outcome = error
-        # The loop may have closed: then nobody waits.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(answered, outcome)
+    def look_up() -> list[str]:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(_text(place) for *_, place in found))
 
-    threading.Thread(target=look_up, name="pgnudge resolver", daemon=True).start()
+    waiter: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    # One each, so that a name does not wait for another's resolver.
+    threading.Thread(
+        target=answer, args=(waiter, look_up), name="pgnudge resolver", daemon=True
+    ).start()
     return await waiter
 
 

@@ -18,6 +18,7 @@ from servers.postgres import open_server
 from django_pgnudge import WalFeed
 from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.feed.checker import Checker
+from tests import fix_servers
 from tests.fix_servers import own_database
 
 from .following import eventually, following, run
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
 
     from tests.fix_servers import Database, FeedServer
 
-SETTINGS = {
+SETTINGS = fix_servers.SETTINGS | {
     "synchronous_standby_names": "nobody",
     "synchronous_commit": "local",
-    "autovacuum": "off",
 }
 BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 

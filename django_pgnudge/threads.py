@@ -12,7 +12,7 @@ from django_pgnudge.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Thread", "settle"]
+__all__ = ["Thread", "answer", "settle"]
 
 logger = get_logger("django_pgnudge.daemon")
 
@@ -51,12 +51,17 @@ class Thread:
                 function, future = self._calls.popleft()
             if future.cancelled():
                 continue  # Who asked has stopped waiting.
-            try:
-                result = function()
-            except BaseException as exc:
-                settle(future, error=exc)
-            else:
-                settle(future, result)
+            answer(future, function)
+
+
+def answer(future: asyncio.Future[T], function: Callable[[], T]) -> None:
+    """Call here, and give the future what comes of it."""
+    try:
+        result = function()
+    except BaseException as exc:
+        settle(future, error=exc)
+    else:
+        settle(future, result)
 
 
 def settle(
