@@ -11,22 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Final
 from unittest import mock
 
 import pytest
-from django.core.cache import caches
 from django.db.models import Model
 
+from django_pgnudge import caches
 from django_pgnudge.conf import conf
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.events import Event
 from django_pgnudge.fresh import dependencies, driving, values
+from django_pgnudge.fresh.clock import Sight
 from django_pgnudge.fresh.dependencies import Row, Tables
+from django_pgnudge.fresh.entries import new_token
 from django_pgnudge.fresh.keys import Lease, Names, killed_tokens
 from django_pgnudge.fresh.settled import settled
 
 __all__ = ["NudgeFake", "NudgeFeed", "faked", "nudge_fake", "nudge_feed"]
+
+
+LASTING: Final = 1e9
+"""Seconds that a lease of a test holds."""
 
 
 class _Everything(frozenset[str]):
@@ -44,17 +50,18 @@ class NudgeFake:
 
     def __init__(self, using: str) -> None:
         self.using = using
-        self.names = Names(using)
         self.tables = Tables(using)
         self.tables.trust_models()
+        assert self.tables.registry.identity is not None
+        self.names = Names.of(self.tables.registry.identity)
+        self._epoch = "fake"
 
     def lease(self) -> None:
         """Grant a lease that lasts."""
         for alias in conf.NUDGED["CACHES"]:
-            cache = caches[alias]
-            cache.set(self.names.grants[0], "fake", None)
-            cache.set(self.names.coverage("fake"), [], None)
-            cache.set(self.names.lease, Lease("fake", "fake").packed(), None)
+            values = caches.values(alias)
+            lease = Lease(values.now(), LASTING, self._epoch, "fake", "fake")
+            values.set_text(self.names.lease, lease.text())
 
     def no_lease(self) -> None:
         """As when runnudge is down: nothing is served and nothing kept."""
@@ -73,11 +80,16 @@ class NudgeFake:
 
     def resync(self) -> None:
         """Anything may have changed."""
-        self._delete([self.names.epoch])
+        self._epoch = new_token()
+        self.lease()
 
     def _delete(self, keys: Any) -> None:
         for alias in conf.NUDGED["CACHES"]:
-            caches[alias].delete_many(keys)
+            caches.values(alias).delete(keys)
+
+
+def _always(*args: Any, **kwargs: Any) -> bool:
+    return True
 
 
 @contextmanager
@@ -86,13 +98,14 @@ def faked(using: str | None = None) -> Iterator[NudgeFake]:
     fake = NudgeFake(conf.DATABASE if using is None else using)
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(dependencies.known_tables, {fake.using: fake.tables}))
-        stack.enter_context(mock.patch.object(driving, "may_use_cache", return_value=True))
+        stack.enter_context(mock.patch.object(driving, "may_use_cache", _always))
         stack.enter_context(mock.patch.dict(values.coverages, {"fake": _Everything()}))
+        stack.enter_context(mock.patch.object(Sight, "believes", _always))
         fake.resync()
-        fake.lease()
-        yield fake
-        fake.no_lease()
-        fake.resync()
+        try:
+            yield fake
+        finally:
+            fake.no_lease()
 
 
 @pytest.fixture

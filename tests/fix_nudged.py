@@ -17,6 +17,12 @@ from django.core.cache import caches
 from django.core.management import call_command
 from servers.process import free_port, port_is_busy, wait_until
 
+from django_pgnudge import caches as pgnudge_caches
+from django_pgnudge.caches import Question
+from django_pgnudge.caches.redis_values import RedisValues
+from django_pgnudge.fresh.dependencies import tables
+from django_pgnudge.fresh.keys import Lease, Names
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -77,7 +83,9 @@ def memcached() -> Iterator[dict[str, Any]]:
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The methods called on the cache "default" from outside, without what they call in turn."""
+    """The requests to the cache "default": methods called on it from outside, without what they
+    call in turn, and messages to a Redis.
+    """
     kind = type(caches["default"])
     calls: list[str] = []
     inside: list[str] = []
@@ -98,4 +106,27 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for name in METHODS:
         monkeypatch.setattr(kind, name, counted(name))
+    exchange = RedisValues._exchange
+
+    def exchanged(self: Any, data: Any, replies: int) -> Any:
+        # Of a Redis the backend is not asked, but its server.
+        calls.append("exchange")
+        return exchange(self, data, replies)
+
+    monkeypatch.setattr(RedisValues, "_exchange", exchanged)
     return calls
+
+
+def names_of(alias: str = "default") -> Names:
+    """The names of a database's keys, as readers and the daemon have them."""
+    identity = tables(alias).identity()
+    assert identity is not None
+    return Names.of(identity)
+
+
+def lease_in(cache: str, names: Names) -> Lease | None:
+    """The lease that holds in a cache."""
+    values = pgnudge_caches.values(cache)
+    answer = values.ask(Question(names.lease, names.entry("none"), ()))
+    lease = Lease.parse(answer.texts.get(names.lease, ""))
+    return lease if lease is not None and lease.holds(answer.now, 0.0) else None

@@ -14,7 +14,7 @@ from servers.process import wait_until
 
 from django_pgnudge import caches
 from django_pgnudge.caches import _wrap
-from django_pgnudge.daemon.lease import Marks
+from django_pgnudge.daemon.memory import CacheMemory
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker, Outcome
 from django_pgnudge.fresh.keys import Names
@@ -51,7 +51,7 @@ async def worker(server: Redis) -> AsyncIterator[CacheWorker]:
     made = CacheWorker(
         "default", recovery=lambda alias: Work(), fallback=lambda alias, refusals: Work()
     )
-    made.marks, made.epoch = Marks("default", NAMES), NAMES.epoch
+    made.memory = CacheMemory("default", NAMES)
     await done(made, work("first"))
     wait_until(lambda: made._resting, "the thread to have nothing to do")
     assert made._express._pipeline is not None
@@ -69,6 +69,11 @@ def work(*keys: str, tokens: tuple[str, ...] = ("token",), version: int | None =
     made = Work(tokens=set(tokens))
     made.add(CacheRef("default", version), Kills(keys=set(keys)))
     return made
+
+
+def epoch(worker: CacheWorker) -> str:
+    assert worker.memory is not None
+    return worker.memory.epoch
 
 
 async def done(worker: CacheWorker, work: Work) -> Outcome:
@@ -169,11 +174,12 @@ async def test_a_connection_that_was_cut_costs_nothing_but_time(
     worker: CacheWorker, client: Client
 ) -> None:
     cache = django_caches["default"]
-    cache.set_many({"a": 1, "token": 1, NAMES.epoch: 1})
+    cache.set_many({"a": 1, "token": 1})
+    before = epoch(worker)
     client.client_kill_filter(_type="normal", skipme=True)
     assert await done(worker, work("a")) == Outcome(done=True, deleted=1)
     assert cache.get_many(["a", "token"]) == {}
-    assert cache.get(NAMES.epoch) == 1, "nothing was forgotten"
+    assert epoch(worker) == before, "nothing was forgotten"
     assert worker.outages == 0
 
 
@@ -181,20 +187,22 @@ async def test_a_mark_that_is_not_the_last_one_ends_the_epoch(
     worker: CacheWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = django_caches["default"]
-    assert worker.marks is not None
-    cache.incr(worker.marks.key, -1)
-    cache.set_many({"a": 1, NAMES.epoch: 1})
+    assert worker.memory is not None
+    cache.incr(worker.memory.mark, -1)
+    cache.set_many({"a": 1, NAMES.lease: 1})
+    before = epoch(worker)
     assert (await done(worker, work("a"))).done
-    assert cache.get(NAMES.epoch) is None
+    assert epoch(worker) != before
+    assert cache.get(NAMES.lease) is None
     assert "lost memory" in caplog.text
 
 
 async def test_a_mark_that_is_gone_ends_the_epoch(worker: CacheWorker) -> None:
     cache = django_caches["default"]
     cache.clear()
-    cache.set(NAMES.epoch, 1)
+    before = epoch(worker)
     assert (await done(worker, work("a"))).done
-    assert cache.get(NAMES.epoch) is None
+    assert epoch(worker) != before
 
 
 async def test_a_key_that_cannot_be_sent_does_not_keep_the_others_alive(

@@ -12,16 +12,15 @@ from django.core.cache import caches
 from django.db import connection, transaction
 
 from django_pgnudge.daemon.background import BackgroundDaemon
-from django_pgnudge.daemon.lease import Marks
+from django_pgnudge.daemon.memory import CacheMemory
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import CacheError
 from django_pgnudge.fresh.keys import Dependency, Lease, Names
 from django_pgnudge.fresh.settled import SettleError, asettled, settled
+from tests.fix_nudged import lease_in, names_of
 
 from .shop.models import Category
-
-NAMES = Names("default")
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -47,10 +46,14 @@ def cache() -> Any:
     return caches["default"]
 
 
-def holds() -> bool:
-    """Whether a reader would find a lease."""
-    found = cache().get_many([NAMES.lease, *NAMES.grants])
-    return Lease.held(NAMES, found) is not None
+def holds() -> Lease | None:
+    """The lease that a reader would find."""
+    return lease_in("default", names_of())
+
+
+def epoch() -> str | None:
+    lease = holds()
+    return None if lease is None else lease.epoch
 
 
 def plant(*names: str) -> None:
@@ -82,11 +85,9 @@ def cleared_daemon() -> Iterator[BackgroundDaemon]:
 def test_a_live_daemon_holds_a_lease_and_a_stopped_one_lets_it_lapse(site):
     with BackgroundDaemon() as running:
         until(holds, "the lease")
-        first = cache().get(NAMES.lease)
-        until(lambda: cache().get(NAMES.lease) != first, "a renewal")
-        until(holds, "the lease")
-        _, digest = until(lambda: cache().get(NAMES.lease), "the lease")
-        covered = cache().get(NAMES.coverage(digest))
+        first = holds()
+        lease = until(lambda: holds() != first and holds(), "a renewal")
+        covered = cache().get(names_of().coverage(lease.coverage))
         assert table_name() in covered
         until(lambda: running.daemon.keepers["default"].problem is None, "one in time")
     until(lambda: not holds(), "the end of the lease")
@@ -96,19 +97,25 @@ def test_a_change_ends_the_tokens_of_its_table_and_its_rows_and_no_others(site):
     one = Category.objects.create(name="a")
     other = Category.objects.create(name="b")
     table = table_name()
-    this, that = (NAMES.row(table, (each.pk,)) for each in (one, other))
+    this, that = (names_of().row(table, (each.pk,)) for each in (one, other))
     with cleared_daemon():
-        plant(NAMES.table(table), NAMES.bulk(table), this, that, NAMES.table("public.other"))
+        plant(
+            names_of().table(table),
+            names_of().bulk(table),
+            this,
+            that,
+            names_of().table("public.other"),
+        )
         Category.objects.filter(pk=one.pk).update(name="c")
-        until(lambda: gone(NAMES.table(table), this), "the end of the tokens")
-        assert not gone(NAMES.bulk(table))
+        until(lambda: gone(names_of().table(table), this), "the end of the tokens")
+        assert not gone(names_of().bulk(table))
         assert not gone(that)
-        assert not gone(NAMES.table("public.other"))
+        assert not gone(names_of().table("public.other"))
 
 
 def test_a_bulk_change_ends_the_token_every_row_stands_on(site):
     table = table_name()
-    tokens = NAMES.tokens(Dependency(table, (1,)))
+    tokens = names_of().tokens(Dependency(table, (1,)))
     with cleared_daemon():
         plant(*tokens)
         with connection.cursor() as cursor:
@@ -120,11 +127,11 @@ def test_a_bulk_change_ends_the_token_every_row_stands_on(site):
 def test_a_resync_ends_the_epoch_and_the_lease_is_proven_again(site):
     with BackgroundDaemon() as running:
         until(holds, "the lease")
-        plant(NAMES.epoch)
+        before = epoch()
         pid = running.daemon._feed.connection_pid
         site.execute(f"SELECT pg_terminate_backend({pid})")
-        until(lambda: gone(NAMES.epoch), "the end of the epoch")
         until(lambda: running.daemon.resyncs == 2, "the resync")
+        until(lambda: epoch() not in (before, None), "the next epoch")
         proven_again(running)
 
 
@@ -139,11 +146,11 @@ def test_without_visibility_there_is_no_proof_and_no_lease(site, settings, caplo
 def test_a_cache_that_lost_memory_is_noticed_and_its_epoch_ended(site, caplog):
     with BackgroundDaemon() as running:
         until(holds, "the lease")
-        mark = next(iter(cache().iter_keys("pgnudge:default:mark:*")))
-        plant(NAMES.epoch)
+        before = epoch()
+        (mark,) = cache().iter_keys(names_of().mark("*"))
         # As a restart from an older memory does: what was written behind the deletes is not there.
         cache().set(mark, 1, None)
-        until(lambda: gone(NAMES.epoch), "the end of the epoch")
+        until(lambda: epoch() not in (before, None), "the next epoch")
         proven_again(running)
     assert "lost memory" in caplog.text
 
@@ -157,21 +164,22 @@ def test_a_restarted_redis_with_an_old_memory_is_not_trusted(site, settings, red
     table = table_name()
     with BackgroundDaemon() as running:
         until(holds, "the lease")
-        plant(NAMES.epoch, NAMES.table(table))
+        before = epoch()
+        plant(names_of().table(table))
         redis.save()
         Category.objects.create(name="a")
-        until(lambda: gone(NAMES.table(table)), "the end of the token")
+        until(lambda: gone(names_of().table(table)), "the end of the token")
         # Not an orderly restart, which would save what it has now.
         redis.kill()
         redis.start()
 
         def answers() -> bool:
             try:
-                return bool(gone(NAMES.epoch))
+                return epoch() not in (before, None)
             except Exception:
                 return False
 
-        until(answers, "the end of the epoch, since the token is back")
+        until(answers, "the next epoch, since the token is back")
         proven_again(running)
 
 
@@ -182,9 +190,9 @@ def test_two_daemons_share_one_lease_and_the_second_takes_over(site):
         # It came later, so it does not hold the lease.
         second = stack.enter_context(BackgroundDaemon())
         table = table_name()
-        plant(NAMES.table(table))
+        plant(names_of().table(table))
         Category.objects.create(name="a")
-        until(lambda: gone(NAMES.table(table)), "the end of the token")
+        until(lambda: gone(names_of().table(table)), "the end of the token")
         until_it_stops.close()
         proven_again(second)
 
@@ -193,10 +201,10 @@ def test_settled_waits_until_the_caches_have_seen_what_was_committed(site):
     table = table_name()
     with cleared_daemon():
         for number in range(20):
-            plant(NAMES.table(table))
+            plant(names_of().table(table))
             Category.objects.create(name=str(number))
             assert settled(timeout=10)
-            assert gone(NAMES.table(table)), "nothing committed before is still to be deleted"
+            assert gone(names_of().table(table)), "nothing committed before is still to be deleted"
 
 
 def test_settled_is_false_when_no_daemon_answers(site):
@@ -256,8 +264,7 @@ class Rolled:
         self.worker = CacheWorker(
             "default", recovery=lambda alias: Work(), fallback=lambda alias, refusals: Work()
         )
-        self.worker.marks = Marks("default", NAMES)
-        self.worker.epoch = NAMES.epoch
+        self.memory = self.worker.memory = CacheMemory("default", Names("rolled"))
         self.kept: list[dict[str, Any]] = []
 
     def keep(self) -> None:
@@ -279,30 +286,32 @@ class Rolled:
 def test_a_memory_from_before_a_round_ends_the_epoch_at_the_next(settings):
     rolled = Rolled(settings)
     rolled.round("a")
-    plant("b", NAMES.epoch)
+    before = rolled.memory.epoch
+    plant("b", rolled.memory.names.lease)
     rolled.keep()
     rolled.round("b")
     assert gone("b")
     rolled.roll_back()
     assert not gone("b")
-    assert not gone(NAMES.epoch)
+    assert rolled.memory.epoch == before
     rolled.round("c")
-    assert gone(NAMES.epoch), "so nothing stored under them is served"
+    assert rolled.memory.epoch != before, "so nothing stored under them is served"
+    assert gone(rolled.memory.names.lease)
 
 
 def test_a_server_replaced_between_the_deletes_and_the_count_forgets_none(settings, monkeypatch):
     rolled = Rolled(settings)
     rolled.round("a")
-    plant("b", NAMES.epoch)
+    plant("b")
     rolled.keep()
-    advance = Marks.advance
+    count = CacheMemory.count
 
-    def replaced(marks: Marks) -> bool:
-        monkeypatch.setattr(Marks, "advance", advance)
+    def replaced(memory: CacheMemory) -> bool:
+        monkeypatch.setattr(CacheMemory, "count", count)
         rolled.roll_back()
-        return advance(marks)
+        return count(memory)
 
-    monkeypatch.setattr(Marks, "advance", replaced)
+    monkeypatch.setattr(CacheMemory, "count", replaced)
     rolled.round("b")
     assert gone("b"), "the mark could not tell; the second delete did not need it"
 
@@ -317,7 +326,7 @@ def test_a_cleared_version_takes_the_mark_along_and_no_loss_is_seen(settings, ca
 
 def test_a_cache_that_forgets_at_once_is_an_error(settings, monkeypatch):
     rolled = Rolled(settings)
-    monkeypatch.setattr(Marks, "advance", lambda marks: False)
+    monkeypatch.setattr(CacheMemory, "count", lambda memory: False)
     with pytest.raises(CacheError, match="forgets"):
         rolled.round("a")
 

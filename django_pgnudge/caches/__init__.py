@@ -17,6 +17,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django_pgnudge.caches.base import Store, UnsupportedError
 from django_pgnudge.caches.other import DatabaseStore, LocMemStore, PatternStore, PymemcacheStore
 from django_pgnudge.caches.redis import RedisStore, is_redis
+from django_pgnudge.caches.values import Answer, Entry, Question, Values
 from django_pgnudge.errors import CacheError
 
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
     from django_pgnudge.rules import CacheRef, Kills
 
 __all__ = [
+    "Answer",
+    "Entry",
+    "Question",
     "UnsupportedError",
+    "Values",
     "address",
     "can_enumerate",
     "clear",
@@ -37,6 +42,8 @@ __all__ = [
     "incarnation",
     "pipeline",
     "supports_patterns",
+    "values",
+    "writing_values",
 ]
 
 
@@ -72,6 +79,22 @@ def pipeline(alias: str) -> Pipeline | None:
     """A connection for rounds of deletes in one write each; None if there can be none."""
     with _store(alias) as store:
         return store.pipeline()
+
+
+def values(alias: str) -> Values:
+    """The nudged values in a cache, for this thread. Their failures are raised as they come."""
+    cache = caches[alias]
+    found: Values | None = cache.__dict__.get("_pgnudge_values")
+    if found is None:
+        found = cache.__dict__["_pgnudge_values"] = _wrap(alias, cache).make_values()
+    return found
+
+
+@contextmanager
+def writing_values(alias: str) -> Iterator[Values]:
+    """The same for the daemon: failures are CacheErrors."""
+    with _store(alias):
+        yield values(alias)
 
 
 def supports_patterns(alias: str) -> bool:
@@ -137,7 +160,7 @@ def _wrap(alias: str, cache: BaseCache) -> Store:
     # Kept on the cache object: it lives exactly as long, and both belong to one thread.
     store: Store | None = cache.__dict__.get("_pgnudge_store")
     if store is None:
-        store = _store_class(cache)(alias, cache)
+        store = _store_class(cache)(alias, cache, attached=True)
         cache.__dict__["_pgnudge_store"] = store
     return store
 

@@ -6,14 +6,18 @@ modules beside it go below that API where it hides failures or cannot enumerate 
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
+import weakref
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from django.conf import settings
-from django.core.cache.backends.base import InvalidCacheKey
+from django.core.cache.backends.base import InvalidCacheKey, default_key_func
 from django.utils.module_loading import import_string
 
+from django_pgnudge.caches.values import Values
 from django_pgnudge.errors import CacheError
 
 if TYPE_CHECKING:
@@ -52,9 +56,40 @@ class Store:
     patterns = False
     enumerates = False
 
-    def __init__(self, alias: str, cache: BaseCache) -> None:
+    def __init__(self, alias: str, cache: BaseCache, *, attached: bool = False) -> None:
+        """``attached`` to the cache, which lives as long as it and must not be kept alive by it:
+        a cycle would leave its connections to the garbage collector.
+        """
         self.alias = alias
-        self.cache: Any = cache
+        self._cache: Callable[[], Any] = weakref.ref(cache) if attached else lambda: cache
+
+    @property
+    def cache(self) -> Any:
+        """The cache."""
+        return self._cache()
+
+    @property
+    def plain(self) -> Self:
+        """The same store without the site's KEY_FUNCTION.
+
+        One that puts the tenant at hand into each key would give every tenant a lease of its own.
+        """
+        return self if self.cache.key_func is default_key_func else self._plain
+
+    @functools.cached_property
+    def _plain(self) -> Self:
+        cache = copy.copy(self.cache)
+        cache.key_func = default_key_func
+        for name in ("_pgnudge_store", "_pgnudge_values"):
+            cache.__dict__.pop(name, None)
+        if "_client" in cache.__dict__:
+            # django-redis: its client asks the cache it was made for, and is made when needed.
+            cache._client = None  # noqa: SLF001
+        return type(self)(self.alias, cache)
+
+    def make_values(self) -> Values:
+        """The nudged values here."""
+        return Values(self)
 
     @property
     def address(self) -> str:

@@ -9,9 +9,12 @@ from django.core.cache.backends.base import InvalidCacheKey
 from django.db import connections, router
 
 from django_pgnudge.caches.base import EnumeratingStore, Store
+from django_pgnudge.caches.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = ["DatabaseStore", "LocMemStore", "PatternStore", "PymemcacheStore"]
 
@@ -31,11 +34,35 @@ class LocMemStore(EnumeratingStore):
             return sum(self.cache._delete(key) for key in keys)  # noqa: SLF001
 
 
+class DatabaseValues(Values):
+    """Nudged values in Django's cache table; a PostgreSQL tells the time for all its clients."""
+
+    def __init__(self, store: DatabaseStore) -> None:
+        super().__init__(store)
+        self._database = store
+        self.one_clock = store.connection().vendor == "postgresql"
+
+    def now(self) -> float:
+        if not self.one_clock:
+            return super().now()
+        with self._database.connection().cursor() as cursor:
+            cursor.execute("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")
+            (seconds,) = cursor.fetchone()
+        return float(seconds)
+
+
 class DatabaseStore(EnumeratingStore):
     """Django's cache table.
 
     Its rows are found by LIKE and judged here, as LIKE minds no case on some databases.
     """
+
+    def connection(self) -> BaseDatabaseWrapper:
+        """To the database that has the table."""
+        return connections[router.db_for_write(self.cache.cache_model_class)]
+
+    def make_values(self) -> Values:
+        return DatabaseValues(self)
 
     @property
     def address(self) -> str:
@@ -65,7 +92,7 @@ class DatabaseStore(EnumeratingStore):
     def _execute(
         self, sql: str, params: list[str], marks: str = ""
     ) -> tuple[list[tuple[str]], int]:
-        connection = connections[router.db_for_write(self.cache.cache_model_class)]
+        connection = self.connection()
         quote = connection.ops.quote_name
         table = quote(self.cache._table)  # noqa: SLF001
         sql = sql.format(table=table, key=quote("cache_key"), marks=marks)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge.caches.base import UnsupportedError
+from django_pgnudge.caches.redis_values import pack
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -62,15 +63,15 @@ class Pipeline:
 
         Raises for keys that cannot be sent.
         """
-        stored = self._store.stored
-        end = self._unlink(stored(tokens, None)) if tokens else b""
+        stored, plain = self._store.stored, self._store.plain.stored
+        end = self._unlink(plain(tokens, None)) if tokens else b""
         keys = [(kills[ref].keys, ref.version) for ref in kills if kills[ref].keys]
         commands = [end] if end else []
         first = len(commands)
         commands += [self._unlink(stored(*each)) for each in keys]
         counted = slice(first, len(commands))
         if mark is not None:
-            commands += [self._command(b"INCR", stored([mark], None))]
+            commands += [self._command(b"INCR", plain([mark], None))]
             if end:
                 commands.append(end)
         return Round(
@@ -107,11 +108,7 @@ class Pipeline:
     def _command(self, name: bytes, words: Iterable[str]) -> bytes:
         encoder = self._connection.encoder
         codec = encoder.encoding, encoder.encoding_errors
-        parts = [name, *[word.encode(*codec) for word in words]]
-        return b"*%d\r\n%b" % (
-            len(parts),
-            b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]),
-        )
+        return pack(name, *[word.encode(*codec) for word in words])
 
 
 def is_refused(exc: Exception) -> bool:

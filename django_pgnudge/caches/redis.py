@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge.caches.base import CHUNK, Store, UnsupportedError, chunked
 from django_pgnudge.caches.pipeline import Pipeline, is_refused
+from django_pgnudge.caches.redis_values import RedisValues
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from django.core.cache.backends.base import BaseCache
+
+    from django_pgnudge.caches.values import Values
 
 __all__ = ["RedisStore", "is_django_redis", "is_redis"]
 
@@ -82,6 +85,22 @@ class RedisStore(Store):
             self.cache.client.make_key if is_django_redis(self.cache) else self.cache.make_key
         )
         return (str(make_key(key, version=version)) for key in keys)
+
+    def pool(self) -> Any:
+        """The connections to the primary."""
+        if is_django_redis(self.cache):
+            return self.cache.client.get_client(write=True).connection_pool
+        return self.cache._cache._get_connection_pool(write=True)  # noqa: SLF001
+
+    def codec(self) -> tuple[Callable[[Any], Any], Callable[[bytes], Any]]:
+        """How the backend writes a value and reads it."""
+        if is_django_redis(self.cache):
+            return self.cache.client.encode, self.cache.client.decode
+        serializer = self.cache._cache._serializer  # noqa: SLF001
+        return serializer.dumps, serializer.loads
+
+    def make_values(self) -> Values:
+        return RedisValues(self)
 
     def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
         return self._unlink_everywhere(self.stored(keys, version))

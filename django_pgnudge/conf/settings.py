@@ -11,7 +11,7 @@ import copy
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -28,11 +28,20 @@ from django_pgnudge.conf.values import (
 __all__ = ["CONNECTION_KEYS", "DEFAULTS", "Conf", "Problem", "conf", "did_you_mean"]
 
 
+class NudgedHome(NamedTuple):
+    """What each read of a nudged value asks of the settings."""
+
+    database: str
+    caches: tuple[str, ...]
+    lease: float
+    skew: float
+
+
 class Conf:
     """Typed access to ``settings.PGNUDGE``; each property reads and validates one key."""
 
     def __init__(self) -> None:
-        self._home: tuple[object, tuple[str, tuple[str, ...]]] | None = None
+        self._home: tuple[object, NudgedHome] | None = None
 
     @property
     def DATABASE(self) -> str:  # noqa: N802 - named as the setting is
@@ -86,18 +95,24 @@ class Conf:
 
     @property
     def NUDGED(self) -> dict[str, Any]:  # noqa: N802
-        """``CACHES`` (a list of aliases) and ``LEASE`` (seconds), with defaults (a copy)."""
+        """``CACHES`` (a list of aliases), ``LEASE`` and ``SKEW`` (seconds), with defaults."""
         return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
 
-    def nudged_home(self) -> tuple[str, tuple[str, ...]]:
-        """``DATABASE`` and the ``CACHES`` of ``NUDGED``, which each read of a nudged value asks.
+    def nudged_home(self) -> NudgedHome:
+        """``DATABASE`` and what is in ``NUDGED``.
 
         Validated only when they have changed.
         """
         given = self._given()
         now = given.get("DATABASE"), given.get("NUDGED")
         if self._home is None or self._home[0] != now:
-            home = self.DATABASE, tuple(self.NUDGED["CACHES"])
+            nudged = self.NUDGED
+            home = NudgedHome(
+                self.DATABASE,
+                tuple(nudged["CACHES"]),
+                float(nudged["LEASE"]),
+                float(nudged["SKEW"]),
+            )
             self._home = copy.deepcopy(now), home
         return self._home[1]
 

@@ -53,7 +53,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "FEED": MappingProxyType({}),
         "INVALIDATE": MappingProxyType({}),
         "RESYNC": "versions",
-        "NUDGED": MappingProxyType({"CACHES": ("default",), "LEASE": 10.0}),
+        "NUDGED": MappingProxyType({"CACHES": ("default",), "LEASE": 10.0, "SKEW": 1.0}),
     }
 )
 
@@ -297,6 +297,8 @@ def _nudged(value: Any) -> list[Problem]:
         problems += _nudged_caches(value["CACHES"])
     if "LEASE" in value:
         problems += _lease(value["LEASE"])
+    if "SKEW" in value:
+        problems += _skew(value["SKEW"])
     return problems
 
 
@@ -327,6 +329,17 @@ def _lease(value: Any) -> list[Problem]:
         'NUDGED"]["LEASE',
         value,
         "a lease is from 1 to 3600 seconds long",
+        "Give a number of seconds.",
+    )
+
+
+def _skew(value: Any) -> list[Problem]:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 60:
+        return []
+    return wrong_value(
+        'NUDGED"]["SKEW',
+        value,
+        "hosts' clocks may be from 0 to 60 seconds apart",
         "Give a number of seconds.",
     )
 

@@ -36,4 +36,4 @@ class Repeater:
                 loop.call_later(delay / SHARES, self._open.pop, (alias, delay))
                 loop.call_later(delay + delay / SHARES, self._submit, alias, gathering)
             gathering.merge(work)
-            gathering.bound("")
+            gathering.bound()

@@ -16,13 +16,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from django.core.cache import caches
-
+from django_pgnudge import caches
 from django_pgnudge.conf import conf
 from django_pgnudge.daemon.again import Repeater
 from django_pgnudge.daemon.asking import Asker
 from django_pgnudge.daemon.connection import feed_connection
-from django_pgnudge.daemon.lease import LeaseKeeper, Marks
+from django_pgnudge.daemon.lease import LeaseKeeper
 from django_pgnudge.daemon.lookups import Lookups
 from django_pgnudge.daemon.merging import rename_events
 from django_pgnudge.daemon.mistakes import advise
@@ -102,7 +101,6 @@ class Daemon:
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
-        self._names = Names(self.using)
         self._nudged: tuple[str, ...] = tuple(conf.NUDGED["CACHES"])
         self._tables = Tables(self.registry)
         self._repeater = Repeater(self._submit)
@@ -245,8 +243,7 @@ class Daemon:
                 # Callables of rules may query, in a mode that asks them.
                 compute = functools.partial(self._resyncer.work, alias)
                 deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
-        epoch = Work(tokens={self._names.epoch})
-        deletes += [self._submit(alias, epoch) for alias in self._nudged]
+        deletes += [self._submit(alias, Work(epoch=True)) for alias in self._nudged]
         self.publisher.add_resync(reason, deletes)
         for keeper in self.keepers.values():
             keeper.kick()
@@ -286,9 +283,9 @@ class Daemon:
 
     async def _kill(self, batch: Batch) -> None:
         tokens: set[str] = set()
-        if self._nudged:
+        if self._nudged and (names := self._names()) is not None:
             for event in batch.events:
-                tokens |= killed_tokens(self._names, self._tables[event.payload].lineage, event)
+                tokens |= killed_tokens(names, self._tables[event.payload].lineage, event)
         # Nothing but what callables of rules alone can name waits for them.
         asked: list[Event] = []
         others: list[Event] = []
@@ -323,16 +320,22 @@ class Daemon:
             worker = self.workers[alias] = CacheWorker(
                 alias, recovery=self._recovery, fallback=self._resyncer.fallback
             )
-            if alias in self._nudged:
-                worker.marks = Marks(alias, self._names)
-                worker.epoch = self._names.epoch
         return worker
+
+    def _names(self) -> Names | None:
+        """Of the keys of nudged values; None while it is not known which database this is.
+
+        Until then there is no lease of this daemon's, and its first one begins a new epoch.
+        """
+        identity = self.registry.identity
+        return None if identity is None else Names.of(identity)
 
     async def _keep_lease(self, alias: str) -> None:
         keeper = self.keepers[alias] = LeaseKeeper(
             self._worker(alias),
             self._names,
             length=lambda: float(conf.NUDGED["LEASE"]),
+            skew=lambda: float(conf.NUDGED["SKEW"]),
             feed=lambda: self._feed,
             doubt=self.lookups.doubt,
             selected=self.registry.selected,
@@ -344,7 +347,10 @@ class Daemon:
         """Tell whoever waits in ``settled`` that every cache and receiver has seen it."""
         for worker in self.workers.values():
             await worker.call(lambda: None)
-        name = self._names.settled(request.removeprefix(SETTLE_PREFIX))
+        names = self._names()
+        if names is None:
+            return
+        name = names.settled(request.removeprefix(SETTLE_PREFIX))
         for alias in self._nudged:
             answer = functools.partial(_set, alias, name, True, SETTLE_TIMEOUT)
             await self._worker(alias).call(answer)
@@ -356,8 +362,7 @@ class Daemon:
             self._resyncer.call_soon("cache")
         else:
             work.merge(self._resyncer.work(alias))
-        if alias in self._nudged:
-            work.tokens.add(self._names.epoch)
+        work.epoch = alias in self._nudged
         return work
 
     @contextlib.contextmanager
@@ -386,7 +391,8 @@ class Daemon:
 
 
 def _set(alias: str, *args: Any) -> None:
-    caches[alias].set(*args)
+    with caches.writing_values(alias) as values:
+        values.set(*args)
 
 
 async def _end(*tasks: asyncio.Task[None] | None) -> None:

@@ -2,16 +2,20 @@
 
 A renewal of one cache goes in this order:
 
-1. write a mark and a fresh grant, whose time to live is the lease's and starts here;
+1. raise the mark, and ask the cache for the time;
 2. only then ask PostgreSQL for the end of its log, and wait until the stream has passed it and
    everything that was visible then has been handed to the caches;
 3. once the cache has done all of its deletes, and still has the mark, write the lease, which
-   names the grant.
+   names the time of step 1 and the epoch.
 
-However late step 3 arrives, the grant has not become younger: whatever a reader serves under it
-was true at some moment after step 1, so within the lease's length. No clock is compared with
-another. A cache that lost memory has lost the mark, which is written behind every round of
-deletes; then the epoch is ended before the next grant.
+However late step 3 arrives, the time it names has not become younger: whatever a reader serves
+under it was true at some moment after step 1, so within the lease's length. Reader and daemon ask
+one clock, the cache's. A cache that lost memory has lost the mark, which is written behind every
+round of deletes; then a new epoch begins.
+
+Two daemons follow one database for each other's sake. The one that finds a lease of the other,
+proved after its own epoch began, stands by and takes that epoch over: since then it has deleted
+whatever the other has.
 """
 
 from __future__ import annotations
@@ -21,27 +25,25 @@ import contextlib
 import hashlib
 import math
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-from django.core.cache import caches
-
+from django_pgnudge import caches
+from django_pgnudge.caches import Question
+from django_pgnudge.daemon.memory import MARK_TIMEOUT, CacheMemory
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.fresh.keys import Lease, Names
 from django_pgnudge.log import get_logger
 
-__all__ = ["LeaseKeeper", "Marks", "NotCurrentError"]
+__all__ = ["LeaseKeeper", "NotCurrentError"]
 
 logger = get_logger("django_pgnudge.daemon")
 
 ROUNDS: Final = 4
 """Renewals in the length of a lease, so that one that fails is made good before it ends."""
-
-MARK_TIMEOUT: Final = 86_400
-"""Seconds; every renewal writes the mark anew."""
 
 
 class Proven(Protocol):
@@ -56,52 +58,17 @@ class NotCurrentError(PgNudgeError):
     """There is no proof at the moment; the words say why."""
 
 
-class Marks:
-    """The mark in one cache: a number that every round of deletes raises by one.
+class _EpochEndedError(Exception):
+    """A new epoch began after the renewal did, which proves nothing for it."""
 
-    A cache that has forgotten rounds has an older number, or none. It is raised in one step of
-    the cache's own: between a look and a write the server could be replaced. Used in the thread of
-    the cache's worker.
-    """
 
-    def __init__(self, alias: str, names: Names) -> None:
-        self.alias = alias
-        self.key = names.mark(secrets.token_hex(8))
-        self._number: int | None = None
+@dataclass(frozen=True, slots=True)
+class _Renewal:
+    """Under way since ``at``, by the clock of the cache, in an epoch of its memory."""
 
-    def reset(self) -> None:
-        """Begin anew, at a number that no older memory holds."""
-        self._number = secrets.randbits(40)
-        caches[self.alias].set(self.key, self._number, MARK_TIMEOUT)
-
-    def advance(self) -> bool:
-        """Count a round; False if the cache has forgotten something since the last."""
-        if self._number is None:
-            return False
-        try:
-            found: int = caches[self.alias].incr(self.key)
-        except ValueError:
-            return False
-        return self.counted(found)
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is a number to count on from."""
-        return self._number is not None
-
-    def counted(self, found: int) -> bool:
-        """The cache has counted a round and said ``found``; False as for ``advance``."""
-        assert self._number is not None
-        self._number += 1
-        return found == self._number
-
-    def lost(self) -> bool:
-        """Whether the cache has forgotten something since the last round."""
-        return bool(caches[self.alias].get(self.key) != self._number)
-
-    def keep(self) -> None:
-        """Put off its end."""
-        caches[self.alias].touch(self.key, MARK_TIMEOUT)
+    memory: CacheMemory
+    epoch: str
+    at: float
 
 
 class LeaseKeeper:
@@ -110,9 +77,10 @@ class LeaseKeeper:
     def __init__(
         self,
         worker: CacheWorker,
-        names: Names,
+        names: Callable[[], Names | None],
         *,
         length: Callable[[], float],
+        skew: Callable[[], float],
         feed: Callable[[], Proven],
         doubt: Callable[[], str],
         selected: Callable[[str], bool],
@@ -122,15 +90,11 @@ class LeaseKeeper:
         self._worker = worker
         self._names = names
         self._length = length
+        self._skew = skew
         self._feed = feed
         self._doubt = doubt
         self._selected = selected
-        self._grant = ""
-        """The grant that the lease names, as far as this daemon wrote it."""
-        self._opened = ""
-        """The grant of the renewal under way."""
-        self._opened_at = 0.0
-        self._slot = 0
+        self._keeper = secrets.token_hex(8)
         self._coverage: frozenset[str] | None = None
         self._kicked = asyncio.Event()
         self.renewed = 0
@@ -148,6 +112,8 @@ class LeaseKeeper:
             self._kicked.clear()
             try:
                 await self._renew()
+            except _EpochEndedError:
+                continue
             except PgNudgeError as error:
                 self._tell(str(error))
             else:
@@ -158,9 +124,13 @@ class LeaseKeeper:
                     await self._kicked.wait()
 
     async def _renew(self) -> None:
+        names = self._names()
+        if names is None:
+            raise NotCurrentError("PostgreSQL has not described its tables yet")
         length = self._length()
         async with _within(length / 2, f"the proof took longer than {length / 2:g} s"):
-            if not await self._worker.call(self._open(length)):
+            renewal = await self._worker.call(lambda: self._open(names))
+            if renewal is None:
                 # Another daemon of this database holds the lease; it proves what we would.
                 return
             feed = self._feed()
@@ -170,59 +140,54 @@ class LeaseKeeper:
             covered = frozenset(filter(self._selected, await feed.covered()))
             if self._coverage is not None and not covered >= self._coverage:
                 # What is no longer streamed must not be served on old tokens.
-                self._worker.submit(Work(tokens={self._names.epoch}))
+                self._worker.submit(Work(epoch=True))
             self._coverage = covered
-            await self._worker.call(self._close(length, covered))
+            await self._worker.call(lambda: self._close(renewal, length, covered))
         self.renewed += 1
 
-    def _open(self, length: float) -> Callable[[], bool]:
-        """Step 1, in the worker's thread: False if another daemon holds the lease."""
-        slot, grant = 1 - self._slot, secrets.token_hex(16)
+    def _open(self, names: Names) -> _Renewal | None:
+        """Step 1, in the worker's thread: None if another daemon holds the lease."""
+        worker = self._worker
+        with caches.writing_values(worker.alias) as values:
+            if (refusal := values.refusal()) is not None:
+                raise NotCurrentError(f"cache {worker.alias!r} cannot hold them: {refusal}")
+            memory = worker.memory
+            if memory is None or memory.names is not names:
+                memory = worker.memory = CacheMemory(worker.alias, names)
+                memory.begin()
+            worker.count_round()
+            values.touch(memory.mark, MARK_TIMEOUT)
+            answer = values.ask(Question(names.lease, memory.mark, ()))
+            lease = Lease.parse(answer.texts.get(names.lease, ""))
+            skew = self._skew()
+            if (
+                lease is not None
+                and lease.keeper != self._keeper
+                and lease.holds(answer.now, skew)
+                and lease.proven > memory.began_at + (0.0 if values.one_clock else skew)
+            ):
+                memory.epoch = lease.epoch
+                return None
+        return _Renewal(memory, memory.epoch, answer.now)
 
-        def open_() -> bool:
-            cache = caches[self._worker.alias]
-            marks = self._marks()
-            found = cache.get_many([self._names.lease, *self._names.grants])
-            lease = Lease.held(self._names, found)
-            if lease is not None and lease.grant != self._grant:
-                return False
-            self._worker.count_round()
-            marks.keep()
-            self._opened_at = time.monotonic()
-            cache.set(self._names.grants[slot], grant, length)
-            self._slot, self._opened = slot, grant
-            return True
-
-        return open_
-
-    def _close(self, length: float, covered: frozenset[str]) -> Callable[[], None]:
+    def _close(self, renewal: _Renewal, length: float, covered: frozenset[str]) -> None:
         """Step 3, in the worker's thread, behind every delete submitted before."""
-
-        def close() -> None:
-            cache = caches[self._worker.alias]
-            marks = self._marks()
-            digest = hashlib.sha256("\0".join(sorted(covered)).encode()).hexdigest()[:16]
-            name = self._names.coverage(digest)
-            if cache.get(name) is None:
-                cache.set(name, sorted(covered), MARK_TIMEOUT)
-            lease = Lease(self._opened, digest)
-            if marks.lost():
-                raise NotCurrentError(f"cache {self._worker.alias!r} lost memory meanwhile")
-            # Should a grant be written twice by a client that retries, and once late, the lease
-            # itself ends in time.
-            left = length - (time.monotonic() - self._opened_at)
-            cache.set(self._names.lease, lease.packed(), max(1, math.ceil(left)))
-            if marks.lost():
-                cache.delete(self._names.lease)
-                raise NotCurrentError(f"cache {self._worker.alias!r} lost memory meanwhile")
-            self._grant = self._opened
-
-        return close
-
-    def _marks(self) -> Marks:
-        marks = self._worker.marks
-        assert marks is not None
-        return marks
+        memory = renewal.memory
+        if memory is not self._worker.memory or memory.epoch != renewal.epoch:
+            raise _EpochEndedError
+        assert memory.number is not None
+        digest = hashlib.sha256("\0".join(sorted(covered)).encode()).hexdigest()[:16]
+        name = memory.names.coverage(digest)
+        lease = Lease(renewal.at, length, memory.epoch, digest, self._keeper)
+        with caches.writing_values(memory.alias) as values:
+            if values.get(name) is None:
+                values.set(name, sorted(covered), MARK_TIMEOUT)
+            # A second bound, should a clock stand still.
+            seconds = math.ceil(length) + 1
+            if not values.grant(
+                memory.names.lease, lease.text(), seconds, memory.mark, memory.number
+            ):
+                raise NotCurrentError(f"cache {memory.alias!r} lost memory meanwhile")
 
     def _tell(self, problem: str | None) -> None:
         if problem is not None and problem != self.problem:

@@ -23,12 +23,14 @@ class Work:
     versions: set[CacheRef] = field(default_factory=set)
     everything: bool = False
     tokens: set[str] = field(default_factory=set)
-    """Tokens of nudged values, in the cache's own version."""
+    """Tokens of nudged values."""
+    epoch: bool = False
+    """Whether all nudged values end, those of tokens that nobody can name too."""
     later: dict[float, Work] = field(default_factory=dict)
     """What to do once more, by the seconds to wait; not part of the work itself."""
 
     def __bool__(self) -> bool:
-        return bool(self.kills or self.versions or self.everything or self.tokens)
+        return bool(self.kills or self.versions or self.everything or self.tokens or self.epoch)
 
     def size(self) -> int:
         keys = sum(len(kills.keys) + len(kills.patterns) for kills in self.kills.values())
@@ -39,6 +41,7 @@ class Work:
         return not (
             self.versions
             or self.everything
+            or self.epoch
             or any(kills.patterns for kills in self.kills.values())
             or self.size() > CHUNK
         )
@@ -56,13 +59,14 @@ class Work:
         for delay, again in kills.later.items():
             self.later.setdefault(delay, Work()).add(ref, again)
 
-    def bound(self, epoch: str) -> None:
+    def bound(self) -> None:
         """Forget single keys past the limit, for whole versions and the epoch."""
         if self.size() > MAX_PENDING:
             self.versions |= set(self.kills)
             self.kills.clear()
             if self.tokens:
-                self.tokens = {epoch}
+                self.tokens = set()
+                self.epoch = True
 
     def merge(self, other: Work) -> None:
         for ref, kills in other.kills.items():
@@ -70,6 +74,7 @@ class Work:
         self.versions |= other.versions
         self.everything |= other.everything
         self.tokens |= other.tokens
+        self.epoch |= other.epoch
 
     def perform(self, alias: str) -> tuple[int, list[Refusal]]:
         """Delete: how many keys, and what the backend cannot do. May be repeated after an error."""
@@ -78,7 +83,8 @@ class Work:
             return 0, []
         # First, since readers trust them.
         if self.tokens:
-            caches.delete(CacheRef(alias), Kills(keys=self.tokens))
+            with caches.writing_values(alias) as values:
+                values.delete(self.tokens)
         count = 0
         refusals = []
         # The keys first: they are quick, and what stops a version must not keep them alive.

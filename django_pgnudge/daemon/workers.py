@@ -20,14 +20,13 @@ from django_pgnudge.daemon.express import Express
 from django_pgnudge.daemon.work import Refusal, Work
 from django_pgnudge.errors import CacheError, PgNudgeError
 from django_pgnudge.log import get_logger
-from django_pgnudge.rules import CacheRef, Kills
 from django_pgnudge.threads import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django_pgnudge.caches.pipeline import Round
-    from django_pgnudge.daemon.lease import Marks
+    from django_pgnudge.daemon.memory import CacheMemory
 
 __all__ = ["CacheWorker", "Outcome"]
 
@@ -86,11 +85,8 @@ class CacheWorker:
         self._slow = False
         self._incarnation: str | None = None
         self._calls: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
-        self.marks: Marks | None = None
-        """Written behind every round of deletes, in a cache that holds nudged values."""
-        self._marked = False
-        self.epoch = ""
-        """The token to end instead of too many."""
+        self.memory: CacheMemory | None = None
+        """Of a cache that holds nudged values: behind every round of deletes it is counted."""
         self._next_heartbeat = 0.0
         self._thread: threading.Thread | None = None
         self._express = Express(alias)
@@ -104,7 +100,7 @@ class CacheWorker:
         with self._wake:
             if not self._send(work, future):
                 self._pending.merge(work)
-                self._pending.bound(self.epoch)
+                self._pending.bound()
                 if self.healthy:
                     self._waiting.append(future)
                 else:
@@ -128,9 +124,9 @@ class CacheWorker:
         return True
 
     def _express_round(self, work: Work, *, waiting: bool) -> Round | None:
-        if self.marks is not None and not self.marks.begun:
+        if self.memory is not None and not self.memory.begun:
             return None
-        mark = None if self.marks is None else self.marks.key
+        mark = None if self.memory is None else self.memory.mark
         return self._express.send(work, mark, waiting=waiting)
 
     def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
@@ -256,7 +252,7 @@ class CacheWorker:
         """How many keys a round sent at once has deleted; None if it is to be done again."""
         answer = self._express.receive(sent)
         if answer is not None and (
-            answer.mark is None or self.marks is None or self.marks.counted(answer.mark)
+            answer.mark is None or self.memory is None or self.memory.counted(answer.mark)
         ):
             return answer.deleted
         # Is it another server?
@@ -268,39 +264,39 @@ class CacheWorker:
             quickly = self._received(sent)
             if quickly is not None:
                 return quickly
+        if work.epoch and self.memory is not None:
+            # First, since readers trust it.
+            with caches.writing_values(self.alias) as values:
+                values.delete([self.memory.names.lease])
         deleted, refusals = work.perform(self.alias)
         if refusals:
             deleted += self._fallback(self.alias, refusals).perform(self.alias)[0]
-        if self.marks is not None and work:
-            if work.versions or work.everything or refusals:
+        if self.memory is not None and work:
+            if work.epoch or work.versions or work.everything or refusals:
                 # The mark may be among what was cleared. Whatever came back with an older memory
                 # before it is written again ends with the epoch.
-                self._begin_marks()
+                self.memory.begin()
             self.count_round()
             if work.tokens:
                 # Had the server been replaced between the deletes and the count, by one that
                 # remembers exactly the round before, they would have been forgotten unseen.
-                caches.delete(CacheRef(self.alias), Kills(keys=work.tokens))
+                with caches.writing_values(self.alias) as values:
+                    values.delete(work.tokens)
         return deleted
 
     def count_round(self) -> None:
         """Raise the mark; end the epoch of a cache that has forgotten something. In the thread."""
-        assert self.marks is not None
+        memory = self.memory
+        assert memory is not None
         for attempt in range(3):
-            if self.marks.advance():
+            if memory.count():
                 return
-            if attempt or self._marked:
+            if attempt or memory.begun:
                 logger.warning("Cache %r lost memory; nudged values begin anew.", self.alias)
                 # Is it another server? Then plain keys are cleared too.
                 self._next_heartbeat = 0.0
-            self._begin_marks()
+            memory.begin()
         raise CacheError(f"cache {self.alias!r} forgets what it was told a moment ago")
-
-    def _begin_marks(self) -> None:
-        assert self.marks is not None
-        self.marks.reset()
-        self._marked = True
-        caches.delete(CacheRef(self.alias), Kills(keys={self.epoch}))
 
     def _is_other_server(self) -> bool:
         found = caches.incarnation(self.alias)
@@ -311,7 +307,7 @@ class CacheWorker:
     def _failed(self, work: Work, exc: BaseException) -> None:
         with self._wake:
             self._pending.merge(work)
-            self._pending.bound(self.epoch)
+            self._pending.bound()
         if self.down_since is None:
             self.down_since = time.time()
             self.outages += 1

@@ -56,7 +56,7 @@ def nudged_condition(
             more = "" if etag is None else etag(request, *args, **kwargs)
             language = get_language()
             sent = [request.headers.get(name) for name in headers]
-            seen = (stamp.tokens, request.get_full_path(), sent, language, more)
+            seen = (stamp.text(), request.get_full_path(), sent, language, more)
             return f'W/"{hashlib.sha256(repr(seen).encode()).hexdigest()[:32]}"'
 
         def finish(request: HttpRequest, response: Any, found: str | None) -> Any:
@@ -70,9 +70,10 @@ def nudged_condition(
             if request.method not in ("GET", "HEAD"):
                 return await view(request, *args, **kwargs)
             value = Value("condition", depends_on, options, what)
-            recipe = await value.arecipe()
-            steps = recipe and stamp_now(recipe)
-            stamp = await arun(steps, value.place, _never) if steps else None
+            prepared = await value.arecipe()
+            stamp = None
+            if prepared is not None:
+                stamp = await arun(stamp_now(prepared[0]), prepared[1], _never)
             found = tag(stamp, request, args, kwargs)
             response = found and get_conditional_response(request, found)
             if not response:
@@ -84,9 +85,10 @@ def nudged_condition(
             if request.method not in ("GET", "HEAD"):
                 return view(request, *args, **kwargs)
             value = Value("condition", depends_on, options, what)
-            recipe = value.recipe(on_loop=False)
-            steps = recipe and stamp_now(recipe)
-            stamp = run(steps, value.place, _never) if steps else None
+            prepared = value.recipe(on_loop=False)
+            stamp = None
+            if prepared is not None:
+                stamp = run(stamp_now(prepared[0]), prepared[1], _never)
             found = tag(stamp, request, args, kwargs)
             response = found and get_conditional_response(request, found)
             if not response:

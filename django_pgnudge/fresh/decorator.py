@@ -9,8 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.core.cache import caches
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.db.models import Model
 
@@ -18,7 +17,6 @@ from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.arguments import bind, digest, instances_in, qualified_name
 from django_pgnudge.fresh.dependencies import DependsOn, Row, row
-from django_pgnudge.fresh.keys import Names
 from django_pgnudge.fresh.sightings import reading, reading_since
 from django_pgnudge.fresh.values import REMEMBERED, WAIT, Options, Value
 
@@ -81,13 +79,11 @@ class NudgedFunction(Generic[P, R]):
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget the result for these arguments."""
-        value = self._value(args, kwargs)
-        caches[value.place.alias].delete(value.entry)
+        self._value(args, kwargs).delete()
 
     async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """``invalidate`` for async code."""
-        value = self._value(args, kwargs)
-        await caches[value.place.alias].adelete(value.entry)
+        await sync_to_async(self._value(args, kwargs).delete)()
 
     def _get(self, args: Any, kwargs: Any, *, look_first: bool) -> Any:
         value = self._value(args, kwargs)
@@ -257,8 +253,7 @@ class Nudged:
         using: str | None = None,
     ) -> None:
         """Forget the value ``get_or_set`` keeps under ``key``."""
-        options = Options(cache=cache, using=using)
-        caches[options.alias].delete(Names.of(options.database).entry(_name(key, version)))
+        Value(_name(key, version), (), Options(cache=cache, using=using), "").delete()
 
     async def adelete(
         self,
@@ -269,8 +264,8 @@ class Nudged:
         using: str | None = None,
     ) -> None:
         """``delete`` for async code."""
-        options = Options(cache=cache, using=using)
-        await caches[options.alias].adelete(Names.of(options.database).entry(_name(key, version)))
+        value = Value(_name(key, version), (), Options(cache=cache, using=using), "")
+        await sync_to_async(value.delete)()
 
 
 def _named(

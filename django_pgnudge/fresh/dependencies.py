@@ -66,6 +66,8 @@ class Tables:
         self.using = using
         self.registry = Registry(using)
         self._known = self._trusting = False
+        self.doubted = False
+        """Whether the database behind the alias may be another than the one that was asked."""
         self._meanings: dict[tuple[int, tuple[DependsOn, ...]], frozenset[Dependency]] = {}
         self._asked_at: float | None = None
         self._lock = threading.Lock()
@@ -73,6 +75,11 @@ class Tables:
     def trust_models(self) -> None:
         """Never ask PostgreSQL, and take the models' names as they are: for tests without one."""
         self._known = self._trusting = True
+        self.registry.identity = "fake"
+
+    def doubt(self) -> None:
+        """Ask PostgreSQL again when something is next asked for, though not all the time."""
+        self.doubted = not self._trusting
 
     def dependencies(self, entries: Iterable[DependsOn]) -> frozenset[Dependency] | None:
         """What the entries mean; None while PostgreSQL cannot be asked.
@@ -80,7 +87,7 @@ class Tables:
         Raises ConfigError for what can mean nothing.
         """
         entries = tuple(entries)
-        if not self._known and not self._ask():
+        if (self.doubted or not self._known) and not self._ask() and not self._known:
             return None
         try:
             remembered = self._meanings.get((self.registry.generation, entries))
@@ -93,10 +100,16 @@ class Tables:
             self._meanings[self.registry.generation, entries] = remembered
         return remembered
 
+    def identity(self) -> str | None:
+        """The database's own name for itself; None while PostgreSQL cannot be asked."""
+        if not self._known:
+            self._ask()
+        return self.registry.identity
+
     def may_ask(self, entries: tuple[DependsOn, ...]) -> bool:
         """Whether ``dependencies`` may ask PostgreSQL."""
         try:
-            return (self.registry.generation, entries) not in self._meanings
+            return self.doubted or (self.registry.generation, entries) not in self._meanings
         except TypeError:
             return True
 
@@ -200,7 +213,7 @@ class Tables:
                 return False
             finally:
                 connection.close()
-            self._known = True
+            self._known, self.doubted = True, False
             return True
 
 

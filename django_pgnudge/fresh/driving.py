@@ -7,32 +7,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import pickle
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.core.cache import caches
-from django.core.cache.backends.base import BaseCache
-from django.core.cache.backends.memcached import BaseMemcachedCache
+from django.core.cache import caches as django_caches
 
-from django_pgnudge.caches.asking import Question, ask
+from django_pgnudge import caches
+from django_pgnudge.caches import Question
 from django_pgnudge.fresh.bypass import in_cache_transaction, may_use_cache
-from django_pgnudge.fresh.entries import LEASE_KEYS
-from django_pgnudge.fresh.flights import Flights
+from django_pgnudge.fresh.collecting import Collected, Ground, collecting
+from django_pgnudge.fresh.flights import flights
 from django_pgnudge.fresh.reading import Steps
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.steps import (
+    FORBIDDEN,
     Add,
-    Begin,
+    Ask,
     Compute,
+    Computed,
     Delete,
-    GetMany,
+    Get,
+    Has,
     Join,
-    Set,
+    Keep,
+    Make,
     Sleep,
     Step,
 )
@@ -41,17 +44,47 @@ __all__ = ["Place", "alook", "arun", "flights", "lifetime", "look", "on_loop", "
 
 logger = logging.getLogger("django_pgnudge.nudged")
 
-flights: Final = Flights()
-os.register_at_fork(after_in_child=flights.reset_after_fork)
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value lives: a cache alias, the database it comes from, and its name for logs."""
+    """Where a value lives: a cache alias, the database it comes from, its name for logs, and the
+    name of the lease that stands for it."""
 
     alias: str
     using: str
     what: str
+    lease: str
+
+    @property
+    def ground(self) -> Ground:
+        """What the value is proved by."""
+        return self.alias, self.lease
+
+
+class Computation:
+    """One call of the function, and what was seen of it.
+
+    ``watching`` goes around the call, and around all else that makes the result, such as the
+    rendering of a response.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._used: list[Collected] = []
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """What runs inside belongs to the computation."""
+        with collecting() as used:
+            self._used.append(used)
+            yield
+
+    def result(self, value: Any) -> Computed:
+        """What came of it so far."""
+        ground = self._place.ground
+        others = [stamp for used in self._used for stamp in used.stamps(ground)]
+        trouble = next(filter(None, (used.trouble(ground) for used in self._used)), "")
+        return Computed(value, tuple(others), trouble)
 
 
 def on_loop() -> bool:
@@ -63,22 +96,22 @@ def on_loop() -> bool:
     return True
 
 
-def look(place: Place, keys: list[str]) -> Mapping[str, Any] | None:
-    """The answer to ``Begin``, in this thread."""
+def look(place: Place, question: Question) -> Any:
+    """The answer to ``Ask``, in this thread."""
     if not may_use_cache(place.using):
-        return None
+        return FORBIDDEN
     try:
-        cache = caches[place.alias]
-        return None if in_cache_transaction(cache) else _get_many(cache, keys)
+        if in_cache_transaction(django_caches[place.alias]):
+            return FORBIDDEN
+        return caches.values(place.alias).ask(question)
     except Exception as error:
-        _complain(place, Begin(keys), error)
+        _complain(place, error)
     return None
 
 
-async def alook(place: Place, keys: list[str]) -> Mapping[str, Any] | None:
+async def alook(place: Place, question: Question) -> Any:
     """The same for a task."""
-    found: Mapping[str, Any] | None = await _atouch(place, Begin(keys))
-    return found
+    return await sync_to_async(look)(place, question)
 
 
 def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
@@ -87,7 +120,10 @@ def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
     def perform(step: Step) -> Any:
         match step:
             case Compute():
-                return compute()
+                computation = Computation(place)
+                with computation.watching():
+                    value = compute()
+                return computation.result(value)
             case Sleep():
                 time.sleep(step.seconds)
                 return None
@@ -114,12 +150,19 @@ def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
 
 
 async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]) -> Any:
-    """Drive the protocol as a task; the cache is asked by its own coroutines where it has any."""
+    """Drive the protocol as a task.
+
+    Django's own asynchronous cache methods ask for key after key, each in a thread; here the thread
+    that Django would use is asked once.
+    """
 
     async def perform(step: Step) -> Any:
         match step:
             case Compute():
-                return await compute()
+                computation = Computation(place)
+                with computation.watching():
+                    value = await compute()
+                return computation.result(value)
             case Sleep():
                 await asyncio.sleep(step.seconds)
                 return None
@@ -127,7 +170,7 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
                 landed = asyncio.wrap_future(step.flight.landed)
                 done, _ = await asyncio.wait({landed}, timeout=step.timeout)
                 return bool(done)
-        return await _atouch(place, step)
+        return await sync_to_async(_touch)(place, step)
 
     answer: Any = None
     error: BaseException | None = None
@@ -143,92 +186,52 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
             error = exc
 
 
+def perform_one(step: Step, place: Place) -> Any:
+    """One step outside a protocol, with the same care."""
+    return _touch(place, step)
+
+
 def _touch(place: Place, step: Step) -> Any:
     """One request to the cache; None if it fails."""
-    if isinstance(step, Begin):
-        return look(place, step.keys)
-    if isinstance(step, Set) and not may_use_cache(place.using):
+    if isinstance(step, Ask):
+        return look(place, step.question)
+    if isinstance(step, Keep | Make) and not may_use_cache(place.using):
         return None
     try:
-        cache = caches[place.alias]
-        if isinstance(step, Set) and in_cache_transaction(cache):
+        if isinstance(step, Keep | Make) and in_cache_transaction(django_caches[place.alias]):
             return None
+        values = caches.values(place.alias)
         match step:
-            case GetMany():
-                return _get_many(cache, step.keys)
+            case Make():
+                if step.foreign:
+                    values.drop(step.foreign)
+                return values.make(step.question, step.tokens)
+            case Get():
+                return values.get(step.key)
+            case Has():
+                return values.has(step.key)
             case Add():
-                return bool(cache.add(step.key, step.value, step.timeout))
-            case Set():
-                cache.set(step.key, step.value, step.timeout)
+                return values.add(step.key, step.text, step.timeout)
+            case Keep():
+                values.keep(step.key, step.stamp.text(), step.value, step.timeout)
             case Delete():
-                cache.delete(step.key)
+                values.drop([step.key])
     except Exception as error:
-        _complain(place, step, error)
+        if isinstance(step, Keep) and (reason := _unstorable(step.value)) is not None:
+            if seldom(f"unstorable {place.what}"):
+                logger.warning(
+                    "%s returned a value that cannot be cached, and is called each time: %s."
+                    " Return plain data, for example a list instead of a generator.",
+                    place.what,
+                    reason,
+                )
+        else:
+            _complain(place, error)
     return None
 
 
-async def _atouch(place: Place, step: Step) -> Any:
-    """The same for a task.
-
-    Django's own ``aget_many`` asks for key after key, each in a thread; so unless the backend has
-    one of its own, the thread that Django would use is asked once.
-    """
-    cache = caches[place.alias]
-    method = _ASYNC.get(type(step))
-    if method is None or getattr(type(cache), method) is getattr(BaseCache, method):
-        return await sync_to_async(_touch)(place, step)
-    if isinstance(step, Begin | Set) and not await sync_to_async(may_use_cache)(place.using):
-        return None
-    try:
-        match step:
-            case Begin() | GetMany():
-                return _mapping(await cache.aget_many(step.keys))
-            case Add():
-                return bool(await cache.aadd(step.key, step.value, step.timeout))
-            case Set():
-                await cache.aset(step.key, step.value, step.timeout)
-            case Delete():
-                await cache.adelete(step.key)
-    except Exception as error:
-        _complain(place, step, error)
-    return None
-
-
-_ASYNC: Final[Mapping[type, str]] = {
-    Begin: "aget_many",
-    GetMany: "aget_many",
-    Add: "aadd",
-    Set: "aset",
-    Delete: "adelete",
-}
-
-
-def _get_many(cache: BaseCache, keys: list[str]) -> Mapping[str, Any] | None:
-    """All at once; several memcached servers answer in any order, so they are asked twice."""
-    if isinstance(keys, Question) and (found := ask(cache, keys)) is not None:
-        return found
-    servers = getattr(cache, "_servers", ())
-    if len(servers) > 1 and isinstance(cache, BaseMemcachedCache):
-        first, rest = keys[:LEASE_KEYS], keys[LEASE_KEYS:]
-        return {**cache.get_many(first), **(cache.get_many(rest) if rest else {})}
-    return _mapping(cache.get_many(keys))
-
-
-def _mapping(found: Any) -> Mapping[str, Any] | None:
-    """django-redis told to ignore exceptions answers None for a Redis that is down."""
-    return found if isinstance(found, Mapping) else None
-
-
-def _complain(place: Place, step: Step, error: Exception) -> None:
-    if isinstance(step, Set) and (reason := _unstorable(step.value)) is not None:
-        if seldom(f"unstorable {place.what}"):
-            logger.warning(
-                "%s returned a value that cannot be cached, and is called each time: %s."
-                " Return plain data, for example a list instead of a generator.",
-                place.what,
-                reason,
-            )
-    elif seldom(f"broken {place.alias}"):
+def _complain(place: Place, error: Exception) -> None:
+    if seldom(f"broken {place.alias}"):
         logger.warning(
             "nudged: cache %r failed, so values are computed: %s: %s",
             place.alias,
@@ -249,10 +252,5 @@ def lifetime(alias: str, timeout: Any) -> float | None:
     """A timeout in seconds, as the cache would read it; None for ever."""
     if timeout is None or isinstance(timeout, int | float):
         return timeout
-    default: float | None = caches[alias].default_timeout
+    default: float | None = django_caches[alias].default_timeout
     return default
-
-
-def perform_one(step: Step, place: Place) -> Any:
-    """One step outside a protocol, with the same care."""
-    return _touch(place, step)

@@ -1,35 +1,37 @@
 """What is stored beside the tokens, and whether what a cache answered may be served.
 
-Pure: a reader asks the cache one question (``Plan.asked``), and ``judge`` reads the answer.
+Pure: a reader asks the cache one question (``Plan.question``), and ``judge`` reads the answer.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from django_pgnudge.caches.asking import Question
-from django_pgnudge.fresh.keys import Coverage, Lease
+from django_pgnudge.caches import Question
+from django_pgnudge.fresh.keys import Lease
 
 if TYPE_CHECKING:
-    from django_pgnudge.fresh.keys import Dependency, Names
+    from django_pgnudge.caches import Answer
+    from django_pgnudge.fresh.keys import Coverage, Dependency, Names
 
-__all__ = ["LEASE_KEYS", "Hit", "Miss", "Plan", "Stamp", "judge", "new_token", "pack"]
+__all__ = ["Hit", "Miss", "Plan", "Stamp", "judge", "new_token"]
 
-LEASE_KEYS: Final = 3
-"""How many of the keys asked, the first ones, make up the lease."""
+_TOKEN = re.compile(r"[0-9a-f]{24}")
 
-_FORMAT: Final = "pgnudge1"
+MOST_TOKENS: Final = 2000
+"""A value that stands on more is not stored: each read would ask for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The keys of one value.
 
-    ``tokens`` begins with the epoch. ``tables`` are the payloads that the stream must cover;
-    an application's own nudge, which has no schema, is in every stream.
+    ``tokens`` are those of what it was said to depend on. ``tables`` are the payloads that the
+    stream must cover; an application's own nudge, which has no schema, is in every stream.
     """
 
     names: Names
@@ -41,8 +43,8 @@ class Plan:
     question: Question = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        keys = [self.names.lease, *self.names.grants, self.entry, *self.tokens]
-        object.__setattr__(self, "question", Question(keys, single=self.entry))
+        question = Question(self.names.lease, self.entry, self.tokens)
+        object.__setattr__(self, "question", question)
 
     @classmethod
     def of(cls, names: Names, entry: str, dependencies: frozenset[Dependency]) -> Plan:
@@ -53,19 +55,20 @@ class Plan:
             names=names,
             entry=entry,
             lock=f"{entry}:lock",
-            tokens=(names.epoch, *sorted(tokens)),
+            tokens=tuple(sorted(tokens)),
             tables=frozenset(each.payload for each in dependencies if "." in each.payload),
-            lasting=frozenset({names.epoch, *tokens} - rows),
+            lasting=frozenset(tokens - rows),
         )
 
-    def asked(self) -> Question:
-        """What a hit needs, in one question.
+    def widen(self, tokens: Iterable[str]) -> None:
+        """Ask for these too from here on: an entry was found that stands on them.
 
-        The lease and its grants come first. Some caches answer a question key by key: a token
-        that was there after the lease was read has outlived every deletion the lease speaks of,
-        and one that was read before may not have.
+        What it stood on before goes: a value that depends on other rows each time must not ask for
+        ever more.
         """
-        return self.question
+        more = sorted(set(tokens).difference(self.tokens))
+        question = Question(self.names.lease, self.entry, (*self.tokens, *more))
+        object.__setattr__(self, "question", question)
 
     def coverage_key(self, digest: str) -> str:
         """Where the payloads that a stream carries are listed."""
@@ -78,61 +81,119 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The tokens a value is computed under, in the plan's order, and the lease's coverage."""
+    """What a value is computed under: the lease's epoch and coverage, and tokens by key."""
 
-    tokens: tuple[str, ...]
+    epoch: str
     coverage: str
+    tokens: Mapping[str, str]
+
+    def text(self) -> str:
+        """As an entry names it."""
+        tokens = self.tokens
+        pairs = [f"{key}={tokens[key]}" for key in sorted(tokens)]
+        return " ".join((self.epoch, self.coverage, *pairs))
+
+    def with_others(self, others: Iterable[Stamp]) -> Stamp | None:
+        """This and others in one; None if they contradict each other."""
+        tokens = dict(self.tokens)
+        for other in others:
+            if (other.epoch, other.coverage) != (self.epoch, self.coverage):
+                return None
+            for key, token in other.tokens.items():
+                if tokens.setdefault(key, token) != token:
+                    return None
+        return None if len(tokens) > MOST_TOKENS else Stamp(self.epoch, self.coverage, tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """The value may be served."""
+    """The value may be served; it stands on ``stamp``."""
 
     value: Any
+    stamp: Stamp
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
     """The value must be computed.
 
-    ``coverage`` is None without a lease that holds; ``missing`` are the tokens to make. ``stamp``
-    is what to store the value with, None if a token or the lease is missing.
+    ``lease`` is None without one that holds, and ``why`` then says what there is instead.
+    ``missing`` are the tokens to make, ``foreign`` those of them under which there are somebody
+    else's bytes. ``stamp`` is what to store the value with, None if a token or the lease is
+    missing. ``more`` are tokens that the entry stands on and that were not asked for.
     """
 
-    coverage: str | None
-    missing: tuple[str, ...]
-    stamp: Stamp | None
+    lease: Lease | None
+    missing: tuple[str, ...] = ()
+    stamp: Stamp | None = None
+    foreign: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    why: str = ""
 
 
 Judgement: TypeAlias = Hit | Miss
 
+Believes: TypeAlias = Callable[[Lease, float, bool], bool]
+"""Asked with a lease, the time, and whether that is by everybody's clock; see `clock`."""
 
-def judge(plan: Plan, found: Mapping[str, Any]) -> Judgement:
-    """Whether an answer to ``plan.asked()`` lets the entry be served."""
-    lease = Lease.held(plan.names, found)
-    tokens = tuple(map(found.get, plan.tokens))
-    missing = [
-        key for key, token in zip(plan.tokens, tokens, strict=True) if not isinstance(token, str)
-    ]
-    if lease is None or missing:
-        return Miss(None if lease is None else lease.coverage, tuple(missing), None)
-    entry = found.get(plan.entry)
-    if (
-        isinstance(entry, (tuple, list))
-        and len(entry) == 4
-        and entry[0] == _FORMAT
-        and tuple(entry[1]) == tokens
-        and entry[2] == lease.coverage
-    ):
-        return Hit(entry[3])
-    return Miss(lease.coverage, (), Stamp(cast("tuple[str, ...]", tokens), lease.coverage))
+NO_LEASE: Final = "there is no lease"
+ENDED: Final = "the lease has ended"
+UNREADABLE: Final = "there is something under the lease's key that is no lease"
+NOT_BELIEVED: Final = "the lease cannot be believed by this clock"
 
 
-def pack(stamp: Stamp, value: Any) -> tuple[str, tuple[str, ...], str, Any]:
-    """A value as it is stored: of plain types, for caches that do not pickle."""
-    return _FORMAT, stamp.tokens, stamp.coverage, value
+def judge(plan: Plan, answer: Answer | None, believes: Believes, may_hit: bool = True) -> Judgement:
+    """Whether an answer to ``plan.question`` lets the entry be served.
+
+    ``believes`` is asked whether a lease that is not over counts. None for an answer is a cache
+    that gave none.
+    """
+    if answer is None:
+        return Miss(None, why="the cache does not answer")
+    texts = answer.texts
+    text = texts.get(plan.names.lease)
+    lease = None if text is None else Lease.parse(text)
+    if lease is None:
+        absent = text is None and plan.names.lease not in answer.foreign
+        return Miss(None, why=NO_LEASE if absent else UNREADABLE)
+    if answer.now - lease.proven > lease.length:
+        return Miss(None, why=ENDED)
+    if not believes(lease, answer.now, answer.one_clock):
+        return Miss(None, why=NOT_BELIEVED)
+    tokens = {key: texts[key] for key in plan.question.tokens if key in texts}
+    entry, stamp = answer.entry, Stamp(lease.epoch, lease.coverage, tokens)
+    if may_hit and entry is not None and entry.stamp == stamp.text():
+        try:
+            return Hit(entry.load(), stamp)
+        except Exception:  # noqa: S110 - of a class that has gone with a deploy, say
+            pass
+    missing = tuple([key for key in plan.tokens if not _is_token(tokens.get(key))])
+    if missing:
+        foreign = tuple([key for key in missing if key in tokens or key in answer.foreign])
+        return Miss(lease, missing, foreign=foreign)
+    own = Stamp(lease.epoch, lease.coverage, {key: tokens[key] for key in plan.tokens})
+    if may_hit and entry is not None:
+        return Miss(lease, stamp=own, more=_others(plan, own, entry.stamp))
+    return Miss(lease, stamp=own)
+
+
+def _others(plan: Plan, own: Stamp, text: str) -> tuple[str, ...]:
+    """The tokens of an entry that may still be good, if not just these were asked for."""
+    words = text.split(" ")
+    if words[:2] != [own.epoch, own.coverage]:
+        return ()
+    named = dict(pair.split("=", 1) for pair in words[2:] if "=" in pair)
+    if set(named) == set(plan.question.tokens):
+        return ()
+    if any(named.get(key) != token for key, token in own.tokens.items()):
+        return ()
+    return tuple(named)
 
 
 def new_token() -> str:
     """A random value that is never made twice."""
     return secrets.token_hex(12)
+
+
+def _is_token(text: str | None) -> bool:
+    return text is not None and _TOKEN.fullmatch(text) is not None

@@ -6,15 +6,18 @@ where no circle comes of it: two threads whose values need each other would wait
 
 from __future__ import annotations
 
+import os
+import pickle
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
-__all__ = ["Flight", "Flights"]
+__all__ = ["Flight", "Flights", "flights"]
 
 Name: TypeAlias = tuple[str, str]
 """A cache alias and the key of an entry in it."""
@@ -30,6 +33,29 @@ class Flight:
     on_loop: bool
     landed: Future[None] = field(default_factory=Future)
     waits_for: list[Flight] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    joined: int = 0
+    stored: bool = False
+    """Whether who waited finds the value in the cache."""
+    _handed: bytes | None = None
+
+    def tell(self, value: Any, *, stored: bool, private: bool) -> None:
+        """What came of it. A value that is not stored is handed to those who wait for it, each
+        with a copy of its own; one that is private, or cannot be copied, is not.
+        """
+        self.stored = stored
+        if not (stored or private) and self.joined:
+            with suppress(Exception):  # pickling runs the value's own code
+                self._handed = pickle.dumps(value)
+
+    def handed(self, oldest: float) -> tuple[Any] | None:
+        """The value, if it was handed over and began to be computed at most ``oldest`` seconds
+        ago.
+        """
+        if self._handed is not None and time.monotonic() - self.began <= oldest:
+            with suppress(Exception):
+                return (pickle.loads(self._handed),)
+        return None
 
 
 class Flights:
@@ -55,6 +81,7 @@ class Flights:
                 return flight, True
             if (there.on_loop and not on_loop) or _leads_to(there, _inside.get()):
                 return None, False
+            there.joined += 1
             return there, False
 
     @contextmanager
@@ -105,3 +132,8 @@ def _leads_to(flight: Flight, mine: tuple[Flight, ...]) -> bool:
             seen.append(each)
             ahead += each.waits_for
     return False
+
+
+flights: Final = Flights()
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=flights.reset_after_fork)

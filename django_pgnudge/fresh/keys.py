@@ -1,22 +1,25 @@
 """The names of everything that proves a cached value fresh, shared by readers and the daemon.
 
 All of it lives in the cache that holds the values, beside them: a token for each table, for the
-bulk changes of a table and for each row; an epoch for the whole; and the lease with its two
-grants. A token is a random value that is never made twice. To change it is to delete its key: a
-token that is missing matches nothing, and whoever needs it makes another.
+bulk changes of a table and for each row; and the lease, which names the epoch. A token is a random
+value that is never made twice. To change it is to delete its key: a token that is missing matches
+nothing, and whoever needs it makes another.
+
+Names begin with the database's own identity: two sites behind one Redis that both call their
+database "default" have nothing in common.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Final, TypeAlias
 
 from ..events import Event, Key
 
-__all__ = ["SETTLE_PREFIX", "Dependency", "Lease", "Names", "killed_tokens"]
+__all__ = ["SETTLE_PREFIX", "Coverage", "Dependency", "Lease", "Names", "killed_tokens"]
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
@@ -38,41 +41,65 @@ class Dependency:
 class Lease:
     """What the daemon writes when it has proved itself current.
 
-    ``grant`` is the value of the grant that was written before the proof began and ends with its
-    own time to live; ``coverage`` names the list of the payloads that the stream carries.
+    ``proven`` is when the proof began, in seconds by the clock of the cache, and ``length`` for how
+    many seconds from then it holds. ``epoch`` is what every entry names that may be served under
+    it, ``coverage`` the digest of the payloads that the stream carries, and ``keeper`` who wrote
+    it.
     """
 
-    grant: str
+    proven: float
+    length: float
+    epoch: str
     coverage: str
+    keeper: str
 
-    def packed(self) -> tuple[str, str]:
-        """As it is stored: of plain types, for caches that do not pickle."""
-        return self.grant, self.coverage
+    def text(self) -> str:
+        """As it is stored."""
+        return (
+            f"{_FORMAT} {self.proven:.6f} {self.length:g} {self.epoch} {self.coverage}"
+            f" {self.keeper}"
+        )
 
     @classmethod
-    def held(cls, names: Names, found: Mapping[str, Any]) -> Lease | None:
-        """The lease in an answer of the cache, if the grant it was proved under has not ended."""
-        packed = found.get(names.lease)
-        if not (isinstance(packed, (tuple, list)) and len(packed) == 2):
-            return None
-        lease = cls(*packed)
-        return lease if lease.grant in [found.get(grant) for grant in names.grants] else None
+    def parse(cls, text: str) -> Lease | None:
+        """The other way round; None for what is no lease."""
+        return _parse(text)
+
+    def age(self, now: float) -> float:
+        """Seconds since the proof began: below zero if that is still to come by this clock."""
+        return now - self.proven
+
+    def holds(self, now: float, skew: float) -> bool:
+        """Whether it is neither over nor from the future by more than ``skew`` seconds."""
+        return -skew <= now - self.proven <= self.length
+
+
+_FORMAT: Final = "lease2"
+
+
+@functools.lru_cache(64)
+def _parse(text: str) -> Lease | None:
+    words = text.split(" ")
+    if len(words) != 6 or words[0] != _FORMAT:
+        return None
+    try:
+        return Lease(float(words[1]), float(words[2]), *words[3:])
+    except ValueError:
+        return None
 
 
 class Names:
-    """Keys for one database alias, below 250 characters and fit for every cache backend."""
+    """Keys for one database, below 250 characters and fit for every cache backend."""
 
     @classmethod
-    @functools.cache
-    def of(cls, using: str) -> Names:
-        """The same ones for the same alias."""
-        return cls(using)
+    @functools.lru_cache(256)
+    def of(cls, identity: str) -> Names:
+        """The same ones for the same identity; see ``Registry.identity``."""
+        return cls(identity)
 
-    def __init__(self, using: str) -> None:
-        self._base = f"pgnudge:{_fit(using)}"
-        self.epoch = f"{self._base}:epoch"
+    def __init__(self, identity: str) -> None:
+        self._base = f"pgnudge:{_fit(identity)}"
         self.lease = f"{self._base}:lease"
-        self.grants = (f"{self._base}:grant0", f"{self._base}:grant1")
 
     def mark(self, daemon: str) -> str:
         """Where the daemon of that name counts its rounds of deletes."""

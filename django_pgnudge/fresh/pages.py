@@ -21,9 +21,8 @@ from django.utils.module_loading import import_string
 
 from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.driving import arun, flights, perform_one, run
-from django_pgnudge.fresh.entries import pack
 from django_pgnudge.fresh.reading import read
-from django_pgnudge.fresh.steps import Set
+from django_pgnudge.fresh.steps import Keep
 from django_pgnudge.fresh.values import WAIT, Options, Value
 
 if TYPE_CHECKING:
@@ -66,29 +65,36 @@ def nudged_page(
             if request.method not in ("GET", "HEAD"):
                 return await view(request, *args, **kwargs)
             this = await sync_to_async(page)(request)
-            recipe = await this.value.arecipe(this.store)
+            prepared = await this.value.arecipe(this.store)
 
             async def compute() -> Any:
                 response = await view(request, *args, **kwargs)
                 return await sync_to_async(_rendered)(response)
 
-            if recipe is None:
+            if prepared is None:
                 return await view(request, *args, **kwargs)
-            return await arun(read(this.adapted(recipe), flights), this.value.place, compute)
+            recipe, place = prepared
+            this.place = place
+            return this.value.noted(
+                await arun(read(this.adapted(recipe), flights), place, compute), place
+            )
 
         @wraps(view)
         def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             if request.method not in ("GET", "HEAD"):
                 return view(request, *args, **kwargs)
             this = page(request)
-            recipe = this.value.recipe(on_loop=False, store=this.store)
-            if recipe is None:
+            prepared = this.value.recipe(on_loop=False, store=this.store)
+            if prepared is None:
                 return view(request, *args, **kwargs)
-            return run(
+            recipe, place = prepared
+            this.place = place
+            done = run(
                 read(this.adapted(recipe), flights),
-                this.value.place,
+                place,
                 lambda: _rendered(view(request, *args, **kwargs)),
             )
+            return this.value.noted(done, place)
 
         return ainner if iscoroutinefunction(view) else inner
 
@@ -126,9 +132,9 @@ class _Page:
             return None
         entry, timeout = recipe.plan.names.entry(f"page {name}"), recipe.timeout
         if getattr(response, "is_rendered", True):
-            return Set(entry, pack(stamp, response), timeout)
+            return Keep(entry, stamp, response, timeout)
         response.add_post_render_callback(
-            lambda made: perform_one(Set(entry, pack(stamp, made), timeout), self.value.place)
+            lambda made: perform_one(Keep(entry, stamp, made, timeout), self.place)
         )
         return None
 

@@ -8,28 +8,35 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from django_pgnudge.fresh.entries import Hit, Judgement, Miss, Plan, Stamp, judge, new_token, pack
+from django_pgnudge.fresh.entries import Believes, Hit, Judgement, Miss, Plan, judge, new_token
 from django_pgnudge.fresh.steps import (
+    FORBIDDEN,
     Add,
-    Begin,
+    Ask,
     Compute,
+    Computed,
     Delete,
-    GetMany,
+    Get,
+    Has,
     Join,
-    Set,
+    Keep,
+    Make,
     Sleep,
     Step,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from django_pgnudge.fresh.entries import Stamp
     from django_pgnudge.fresh.flights import Flight, Flights
     from django_pgnudge.fresh.keys import Coverage
 
-__all__ = ["LOCK_SECONDS", "Recipe", "Store", "read", "read_on", "stamp_now", "store_entry"]
+__all__ = ["LOCK_SECONDS", "Read", "Recipe", "Store", "read", "read_on", "stamp_now", "store_entry"]
 
 LOCK_SECONDS: Final = 30
 """How long a process that died keeps the lock of the value it computed."""
@@ -48,12 +55,13 @@ Store: TypeAlias = "Callable[[Recipe, Any, Stamp], Step | None]"
 class Recipe:
     """What a reader knows of its value.
 
-    ``coverages`` remembers the lists of what streams carry, by their digests. ``may_store`` is
-    asked with the one of the lease, None if there is no lease. ``store`` makes the step that
-    keeps the value, or None. ``vouch`` says whether all that the function is handed was read
-    under these tokens too. ``timeout`` is the entry's, in the user's words; ``lifetime`` what it
-    comes to in seconds. ``wait`` is how long to wait for others who compute the same value; 0 for
-    not at all, and no lock either.
+    ``believes`` says whether a lease counts. ``coverages`` remembers the lists of what streams
+    carry, by their digests. ``may_store`` is asked with the one of the lease, None and a word if
+    there is no lease. ``store`` makes the step that keeps the value, or None. ``vouch`` says
+    whether all that the function is handed was read under these tokens too. ``timeout`` is the
+    entry's, in the user's words; ``lifetime`` what it comes to in seconds. ``wait`` is how long to
+    wait for others who compute the same value; 0 for not at all, and no lock either; ``lease`` how
+    old what they hand over may be. ``refuse`` is told why a result is not stored.
     """
 
     plan: Plan
@@ -61,74 +69,109 @@ class Recipe:
     timeout: Any
     lifetime: float | None
     wait: float
+    lease: float
     on_loop: bool
-    coverages: dict[str, Coverage]
-    may_store: Callable[[Coverage | None], bool]
+    believes: Believes
+    coverages: MutableMapping[str, Coverage]
+    may_store: Callable[[Coverage | None, str], bool]
     vouch: Callable[[Stamp], bool]
+    refuse: Callable[[str], None]
     store: Store
     clock: Callable[[], float] = time.monotonic
+
+    def judged(self, answer: Any, may_hit: bool = True) -> Judgement:
+        """What an answer lets be done."""
+        return judge(self.plan, answer, self.believes, may_hit)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What came of reading: a value, and the stamp it stands on, None if nothing does.
+
+    ``private`` says that the value is its caller's alone.
+    """
+
+    value: Any
+    stamp: Stamp | None = None
+    private: bool = False
 
 
 def store_entry(recipe: Recipe, value: Any, stamp: Stamp) -> Step | None:
     """Keep the value under the plan's key."""
-    return Set(recipe.plan.entry, pack(stamp, value), recipe.timeout)
+    return Keep(recipe.plan.entry, stamp, value, recipe.timeout)
 
 
 def read(recipe: Recipe, flights: Flights, *, look_first: bool = True) -> Steps:
-    """The value, from the cache or computed; ``look_first=False`` computes in any case."""
-    plan = recipe.plan
-    found = yield Begin(plan.asked())
-    return (yield from read_on(recipe, flights, _judged(plan, found, look_first), look_first))
+    """The value, from the cache or computed; ``look_first=False`` computes in any case.
+
+    Returns a `Read`.
+    """
+    answer = yield Ask(recipe.plan.question)
+    if answer is FORBIDDEN:
+        computed: Computed = yield Compute()
+        return Read(computed.value, private=True)
+    return (yield from read_on(recipe, flights, recipe.judged(answer, look_first), look_first))
 
 
 def read_on(recipe: Recipe, flights: Flights, first: Judgement, look_first: bool = True) -> Steps:
     """``read``, once what the cache answered has been judged."""
     plan = recipe.plan
+    if isinstance(first, Miss) and first.more:
+        # Stored by another process, that knows of values used inside: ask for their tokens too.
+        plan.widen(first.more)
+        first = recipe.judged((yield Ask(plan.question)), look_first)
     if isinstance(first, Hit):
-        return first.value
-    if not (yield from _may_store(recipe, first)):
-        return (yield Compute())
+        return Read(first.value, first.stamp)
+    storable = yield from _may_store(recipe, first)
     if not recipe.wait or not look_first:
-        return (yield from _compute(recipe, first))
+        return (yield from _compute(recipe, first, storable))
     deadline = recipe.clock() + recipe.wait
     while True:
         flight, mine = flights.join_or_start((recipe.alias, plan.entry), on_loop=recipe.on_loop)
         if flight is None:
-            return (yield from _compute(recipe, first))
+            return (yield from _compute(recipe, first, storable))
         if mine:
             with flights.flying(flight):
-                return (yield from _compute_for_all(recipe, deadline))
+                if storable:
+                    done = yield from _compute_for_all(recipe, deadline)
+                else:
+                    done = yield from _compute(recipe, first, storable)
+                flight.tell(done.value, stored=done.stamp is not None, private=done.private)
+            return done
         landed = yield from _wait(flight, flights, deadline - recipe.clock())
+        if landed and (handed := flight.handed(recipe.lease)) is not None:
+            # It stands on nothing, and nobody can look it up.
+            return Read(*handed)
         # What the other computed may be older than what this caller has seen committed: the
         # tokens tell, so it is looked up and not handed over.
-        again = _judged(plan, (yield GetMany(plan.asked())))
-        if isinstance(again, Hit):
-            return again.value
-        if not (yield from _may_store(recipe, again)):
-            return (yield Compute())
-        if not landed:
-            return (yield from _compute(recipe, again))
+        first = recipe.judged((yield Ask(plan.question)))
+        if isinstance(first, Hit):
+            return Read(first.value, first.stamp)
+        storable = yield from _may_store(recipe, first)
+        if not (landed and flight.stored):
+            return (yield from _compute(recipe, first, storable))
 
 
 def stamp_now(recipe: Recipe) -> Generator[Step, Any, Stamp | None]:
     """The tokens as they are, for whoever keeps the value elsewhere; None where none is to be."""
-    state = _judged(recipe.plan, (yield Begin(recipe.plan.asked())))
+    state = recipe.judged((yield Ask(recipe.plan.question)), may_hit=False)
     if not (yield from _may_store(recipe, state)):
         return None
-    state = yield from _take_stamp(recipe, state)
+    state = yield from _take_stamp(recipe, state, may_hit=False)
     if not (yield from _may_store(recipe, state)):
         return None
     return state.stamp if isinstance(state, Miss) else None
 
 
-def _take_stamp(recipe: Recipe, state: Judgement) -> Generator[Step, Any, Judgement]:
-    """Make the tokens that are missing and look again: another process may have been first."""
-    plan = recipe.plan
+def _take_stamp(
+    recipe: Recipe, state: Judgement, *, may_hit: bool = True
+) -> Generator[Step, Any, Judgement]:
+    """Make the tokens that are missing and look again, in one request: another may be first."""
     if not isinstance(state, Miss) or not state.missing:
         return state
-    for key in state.missing:
-        yield Add(key, new_token(), _token_timeout(recipe, key))
-    return _judged(plan, (yield GetMany(plan.asked())))
+    tokens = {key: (new_token(), _token_timeout(recipe, key)) for key in state.missing}
+    answer = yield Make(recipe.plan.question, tokens, state.foreign)
+    return recipe.judged(answer, may_hit)
 
 
 def _wait(flight: Flight, flights: Flights, seconds: float) -> Steps:
@@ -147,62 +190,75 @@ def _compute_for_all(recipe: Recipe, deadline: float) -> Steps:
     while not locked and (left := deadline - recipe.clock()) > 0:
         yield Sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
         pause = min(POLL[1], pause * 1.5)
-        found = yield GetMany([*plan.asked(), plan.lock])
-        state = _judged(plan, found)
+        state = recipe.judged((yield Ask(plan.question)))
         if isinstance(state, Hit):
-            return state.value
+            return Read(state.value, state.stamp)
         if not (yield from _may_store(recipe, state)):
-            return (yield Compute())
-        if plan.lock not in found:
+            return (yield from _compute(recipe, state, storable=False))
+        if not (yield Has(plan.lock)):
             locked = yield Add(plan.lock, new_token(), LOCK_SECONDS)
     try:
         # Someone may have stored it between the first look and the lock.
-        state = _judged(plan, (yield GetMany(plan.asked())))
+        state = recipe.judged((yield Ask(plan.question)))
         if isinstance(state, Hit):
-            return state.value
-        return (yield from _compute(recipe, state))
+            return Read(state.value, state.stamp)
+        storable = yield from _may_store(recipe, state)
+        return (yield from _compute(recipe, state, storable))
     finally:
         if locked:
             yield Delete(plan.lock)
 
 
-def _compute(recipe: Recipe, state: Judgement) -> Steps:
+def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
     """Take the tokens, then call the function, then keep what it returned under those tokens."""
-    state = yield from _take_stamp(recipe, state)
-    if isinstance(state, Hit):
-        return state.value
-    stamp = state.stamp if (yield from _may_store(recipe, state)) else None
-    if stamp is not None and not recipe.vouch(stamp):
-        stamp = None
-    value = yield Compute()
-    if stamp is not None and (step := recipe.store(recipe, value, stamp)) is not None:
-        yield step
-    return value
-
-
-def _judged(plan: Plan, found: Mapping[str, Any] | None, may_hit: bool = True) -> Judgement:
-    state = judge(plan, found or {})
-    if isinstance(state, Hit) and not may_hit:
-        assert found is not None
-        return judge(plan, {key: found[key] for key in found if key != plan.entry})
-    return state
+    stamp = None
+    if storable:
+        state = yield from _take_stamp(recipe, state)
+        if isinstance(state, Hit):
+            return Read(state.value, state.stamp)
+        if state.missing and state.lease is not None:
+            # They were there and have gone, or cannot be made: somebody else's change or bytes.
+            recipe.refuse("its tokens could not be made")
+        elif (yield from _may_store(recipe, state)):
+            stamp = state.stamp
+        if stamp is not None and not recipe.vouch(stamp):
+            stamp = None
+    computed: Computed = yield Compute()
+    if computed.private:
+        recipe.refuse(computed.private)
+        return Read(computed.value, private=True)
+    if stamp is not None:
+        whole = stamp.with_others(computed.others)
+        if whole is None:
+            recipe.refuse("it used nudged values from before and after a change")
+            return Read(computed.value)
+        step = recipe.store(recipe, computed.value, whole)
+        if step is not None:
+            yield step
+        return Read(computed.value, whole)
+    return Read(computed.value)
 
 
 def _may_store(recipe: Recipe, state: Judgement) -> Generator[Step, Any, bool]:
     """Whether there was a lease whose stream carries all that the value stands on."""
-    if not isinstance(state, Miss) or state.coverage is None:
-        return recipe.may_store(None)
-    coverage = recipe.coverages.get(state.coverage)
+    if isinstance(state, Hit):
+        return True
+    if state.lease is None:
+        return recipe.may_store(None, state.why)
+    digest = state.lease.coverage
+    coverage = recipe.coverages.get(digest)
     if coverage is None:
-        key = recipe.plan.coverage_key(state.coverage)
-        listed = ((yield GetMany([key])) or {}).get(key)
+        listed = yield Get(recipe.plan.coverage_key(digest))
         if not isinstance(listed, frozenset | set | list | tuple):
-            return False
-        coverage = recipe.coverages[state.coverage] = frozenset(listed)
-    return recipe.may_store(coverage)
+            return recipe.may_store(None, "what the lease covers is not listed")
+        try:
+            coverage = recipe.coverages[digest] = frozenset(listed)
+        except TypeError:
+            return recipe.may_store(None, "what the lease covers is not listed")
+    return recipe.may_store(coverage, "")
 
 
-def _token_timeout(recipe: Recipe, key: str) -> float | None:
+def _token_timeout(recipe: Recipe, key: str) -> int | None:
     if key in recipe.plan.lasting or recipe.lifetime is None:
         return None
     return max(ROW_TOKEN_SECONDS, int(recipe.lifetime) + 60)

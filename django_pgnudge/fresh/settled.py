@@ -11,12 +11,13 @@ import secrets
 import time
 from collections.abc import Iterator
 
-from django.core.cache import caches
 from django.db import connections
 
+from .. import caches
 from ..conf import conf
 from ..emitting import emit
 from ..errors import PgNudgeError
+from .dependencies import tables
 from .keys import SETTLE_PREFIX, Names
 
 __all__ = ["SettleError", "asettled", "settled"]
@@ -40,11 +41,14 @@ def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
             "call it after the commit, for instance in transaction.on_commit()"
         )
     emit(SETTLE_PREFIX + request, using=using)
-    name = Names(using).settled(request)
-    cache = caches[conf.NUDGED["CACHES"][0]]
+    identity = tables(using).identity()
+    if identity is None:
+        return False
+    name = Names.of(identity).settled(request)
+    values = caches.values(conf.NUDGED["CACHES"][0])
     for pause in _pauses(timeout):
-        if cache.get(name) is not None:
-            cache.delete(name)
+        if values.get(name) is not None:
+            values.drop([name])
             return True
         time.sleep(pause)
     return False

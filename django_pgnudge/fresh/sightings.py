@@ -11,19 +11,21 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
 from django.core.signals import request_finished, request_started
 
-__all__ = ["Sightings", "reading", "reading_since"]
+from django_pgnudge.fresh.collecting import Collected, observe_blocks
+
+__all__ = ["Sightings", "reading", "reading_since", "used_here"]
 
 REMEMBERED: Final = 50_000
 
 _request = threading.local()
-_block: ContextVar[float | None] = ContextVar("pgnudge_reading_since", default=None)
+_block: ContextVar[_Block | None] = ContextVar("pgnudge_reading", default=None)
 
 
 class Sightings:
@@ -33,20 +35,39 @@ class Sightings:
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
 
-    def all_since(self, tokens: tuple[str, ...], since: float | None) -> bool:
+    def all_since(self, tokens: Iterable[str], since: float | None) -> bool:
         """Whether every token had been seen by then; those that had not are noted."""
         now = time.monotonic()
         with self._lock:
             first = [self._seen.setdefault(token, now) for token in tokens]
             while len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
-        return since is not None and max(first) <= since
+        return since is not None and max(first, default=since) <= since
+
+
+class _Block:
+    """A request, or a ``with`` block: since when, and which nudged values it has used."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self.used = Collected()
+
+
+def _here() -> _Block | None:
+    block = _block.get()
+    return getattr(_request, "block", None) if block is None else block
 
 
 def reading_since() -> float | None:
     """When what is at hand began to be read: the block's or the request's start."""
-    block = _block.get()
-    return getattr(_request, "since", None) if block is None else block
+    block = _here()
+    return None if block is None else block.since
+
+
+def used_here() -> Collected | None:
+    """The nudged values that the block or request has used; None outside of any."""
+    block = _here()
+    return None if block is None else block.used
 
 
 @contextmanager
@@ -55,7 +76,7 @@ def reading() -> Iterator[None]:
 
     For tasks, commands and async views; a request in a thread is such a block by itself.
     """
-    token = _block.set(time.monotonic())
+    token = _block.set(_Block())
     try:
         yield
     finally:
@@ -63,12 +84,13 @@ def reading() -> Iterator[None]:
 
 
 def _begin(**kwargs: Any) -> None:
-    _request.since = time.monotonic()
+    _request.block = _Block()
 
 
 def _end(**kwargs: Any) -> None:
-    _request.since = None
+    _request.block = None
 
 
+observe_blocks(used_here)
 request_started.connect(_begin, dispatch_uid="django_pgnudge.fresh")
 request_finished.connect(_end, dispatch_uid="django_pgnudge.fresh")

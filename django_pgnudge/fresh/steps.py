@@ -1,44 +1,82 @@
-"""What the protocol of a reader asks to be done: the words between `reading` and `driving`."""
+"""What the protocol of reading asks of whoever drives it: each step and its answer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
+    from django_pgnudge.caches import Question
+    from django_pgnudge.fresh.entries import Stamp
     from django_pgnudge.fresh.flights import Flight
 
-__all__ = ["Add", "Begin", "Compute", "Delete", "GetMany", "Join", "Set", "Sleep", "Step"]
+__all__ = [
+    "FORBIDDEN",
+    "Add",
+    "Ask",
+    "Compute",
+    "Computed",
+    "Delete",
+    "Get",
+    "Has",
+    "Join",
+    "Keep",
+    "Make",
+    "Sleep",
+    "Step",
+]
+
+
+FORBIDDEN: Final = object()
+"""The answer where the caller's transaction does not see what everybody sees."""
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """``GetMany``, or None where a transaction forbids the cache: asked once, and first."""
+class Ask:
+    """An `Answer`; None if the cache gives none; `FORBIDDEN`."""
 
-    keys: list[str]
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
-class GetMany:
-    """A mapping of what is there; None if the cache is broken."""
+class Make:
+    """Delete what is foreign, make tokens (text and seconds to live by key), and ask again."""
 
-    keys: list[str]
+    question: Question
+    tokens: Mapping[str, tuple[str, int | None]]
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Plain data that the daemon has stored; None if there is none."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """Whether there is anything under a key; None if the cache gives no answer."""
+
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Set unless it is there; whether it was set. ``timeout`` in seconds, None for ever."""
+    """Set a text unless there is one; whether it was set. ``timeout`` in seconds."""
 
     key: str
-    value: Any
-    timeout: float | None
+    text: str
+    timeout: int
 
 
 @dataclass(frozen=True, slots=True)
-class Set:
-    """Store a value; ``timeout`` as the user gave it."""
+class Keep:
+    """Store a value under its stamp; ``timeout`` as the user gave it."""
 
     key: str
+    stamp: Stamp
     value: Any
     timeout: Any
 
@@ -67,7 +105,20 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Call the function; what it raises is thrown in."""
+    """Call the function; what it raises is thrown in. Its result comes as `Computed`."""
 
 
-Step: TypeAlias = Begin | GetMany | Add | Set | Delete | Sleep | Join | Compute
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What a function returned.
+
+    ``others`` are the stamps of the nudged values it used, ``private`` why the result is not
+    everybody's and must be neither stored nor handed to others, or nothing.
+    """
+
+    value: Any
+    others: tuple[Stamp, ...] = ()
+    private: str = ""
+
+
+Step: TypeAlias = Ask | Make | Get | Has | Add | Keep | Delete | Sleep | Join | Compute

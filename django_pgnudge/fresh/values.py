@@ -5,32 +5,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from django_pgnudge import caches
 from django_pgnudge.conf import conf
+from django_pgnudge.fresh import sightings
+from django_pgnudge.fresh.clock import Sight
+from django_pgnudge.fresh.collecting import note, note_unkept
 from django_pgnudge.fresh.dependencies import DependsOn, tables
-from django_pgnudge.fresh.driving import (
-    Place,
-    alook,
-    arun,
-    flights,
-    lifetime,
-    look,
-    on_loop,
-    run,
-)
-from django_pgnudge.fresh.entries import Hit, Plan, judge
+from django_pgnudge.fresh.driving import Place, alook, arun, lifetime, look, on_loop, run
+from django_pgnudge.fresh.entries import NOT_BELIEVED, Hit, Plan, judge
+from django_pgnudge.fresh.flights import flights
 from django_pgnudge.fresh.keys import Names
-from django_pgnudge.fresh.reading import Recipe, Store, read, read_on, store_entry
+from django_pgnudge.fresh.reading import Read, Recipe, Store, read_on, store_entry
 from django_pgnudge.fresh.seldom import seldom
-from django_pgnudge.fresh.sightings import Sightings
+from django_pgnudge.fresh.steps import FORBIDDEN
 
 if TYPE_CHECKING:
-    from django_pgnudge.fresh.entries import Stamp
-    from django_pgnudge.fresh.keys import Coverage, Dependency
+    from django_pgnudge.fresh.entries import Believes, Stamp
+    from django_pgnudge.fresh.keys import Coverage
 
 __all__ = ["WAIT", "Options", "Value"]
 
@@ -41,9 +38,11 @@ WAIT: Final = 2.0
 
 REMEMBERED: Final = 4096
 
-sightings = Sightings()
-coverages: dict[str, Coverage] = {}
-plans: dict[tuple[str, frozenset[Dependency]], Plan] = {}
+seen_tokens: Final = sightings.Sightings()
+sights: Final[dict[tuple[str, str], Sight]] = {}
+"""Of leases, by what they stand for: a cache alias and the lease's name."""
+coverages: Final[dict[str, Coverage]] = {}
+plans: Final[dict[tuple[object, ...], Plan]] = {}
 """By the entry's key, which names the database, and what the value stands on."""
 
 
@@ -62,12 +61,25 @@ class Options:
     @property
     def alias(self) -> str:
         """The cache."""
-        return conf.nudged_home()[1][0] if self.cache is None else self.cache
+        return conf.nudged_home().caches[0] if self.cache is None else self.cache
 
     @property
     def database(self) -> str:
         """The database whose stream keeps the values fresh."""
-        return conf.nudged_home()[0] if self.using is None else self.using
+        return conf.nudged_home().database if self.using is None else self.using
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The keys of a value, where it is, and whom to ask whether a lease there counts.
+
+    It is good as long as ``grounds`` are: what it was made from.
+    """
+
+    grounds: tuple[object, ...]
+    plan: Plan
+    place: Place
+    believes: Believes
 
 
 class Value:
@@ -87,139 +99,216 @@ class Value:
         handed: bool = False,
         since: float | None = None,
     ) -> None:
+        self.name = name
         self.options = options
         self.what = what
         self.depends_on = tuple(depends_on)
-        using = options.database
-        self.names = Names.of(using)
-        self.entry = self.names.entry(name)
-        self.place = Place(options.alias, using, what)
+        self.alias = options.alias
+        self.using = options.database
         self._handed = handed
         self._since = since
+        self._planned: Planned | None = None
 
     def get(self, compute: Callable[[], Any], *, look_first: bool = True) -> Any:
         """The value; blocks."""
-        plan = self._plan()
-        if plan is None:
-            return compute()
-        if not look_first:
-            return run(read(self._recipe(plan), flights, look_first=False), self.place, compute)
-        state = judge(plan, look(self.place, plan.question) or {})
+        planned = self._plan()
+        if planned is None:
+            return self._alone(compute)
+        plan, place = planned.plan, planned.place
+        answer = look(place, plan.question)
+        if answer is FORBIDDEN:
+            return self._alone(compute)
+        state = judge(plan, answer, planned.believes, look_first)
         if isinstance(state, Hit):
+            note(place.ground, state.stamp)
             return state.value
-        recipe = self._recipe(plan)
+        recipe = self._recipe(planned)
         if on_loop():
             recipe = replace(recipe, wait=0.0)
-        return run(read_on(recipe, flights, state), self.place, compute)
+        return self.noted(run(read_on(recipe, flights, state, look_first), place, compute), place)
 
     async def aget(self, compute: Callable[[], Awaitable[Any]], *, look_first: bool = True) -> Any:
         """The value; awaits."""
-        plan = await self._aplan()
-        if plan is None:
+        planned = await self._aplan()
+        if planned is None:
+            note_unkept(self.what)
             return await compute()
-        if not look_first:
-            recipe = self._recipe(plan, on_loop=True)
-            return await arun(read(recipe, flights, look_first=False), self.place, compute)
-        state = judge(plan, await alook(self.place, plan.question) or {})
+        plan, place = planned.plan, planned.place
+        answer = await alook(place, plan.question)
+        if answer is FORBIDDEN:
+            note_unkept(self.what)
+            return await compute()
+        state = judge(plan, answer, planned.believes, look_first)
         if isinstance(state, Hit):
+            note(place.ground, state.stamp)
             return state.value
-        recipe = self._recipe(plan, on_loop=True)
-        return await arun(read_on(recipe, flights, state), self.place, compute)
+        recipe = self._recipe(planned, on_loop=True)
+        steps = read_on(recipe, flights, state, look_first)
+        return self.noted(await arun(steps, place, compute), place)
 
-    async def arecipe(self, store: Store = store_entry) -> Recipe | None:
+    def noted(self, done: Read, place: Place) -> Any:
+        """The value of a reading, noted for whoever is computing with it."""
+        if done.stamp is None:
+            note_unkept(self.what)
+        else:
+            note(place.ground, done.stamp)
+        return done.value
+
+    def delete(self) -> None:
+        """Forget it."""
+        planned = self._plan()
+        if planned is not None:
+            caches.values(self.alias).drop([planned.plan.entry])
+
+    async def arecipe(self, store: Store = store_entry) -> tuple[Recipe, Place] | None:
         """``recipe`` for a task."""
-        plan = await self._aplan()
-        return None if plan is None else self._recipe(plan, on_loop=True, store=store)
+        planned = await self._aplan()
+        if planned is None:
+            return None
+        return self._recipe(planned, on_loop=True, store=store), planned.place
 
-    def recipe(self, *, on_loop: bool, store: Store = store_entry) -> Recipe | None:
-        """How to read it; None where it cannot be cached at all."""
-        plan = self._plan()
-        return None if plan is None else self._recipe(plan, on_loop=on_loop, store=store)
+    def recipe(self, *, on_loop: bool, store: Store = store_entry) -> tuple[Recipe, Place] | None:
+        """How and where to read it; None where it cannot be cached at all."""
+        planned = self._plan()
+        if planned is None:
+            return None
+        return self._recipe(planned, on_loop=on_loop, store=store), planned.place
 
-    async def _aplan(self) -> Plan | None:
+    def _alone(self, compute: Callable[[], Any]) -> Any:
+        note_unkept(self.what)
+        return compute()
+
+    async def _aplan(self) -> Planned | None:
         """``_plan`` for a task: PostgreSQL is asked in a thread, and almost never."""
-        if tables(self.place.using).may_ask(self.depends_on):
+        if tables(self.using).may_ask(self.depends_on):
             return await sync_to_async(self._plan)()
         return self._plan()
 
-    def _plan(self) -> Plan | None:
-        """The keys to ask for; None where it cannot be cached at all."""
-        if self.place.alias not in conf.nudged_home()[1]:
-            if seldom(f"no lease in {self.place.alias}"):
-                logger.warning(
-                    "nudged: no lease is kept in the cache %r, so %s is called each time. Name it"
-                    ' in PGNUDGE["NUDGED"]["CACHES"].',
-                    self.place.alias,
-                    self.what,
-                )
+    def _plan(self) -> Planned | None:
+        """The keys to ask for, and where; None where it cannot be cached at all."""
+        mine, home = tables(self.using), conf.nudged_home()
+        grounds = mine, mine.registry.generation, home
+        planned = self._planned
+        if planned is not None and planned.grounds == grounds and not mine.doubted:
+            return planned
+        if self.alias not in home.caches:
+            self._warn(
+                f"no lease in {self.alias}",
+                "no lease is kept in the cache %r, so %s is called each time. Name it"
+                ' in PGNUDGE["NUDGED"]["CACHES"].',
+                self.alias,
+                self.what,
+            )
             return None
-        dependencies = tables(self.place.using).dependencies(self.depends_on)
-        if dependencies is None:
+        if (refusal := _refusal(self.alias)) is not None:
+            self._warn(
+                f"refused {self.alias}",
+                "the cache %r cannot hold nudged values, so they are computed: %s.",
+                self.alias,
+                refusal,
+            )
             return None
-        plan = plans.get((self.entry, dependencies))
+        dependencies = mine.dependencies(self.depends_on)
+        identity = mine.registry.identity
+        if dependencies is None or identity is None:
+            return None
+        names = Names.of(identity)
+        entry = names.entry(self.name)
+        plan = plans.get((entry, dependencies))
         if plan is None:
             if len(plans) >= REMEMBERED:
                 plans.clear()
-            plan = plans[self.entry, dependencies] = Plan.of(self.names, self.entry, dependencies)
-        return plan
+            plan = plans[entry, dependencies] = Plan.of(names, entry, dependencies)
+        place = Place(self.alias, self.using, self.what, names.lease)
+        grounds = mine, mine.registry.generation, home
+        self._planned = Planned(grounds, plan, place, _believing(place, home.skew))
+        return self._planned
 
-    def _recipe(self, plan: Plan, *, on_loop: bool = False, store: Store = store_entry) -> Recipe:
-        alias, timeout = self.place.alias, self.options.timeout
+    def _recipe(
+        self, planned: Planned, *, on_loop: bool = False, store: Store = store_entry
+    ) -> Recipe:
+        timeout = self.options.timeout
         return Recipe(
-            plan=plan,
-            alias=alias,
+            plan=planned.plan,
+            alias=self.alias,
             timeout=timeout,
-            lifetime=lifetime(alias, timeout),
+            lifetime=lifetime(self.alias, timeout),
             wait=self.options.wait,
+            lease=conf.nudged_home().lease,
             on_loop=on_loop,
+            believes=planned.believes,
             coverages=coverages,
-            may_store=self._may_store(plan),
-            vouch=self._vouch,
+            may_store=partial(self._may_store, planned.plan),
+            vouch=partial(self._vouch, planned.place),
+            refuse=self._refuse,
             store=store,
         )
 
-    def _may_store(self, plan: Plan) -> Callable[[Coverage | None], bool]:
-        def may_store(coverage: Coverage | None) -> bool:
-            using = self.place.using
-            if coverage is None:
-                if seldom(f"no lease {self.place.alias}"):
-                    logger.warning(
-                        "nudged: there is no lease in the cache %r, so values are computed and not"
-                        " cached. Is runnudge running for the database %r?",
-                        self.place.alias,
-                        using,
-                    )
-                return False
-            lacking = plan.uncovered(coverage)
-            if lacking and seldom(f"uncovered {self.what}"):
-                logger.warning(
-                    "nudged: the stream does not carry %s, so %s is called each time. Let the"
-                    " table in by TABLES and EXCLUDE of PGNUDGE, and add it to the publication if"
-                    " there is one; a table of another name is written 'schema.table'.",
-                    ", ".join(lacking),
-                    self.what,
-                )
-            elsewhere = tables(using).elsewhere(self.depends_on)
-            if elsewhere is not None and seldom(f"elsewhere {self.what}"):
-                logger.warning(
-                    "nudged: a database router reads a model of %s from %r, which may lag behind"
-                    " %r, so it is called each time.",
-                    self.what,
-                    elsewhere,
-                    using,
-                )
-            return not lacking and elsewhere is None
+    def _may_store(self, plan: Plan, coverage: Coverage | None, why: str) -> bool:
+        if coverage is None:
+            self._warn_of_no_lease(why)
+            return False
+        lacking = plan.uncovered(coverage)
+        if lacking:
+            self._warn(
+                f"uncovered {self.what}",
+                "the stream does not carry %s, so %s is called each time. Let the table in by"
+                " TABLES and EXCLUDE of PGNUDGE, and add it to the publication if there is one; a"
+                " table of another name is written 'schema.table'.",
+                ", ".join(lacking),
+                self.what,
+            )
+        return not lacking
 
-        return may_store
+    def _warn_of_no_lease(self, why: str) -> None:
+        # Another database may answer by this name since: its leases have other names.
+        tables(self.using).doubt()
+        hint = (
+            "Set the clocks of this host and of runnudge's by one source (NTP)"
+            if why == NOT_BELIEVED
+            else f"Is runnudge running for the database {self.using!r}?"
+        )
+        self._warn(
+            f"no lease {self.alias}",
+            "values are computed and not cached, for in the cache %r %s. %s",
+            self.alias,
+            why,
+            hint,
+        )
 
-    def _vouch(self, stamp: Stamp) -> bool:
+    def _refuse(self, why: str) -> None:
+        self._warn(f"private {self.what}", "%s is not cached, for %s.", self.what, why)
+
+    def _vouch(self, place: Place, stamp: Stamp) -> bool:
         if not self._handed:
             return True
-        if self._since is None and seldom(f"handed {self.what}"):
-            logger.warning(
-                "nudged: %s is handed model instances that were read before, outside a request, so"
+        if self._since is None:
+            self._warn(
+                f"handed {self.what}",
+                "%s is handed model instances that were read before, outside a request, so"
                 " it is not cached: pass primary keys, or read and call inside"
                 " 'with nudged.reading():'.",
                 self.what,
             )
-        return sightings.all_since(stamp.tokens, self._since)
+        used = sightings.used_here()
+        if used is not None and (why := used.against(place.ground, stamp)):
+            self._refuse(why)
+            return False
+        return seen_tokens.all_since((stamp.epoch, *stamp.tokens.values()), self._since)
+
+    def _warn(self, once: str, words: str, *args: object) -> None:
+        if seldom(once):
+            logger.warning(f"nudged: {words}", *args)
+
+
+def _refusal(alias: str) -> str | None:
+    try:
+        return caches.values(alias).refusal()
+    except Exception:  # a server that is away, of which the reading will complain
+        return None
+
+
+def _believing(place: Place, skew: float) -> Believes:
+    """Whether a lease counts in this process, by what it has seen of leases there."""
+    sight = sights.setdefault(place.ground, Sight())
+    return partial(sight.believes, skew=skew)

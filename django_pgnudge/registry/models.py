@@ -60,6 +60,7 @@ class Registry:
 
     def __init__(self, using: str = DEFAULT_DB_ALIAS, *, apps: Apps = global_apps) -> None:
         self.using = using
+        self.identity: str | None = None
         self.generation = 0
         self._apps = apps
         self._by_table: dict[tuple[str | None, str], list[type[Model]]] = {}
@@ -73,6 +74,11 @@ class Registry:
         """Read search_path, partitions and primary keys from the database; two statements."""
         unqualified = [table for schema, table in self._by_table if schema is None]
         catalog = read_catalog(connection, unqualified)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT system_identifier || '-' || (SELECT oid FROM pg_database WHERE datname = current_database()) FROM pg_control_system()"
+            )
+            (self.identity,) = cursor.fetchone()
         self._catalog = catalog
         self._index()
 

@@ -54,7 +54,7 @@ def test_a_hit_asks_the_cache_once(
     asked = count_calls(monkeypatch)
     again = nudged.get_or_set("key", default, depends_on=[Product, "legacy.price_list", "own"])
     assert (first, again, len(default.calls)) == ("value", "value", 1)
-    assert asked == ["get_many"]
+    assert asked == ["exchange" if "redis" in each_cache else "get_many"]
 
 
 async def test_a_hit_of_async_code_asks_the_cache_once(
@@ -64,7 +64,8 @@ async def test_a_hit_of_async_code_asks_the_cache_once(
     await nudged.aget_or_set("key", default, depends_on=[Product])
     asked = count_calls(monkeypatch)
     assert await nudged.aget_or_set("key", default, depends_on=[Product]) == "value"
-    assert (asked, len(default.calls)) == (["get_many"], 1)
+    assert asked == ["exchange" if "redis" in each_cache else "get_many"]
+    assert len(default.calls) == 1
     await sync_to_async(connections.close_all)()  # of the thread that asked for the task
 
 
@@ -257,17 +258,17 @@ DIFFERENT = [
 
 
 def test_different_arguments_are_different_keys(nudge_fake: NudgeFake) -> None:
-    keys = [repr(nudged(Product)(lambda x: x)._value((each,), {}).entry) for each in DIFFERENT]
+    keys = [repr(nudged(Product)(lambda x: x)._value((each,), {}).name) for each in DIFFERENT]
     assert len(set(keys)) == len(DIFFERENT)
-    again = [repr(nudged(Product)(lambda x: x)._value((each,), {}).entry) for each in DIFFERENT]
+    again = [repr(nudged(Product)(lambda x: x)._value((each,), {}).name) for each in DIFFERENT]
     assert keys == again
 
 
 def test_a_proxy_s_row_is_its_model_s_row(nudge_fake: NudgeFake) -> None:
     function = nudged(Product)(lambda x: x)
     assert (
-        function._value((CheapProduct(pk=1),), {}).entry
-        == function._value((Product(pk=1),), {}).entry
+        function._value((CheapProduct(pk=1),), {}).name
+        == function._value((Product(pk=1),), {}).name
     )
 
 
@@ -395,7 +396,10 @@ def test_an_instance_read_before_is_kept_only_under_tokens_known_before(
 
 def test_the_event_loop_s_thread_is_never_made_to_wait(nudge_fake: NudgeFake) -> None:
     async def main() -> None:
-        caches["default"].set(nudged(Product)(len)._value(((),), {}).entry + ":lock", "held", 30)
+        value = nudged(Product)(len)._value(((),), {})
+        planned = value._plan()
+        assert planned is not None
+        caches["default"].set(planned.plan.lock, "held", 30)
         began = time.monotonic()
         assert nudged(Product)(len)(()) == 0
         assert time.monotonic() - began < 1

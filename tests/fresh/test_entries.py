@@ -1,94 +1,177 @@
-"""entries: when an answer lets a value be served; driving: in which order it is asked for."""
+"""entries: when an answer lets a value be served; clock: when a lease counts."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from django.core.cache.backends.memcached import BaseMemcachedCache
 
-from django_pgnudge.fresh.driving import _get_many
-from django_pgnudge.fresh.entries import Hit, Miss, Plan, Stamp, judge, pack
+from django_pgnudge.caches import Answer, Entry
+from django_pgnudge.fresh.clock import Sight
+from django_pgnudge.fresh.entries import Hit, Miss, Plan, Stamp, judge
 from django_pgnudge.fresh.keys import Dependency, Lease, Names
 
-NAMES = Names("default")
-PLAN = Plan.of(
-    NAMES,
-    NAMES.entry("value"),
-    frozenset({Dependency("public.t"), Dependency("public.u", (7,)), Dependency("own")}),
-)
-STAMP = Stamp(tuple(f"token {key}" for key in PLAN.tokens), "digest")
+NAMES = Names("identity")
+LEASE = Lease(100.0, 10.0, "epoch", "digest", "daemon")
+DEPENDENCIES = frozenset({Dependency("public.t"), Dependency("public.u", (7,)), Dependency("own")})
 
 
-def answer(**changes: Any) -> dict[str, Any]:
-    found = {
-        NAMES.lease: Lease("grant", "digest").packed(),
-        NAMES.grants[1]: "grant",
-        PLAN.entry: pack(STAMP, None),
-        **dict(zip(PLAN.tokens, STAMP.tokens, strict=True)),
-    }
-    return {key: value for key, value in {**found, **changes}.items() if value is not None}
+def plan() -> Plan:
+    return Plan.of(NAMES, NAMES.entry("value"), DEPENDENCIES)
+
+
+TOKENS = {key: f"{number:024x}" for number, key in enumerate(plan().tokens)}
+STAMP = Stamp("epoch", "digest", TOKENS)
+
+
+def answer(
+    *,
+    lease: str | None = LEASE.text(),
+    stamp: Stamp | str = STAMP,
+    now: float = 105.0,
+    foreign: frozenset[str] = frozenset(),
+    load: Any = lambda: "value",
+    **tokens: str | None,
+) -> Answer:
+    texts = {NAMES.lease: lease, **TOKENS, **tokens}
+    entry = Entry(stamp if isinstance(stamp, str) else stamp.text(), load)
+    present = {key: text for key, text in texts.items() if text is not None}
+    return Answer(present, entry, now, True, foreign)
+
+
+def judged(given: Answer | None, *, of: Plan | None = None) -> Any:
+    return judge(of or plan(), given, lambda lease, now, one_clock: True)
 
 
 def test_a_value_is_served_if_everything_agrees() -> None:
-    assert judge(PLAN, answer()) == Hit(None)
-    assert judge(PLAN, answer(**{NAMES.lease: ["grant", "digest"]})) == Hit(None)
-    assert judge(PLAN, answer(**{PLAN.entry: list(pack(STAMP, 0))})) == Hit(0)
-    assert PLAN.tables == {"public.t", "public.u"}
+    assert judged(answer()) == Hit("value", STAMP)
+    assert plan().tables == {"public.t", "public.u"}
 
 
-@pytest.mark.parametrize("token", PLAN.tokens)
+@pytest.mark.parametrize("token", TOKENS)
 def test_a_token_that_is_missing_or_another_ends_it(token: str) -> None:
-    assert judge(PLAN, answer(**{token: None})) == Miss("digest", (token,), None)
-    changed = judge(PLAN, answer(**{token: "another"}))
-    assert isinstance(changed, Miss)
-    assert changed.stamp is not None
+    assert judged(answer(**{token: None})) == Miss(LEASE, (token,))
+    changed = judged(answer(**{token: "f" * 24}))
+    assert changed.stamp == Stamp("epoch", "digest", {**TOKENS, token: "f" * 24})
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_what_is_no_token_is_made_anew(token: str) -> None:
+    assert judged(answer(**{token: "nonsense"})).foreign == (token,)
+    other = judged(answer(**{token: None}, foreign=frozenset({token})))
+    assert (other.missing, other.foreign) == ((token,), (token,))
+
+
+@pytest.mark.parametrize("now", [110.1, 1000.0])
+def test_a_lease_that_has_ended_serves_and_keeps_nothing_however_late_it_came(now: float) -> None:
+    state = judged(answer(now=now))
+    assert (state.lease, state.stamp) == (None, None)
+    assert "ended" in state.why
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("lease", "why"),
     [
-        {NAMES.lease: None},
-        {NAMES.grants[1]: None},
-        {NAMES.grants[1]: "later"},
-        {NAMES.lease: "nonsense"},
-        {NAMES.lease: Lease("earlier", "digest").packed()},
+        (None, "no lease"),
+        ("nonsense", "no lease"),
+        ("lease2 x y epoch digest daemon", "no lease"),
+        (f"{LEASE.text()} more", "no lease"),
     ],
 )
-def test_without_a_lease_whose_grant_lasts_nothing_is_served_or_kept(changes: Any) -> None:
-    state = judge(PLAN, answer(**changes))
+def test_what_is_no_lease_serves_and_keeps_nothing(lease: str | None, why: str) -> None:
+    state = judged(answer(lease=lease))
+    assert (state.lease, state.stamp) == (None, None)
+    assert why in state.why
+
+
+def test_a_cache_without_an_answer_serves_and_keeps_nothing() -> None:
+    assert judged(None).lease is None
+
+
+@pytest.mark.parametrize("changes", [{"epoch": "other"}, {"coverage": "other"}])
+def test_a_lease_of_another_epoch_or_coverage_vouches_for_nothing_kept_before(changes: Any) -> None:
+    state = judged(answer(lease=replace(LEASE, **changes).text()))
     assert isinstance(state, Miss)
-    assert (state.coverage, state.stamp) == (None, None)
+    assert state.stamp is not None
 
 
-def test_a_stream_of_another_coverage_vouches_for_nothing_kept_before() -> None:
-    assert isinstance(judge(PLAN, answer(**{NAMES.lease: Lease("grant", "other").packed()})), Miss)
+@pytest.mark.parametrize(
+    "stamp", ["nonsense", "", " ", "epoch digest", "epoch digest x=y", "=" * 9]
+)
+def test_an_entry_of_another_making_is_no_hit(stamp: str) -> None:
+    assert isinstance(judged(answer(stamp=stamp)), Miss)
 
 
-@pytest.mark.parametrize("entry", ["nonsense", ("pgnudge0", (), "", 1), (1, 2), b"x", 7])
-def test_an_entry_of_another_making_is_no_hit(entry: Any) -> None:
-    assert isinstance(judge(PLAN, answer(**{PLAN.entry: entry})), Miss)
+def test_a_value_that_cannot_be_read_is_no_hit() -> None:
+    def gone() -> Any:
+        raise ModuleNotFoundError
+
+    state = judged(answer(load=gone))
+    assert isinstance(state, Miss)
+    assert state.stamp == STAMP
 
 
 def test_the_lease_is_asked_before_the_tokens() -> None:
     """A token there after the lease was read has outlived what the lease speaks of."""
-    asked = PLAN.asked()
-    assert asked[:3] == [NAMES.lease, *NAMES.grants]
-    assert set(asked[3:]) == {PLAN.entry, *PLAN.tokens}
+    asked = plan().question.keys()
+    assert asked[:2] == [NAMES.lease, plan().entry]
+    assert set(asked[2:]) == set(TOKENS)
 
 
-def test_several_memcached_servers_are_asked_for_the_lease_first() -> None:
-    class Memcached(BaseMemcachedCache):
-        def __init__(self, servers: list[str]) -> None:
-            self._servers = servers
-            self.asked: list[list[str]] = []
+def test_an_entry_that_stands_on_more_is_served_once_all_of_it_was_asked_for() -> None:
+    mine, inner = plan(), {NAMES.table("public.inner"): "a" * 24}
+    wider = Stamp("epoch", "digest", {**TOKENS, **inner})
+    first = judged(answer(stamp=wider), of=mine)
+    assert set(first.more) == set(wider.tokens)
+    mine.widen(first.more)
+    assert set(mine.question.keys()) == {NAMES.lease, mine.entry, *wider.tokens}
+    assert judged(answer(stamp=wider), of=mine).more == ()
+    assert judged(answer(stamp=wider, **inner), of=mine) == Hit("value", wider)
+    ended = dict.fromkeys(inner, "b" * 24)
+    assert judged(answer(stamp=wider, **ended), of=mine).stamp == STAMP
 
-        def get_many(self, keys: Any, version: int | None = None) -> dict[str, Any]:
-            self.asked.append(list(keys))
-            return dict.fromkeys(keys, 1)
 
-    one, two = Memcached(["a"]), Memcached(["a", "b"])
-    keys = PLAN.asked()
-    assert _get_many(one, keys) == _get_many(two, keys) == dict.fromkeys(keys, 1)
-    assert one.asked == [keys]
-    assert two.asked == [keys[:3], keys[3:]]
+def test_stamps_that_contradict_each_other_make_none() -> None:
+    key = next(iter(TOKENS))
+    assert STAMP.with_others([Stamp("epoch", "digest", {key: TOKENS[key], "x": "y"})]) == Stamp(
+        "epoch", "digest", {**TOKENS, "x": "y"}
+    )
+    for other in (
+        Stamp("epoch", "digest", {key: "f" * 24}),
+        Stamp("other", "digest", {}),
+        Stamp("epoch", "other", {}),
+    ):
+        assert STAMP.with_others([other]) is None
+
+
+# When a lease counts.
+
+
+def at(proven: float) -> Lease:
+    return replace(LEASE, proven=proven)
+
+
+def test_by_one_clock_a_lease_counts_at_once() -> None:
+    assert Sight().believes(at(100), 101, True, skew=1)
+
+
+def test_a_lease_from_the_future_never_counts() -> None:
+    """Once its time has come by this clock, nobody knows how old it is."""
+    sight = Sight()
+    assert sight.believes(at(90), 91, True, skew=1)
+    assert not sight.believes(at(160), 100, True, skew=1)
+    assert not sight.believes(at(160), 159.5, True, skew=1)
+    assert not sight.believes(at(160), 165, True, skew=1)
+    assert not sight.believes(at(90), 165, True, skew=1)
+    assert sight.believes(at(165), 166, True, skew=1)
+
+
+def test_by_a_clock_of_its_own_a_reader_waits_for_a_renewal() -> None:
+    """A clock that is late would make the last lease of a dead daemon look young."""
+    sight = Sight()
+    for now in (101, 105, 109):
+        assert not sight.believes(at(100), now, False, skew=1)
+    assert sight.believes(at(102), 105, False, skew=1)
+    assert sight.believes(at(102), 109, False, skew=1)
+    assert not sight.believes(at(99), 100, False, skew=1)

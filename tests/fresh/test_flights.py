@@ -101,7 +101,9 @@ def test_processes_compute_a_value_once(
 
 
 def test_a_holder_that_died_costs_the_wait_once(nudge_fake: NudgeFake) -> None:
-    entry = nudged(Product)(len)._value(((),), {}).entry
+    planned = nudged(Product)(len)._value(((),), {})._plan()
+    assert planned is not None
+    entry = planned.plan.entry
     caches["default"].set(f"{entry}:lock", "somebody who died", 30)
     began = time.monotonic()
     assert nudged(Product, wait=0.3)(len)(()) == 0
@@ -115,7 +117,9 @@ def test_the_lock_is_given_back_when_the_function_raises(nudge_fake: NudgeFake) 
     function = nudged(Product)(int)
     with pytest.raises(ValueError, match="invalid literal"):
         function("x")
-    assert caches["default"].get(f"{function._value(('x',), {}).entry}:lock") is None
+    planned = function._value(("x",), {})._plan()
+    assert planned is not None
+    assert caches["default"].get(planned.plan.lock) is None
 
 
 async def test_the_lock_is_given_back_when_a_task_is_cancelled(nudge_fake: NudgeFake) -> None:
@@ -204,7 +208,66 @@ def test_a_nested_value_of_the_same_thread_is_computed(nudge_fake: NudgeFake) ->
 
 def test_a_row_s_token_does_not_pile_up_and_a_table_s_lasts(nudge_fake: NudgeFake) -> None:
     function = nudged(nudged.row(Product, 1), Product, timeout=60)(lambda: 1)
-    recipe = function._value((), {}).recipe(on_loop=False)
-    assert recipe is not None
+    prepared = function._value((), {}).recipe(on_loop=False)
+    assert prepared is not None
+    recipe, _ = prepared
     timeouts = {reading._token_timeout(recipe, key) for key in recipe.plan.tokens}
     assert timeouts == {None, reading.ROW_TOKEN_SECONDS}
+
+
+# Without a lease nothing is stored, just when PostgreSQL has enough to do.
+
+
+def test_without_a_lease_one_computes_for_those_who_wait(
+    each_cache: str, nudge_fake: NudgeFake
+) -> None:
+    nudge_fake.no_lease()
+    slow = Slow()
+    assert herd(lambda: nudged.get_or_set("key", slow, depends_on=[Product])) == [1] * HERD
+    assert slow.calls == 1
+    assert nudged.get_or_set("key", slow, depends_on=[Product]) == 2, "and nothing was stored"
+
+
+def test_a_cache_that_is_away_has_one_compute_for_those_who_wait(
+    nudge_fake: NudgeFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError("gone")
+
+    for name in ("get", "get_many", "set", "add", "delete"):
+        monkeypatch.setattr(type(caches["default"]), name, away)
+    slow = Slow()
+    assert herd(lambda: nudged.get_or_set("key", slow, depends_on=[Product])) == [1] * HERD
+
+
+async def test_without_a_lease_one_task_computes_for_those_who_wait(nudge_fake: NudgeFake) -> None:
+    nudge_fake.no_lease()
+    slow = Slow()
+    reads = [nudged.aget_or_set("key", slow.later, depends_on=[Product]) for _ in range(HERD)]
+    assert await asyncio.gather(*reads) == [1] * HERD
+
+
+def test_what_is_handed_over_is_each_callers_own(nudge_fake: NudgeFake) -> None:
+    nudge_fake.no_lease()
+    slow = Slow()
+    lists = herd(lambda: nudged.get_or_set("key", lambda: [slow()], depends_on=[Product]))
+    assert len({id(each) for each in lists}) == HERD
+
+
+def test_what_cannot_be_handed_over_is_computed_by_each(nudge_fake: NudgeFake) -> None:
+    nudge_fake.no_lease()
+    slow = Slow()
+
+    def unpicklable() -> Any:
+        slow()
+        return threading.Lock()
+
+    herd(lambda: nudged.get_or_set("key", unpicklable, depends_on=[Product]))
+    assert slow.calls == HERD
+
+
+def test_nobody_is_handed_what_is_older_than_a_lease(nudge_fake: NudgeFake, settings: Any) -> None:
+    settings.PGNUDGE = {"NUDGED": {"LEASE": 1.0}}
+    nudge_fake.no_lease()
+    slow = Slow(1.5)
+    assert sorted(herd(lambda: nudged.get_or_set("key", slow, depends_on=[Product]), 2)) == [1, 2]

@@ -1,0 +1,227 @@
+"""Nudged values in a Redis: the keys of one value, and the server's time, for one round trip.
+
+The primary is asked, by a command that is packed once, and on the client's own connections but
+below its layers: they would ask a replica, send a request again that makes a token, or swallow a
+failure. A request that makes a token must not arrive twice: the second could come after the token
+has been ended, and bring it back.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+
+from django_pgnudge.caches.values import FORMAT, Answer, Entry, Question, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from django_pgnudge.caches.redis import RedisStore
+
+__all__ = ["RedisValues", "pack"]
+
+_GRANT: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
+"""The lease is written if the mark stands, in one step with the look at it."""
+
+_HEAD: Final = FORMAT.encode() + b" "
+
+
+class RedisValues(Values):
+    """Nudged values on the primary of one Redis."""
+
+    one_clock = True
+
+    def __init__(self, store: RedisStore) -> None:
+        super().__init__(store)
+        self._redis: RedisStore = store.plain
+        self._layout = (self._cache.key_prefix, self._cache.version)
+        self._write, self._read = self._redis.codec()
+        self._connect = _connecting()
+
+    def refusal(self) -> str | None:
+        from redis import Redis  # noqa: PLC0415
+
+        clients = self._redis.clients()
+        if len(clients) > 1 or not isinstance(clients[0], Redis):
+            return (
+                "its keys are spread over several servers, one of which may forget its part"
+                " unseen: name one Redis, a Sentinel set, or a primary with replicas"
+            )
+        return None
+
+    def now(self) -> float:
+        ((seconds, micros),) = self._exchange([_TIME], 1)
+        return int(seconds) + int(micros) / 1e6
+
+    def ask(self, question: Question) -> Answer:
+        data = self._packed(question)
+        from redis.exceptions import ConnectionError as LostError  # noqa: PLC0415
+        from redis.exceptions import TimeoutError as SlowError  # noqa: PLC0415
+
+        try:
+            replies = self._exchange(data, 2)
+        except SlowError:
+            raise  # To ask again would take as long.
+        except LostError:
+            # A connection that had been idle for too long; a question may be put twice.
+            replies = self._exchange(data, 2)
+        return self._answered(question, *replies)
+
+    def make(self, question: Question, tokens: Mapping[str, tuple[str, int | None]]) -> Answer:
+        commands = []
+        for key, (text, timeout) in tokens.items():
+            end = () if timeout is None else ("EX", str(timeout))
+            commands.append(pack("SET", self._key(key), text, "NX", *end))
+        replies = self._exchange([*commands, *self._packed(question)], len(commands) + 2)
+        return self._answered(question, *replies[-2:])
+
+    def keep(self, key: str, stamp: str, value: Any, timeout: Any) -> None:
+        data = b"%b%b\0%b" % (_HEAD, stamp.encode(), self._encoded(value))
+        self._store_for(key, data, timeout)
+
+    def add(self, key: str, text: str, timeout: int) -> bool:
+        command = pack("SET", self._key(key), text, "NX", "EX", str(timeout))
+        return self._exchange([command], 1)[0] is not None
+
+    def has(self, key: str) -> bool:
+        return bool(self._exchange([pack("EXISTS", self._key(key))], 1)[0])
+
+    def drop(self, keys: Iterable[str]) -> None:
+        self._exchange([pack("DEL", *self._redis.stored(keys, None))], 1)
+
+    def get(self, key: str) -> Any:
+        (found,) = self._exchange([pack("GET", self._key(key))], 1)
+        return None if found is None else self._read(found)
+
+    def set(self, key: str, value: Any, timeout: float | None) -> None:
+        self._store_for(key, self._encoded(value), timeout)
+
+    def set_text(self, key: str, text: str) -> None:
+        self._exchange([pack("SET", self._key(key), text)], 1)
+
+    def touch(self, key: str, seconds: int) -> None:
+        self._exchange([pack("EXPIRE", self._key(key), str(seconds))], 1)
+
+    def count(self, mark: str) -> int | None:
+        # One that is made here begins at 1, which is no daemon's number.
+        return int(self._exchange([pack("INCR", self._key(mark))], 1)[0])
+
+    def grant(self, lease: str, text: str, seconds: int, mark: str, number: int) -> bool:
+        from redis.exceptions import ResponseError  # noqa: PLC0415
+
+        keys = self._key(mark), self._key(lease)
+        words = "EVAL", _GRANT, "2", *keys, str(number), text, str(seconds)
+        try:
+            return bool(self._exchange([pack(*words)], 1)[0])
+        except ResponseError:
+            # An ACL that forbids scripts. What else may be wrong, the watch runs into too.
+            return self._grant_watching(*keys, text, seconds, number)
+
+    # Inside.
+
+    def _grant_watching(self, mark: str, lease: str, text: str, seconds: int, number: int) -> bool:
+        from redis.exceptions import WatchError  # noqa: PLC0415
+
+        with self._redis.clients()[0].pipeline() as pipe:
+            pipe.watch(mark)
+            found = pipe.get(mark)
+            if found is None or int(found) != number:
+                return False
+            pipe.multi()
+            pipe.set(lease, text, ex=seconds)
+            try:
+                pipe.execute()
+            except WatchError:
+                return False
+        return True
+
+    def _store_for(self, key: str, data: bytes, timeout: Any) -> None:
+        seconds = self._cache.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
+        stored = self._key(key)
+        if seconds is None:
+            command = pack("SET", stored, data)
+        elif seconds * 1000 < 1:
+            command = pack("DEL", stored)
+        else:
+            command = pack("SET", stored, data, "PX", str(int(seconds * 1000)))
+        self._exchange([command], 1)
+
+    def _encoded(self, value: Any) -> bytes:
+        data = self._write(value)
+        # Both backends leave integers as they are.
+        return data if isinstance(data, bytes) else str(data).encode()
+
+    def _key(self, name: str) -> str:
+        return next(self._redis.stored((name,), None))
+
+    def _packed(self, question: Question) -> list[bytes]:
+        packed = question.packed
+        if packed is None or packed[0] != self._layout:
+            stored = self._redis.stored(question.keys(), None)
+            packed = question.packed = self._layout, [pack("MGET", *stored) + _TIME]
+        return packed[1]
+
+    def _exchange(self, data: list[bytes], replies: int) -> list[Any]:
+        """Send commands once, and their answers as they come over the wire."""
+        pool = self._redis.pool()
+        connection = self._connect(pool)
+        try:
+            connection.send_packed_command(data)
+            return [connection.read_response(disable_decoding=True) for _ in range(replies)]
+        except BaseException:
+            # Half a question or half an answer must not be the next one's.
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
+    def _answered(self, question: Question, found: list[bytes | None], time: Any) -> Answer:
+        lease, entry, *tokens = found
+        texts: dict[str, str] = {}
+        foreign: list[str] = []
+        for key, data in zip((question.lease, *question.tokens), (lease, *tokens), strict=True):
+            if data is not None:
+                try:
+                    texts[key] = data.decode("ascii")
+                except UnicodeDecodeError:
+                    foreign.append(key)
+        now = int(time[0]) + int(time[1]) / 1e6
+        return Answer(texts, self._entry(entry), now, True, frozenset(foreign))
+
+    def _entry(self, data: bytes | None) -> Entry | None:
+        if data is None or not data.startswith(_HEAD):
+            return None
+        stamp, _, value = data.partition(b"\0")
+        try:
+            text = stamp[len(_HEAD) :].decode("ascii")
+        except UnicodeDecodeError:
+            return None
+        return Entry(text, functools.partial(self._read, value))
+
+
+def pack(*words: str | bytes) -> bytes:
+    """A command as it goes over the wire."""
+    parts = [word if isinstance(word, bytes) else word.encode() for word in words]
+    return b"*%d\r\n%b" % (
+        len(parts),
+        b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]),
+    )
+
+
+_TIME: Final = pack("TIME")
+
+
+@functools.cache
+def _connecting() -> Callable[[Any], Any]:
+    """How this release of redis-py takes a connection from a pool."""
+    from redis import __version__  # noqa: PLC0415
+
+    if tuple(map(int, __version__.split(".")[:2])) < (5, 3):
+        return lambda pool: pool.get_connection("MGET")
+    return lambda pool: pool.get_connection()

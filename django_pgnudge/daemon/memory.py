@@ -1,0 +1,67 @@
+"""What the daemon knows of the memory of one cache that holds nudged values: mark and epoch.
+
+The mark is a number in the cache that every round of deletes raises by one. A cache that has
+forgotten rounds, since it restarted with an older memory or a replica took over, has an older
+number, or none. Then its tokens may be such as had been ended, and nothing stored under them may be
+served again: a new epoch begins.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from django_pgnudge import caches
+from django_pgnudge.fresh.keys import Names
+
+__all__ = ["MARK_TIMEOUT", "CacheMemory"]
+
+MARK_TIMEOUT: Final = 86_400
+"""Seconds; every renewal puts off the mark's end."""
+
+
+class CacheMemory:
+    """Used in the thread of the cache's worker."""
+
+    def __init__(self, alias: str, names: Names) -> None:
+        self.alias = alias
+        self.names = names
+        self.mark = names.mark(secrets.token_hex(8))
+        self.epoch = ""
+        """What every entry names that may be served under this daemon's lease."""
+        self.began_at = 0.0
+        """When the lease that there was had been deleted, for the epoch to begin; in seconds by
+        the clock of the cache."""
+        self.number: int | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a number to count on from."""
+        return self.number is not None
+
+    def begin(self) -> None:
+        """Delete the lease, and begin a new epoch and a mark at a number no older memory holds."""
+        with caches.writing_values(self.alias) as values:
+            values.delete([self.names.lease])
+            number = secrets.randbits(40)
+            values.set(self.mark, number, MARK_TIMEOUT)
+            self.began_at = values.now()
+        self.number = number
+        self.epoch = secrets.token_hex(8)
+
+    def count(self) -> bool:
+        """Count a round; False if the cache has forgotten something since the last.
+
+        In one step of the cache's own: between a look and a write the server could be replaced.
+        """
+        if self.number is None:
+            return False
+        with caches.writing_values(self.alias) as values:
+            found = values.count(self.mark)
+        return found is not None and self.counted(found)
+
+    def counted(self, found: int) -> bool:
+        """The cache has counted a round and said ``found``; False as for ``count``."""
+        assert self.number is not None
+        self.number += 1
+        return found == self.number

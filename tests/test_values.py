@@ -1,0 +1,256 @@
+"""values: what a reader asks of a cache at once, what it makes there, and by which clock."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import caches as django_caches
+from django_redis.client import DefaultClient  # type: ignore[import-untyped]
+from redis import Redis as Client
+from redis.exceptions import TimeoutError as NoAnswerError
+from servers.process import free_port
+
+from django_pgnudge import caches
+from django_pgnudge.caches import Question
+from django_pgnudge.caches.values import Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_django.fixtures import Settings
+    from servers.proxy import Proxy
+    from servers.redis import Redis
+
+DJANGO_REDIS = "django_redis.cache.RedisCache"
+DJANGO = "django.core.cache.backends.redis.RedisCache"
+
+TOKEN = "0" * 24
+QUESTION = ("lease", "entry", ("one", "two"))
+
+
+@pytest.fixture(params=[DJANGO_REDIS, DJANGO])
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def configure(settings: Settings) -> Iterator[Callable[..., Values]]:
+    """Configures cache "default" and gives its values."""
+
+    def use(backend: str, location: Any, **more: Any) -> Values:
+        settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": location, **more}}
+        return caches.values("default")
+
+    yield use
+    django_caches["default"].close()
+
+
+def fill(values: Values) -> None:
+    values.set_text("lease", "the lease")
+    values.add("one", TOKEN, 60)
+    values.keep("entry", "the stamp", [1, 2], 60)
+
+
+def test_each_cache_answers_all_that_is_asked(each_cache: str) -> None:
+    values = caches.values("default")
+    question = Question(*QUESTION)
+    before = values.now()
+    empty = values.ask(question)
+    assert (empty.texts, empty.entry, empty.foreign) == ({}, None, frozenset())
+    fill(values)
+    found = values.ask(question)
+    assert found.texts == {"lease": "the lease", "one": TOKEN}
+    assert found.entry is not None
+    assert (found.entry.stamp, found.entry.load()) == ("the stamp", [1, 2])
+    assert before <= empty.now <= found.now <= values.now()
+
+
+def test_a_token_that_is_there_stays_and_one_that_is_missing_is_made(each_cache: str) -> None:
+    values = caches.values("default")
+    fill(values)
+    mine = {"one": ("1" * 24, None), "two": ("2" * 24, 60)}
+    found = values.make(Question(*QUESTION), mine)
+    assert (found.texts["one"], found.texts["two"]) == (TOKEN, "2" * 24)
+    values.delete(["one", "two", "entry"])
+    assert values.ask(Question(*QUESTION)).texts == {"lease": "the lease"}
+
+
+def test_a_lease_is_written_only_if_the_mark_stands(each_cache: str) -> None:
+    values = caches.values("default")
+    values.set("mark", 7, 60)
+    assert values.count("mark") == 8
+    assert not values.grant("lease", "late", 60, "mark", 7)
+    assert values.ask(Question(*QUESTION)).texts == {}
+    assert values.grant("lease", "in time", 60, "mark", 8)
+    assert values.ask(Question(*QUESTION)).texts == {"lease": "in time"}
+
+
+class Gone:
+    """Of a class that the next deploy does not have."""
+
+    def __reduce__(self) -> Any:
+        return Gone._load, ()
+
+    @staticmethod
+    def _load() -> Any:
+        raise ModuleNotFoundError("no such module")
+
+
+def test_a_value_that_cannot_be_read_keeps_nothing_else_from_being_read(each_cache: str) -> None:
+    values = caches.values("default")
+    values.set_text("lease", "the lease")
+    values.keep("entry", "the stamp", Gone(), 60)
+    found = values.ask(Question(*QUESTION))
+    assert found.texts == {"lease": "the lease"}
+    if found.entry is not None:
+        with pytest.raises(ModuleNotFoundError):
+            found.entry.load()
+
+
+@pytest.mark.parametrize("bytes_", [b"\xff\xfe", b"x", pickle.dumps({1}), pickle.dumps(None)])
+def test_bytes_that_are_not_ours_are_told_apart(
+    backend: str, configure: Any, redis_server: Redis, bytes_: bytes
+) -> None:
+    values = configure(backend, redis_server.url)
+    with Client.from_url(redis_server.url) as client:
+        for key in ("lease", "entry", "one"):
+            client.set(f":1:{key}", bytes_)
+    found = values.ask(Question(*QUESTION))
+    assert found.entry is None
+    assert set(found.texts) | found.foreign == {"lease", "one"}
+
+
+# Keys.
+
+
+def by_tenant(key: str, prefix: str, version: int) -> str:
+    return f"{os.environ['TENANT']}:{prefix}:{version}:{key}"
+
+
+def test_a_key_function_by_tenant_hides_no_lease(
+    each_cache: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{__name__}.by_tenant"
+    settings.CACHES = {"default": {**settings.CACHES["default"], "KEY_FUNCTION": name}}
+    monkeypatch.setenv("TENANT", "daemon")
+    fill(caches.values("default"))
+    monkeypatch.setenv("TENANT", "acme")
+    found = caches.values("default").ask(Question(*QUESTION))
+    assert found.texts == {"lease": "the lease", "one": TOKEN}
+    caches.values("default").delete(["lease", "one"])
+    monkeypatch.setenv("TENANT", "daemon")
+    assert caches.values("default").ask(Question(*QUESTION)).texts == {}
+
+
+def test_one_question_serves_caches_of_other_prefixes_and_versions(
+    backend: str, configure: Any, redis_server: Redis
+) -> None:
+    asked = Question(*QUESTION)
+    for number, more in enumerate(({}, {"KEY_PREFIX": "a"}, {"KEY_PREFIX": "ä", "VERSION": 2})):
+        values = configure(backend, redis_server.url, **more)
+        values.set_text("lease", f"lease {number}")
+        assert values.ask(asked).texts == {"lease": f"lease {number}"}
+    assert redis_server.command("DBSIZE") == ":3"
+
+
+# Which server, and how often.
+
+
+@pytest.fixture
+def pair(redis_factory: Any) -> tuple[Redis, Redis]:
+    """A primary, and a replica that is behind: it has what the primary had a while ago."""
+    return redis_factory(), redis_factory()
+
+
+def test_of_a_primary_and_replicas_the_primary_is_asked(
+    backend: str, configure: Any, pair: tuple[Redis, Redis]
+) -> None:
+    primary, replica = pair
+    values = configure(backend, f"{primary.url},{replica.url}")
+    fill(values)
+    for _ in range(5):
+        assert values.ask(Question(*QUESTION)).texts == {"lease": "the lease", "one": TOKEN}
+    assert replica.command("DBSIZE") == ":0"
+
+
+def test_a_request_that_makes_a_token_is_sent_once(
+    backend: str, configure: Any, redis_server: Redis, proxy_to: Callable[..., Proxy]
+) -> None:
+    """A client that sends it again could bring back a token that has been ended in between."""
+    proxy = proxy_to(("127.0.0.1", redis_server.port))
+    values = configure(
+        backend,
+        f"redis://{proxy.host}:{proxy.port}/0",
+        OPTIONS={"socket_timeout": 0.3} if backend == DJANGO else {"SOCKET_TIMEOUT": 0.3},
+    )
+    question = Question(*QUESTION)
+    values.ask(question)
+    with Client.from_url(redis_server.url) as client:
+        client.config_resetstat()
+        # What is sent arrives, and no answer comes back.
+        proxy.stall("to_client")
+        with pytest.raises(NoAnswerError):
+            values.make(question, {"one": (TOKEN, None)})
+        assert client.info("commandstats")["cmdstat_set"]["calls"] == 1
+
+
+def test_a_question_survives_a_connection_that_was_cut(
+    backend: str, configure: Any, redis_server: Redis
+) -> None:
+    values = configure(backend, redis_server.url)
+    fill(values)
+    with Client.from_url(redis_server.url) as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert values.ask(Question(*QUESTION)).texts == {"lease": "the lease", "one": TOKEN}
+
+
+def test_without_scripts_the_mark_is_watched(
+    backend: str, configure: Any, redis_server: Redis
+) -> None:
+    values = configure(backend, redis_server.url)
+    with Client.from_url(redis_server.url) as client:
+        client.execute_command("ACL SETUSER default -eval")
+        try:
+            values.set("mark", 7, 60)
+            assert not values.grant("lease", "text", 60, "mark", 6)
+            assert values.grant("lease", "text", 60, "mark", 7)
+        finally:
+            client.execute_command("ACL SETUSER default +eval")
+    assert values.ask(Question(*QUESTION)).texts == {"lease": "text"}
+
+
+# Caches that cannot hold them.
+
+
+def test_caches_whose_servers_forget_in_parts_are_refused(
+    configure: Any, redis_server: Redis
+) -> None:
+    local = f"127.0.0.1:{free_port()}"
+    memcached = "django.core.cache.backends.memcached.PyMemcacheCache"
+    assert configure(memcached, local).refusal() is None
+    assert "several memcached servers" in configure(memcached, [local, local]).refusal()
+    shards = [redis_server.database_url(0), redis_server.database_url(1)]
+    options = {"CLIENT_CLASS": "django_redis.client.ShardClient"}
+    assert "several servers" in configure(DJANGO_REDIS, shards, OPTIONS=options).refusal()
+    dummy = "django.core.cache.backends.dummy.DummyCache"
+    assert "keeps nothing" in configure(dummy, "").refusal()
+
+
+class Herd(DefaultClient):  # type: ignore[misc]
+    """A client of the site's own, which reads in its own way."""
+
+    def get_many(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("nudged values pass by it")
+
+
+def test_a_client_of_the_sites_own_neither_swallows_nor_changes_what_is_asked(
+    configure: Any, redis_server: Redis
+) -> None:
+    options = {"CLIENT_CLASS": f"{__name__}.Herd", "IGNORE_EXCEPTIONS": True}
+    values = configure(DJANGO_REDIS, redis_server.url, OPTIONS=options)
+    fill(values)
+    assert values.ask(Question(*QUESTION)).texts == {"lease": "the lease", "one": TOKEN}
