@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..events import Key
+from ..decoding.nudges import SETTLE_PREFIX, is_nudge
+from ..events import ANY_NUDGE, Key
 
 __all__ = ["Changes", "StreamedTransaction", "Table", "Transaction"]
 
 MAX_PARTS = 64
 """How many subtransactions of one streamed transaction are kept apart."""
+
+
+MAX_NUDGES = 1000
+"""How many own nudges are kept apart; the others become `ANY_NUDGE`."""
+
+MAX_REQUESTS = 256
+"""How many requests to settle are kept; others stay unanswered, which says nothing wrong."""
 
 
 class Table:
@@ -24,14 +32,22 @@ class Table:
 
 
 class Changes:
-    """Pending tables in order of arrival, or the knowledge that they were too many."""
+    """Pending tables in order of arrival, or the knowledge that they were too many.
 
-    __slots__ = ("committed_at", "lsn", "max_keys", "max_tables", "overflow", "tables")
+    Own nudges stand among them. They have bounds of their own, since whoever may write a message
+    could use up those of the tables.
+    """
+
+    __slots__ = (
+        "committed_at", "lsn", "max_keys", "max_tables", "nudges", "overflow", "requests", "tables",
+    )  # fmt: skip
 
     def __init__(self, max_tables: int, max_keys: int) -> None:
         self.max_tables = max_tables
         self.max_keys = max_keys
         self.tables: dict[str, Table] = {}
+        self.nudges = 0
+        self.requests = 0
         self.overflow = False
         self.lsn = 0
         self.committed_at: float | None = None
@@ -43,11 +59,16 @@ class Changes:
         if self.overflow:
             return
         table = self.tables.get(payload)
-        if table is None:
-            if len(self.tables) >= self.max_tables:
-                self.overflow = True
-                self.tables.clear()
+        if table is None and is_nudge(payload):
+            payload = self._room_for(payload)
+            if not payload:
                 return
+            table = self.tables.get(payload)
+        elif table is None and len(self.tables) - self.nudges - self.requests >= self.max_tables:
+            self.overflow = True
+            self.tables.clear()
+            return
+        if table is None:
             table = self.tables[payload] = Table(seen)
         elif seen < table.first_seen:
             table.first_seen = seen
@@ -60,6 +81,19 @@ class Changes:
                 mine.update(keys)
                 if len(mine) > self.max_keys:
                     table.keys = None
+
+    def _room_for(self, nudge: str) -> str:
+        """The payload under which an own nudge that is not pending is kept; empty if it is not."""
+        if nudge.startswith(SETTLE_PREFIX):
+            if self.requests >= MAX_REQUESTS:
+                return ""
+            self.requests += 1
+        elif nudge == ANY_NUDGE or self.nudges >= MAX_NUDGES:
+            nudge = ANY_NUDGE
+            self.nudges += ANY_NUDGE not in self.tables
+        else:
+            self.nudges += 1
+        return nudge
 
     def is_whole(self, payload: str) -> bool:
         """Whether any row of this table may have changed."""
@@ -94,6 +128,8 @@ class Changes:
             table = self.tables.pop(payload)
             into.add(payload, table.first_seen, table.count, None)
             told.add(payload)
+        self.requests = sum(payload.startswith(SETTLE_PREFIX) for payload in self.tables)
+        self.nudges = sum(map(is_nudge, self.tables)) - self.requests
         if len(told) > self.max_tables:
             # To tell a table again does no harm.
             told.clear()

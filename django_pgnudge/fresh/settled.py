@@ -40,11 +40,11 @@ def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
             "call it after the commit, for instance in transaction.on_commit()"
         )
     emit(SETTLE_PREFIX + request, using=using)
-    name = Names(using).settled(request)
+    name = Names(using).settled
     cache = caches[conf.NUDGED["CACHES"][0]]
     for pause in _pauses(timeout):
-        if cache.get(name) is not None:
-            cache.delete(name)
+        answered = cache.get(name)
+        if isinstance(answered, list) and request in answered:
             return True
         time.sleep(pause)
     return False
