@@ -132,6 +132,26 @@ def test_tls_options_reach_the_feed(alias: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
+def test_the_methods_of_authentication_that_libpq_is_to_accept_are_the_feeds(
+    alias: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "require_auth" not in resolved()
+    monkeypatch.setenv("PGREQUIREAUTH", "!password")
+    assert resolved()["require_auth"] == "!password"
+    alias["OPTIONS"] = {"require_auth": "md5,scram-sha-256"}
+    assert resolved()["require_auth"] == "md5,scram-sha-256"
+    settings.PGNUDGE = {"CONNECTION": {"require_auth": "scram-sha-256"}}
+    assert resolved()["require_auth"] == "scram-sha-256"
+
+
+@pytest.mark.parametrize("where", [{"host": "/run/nowhere"}, {"sslmode": "disable"}])
+def test_channel_binding_is_required_also_where_there_is_no_tls_to_bind_to(
+    alias: dict[str, Any], settings: Settings, where: dict[str, str]
+) -> None:
+    settings.PGNUDGE = {"CONNECTION": {**where, "channel_binding": "require"}}
+    assert resolved()["ssl"] == TLS("disable", channel_binding="require")
+
+
 def test_djangos_own_options_are_not_libpqs(alias: dict[str, Any]) -> None:
     alias["OPTIONS"] = {"isolation_level": 2, "server_side_binding": True, "assume_role": "r"}
     assert resolved()["user"] == "joe"
@@ -152,7 +172,7 @@ def test_connection_overrides_single_values(alias: dict[str, Any], settings: Set
     ("options", "words"),
     [
         ({"gssencmode": "require"}, "gssencmode=require"),
-        ({"require_auth": "scram-sha-256"}, "require_auth"),
+        ({"require_auth": "scram-sha-257"}, "require_auth"),
         ({"sslmode": "sometimes"}, "mode='sometimes' is not one of"),
         ({"no_such_option": 1}, 'libpq refuses DATABASES."default".*no_such_option'),
         ({"service": "unknown"}, 'libpq refuses DATABASES."default".*service'),

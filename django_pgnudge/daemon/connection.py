@@ -16,6 +16,7 @@ from django.db import connections
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.feed import TLS
+from django_pgnudge.wire import AcceptedMethods
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,6 @@ _DRIVER_ONLY: Final = frozenset({
 
 _REFUSED: Final = {
     "requirepeer": "",
-    "require_auth": "",
     "sslcertmode": "allow",
     "sslcrldir": "",
     "krbsrvname": "postgres",
@@ -189,9 +189,12 @@ def _keywords(using: str, params: dict[str, str]) -> dict[str, Any]:
         "database": params["dbname"],
         "password": params.get("password") or None,
     }
+    if require_auth := params.get("require_auth"):
+        keywords["require_auth"] = AcceptedMethods.of(require_auth).text
     # libpq has no TLS over Unix sockets either ("@" opens an abstract one).
     if keywords["host"][:1] in {"/", "@"} or params.get("sslmode") == "disable":
-        keywords["ssl"] = False
+        binds = params.get("channel_binding") == "require"
+        keywords["ssl"] = TLS("disable", channel_binding="require") if binds else False
     else:
         keywords["ssl"] = _tls(params, server_name=host if hostaddr else "")
     if (seconds := params.get("connect_timeout", "")) and float(seconds) > 0:

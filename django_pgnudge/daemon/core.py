@@ -61,7 +61,7 @@ SETTLE_TIMEOUT: Final = 60.0
 MAX_ANSWERS: Final = 1000
 """How many answers to ``settled`` are kept; they share one key of each cache."""
 
-_WHERE: Final = ("host", "port", "user", "database", "password", "ssl")
+_WHERE: Final = ("host", "port", "user", "database", "password", "ssl", "require_auth")
 
 REPEAT_AFTER: Final = 60.0
 """Seconds after which the fix for the same failure is worth another line."""

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterator
+from typing import Final
 
 from django.core.cache import caches
 from django.db import connections
@@ -20,6 +21,11 @@ from ..errors import PgNudgeError
 from .keys import SETTLE_PREFIX, Names
 
 __all__ = ["SettleError", "asettled", "settled"]
+
+
+ASK_AGAIN: Final = 1.0
+"""Seconds without an answer after which the question is sent again: it may have been among more
+than are kept, or the daemon was reconnecting."""
 
 
 class SettleError(PgNudgeError):
@@ -39,10 +45,13 @@ def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
             f"settled() inside a transaction of database {using!r} would wait for itself; "
             "call it after the commit, for instance in transaction.on_commit()"
         )
-    emit(SETTLE_PREFIX + request, using=using)
     name = Names(using).settled
     cache = caches[conf.NUDGED["CACHES"][0]]
+    asked = -ASK_AGAIN
     for pause in _pauses(timeout):
+        if time.monotonic() - asked >= ASK_AGAIN:
+            emit(SETTLE_PREFIX + request, using=using)
+            asked = time.monotonic()
         answered = cache.get(name)
         if isinstance(answered, list) and request in answered:
             return True

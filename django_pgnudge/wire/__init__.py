@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .auth import Credentials
 from .lsn import LSN
+from .methods import AcceptedMethods
 from .session import (
     CopyDone,
     Keepalive,
@@ -26,6 +27,7 @@ from .session import (
 
 __all__ = [
     "LSN",
+    "AcceptedMethods",
     "CopyDone",
     "Credentials",
     "Keepalive",
