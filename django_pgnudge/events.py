@@ -18,7 +18,7 @@ Key: TypeAlias = tuple[KeyValue, ...]
 """One row's primary key, its columns in the order of the primary-key index."""
 
 ANY_NUDGE: Final = "*"
-"""The payload that stands for own nudges that were too many to tell apart: any may be among them."""
+"""The payload that stands for own nudges that were too many to be told apart: any may be one."""
 
 ResyncReason: TypeAlias = Literal["connected", "reconnected", "overflow", "failsafe", "handshake"]
 
@@ -28,9 +28,9 @@ class Event:
     """One table moved.
 
     ``payload`` is the plain, unquoted ``schema.table`` (or the content of an application's own
-    nudge, which has no dot), ``first_seen`` the Unix time in seconds at which this client saw the first of the
-    merged changes, ``count`` the number of rows. ``keys`` holds the primary keys of the rows,
-    or is None when any row of the table may have changed.
+    nudge, which has no dot), ``first_seen`` the Unix time in seconds at which this client saw the
+    first of the merged changes, ``count`` the number of rows. ``keys`` holds the primary keys of
+    the rows, or is None when any row of the table may have changed.
     """
 
     payload: str

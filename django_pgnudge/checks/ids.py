@@ -7,6 +7,8 @@ from typing import Final
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
+from django_pgnudge.log import escape
+
 __all__ = ["DOCS", "IDS", "anchor", "message"]
 
 DOCS: Final = "https://django-pgnudge.readthedocs.io/en/stable/checks.html"
@@ -55,4 +57,5 @@ def anchor(id: str) -> str:  # noqa: A002
 def message(id: str, text: str, hint: str) -> CheckMessage:  # noqa: A002
     """A check message; its level is the letter of its number."""
     level = Error if id.startswith("E") else CheckWarning
-    return level(text, hint=f"{hint} See {anchor(id)}", id=f"django_pgnudge.{id}")
+    # They quote what a database says and how its tables are called.
+    return level(escape(text), hint=escape(f"{hint} See {anchor(id)}"), id=f"django_pgnudge.{id}")

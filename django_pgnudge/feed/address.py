@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..wire import AcceptedMethods
+from ..wire import ANY_METHOD, AcceptedMethods
 from .tls import TLS
 
 __all__ = ["Address"]
@@ -26,7 +26,7 @@ class Address:
     database: str
     password: str | None = field(default=None, repr=False)
     tls: TLS = NO_TLS
-    methods: AcceptedMethods = AcceptedMethods()
+    methods: AcceptedMethods = ANY_METHOD
     application_name: str = "django_pgnudge"
     keepalive: float = 10.0
     """Seconds of silence after which the kernel probes whether the peer is still there."""

@@ -123,9 +123,16 @@ class WalFeed:
         TableFilter(tables)
         self._settings = StreamSettings(
             address=Address(
-                host, port, user, database, password, TLS.of(ssl),
-                AcceptedMethods.of(require_auth), application_name, status_interval,
-            ),  # fmt: skip
+                host,
+                port,
+                user,
+                database,
+                password,
+                tls=TLS.of(ssl),
+                methods=AcceptedMethods.of(require_auth),
+                application_name=application_name,
+                keepalive=status_interval,
+            ),
             plugins=_plugins(plugin, publication),
             publication=publication,
             tables=None if tables is None else tuple(tables),

@@ -6,7 +6,6 @@ view, belongs below this one.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache as remember
@@ -25,6 +24,7 @@ from django_pgnudge.fresh.entries import pack
 from django_pgnudge.fresh.reading import read
 from django_pgnudge.fresh.steps import Set
 from django_pgnudge.fresh.values import WAIT, Options, Value
+from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["View", "nudged_page"]
 
-logger = logging.getLogger("django_pgnudge.nudged")
+logger = get_logger("django_pgnudge.nudged")
 
 View: TypeAlias = Callable[..., Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +26,7 @@ from django_pgnudge.fresh.keys import Names
 from django_pgnudge.fresh.reading import Recipe, Store, read, read_on, store_entry
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import Sightings
+from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
     from django_pgnudge.fresh.entries import Stamp
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WAIT", "Options", "Value"]
 
-logger = logging.getLogger("django_pgnudge.nudged")
+logger = get_logger("django_pgnudge.nudged")
 
 WAIT: Final = 2.0
 """Seconds to wait for another caller who computes the same value."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .auth import Credentials
 from .lsn import LSN
-from .methods import AcceptedMethods
+from .methods import ANY_METHOD, AcceptedMethods
 from .session import (
     CopyDone,
     Keepalive,
@@ -26,6 +26,7 @@ from .session import (
 )
 
 __all__ = [
+    "ANY_METHOD",
     "LSN",
     "AcceptedMethods",
     "CopyDone",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..errors import AuthenticationError, ProtocolError
 from . import messages
-from .methods import AcceptedMethods
+from .methods import ANY_METHOD, AcceptedMethods
 
 if TYPE_CHECKING:
     import scramp
@@ -58,7 +58,7 @@ class Credentials:
     password: str | None = field(default=None, repr=False)
     tls: object | None = field(default=None, repr=False)
     channel_binding: ChannelBindingPolicy = "prefer"
-    methods: AcceptedMethods = AcceptedMethods()
+    methods: AcceptedMethods = ANY_METHOD
 
 
 class Authenticator:

@@ -1,7 +1,7 @@
 """``require_auth``: the authentication methods a client goes along with, as libpq has it.
 
-Source: PostgreSQL documentation, "Parameter Key Words" of libpq 16 and later; the words are those of
-``check_expected_areq`` in src/interfaces/libpq/fe-auth.c.
+Source: PostgreSQL documentation, "Parameter Key Words" of libpq 16 and later; the words are those
+of ``check_expected_areq`` in src/interfaces/libpq/fe-auth.c.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from ..errors import AuthenticationError, ConfigError
 
-__all__ = ["METHODS", "AcceptedMethods"]
+__all__ = ["ANY_METHOD", "METHODS", "AcceptedMethods"]
 
 METHODS: Final = ("password", "md5", "gss", "sspi", "scram-sha-256", "oauth", "none")
 """What libpq can be told; ``none`` is a server that lets the client in without asking."""
@@ -53,3 +53,6 @@ class AcceptedMethods:
             raise AuthenticationError(
                 f'authentication method requirement "{self.text}" failed: {what}'
             )
+
+
+ANY_METHOD: Final = AcceptedMethods()
