@@ -354,6 +354,19 @@ class TestPsycopg2:
         found = ask(HOST=str(tmp_path), USER="joe")
         assert "does not answer" in found["ConnectionLostError"]
 
+    @pytest.mark.parametrize(
+        "demand", ["PGREQUIREAUTH=md5", "PGSSLMODE=verify-full", "PGCHANNELBINDING=require"]
+    )
+    def test_what_the_environment_demands_is_not_lost_where_the_driver_gives_nothing_back(
+        self, ask: Any, tmp_path: Path, demand: str
+    ) -> None:
+        name, _, value = demand.partition("=")
+        given = {"HOST": str(tmp_path), "USER": "joe", "PASSWORD": "pw", "PORT": ""}
+        found = ask(**given, environment={name: value})
+        assert "does not answer" in found["ConnectionLostError"]
+        found = ask(**given, environment={"PGAPPNAME": "shop"})
+        assert found["user"] == "joe"
+
     def test_a_mistake_is_told_without_the_password(self, ask: Any) -> None:
         found = ask(PASSWORD="s3cret", OPTIONS={"no_such_option": 1})
         assert "no_such_option" in found["ConfigError"]

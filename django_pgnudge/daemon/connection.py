@@ -8,6 +8,8 @@ for that: a server that is down at start is the feed's to wait for.
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
@@ -41,6 +43,11 @@ _REFUSED: Final = {
 
 Going on without them would be less secure than what was asked for."""
 
+
+_FROM_ENVIRONMENT: Final = re.compile(
+    "PG(CHANNELBINDING|GSSENCMODE|HOSTADDR|KRBSRVNAME|REQUIRE.*|SERVICE|SSL.*|TARGETSESSIONATTRS)"
+)
+"""Environment variables that say where libpq goes, or what it accepts there."""
 
 HOST_PATIENCE: Final = 5
 """Seconds for each of several hosts, unless ``connect_timeout`` says otherwise."""
@@ -140,7 +147,8 @@ def _resolve_psycopg2(using: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 def _unresolved(using: str, params: Mapping[str, Any]) -> dict[str, str]:
     needed = ("host", "user", "dbname", "password")
-    if "service" in params or not all(params.get(name) for name in needed):
+    elsewhere = any(map(_FROM_ENVIRONMENT.fullmatch, os.environ))
+    if "service" in params or elsewhere or not all(params.get(name) for name in needed):
         # The rest is libpq's to fill in, and a guess would end as a wrong password.
         msg = f'DATABASES["{using}"]: the server does not answer.'
         raise ConnectionLostError(msg)
