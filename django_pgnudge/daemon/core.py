@@ -280,7 +280,7 @@ class Daemon:
         events = batch.events
         if requests:
             events = tuple(e for e in events if not e.payload.startswith(SETTLE_PREFIX))
-        events = spell_out(events, self.rules.payloads())
+        events = spell_out(events, self.rules.payloads)
         # Before the selection: what is not selected by its own name may be by its root's.
         self.lookups.add([e for e in events if self.registry.unknown(e.payload)])
         events = tuple([e for e in events if self._tables[e.payload].selected])

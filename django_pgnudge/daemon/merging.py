@@ -43,12 +43,14 @@ def bound_nudges(events: tuple[Event, ...]) -> tuple[Event, ...]:
     return rename_events(events, lambda payload: names.get(payload, payload))
 
 
-def spell_out(events: tuple[Event, ...], payloads: Iterable[str]) -> tuple[Event, ...]:
+def spell_out(
+    events: tuple[Event, ...], payloads: Callable[[], Iterable[str]]
+) -> tuple[Event, ...]:
     """The events, and of ``payloads`` each own nudge if any may have been sent."""
     any_nudge = next((event for event in events if event.payload == ANY_NUDGE), None)
     if any_nudge is None:
         return events
-    named = (replace(any_nudge, payload=payload) for payload in payloads if is_nudge(payload))
+    named = (replace(any_nudge, payload=payload) for payload in payloads() if is_nudge(payload))
     return merge_events((*events, *named))
 
 

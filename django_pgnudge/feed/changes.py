@@ -46,8 +46,8 @@ class Changes:
         self.max_tables = max_tables
         self.max_keys = max_keys
         self.tables: dict[str, Table] = {}
-        self.nudges = 0
-        self.requests = 0
+        self.nudges = self.requests = 0
+        """How many of ``tables`` are own nudges, and of these requests to settle."""
         self.overflow = False
         self.lsn = 0
         self.committed_at: float | None = None
@@ -59,16 +59,15 @@ class Changes:
         if self.overflow:
             return
         table = self.tables.get(payload)
-        if table is None and is_nudge(payload):
-            payload = self._room_for(payload)
-            if not payload:
-                return
-            table = self.tables.get(payload)
-        elif table is None and len(self.tables) - self.nudges - self.requests >= self.max_tables:
-            self.overflow = True
-            self.tables.clear()
-            return
         if table is None:
+            # As is_nudge has it, without the call: this is done for each table of each transaction.
+            if "." not in payload:
+                self._add_nudge(payload, seen, count)
+                return
+            if len(self.tables) >= self.max_tables and self._is_full():
+                self.overflow = True
+                self.tables.clear()
+                return
             table = self.tables[payload] = Table(seen)
         elif seen < table.first_seen:
             table.first_seen = seen
@@ -82,18 +81,23 @@ class Changes:
                 if len(mine) > self.max_keys:
                     table.keys = None
 
-    def _room_for(self, nudge: str) -> str:
-        """The payload under which an own nudge that is not pending is kept; empty if it is not."""
-        if nudge.startswith(SETTLE_PREFIX):
+    def _is_full(self) -> bool:
+        return len(self.tables) - self.nudges >= self.max_tables
+
+    def _add_nudge(self, payload: str, seen: float, count: int) -> None:
+        """Add an own nudge that is not pending, if there is room, else `ANY_NUDGE`."""
+        if payload.startswith(SETTLE_PREFIX):
             if self.requests >= MAX_REQUESTS:
-                return ""
+                return
             self.requests += 1
-        elif nudge == ANY_NUDGE or self.nudges >= MAX_NUDGES:
-            nudge = ANY_NUDGE
-            self.nudges += ANY_NUDGE not in self.tables
-        else:
+        elif self.nudges - self.requests >= MAX_NUDGES:
+            payload = ANY_NUDGE
+        table = self.tables.get(payload)
+        if table is None:
+            table = self.tables[payload] = Table(seen)
+            table.keys = None
             self.nudges += 1
-        return nudge
+        table.count += count
 
     def is_whole(self, payload: str) -> bool:
         """Whether any row of this table may have changed."""
@@ -128,8 +132,8 @@ class Changes:
             table = self.tables.pop(payload)
             into.add(payload, table.first_seen, table.count, None)
             told.add(payload)
+        self.nudges = sum(map(is_nudge, self.tables))
         self.requests = sum(payload.startswith(SETTLE_PREFIX) for payload in self.tables)
-        self.nudges = sum(map(is_nudge, self.tables)) - self.requests
         if len(told) > self.max_tables:
             # To tell a table again does no harm.
             told.clear()

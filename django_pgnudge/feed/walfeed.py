@@ -121,18 +121,12 @@ class WalFeed:
         _require(tables is None or len(tables) > 0, "tables must be None or name at least one")
         _require(not isinstance(keys, str), "keys must be a bool or a collection of payloads")
         TableFilter(tables)
+        address = Address(
+            host, port, user, database, password, TLS.of(ssl), AcceptedMethods.of(require_auth),
+            application_name, status_interval,
+        )  # fmt: skip
         self._settings = StreamSettings(
-            address=Address(
-                host,
-                port,
-                user,
-                database,
-                password,
-                tls=TLS.of(ssl),
-                methods=AcceptedMethods.of(require_auth),
-                application_name=application_name,
-                keepalive=status_interval,
-            ),
+            address=address,
             plugins=_plugins(plugin, publication),
             publication=publication,
             tables=None if tables is None else tuple(tables),
