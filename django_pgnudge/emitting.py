@@ -10,6 +10,7 @@ from django.db import connections
 
 from django_pgnudge.conf import conf
 from django_pgnudge.decoding.base import EMIT_PREFIX
+from django_pgnudge.decoding.nudges import objection
 from django_pgnudge.errors import ConfigError
 
 __all__ = ["PREFIX", "aemit", "emit"]
@@ -22,10 +23,16 @@ def emit(payload: str, using: str | None = None) -> None:
     """Nudge ``payload`` exactly if the transaction commits; outside a transaction, at once.
 
     ``using`` is a database alias, by default ``PGNUDGE["DATABASE"]``. Raises ConfigError for a
-    payload PostgreSQL cannot carry and for a database that is not PostgreSQL.
+    payload that no own nudge can have (one with a dot, as a table's name has, or of more than 200
+    characters) and for a database that is not PostgreSQL.
     """
     if not isinstance(payload, str) or not payload or "\0" in payload:
         raise ConfigError(f"emit({payload!r}): a payload is a non-empty string without NUL.")
+    if why_not := objection(payload):
+        raise ConfigError(
+            f"emit({payload!r}): {why_not}. Nudge a name of your own, like 'prices', and name it in"
+            " the rules and values that depend on it."
+        )
     alias = conf.DATABASE if using is None else using
     connection = connections[alias]
     if connection.vendor != "postgresql":

@@ -6,9 +6,9 @@ Events are hints to refetch, never facts to apply: they carry no row data.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["Batch", "Event", "FeedItem", "Key", "KeyValue", "Resync", "ResyncReason"]
+__all__ = ["ANY_NUDGE", "Batch", "Event", "FeedItem", "Key", "KeyValue", "Resync", "ResyncReason"]
 
 KeyValue: TypeAlias = int | bool | str
 """One primary-key column: int for integer types, bool for boolean, and for every other type
@@ -16,6 +16,9 @@ the text PostgreSQL prints for it (``DateStyle`` ISO, ``TimeZone`` UTC)."""
 
 Key: TypeAlias = tuple[KeyValue, ...]
 """One row's primary key, its columns in the order of the primary-key index."""
+
+ANY_NUDGE: Final = "*"
+"""The payload that stands for own nudges that were too many to be told apart: any may be one."""
 
 ResyncReason: TypeAlias = Literal["connected", "reconnected", "overflow", "failsafe", "handshake"]
 
@@ -25,9 +28,9 @@ class Event:
     """One table moved.
 
     ``payload`` is the plain, unquoted ``schema.table`` (or the content of an application's own
-    nudge), ``first_seen`` the Unix time in seconds at which this client saw the first of the
-    merged changes, ``count`` the number of rows. ``keys`` holds the primary keys of the rows,
-    or is None when any row of the table may have changed.
+    nudge, which has no dot), ``first_seen`` the Unix time in seconds at which this client saw the
+    first of the merged changes, ``count`` the number of rows. ``keys`` holds the primary keys of
+    the rows, or is None when any row of the table may have changed.
     """
 
     payload: str

@@ -1,7 +1,11 @@
-"""Loggers that cannot fail: a line that is lost must not take a nudge with it.
+"""Loggers that cannot fail, and whose lines are lines.
 
 A handler may raise (a full disk, a mail server that is down), and most of what is logged here is
-logged on the way from a failure to its mending.
+logged on the way from a failure to its mending: a line that is lost must not take a nudge with it.
+
+Much of it quotes texts that others chose: names of tables, payloads, errors of servers. None of
+them may end a line, begin another or talk to the terminal, so whatever is not printable is escaped
+here, for every line of the package.
 """
 
 from __future__ import annotations
@@ -16,12 +20,25 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsWrite
 
-__all__ = ["get_logger", "show_lines"]
+__all__ = ["escape", "get_logger", "show_lines"]
 
 
 def get_logger(name: str) -> _Logger:
     """The logger ``name``; what its handlers raise goes to standard error."""
-    return _Logger(logging.getLogger(name))
+    logger = logging.getLogger(name)
+    logger.addFilter(_escape_record)
+    return _Logger(logger)
+
+
+def escape(text: str) -> str:
+    """The text with a backslash escape for each character that is not printable.
+
+    As Python sees it (`str.isprintable`): control characters, line and paragraph separators, marks
+    that change the direction of writing, halves of surrogate pairs.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def show_lines(stream: SupportsWrite[str], verbosity: int) -> None:
@@ -36,6 +53,63 @@ def show_lines(stream: SupportsWrite[str], verbosity: int) -> None:
     handler.setFormatter(logging.Formatter("{asctime} {levelname} {message}", style="{"))
     logger.addHandler(handler)
     logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
+
+
+class _Escaped:
+    """Stands for an argument whose text is not printable."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return escape(str(self._value))
+
+    def __repr__(self) -> str:
+        return escape(repr(self._value))
+
+
+def _escape_record(record: logging.LogRecord) -> bool:
+    if isinstance(record.msg, str):
+        record.msg = escape(record.msg)
+    if isinstance(record.args, tuple):
+        record.args = tuple(map(_printable, record.args))
+    elif record.args:
+        record.args = {name: _printable(value) for name, value in record.args.items()}
+    if record.exc_info and record.exc_info[1] is not None:
+        text = logging.Formatter().formatException(record.exc_info)
+        escaped = _escape_traceback(text, record.exc_info[1])
+        if escaped != text:
+            # Formatters take it from here.
+            record.exc_text = escaped
+    return True
+
+
+def _printable(value: object) -> object:
+    if value is None or isinstance(value, (int, float)):
+        return value
+    try:
+        is_printable = str(value).isprintable() and repr(value).isprintable()
+    except Exception:
+        # The handler fails over it too, and tells.
+        return value
+    return value if is_printable else _Escaped(value)
+
+
+def _escape_traceback(text: str, exc: BaseException) -> str:
+    """Of a formatted exception: only what is no part of a message is a new line."""
+    waiting, seen = [exc], set()
+    while waiting:
+        each = waiting.pop()
+        seen.add(id(each))
+        # An exception that fails to tell its message does not show one either.
+        with contextlib.suppress(Exception):
+            for said in (str(each), *getattr(each, "__notes__", ())):
+                text = text.replace(said, escape(said)) if said.strip() else text
+        others = (each.__cause__, each.__context__, *getattr(each, "exceptions", ()))
+        waiting += [other for other in others if other is not None and id(other) not in seen]
+    return "\n".join(map(escape, text.split("\n")))
 
 
 class _Logger(logging.LoggerAdapter[logging.Logger]):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.conf import settings
-from django.core.checks import Tags, run_checks
+from django.core.checks import INFO, Tags, run_checks
 from django.core.checks import registry as check_registry
 from django.db import connections, transaction
 from django.test import override_settings
@@ -60,9 +60,14 @@ def check(**pgnudge: Any) -> list[CheckMessage]:
         return static.run()
 
 
-def check_server(**pgnudge: Any) -> list[CheckMessage]:
+def ask_server(**pgnudge: Any) -> list[CheckMessage]:
     with override_settings(PGNUDGE=pgnudge):
         return server.run(["default"])
+
+
+def check_server(**pgnudge: Any) -> list[CheckMessage]:
+    """Without what is true of every server that nobody has changed."""
+    return [found for found in ask_server(**pgnudge) if found.level > INFO]
 
 
 def rules(*keys: Any, cache: str = "default") -> dict[str, Any]:
@@ -199,8 +204,52 @@ def test_rules_are_compared_with_the_tables(django_postgres: Database) -> None:
     assert "legacy.price_list, which has no primary key" in found[0].msg
     assert "has the primary key (nr), which is not its model's" in found[1].msg
     assert "no table public.shop_rate" in found[2].msg
-    assert "emit()" in str(found[3].hint)
-    assert "emit()" not in str(found[2].hint)
+    assert "what emit() sends has no dot" in str(found[3].hint)
+
+
+def test_who_may_write_own_nudges_is_told_and_the_hint_changes_it(
+    postgres: DatabaseServer, django_postgres: Database
+) -> None:
+    role = f"nudge_{django_postgres.name}"
+    owner = f"owner_{django_postgres.name}"
+    django_postgres.execute(f"CREATE ROLE {role} REPLICATION", f"CREATE ROLE {owner}")
+
+    def look() -> list[CheckMessage]:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(f"SET ROLE {owner}")
+            try:
+                return ask_server(CONNECTION={"user": role})
+            finally:
+                cursor.execute("RESET ROLE")
+
+    def follow(found: CheckMessage) -> None:
+        statements = re.findall(r"(?:REVOKE|GRANT) [^;]*;", str(found.hint))
+        django_postgres.execute(*statements)
+
+    def may(name: str) -> list[bool]:
+        return [row[0] for row in django_postgres.execute(
+            f"SELECT has_function_privilege('{name}', oid, 'EXECUTE') FROM pg_proc"
+            " WHERE proname = 'pg_logical_emit_message'")]  # fmt: skip
+
+    try:
+        (found,) = look()
+        assert ids([found]) == ["I031"]
+        assert found.level == INFO
+        assert str(found.hint).endswith(anchor("I031"))
+        follow(found)
+        assert look() == []
+        assert may("public") == [False, False]
+        assert may(role) == may(owner) == [True, True]
+        functions = re.search(r"FUNCTION (.*?) FROM", str(found.hint))
+        assert functions is not None
+        django_postgres.execute(f"REVOKE EXECUTE ON FUNCTION {functions[1]} FROM {role}")
+        (found,) = look()
+        assert ids([found]) == ["I032"]
+        assert f"may not write own nudges: {role}." in found.msg
+        follow(found)
+        assert look() == []
+    finally:
+        django_postgres.execute(f"DROP OWNED BY {role}, {owner}", f"DROP ROLE {role}, {owner}")
 
 
 def test_a_publication_is_compared_with_the_rules(
@@ -315,6 +364,6 @@ def test_every_number_in_the_source_is_in_the_table_and_the_other_way_round() ->
     used = set()
     for path in package.rglob("*.py"):
         if path.name != "ids.py":
-            used |= set(re.findall(r'"([EW]\d{3})"', path.read_text()))
+            used |= set(re.findall(r'"([EWI]\d{3})"', path.read_text()))
     assert used == set(IDS)
     assert settings.PGNUDGE == {}

@@ -10,7 +10,7 @@ from django.core.checks.registry import registry
 from django.core.management import call_command
 from django.core.management.base import CommandError, SystemCheckError
 
-from django_pgnudge.errors import ConfigError
+from django_pgnudge.errors import ConfigError, ServerError
 from django_pgnudge.management.commands import runnudge
 
 if TYPE_CHECKING:
@@ -50,3 +50,16 @@ def test_its_own_checks_come_first(daemons: list[Any], settings: Settings) -> No
     with pytest.raises(SystemCheckError, match="INVALIDATES"):
         call_command("runnudge", skip_checks=False)
     assert not daemons
+
+
+def test_an_error_with_a_text_from_outside_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise ServerError("no\nrole\x1b[2J", sqlstate="28000")
+
+    monkeypatch.setattr(runnudge, "Daemon", refuse)
+    with pytest.raises(CommandError) as caught:
+        call_command("runnudge")
+    assert str(caught.value).isprintable()
+    assert "no\\nrole\\x1b[2J" in str(caught.value)

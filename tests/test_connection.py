@@ -132,6 +132,26 @@ def test_tls_options_reach_the_feed(alias: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
+def test_the_methods_of_authentication_that_libpq_is_to_accept_are_the_feeds(
+    alias: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "require_auth" not in resolved()
+    monkeypatch.setenv("PGREQUIREAUTH", "!password")
+    assert resolved()["require_auth"] == "!password"
+    alias["OPTIONS"] = {"require_auth": "md5,scram-sha-256"}
+    assert resolved()["require_auth"] == "md5,scram-sha-256"
+    settings.PGNUDGE = {"CONNECTION": {"require_auth": "scram-sha-256"}}
+    assert resolved()["require_auth"] == "scram-sha-256"
+
+
+@pytest.mark.parametrize("where", [{"host": "/run/nowhere"}, {"sslmode": "disable"}])
+def test_channel_binding_is_required_also_where_there_is_no_tls_to_bind_to(
+    alias: dict[str, Any], settings: Settings, where: dict[str, str]
+) -> None:
+    settings.PGNUDGE = {"CONNECTION": {**where, "channel_binding": "require"}}
+    assert resolved()["ssl"] == TLS("disable", channel_binding="require")
+
+
 def test_djangos_own_options_are_not_libpqs(alias: dict[str, Any]) -> None:
     alias["OPTIONS"] = {"isolation_level": 2, "server_side_binding": True, "assume_role": "r"}
     assert resolved()["user"] == "joe"
@@ -152,7 +172,7 @@ def test_connection_overrides_single_values(alias: dict[str, Any], settings: Set
     ("options", "words"),
     [
         ({"gssencmode": "require"}, "gssencmode=require"),
-        ({"require_auth": "scram-sha-256"}, "require_auth"),
+        ({"require_auth": "scram-sha-257"}, "require_auth"),
         ({"sslmode": "sometimes"}, "mode='sometimes' is not one of"),
         ({"no_such_option": 1}, 'libpq refuses DATABASES."default".*no_such_option'),
         ({"service": "unknown"}, 'libpq refuses DATABASES."default".*service'),
@@ -333,6 +353,19 @@ class TestPsycopg2:
         # What only libpq could fill in is not guessed.
         found = ask(HOST=str(tmp_path), USER="joe")
         assert "does not answer" in found["ConnectionLostError"]
+
+    @pytest.mark.parametrize(
+        "demand", ["PGREQUIREAUTH=md5", "PGSSLMODE=verify-full", "PGCHANNELBINDING=require"]
+    )
+    def test_what_the_environment_demands_is_not_lost_where_the_driver_gives_nothing_back(
+        self, ask: Any, tmp_path: Path, demand: str
+    ) -> None:
+        name, _, value = demand.partition("=")
+        given = {"HOST": str(tmp_path), "USER": "joe", "PASSWORD": "pw", "PORT": ""}
+        found = ask(**given, environment={name: value})
+        assert "does not answer" in found["ConnectionLostError"]
+        found = ask(**given, environment={"PGAPPNAME": "shop"})
+        assert found["user"] == "joe"
 
     def test_a_mistake_is_told_without_the_password(self, ask: Any) -> None:
         found = ask(PASSWORD="s3cret", OPTIONS={"no_such_option": 1})

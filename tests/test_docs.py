@@ -118,7 +118,7 @@ def test_every_check_has_its_anchor_title_and_no_other_is_documented() -> None:
 def test_links_to_checks_name_the_check_they_lead_to() -> None:
     for path in PAGES:
         for name, target in re.findall(
-            r"\[[^\]]*?([EW]\d+)\]\(#django-pgnudge-(\w+)\)", path.read_text("utf-8")
+            r"\[[^\]]*?([EWI]\d+)\]\(#django-pgnudge-(\w+)\)", path.read_text("utf-8")
         ):
             assert name.lower() == target, path.name
 

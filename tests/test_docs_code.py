@@ -327,11 +327,19 @@ def test_documented_sql_is_accepted_by_a_server(postgres_factory: Any) -> None:
     knows_list = server.execute(
         "SELECT 1 FROM pg_settings WHERE name = 'output_plugin_libraries'", "app"
     )
+    messages_flush = server.execute(
+        "SELECT to_regprocedure('pg_logical_emit_message(boolean, text, text, boolean)')::text",
+        "app",
+    ) != [(None,)]
     ran = 0
     for block in blocks():
         if block.language != "sql":
             continue
         for statement in filter(str.strip, block.code.split(";")):
+            if "ON FUNCTION pg_logical_emit_message" in statement and (
+                messages_flush != ("text, boolean)" in statement)
+            ):
+                continue
             if "output_plugin_libraries" not in statement or knows_list:
                 server.execute(statement, "app")
                 ran += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,6 +75,30 @@ def test_the_database_is_the_one_of_the_setting(django_postgres: Database) -> No
 def test_a_payload_that_cannot_be_carried_is_refused(payload: Any) -> None:
     with pytest.raises(ConfigError, match="non-empty string without NUL"):
         django_pgnudge.emit(payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        ("public.shop_product", "it has a dot, as only the name of a table has"),
+        ("shop.Product", "it has a dot"),
+        ("x" * 201, "it has 201 characters, and at most 200 are taken"),
+        ("*", "the name is reserved"),
+        ("pgnudge:settle:now", "the name is reserved"),
+    ],
+)
+def test_a_payload_that_the_feed_would_not_take_is_refused_with_what_to_do(
+    payload: str, why: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)) as caught:
+        django_pgnudge.emit(payload)
+    assert "Nudge a name of your own, like 'prices'" in str(caught.value)
+
+
+def test_the_longest_payload_is_sent(django_postgres: Database) -> None:
+    with messages(django_postgres) as read:
+        django_pgnudge.emit("ß" * 200)
+        assert len(read()) == 1
 
 
 def test_a_database_without_a_write_ahead_log_is_refused_by_name(

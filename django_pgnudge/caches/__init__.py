@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING
 from django.core.cache import caches
 from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.cache.backends.memcached import BaseMemcachedCache
 
 from django_pgnudge.caches.base import Store, UnsupportedError
-from django_pgnudge.caches.other import DatabaseStore, LocMemStore, PatternStore, PymemcacheStore
+from django_pgnudge.caches.layout import find_sessions
+from django_pgnudge.caches.other import (
+    DatabaseStore,
+    LocMemStore,
+    MemcachedStore,
+    PatternStore,
+    PymemcacheStore,
+)
 from django_pgnudge.caches.redis import RedisStore, is_redis
 from django_pgnudge.caches.values import Answer, Entry, Question, Values
 from django_pgnudge.errors import CacheError
@@ -41,6 +49,7 @@ __all__ = [
     "delete",
     "incarnation",
     "pipeline",
+    "same_place",
     "supports_patterns",
     "values",
     "writing_values",
@@ -63,10 +72,11 @@ def delete(ref: CacheRef, kills: Kills) -> int:
 def clear_version(ref: CacheRef) -> int:
     """Delete all of one version under the cache's KEY_PREFIX, except sessions.
 
-    Raises UnsupportedError where the backend cannot list its keys (memcached, files).
+    Raises UnsupportedError where the backend cannot list its keys (memcached, files), or cannot
+    tell those of sessions from others.
     """
     with _store(ref.alias) as store:
-        return store.clear_version(ref.version)
+        return store.clear_version(ref.version, _spared(store, ref.version))
 
 
 def clear(alias: str) -> None:
@@ -106,7 +116,15 @@ def supports_patterns(alias: str) -> bool:
 def can_enumerate(alias: str) -> bool:
     """Whether one version of this cache can be cleared without touching anything else."""
     with _store(alias) as store:
-        return store.enumerates and _has_layout(store)
+        return store.enumerates and _has_layout(store) and _can_spare(store)
+
+
+def same_place(first: str, second: str) -> bool:
+    """Whether clearing one cache empties the other; asks their servers."""
+    with _store(first) as one:
+        places = one.places()
+    with _store(second) as two:
+        return not places.isdisjoint(two.places())
 
 
 def incarnation(alias: str) -> str | None:
@@ -136,6 +154,34 @@ def _is_text(key: str) -> bool:
 def _has_layout(store: Store) -> bool:
     try:
         store.layout(None)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def _spared(store: Store, version: int | None) -> str | None:
+    """How stored keys begin that a clearing of one version must leave, if there are any."""
+    if not store.enumerates:
+        return None
+    sessions, layout = find_sessions(), store.layout(version)
+    if sessions is None or not sessions.may_be_in(layout):
+        return None
+    if store.spares and sessions.can_be_spared_in(layout):
+        return sessions.head
+    if not same_place(store.alias, sessions.alias):
+        return None
+    msg = (
+        f"Cache {store.alias!r} ({store.address}) holds sessions, too (SESSION_ENGINE, cache "
+        f"{sessions.alias!r}), and sessions cannot be told from other keys of a version there, so "
+        "it is not cleared: give the cache of sessions a KEY_PREFIX and no KEY_FUNCTION, "
+        'or a place of its own, or set PGNUDGE["RESYNC"] to "keys".'
+    )
+    raise UnsupportedError(msg)
+
+
+def _can_spare(store: Store) -> bool:
+    try:
+        _spared(store, None)
     except UnsupportedError:
         return False
     return True
@@ -174,6 +220,8 @@ def _store_class(cache: BaseCache) -> type[Store]:
         return DatabaseStore
     if any(base.__name__ == "PyMemcacheCache" for base in type(cache).__mro__):
         return PymemcacheStore
+    if isinstance(cache, BaseMemcachedCache):
+        return MemcachedStore
     if callable(getattr(cache, "delete_pattern", None)):
         return PatternStore
     return Store

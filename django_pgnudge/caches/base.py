@@ -1,4 +1,4 @@
-"""What a cache must be able to do to be invalidated, and the layout of its keys.
+"""What a cache must be able to do to be invalidated.
 
 A ``Store`` wraps one Django cache of one thread. This base knows only Django's cache API; the
 modules beside it go below that API where it hides failures or cannot enumerate keys.
@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import re
 import weakref
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from django.conf import settings
 from django.core.cache.backends.base import InvalidCacheKey, default_key_func
-from django.utils.module_loading import import_string
+from django.core.cache.backends.filebased import FileBasedCache
 
+from django_pgnudge.caches.layout import Layout, UnsupportedError, find_layout
 from django_pgnudge.caches.values import Values
-from django_pgnudge.errors import CacheError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from django.core.cache.backends.base import BaseCache
 
     from django_pgnudge.caches.pipeline import Pipeline
 
-__all__ = ["CHUNK", "Layout", "Store", "UnsupportedError", "chunked", "glob_regex"]
+__all__ = ["CHUNK", "EnumeratingStore", "Store", "UnsupportedError", "chunked", "glob_regex"]
 
 CHUNK: Final = 1000
 """Keys in one command: long enough to amortise the round trip, short enough not to stall others."""
@@ -35,26 +36,13 @@ CHUNK: Final = 1000
 _GLOB_TOKEN = re.compile(r"\\(.)|(\*+)|(\?)|(\[\^?)((?:[^\]\\]|\\.)+)\]|(.)", re.DOTALL)
 
 
-class UnsupportedError(CacheError):
-    """The backend cannot do this at all, so that trying again is of no use."""
-
-
-class Layout(NamedTuple):
-    """What the key function puts around a key of one version: ``head + key + tail``."""
-
-    head: str
-    tail: str
-
-    def spares(self, sessions: str | None) -> str | None:
-        """The beginning of the stored keys that belong to sessions, if any."""
-        return None if sessions is None else self.head + sessions
-
-
 class Store:
     """One cache alias, through Django's cache API only."""
 
     patterns = False
     enumerates = False
+    spares = True
+    """Whether `clear_version` can leave out keys by their beginning."""
 
     def __init__(self, alias: str, cache: BaseCache, *, attached: bool = False) -> None:
         """``attached`` to the cache, which lives as long as it and must not be kept alive by it:
@@ -128,8 +116,9 @@ class Store:
         )
         raise UnsupportedError(msg)
 
-    def clear_version(self, version: int | None) -> int:
-        """Delete all keys of ``version`` with this cache's prefix, but no sessions."""
+    def clear_version(self, version: int | None, spared: str | None = None) -> int:
+        """Delete all keys of ``version`` with this cache's prefix, but none whose stored key
+        begins with ``spared``."""
         msg = (
             f"Cache {self.alias!r} ({self.address}) cannot list its keys, so one version of it "
             'cannot be cleared: use a Redis cache, or set PGNUDGE["RESYNC"] to "keys" or "clear".'
@@ -149,38 +138,18 @@ class Store:
         return None
 
     def layout(self, version: int | None) -> Layout:
-        """How this cache's key function wraps keys of ``version``, found by trying it.
+        """How this cache's key function wraps keys of ``version``; as `find_layout`."""
+        return find_layout(self.alias, self.cache, version)
 
-        Raises UnsupportedError for a key function that hashes or otherwise rewrites keys: no
-        prefix can be told from it.
+    def places(self) -> frozenset[Hashable]:
+        """What `clear` empties, so that two caches that have a place in common share keys.
+
+        Asks the server where there is one that can tell: one place has many names.
         """
-        make_key: Callable[..., str] = self.cache.make_key
-        layouts: set[tuple[str, str]] = set()
-        for probe in ("pgnudge", "q:2*[x]", "long-" * 80):
-            head, found, tail = str(make_key(probe, version=version)).partition(probe)
-            if not found:
-                break
-            layouts.add((head, tail))
-        else:
-            if len(layouts) == 1:
-                return Layout(*layouts.pop())
-        msg = (
-            f'CACHES["{self.alias}"]["KEY_FUNCTION"] rewrites keys, so neither patterns nor whole '
-            "versions can be deleted: use a key function that only adds a prefix, name fixed "
-            'keys in the rules, or set PGNUDGE["RESYNC"] to "keys" or "clear".'
-        )
-        raise UnsupportedError(msg)
-
-    def session_prefix(self) -> str | None:
-        """How keys of sessions begin if they live here: a Resync must not log people out."""
-        if self.alias != settings.SESSION_CACHE_ALIAS:
-            return None
-        try:
-            session_store = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
-        except ImportError:
-            return None
-        prefix = getattr(session_store, "cache_key_prefix", None)
-        return str(prefix) if prefix else None
+        location = settings.CACHES.get(self.alias, {}).get("LOCATION")
+        if isinstance(self.cache, FileBasedCache):
+            return frozenset({("directory", os.path.realpath(str(location)))})
+        return frozenset({(type(self.cache).__qualname__, str(location or f"of {self.alias}"))})
 
 
 class EnumeratingStore(Store):
@@ -201,12 +170,11 @@ class EnumeratingStore(Store):
         globs = "|".join(glob_regex(pattern) for pattern in patterns)
         return self._delete_matching(re.compile(f"{head}(?:{globs}){tail}", re.DOTALL), layout)
 
-    def clear_version(self, version: int | None) -> int:
+    def clear_version(self, version: int | None, spared: str | None = None) -> int:
         layout = self.layout(version)
         head, tail = re.escape(layout.head), re.escape(layout.tail)
-        sessions = self.session_prefix()
-        spared = f"(?!{re.escape(sessions)})" if sessions else ""
-        return self._delete_matching(re.compile(f"{head}{spared}.*{tail}", re.DOTALL), layout)
+        without = f"(?!{re.escape(spared)})" if spared else ""
+        return self._delete_matching(re.compile(f"{without}{head}.*{tail}", re.DOTALL), layout)
 
     def _delete_matching(self, regex: re.Pattern[str], layout: Layout) -> int:
         count = 0

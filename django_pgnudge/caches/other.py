@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,11 @@ from django_pgnudge.caches.base import EnumeratingStore, Store
 from django_pgnudge.caches.values import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["DatabaseStore", "LocMemStore", "PatternStore", "PymemcacheStore"]
+__all__ = ["DatabaseStore", "LocMemStore", "MemcachedStore", "PatternStore", "PymemcacheStore"]
 
 
 class LocMemStore(EnumeratingStore):
@@ -24,6 +25,9 @@ class LocMemStore(EnumeratingStore):
 
     def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
         return self.delete_stored([self.cache.make_key(key, version=version) for key in keys])
+
+    def places(self) -> frozenset[Hashable]:
+        return frozenset({("memory", id(self.cache._cache))})  # noqa: SLF001 - shared by its name
 
     def stored_keys(self, head: str) -> Iterator[str]:
         with self.cache._lock:  # noqa: SLF001 - the backend offers no way to list keys
@@ -75,6 +79,11 @@ class DatabaseStore(EnumeratingStore):
             self.delete_stored(stored[start : start + 500]) for start in range(0, len(stored), 500)
         )
 
+    def places(self) -> frozenset[Hashable]:
+        server = connections[router.db_for_write(self.cache.cache_model_class)].settings_dict
+        names = tuple(str(server.get(name) or "") for name in ("ENGINE", "HOST", "PORT", "NAME"))
+        return frozenset({(*names, self.cache._table)})  # noqa: SLF001
+
     def stored_keys(self, head: str) -> Iterator[str]:
         like = head.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
         return (
@@ -106,7 +115,24 @@ class DatabaseStore(EnumeratingStore):
             connection.close_if_unusable_or_obsolete()
 
 
-class PymemcacheStore(Store):
+class MemcachedStore(Store):
+    """memcached, through any of Django's backends for it."""
+
+    def places(self) -> frozenset[Hashable]:
+        servers = map(str, self.cache._servers)  # noqa: SLF001 - LOCATION, taken apart
+        return frozenset(("memcached", _resolved(server)) for server in servers)
+
+
+def _resolved(server: str) -> str:
+    """The server by its address: memcached has no name for itself to tell."""
+    host, _, port = server.rpartition(":")
+    try:
+        return f"{socket.gethostbyname(host)}:{port}"
+    except OSError:
+        return server
+
+
+class PymemcacheStore(MemcachedStore):
     """memcached through pymemcache, with a client of our own.
 
     The site's client may be told to ignore failures (``ignore_exc``), not to wait for answers
@@ -166,16 +192,14 @@ class PatternStore(Store):
 
     patterns = True
 
-    @property
-    def enumerates(self) -> bool:  # type: ignore[override]
-        # delete_pattern("*") has no way to spare sessions.
-        return self.session_prefix() is None
+    enumerates = True
+    spares = False
 
     def delete_patterns(self, patterns: Iterable[str], version: int | None) -> int:
         counts = [self.cache.delete_pattern(glob, version=version) for glob in patterns]
         return sum(count or 0 for count in counts)
 
-    def clear_version(self, version: int | None) -> int:
-        if not self.enumerates:
-            return super().clear_version(version)
+    def clear_version(self, version: int | None, spared: str | None = None) -> int:
+        if spared:
+            return super().clear_version(version, spared)
         return self.delete_patterns(["*"], version)

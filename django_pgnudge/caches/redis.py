@@ -16,7 +16,7 @@ from django_pgnudge.caches.pipeline import Pipeline, is_refused
 from django_pgnudge.caches.redis_values import RedisValues
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from django.core.cache.backends.base import BaseCache
 
@@ -128,9 +128,8 @@ class RedisStore(Store):
         head, tail = _literal(layout.head), _literal(layout.tail)
         return sum(self._delete_matching(f"{head}{glob}{tail}", None) for glob in patterns)
 
-    def clear_version(self, version: int | None) -> int:
+    def clear_version(self, version: int | None, spared: str | None = None) -> int:
         layout = self.layout(version)
-        spared = layout.spares(self.session_prefix())
         return self._delete_matching(f"{_literal(layout.head)}*{_literal(layout.tail)}", spared)
 
     def _delete_matching(self, match: str, spared: str | None) -> int:
@@ -166,6 +165,26 @@ class RedisStore(Store):
                 return None  # An ACL or a Redis-like server without INFO; outages still show.
             runs.append(str(info.get("run_id", info)))
         return " ".join(runs)
+
+    def places(self) -> frozenset[Hashable]:
+        return frozenset(place for client in self.clients() for place in _places(client))
+
+
+def _places(client: Any) -> Iterator[Hashable]:
+    """Each server, by what it says of its run, and the number of the database there."""
+    from redis import Redis  # noqa: PLC0415
+    from redis.exceptions import ResponseError  # noqa: PLC0415
+
+    db = int(_options(client).get("db") or 0)
+    try:
+        if isinstance(client, Redis):
+            yield client.info("server")["run_id"], db
+        else:
+            nodes = client.info("server", target_nodes="primaries")
+            yield from {(node["run_id"], db) for node in nodes.values()}
+    except (ResponseError, KeyError):
+        # An ACL, or a Redis-like server that does not tell.
+        yield _address(client), db
 
 
 def _sweep(client: Any, match: str, spared: str) -> int:
@@ -213,12 +232,16 @@ def _unlink(client: Any, keys: list[Any]) -> int:
 
 
 def _address(client: Any) -> str:
-    options = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+    options = _options(client)
     if path := options.get("path"):
         return f"unix:{path}"
     if "host" not in options:
         return type(client).__name__
     return f"redis {options['host']}:{options.get('port', 6379)}/{options.get('db', 0)}"
+
+
+def _options(client: Any) -> dict[str, Any]:
+    return getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
 
 
 def _literal(text: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from django_pgnudge.registry import Registry
     from django_pgnudge.rules import RuleSet
 
-__all__ = ["Facts", "Publication", "read_facts"]
+__all__ = ["Facts", "Messages", "Publication", "read_facts"]
 
 MANAGED_ROLES: Final = (
     "rds_replication",  # Amazon RDS and Aurora: membership is the grant
@@ -44,6 +44,17 @@ SELECT n.nspname::text, c.relname::text
           i.indisreplident)))
 """
 
+_MESSAGES: Final = """
+SELECT string_agg(p.oid::regprocedure::text, ', ' ORDER BY p.oid),
+       bool_or(has_function_privilege('public', p.oid, 'EXECUTE')),
+       (SELECT array_agg(r.rolname::text ORDER BY r.rolname) FROM pg_roles r
+         WHERE r.rolname IN (current_user, %s) AND NOT has_function_privilege(
+               r.oid, (SELECT m.oid FROM pg_proc m WHERE m.proname = 'pg_logical_emit_message'
+                       AND m.proargtypes[2] = 'text'::regtype), 'EXECUTE'))
+  FROM pg_proc p
+ WHERE p.proname = 'pg_logical_emit_message' AND p.pronamespace = 'pg_catalog'::regnamespace
+"""
+
 _SLOT: Final = "django_pgnudge_check"
 
 
@@ -58,6 +69,16 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
+class Messages:
+    """Who may write messages into the log: all if ``public``, and of the site's own roles not
+    ``without``. ``functions`` are their names for GRANT and REVOKE."""
+
+    functions: str
+    public: bool
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """``may_replicate`` is None without such a role, ``allowed_plugins`` without the setting."""
 
@@ -69,6 +90,8 @@ class Facts:
     may_replicate: bool | None
     plugin: str
     allowed_plugins: tuple[str, ...] | None
+    user: str
+    messages: Messages
     plugin_missing: str = ""
     publication_name: str | None = None
     publication: Publication | None = field(default=None)
@@ -85,6 +108,9 @@ def read_facts(connection: BaseDatabaseWrapper, registry: Registry, rules: RuleS
         granted = cursor.fetchone()
         cursor.execute("SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries'")
         allowed = cursor.fetchone()
+        cursor.execute(_MESSAGES, [role])
+        functions, is_public, without = cursor.fetchone()
+        messages = Messages(functions, is_public, tuple(without or ()))
         publication = None if pub_name is None else _publication(cursor, connection, pub_name)
     libraries = None
     if allowed is not None:
@@ -95,7 +121,7 @@ def read_facts(connection: BaseDatabaseWrapper, registry: Registry, rules: RuleS
         missing = _missing(connection, plugin)
     return Facts(
         connection.alias, registry, rules, wal_level, role, None if granted is None else granted[0],
-        plugin, libraries, missing, pub_name, publication,
+        plugin, libraries, user, messages, missing, pub_name, publication,
     )  # fmt: skip
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Info
 from django.core.checks import Warning as CheckWarning
+
+from django_pgnudge.log import escape
 
 __all__ = ["DOCS", "IDS", "anchor", "message"]
 
@@ -39,11 +41,14 @@ IDS: Final[dict[str, str]] = {
     "W028": "A rule names a table that the database does not have",
     "W029": "The publication leaves changes out",
     "W030": "The database cannot be asked",
+    "I031": "Every role may write own nudges",
+    "I032": "A role of the site may not write own nudges",
 }
 """Number and title.
 
-Numbers from 20 on are checks of the database, and warnings all: `migrate` runs them first and stops
-at an error, and it may be the migration that mends what they find.
+Numbers from 20 on are checks of the database, and none of them is an error: `migrate` runs them
+first and stops at one, and it may be the migration that mends what they find. Infos are what
+PostgreSQL does by default.
 """
 
 
@@ -54,5 +59,6 @@ def anchor(id: str) -> str:  # noqa: A002
 
 def message(id: str, text: str, hint: str) -> CheckMessage:  # noqa: A002
     """A check message; its level is the letter of its number."""
-    level = Error if id.startswith("E") else CheckWarning
-    return level(text, hint=f"{hint} See {anchor(id)}", id=f"django_pgnudge.{id}")
+    level = {"E": Error, "W": CheckWarning, "I": Info}[id[0]]
+    # They quote what a database says and how its tables are called.
+    return level(escape(text), hint=escape(f"{hint} See {anchor(id)}"), id=f"django_pgnudge.{id}")

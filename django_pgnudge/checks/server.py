@@ -15,7 +15,6 @@ from django_pgnudge.checks.ids import message
 from django_pgnudge.conf import conf
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, read_rules
-from django_pgnudge.rules.keyspecs import Template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -178,14 +177,32 @@ def check_tables(facts: Facts) -> Iterator[CheckMessage]:
         payload = facts.registry.payload_of(rule.target)
         if "." not in payload or facts.registry.exists(payload):
             continue
-        is_model = facts.registry.models_of(payload) or any(
-            isinstance(spec, Template) for spec in rule.specs
-        )
         yield message(
             "W028",
             f"{rule.where}: the database {facts.alias!r} has no table {payload}.",
-            "Migrate, or correct the name."
-            + ("" if is_model else " If it is what emit() sends, silence this check."),
+            "Migrate, or correct the name; what emit() sends has no dot.",
+        )
+
+
+def check_messages(facts: Facts) -> Iterator[CheckMessage]:
+    functions, roles = facts.messages.functions, ", ".join(sorted({facts.user, facts.role}))
+    if facts.messages.public:
+        yield message(
+            "I031",
+            f"Every role of the database {facts.alias!r} may write own nudges, and so fire the"
+            " rules and end the values that depend on them.",
+            "If not every role is trusted with that, as a superuser, in this database:"
+            f" REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC;"
+            f" GRANT EXECUTE ON FUNCTION {functions} TO {roles};",
+        )
+    elif facts.messages.without:
+        without = ", ".join(facts.messages.without)
+        yield message(
+            "I032",
+            f"In the database {facts.alias!r} these roles may not write own nudges: {without}."
+            " emit() and settled() need it, and a lease is renewed late without it where little is"
+            " written.",
+            f"GRANT EXECUTE ON FUNCTION {functions} TO {without};",
         )
 
 
@@ -200,4 +217,5 @@ _CHECKS: tuple[Callable[[Facts], Iterator[CheckMessage]], ...] = (
     check_operations,
     check_primary_keys,
     check_tables,
+    check_messages,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.apps import apps
 from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
@@ -128,21 +127,23 @@ def check_one_version(known: _Known) -> Iterator[CheckMessage]:
 
 def check_sessions(known: _Known) -> Iterator[CheckMessage]:
     """``versions`` and ``keys`` spare sessions; ``clear`` cannot."""
-    alias = settings.SESSION_CACHE_ALIAS
-    if (
-        apps.is_installed("django.contrib.sessions")
-        and settings.SESSION_ENGINE.endswith((".cache", ".cached_db"))
-        and conf.is_usable("RESYNC")
-        and conf.RESYNC == "clear"
-        and any(_same_store(alias, used) for used in known.aliases())
-    ):
-        yield message(
-            "W001",
-            f'PGNUDGE["RESYNC"] = "clear" clears the cache {alias!r}, where sessions are stored:'
-            " each resync logs everybody out.",
-            "Store sessions elsewhere (SESSION_ENGINE, SESSION_CACHE_ALIAS), or set"
-            ' PGNUDGE["RESYNC"] to "versions".',
-        )
+    from django_pgnudge.caches.layout import find_sessions  # noqa: PLC0415 - as in _supports
+
+    if not (conf.is_usable("RESYNC") and conf.RESYNC == "clear"):
+        return
+    if (sessions := find_sessions()) is None:
+        return
+    for used in known.aliases():
+        if _same_place(used, sessions.alias):
+            yield message(
+                "W001",
+                f'PGNUDGE["RESYNC"] = "clear" empties the cache {used!r}, and the sessions of'
+                f" {sessions.alias!r} are in the same place: each resync logs everybody out.",
+                'Set PGNUDGE["RESYNC"] to "versions", which spares sessions, or store them in'
+                " another place: another Redis database, another SESSION_ENGINE. An alias of their"
+                " own is not enough.",
+            )
+            return
 
 
 def check_visible(known: _Known) -> Iterator[CheckMessage]:
@@ -193,13 +194,17 @@ def _cache(alias: str) -> Any:
         return None
 
 
-def _same_store(first: str, second: str) -> bool:
-    """Whether clearing one cache empties the other: aliases may lead to one place."""
-    if first == second:
-        return True
+def _same_place(first: str, second: str) -> bool:
+    """Whether clearing one cache empties the other; by the settings if no server answers."""
+    from django_pgnudge import caches as killing  # noqa: PLC0415 - as in _supports
+
     one, two = (settings.CACHES.get(alias, {}) for alias in (first, second))
-    places = [(conf.get("BACKEND"), conf.get("LOCATION")) for conf in (one, two)]
-    return places[0] == places[1] and bool(places[0][1])
+    if first == second or all(one.get(key) == two.get(key) for key in ("BACKEND", "LOCATION")):
+        return True
+    try:
+        return killing.same_place(first, second)
+    except PgNudgeError:
+        return bool(one.get("LOCATION") == two.get("LOCATION"))
 
 
 def _supports(question: str, alias: str) -> bool:

@@ -35,8 +35,8 @@ RESYNCS: Final = ("versions", "keys", "clear")
 
 CONNECTION_KEYS: Final = frozenset({
     "application_name", "channel_binding", "connect_timeout", "database", "dbname", "gssencmode",
-    "host", "hostaddr", "passfile", "password", "port", "service", "sslcert", "sslcrl", "sslkey",
-    "sslmode", "sslnegotiation", "sslpassword", "sslrootcert", "sslsni", "user",
+    "host", "hostaddr", "passfile", "password", "port", "require_auth", "service", "sslcert",
+    "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert", "sslsni", "user",
 })  # fmt: skip
 """What ``PGNUDGE["CONNECTION"]`` may name: libpq's words, and ``database`` for ``dbname``."""
 
@@ -66,6 +66,7 @@ _FEED_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
         "database": 'PGNUDGE["CONNECTION"]["dbname"]',
         "password": 'PGNUDGE["CONNECTION"]',
         "ssl": 'PGNUDGE["CONNECTION"]["sslmode"] and its neighbours',
+        "require_auth": 'PGNUDGE["CONNECTION"]',
         "tables": 'PGNUDGE["TABLES"] and PGNUDGE["EXCLUDE"]',
         "plugin": 'PGNUDGE["PLUGIN"]',
         "publication": 'PGNUDGE["PUBLICATION"]',

@@ -8,6 +8,8 @@ for that: a server that is down at start is the feed's to wait for.
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
@@ -16,6 +18,7 @@ from django.db import connections
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.feed import TLS
+from django_pgnudge.wire import AcceptedMethods
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +33,6 @@ _DRIVER_ONLY: Final = frozenset({
 
 _REFUSED: Final = {
     "requirepeer": "",
-    "require_auth": "",
     "sslcertmode": "allow",
     "sslcrldir": "",
     "krbsrvname": "postgres",
@@ -41,6 +43,11 @@ _REFUSED: Final = {
 
 Going on without them would be less secure than what was asked for."""
 
+
+_FROM_ENVIRONMENT: Final = re.compile(
+    "PG(CHANNELBINDING|GSSENCMODE|HOSTADDR|KRBSRVNAME|REQUIRE.*|SERVICE|SSL.*|TARGETSESSIONATTRS)"
+)
+"""Environment variables that say where libpq goes, or what it accepts there."""
 
 HOST_PATIENCE: Final = 5
 """Seconds for each of several hosts, unless ``connect_timeout`` says otherwise."""
@@ -140,7 +147,8 @@ def _resolve_psycopg2(using: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 def _unresolved(using: str, params: Mapping[str, Any]) -> dict[str, str]:
     needed = ("host", "user", "dbname", "password")
-    if "service" in params or not all(params.get(name) for name in needed):
+    elsewhere = any(map(_FROM_ENVIRONMENT.fullmatch, os.environ))
+    if "service" in params or elsewhere or not all(params.get(name) for name in needed):
         # The rest is libpq's to fill in, and a guess would end as a wrong password.
         msg = f'DATABASES["{using}"]: the server does not answer.'
         raise ConnectionLostError(msg)
@@ -189,9 +197,12 @@ def _keywords(using: str, params: dict[str, str]) -> dict[str, Any]:
         "database": params["dbname"],
         "password": params.get("password") or None,
     }
+    if require_auth := params.get("require_auth"):
+        keywords["require_auth"] = AcceptedMethods.of(require_auth).text
     # libpq has no TLS over Unix sockets either ("@" opens an abstract one).
     if keywords["host"][:1] in {"/", "@"} or params.get("sslmode") == "disable":
-        keywords["ssl"] = False
+        binds = params.get("channel_binding") == "require"
+        keywords["ssl"] = TLS("disable", channel_binding="require") if binds else False
     else:
         keywords["ssl"] = _tls(params, server_name=host if hostaddr else "")
     if (seconds := params.get("connect_timeout", "")) and float(seconds) > 0:

@@ -8,6 +8,7 @@ busy merges there. So neither a dead cache nor a slow receiver keeps the feed fr
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import functools
 import logging
@@ -23,7 +24,7 @@ from django_pgnudge.daemon.asking import Asker
 from django_pgnudge.daemon.connection import feed_connection
 from django_pgnudge.daemon.lease import LeaseKeeper
 from django_pgnudge.daemon.lookups import Lookups
-from django_pgnudge.daemon.merging import rename_events
+from django_pgnudge.daemon.merging import rename_events, spell_out
 from django_pgnudge.daemon.mistakes import advise
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
@@ -41,7 +42,7 @@ from django_pgnudge.signals import anyone_listens
 from django_pgnudge.threads import Thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from django_pgnudge.daemon.merging import Delete
     from django_pgnudge.events import Event
@@ -54,9 +55,12 @@ REFRESH_TIMEOUT: Final = 5.0
 """Seconds the start waits for PostgreSQL to describe its tables; the feed waits longer."""
 
 SETTLE_TIMEOUT: Final = 60.0
-"""Seconds for which an answer to ``settled`` is kept."""
+"""Seconds for which answers to ``settled`` are kept."""
 
-_WHERE: Final = ("host", "port", "user", "database", "password", "ssl")
+MAX_ANSWERS: Final = 1000
+"""How many answers to ``settled`` are kept; they share one key of each cache."""
+
+_WHERE: Final = ("host", "port", "user", "database", "password", "ssl", "require_auth")
 
 REPEAT_AFTER: Final = 60.0
 """Seconds after which the fix for the same failure is worth another line."""
@@ -83,7 +87,7 @@ class Daemon:
         self.workers: dict[str, CacheWorker] = {}
         self.registry = Registry(self.using)
         self.rules: RuleSet = load_rules(self.registry)
-        self.publisher = Publisher(self.using, self.registry)
+        self.publisher = Publisher(self.using, self.registry, self._answer)
         self._feed_class = feed_class
         self._feed: Any = None
         self._options = {
@@ -102,6 +106,7 @@ class Daemon:
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
         self._nudged: tuple[str, ...] = tuple(conf.NUDGED["CACHES"])
+        self._answered: collections.deque[str] = collections.deque(maxlen=MAX_ANSWERS)
         self._tables = Tables(self.registry)
         self._repeater = Repeater(self._submit)
         self.live = asyncio.Event()
@@ -271,15 +276,16 @@ class Daemon:
         requests = [e.payload for e in batch.events if e.payload.startswith(SETTLE_PREFIX)]
         events = batch.events
         if requests:
-            events = tuple(e for e in events if e.payload not in requests)
+            events = tuple(e for e in events if not e.payload.startswith(SETTLE_PREFIX))
+        events = spell_out(events, self.rules.payloads)
         # Before the selection: what is not selected by its own name may be by its root's.
         self.lookups.add([e for e in events if self.registry.unknown(e.payload)])
         events = tuple([e for e in events if self._tables[e.payload].selected])
         if events:
             await self._kill(batch if events == batch.events else replace(batch, events=events))
         # Behind what came before it: the answer waits for that.
-        for request in requests:
-            self.publisher.add_request(request, self._answer)
+        if requests:
+            self.publisher.add_requests(requests)
 
     async def _kill(self, batch: Batch) -> None:
         tokens: set[str] = set()
@@ -343,16 +349,17 @@ class Daemon:
         await self.live.wait()
         await keeper.run()
 
-    async def _answer(self, request: str) -> None:
+    async def _answer(self, requests: Collection[str]) -> None:
         """Tell whoever waits in ``settled`` that every cache and receiver has seen it."""
         for worker in self.workers.values():
             await worker.call(lambda: None)
         names = self._names()
         if names is None:
             return
-        name = names.settled(request.removeprefix(SETTLE_PREFIX))
+        self._answered += [request.removeprefix(SETTLE_PREFIX) for request in requests]
+        answers = list(self._answered)
         for alias in self._nudged:
-            answer = functools.partial(_set, alias, name, True, SETTLE_TIMEOUT)
+            answer = functools.partial(_set, alias, names.settled, answers, SETTLE_TIMEOUT)
             await self._worker(alias).call(answer)
 
     def _recovery(self, alias: str) -> Work:

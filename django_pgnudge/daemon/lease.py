@@ -58,7 +58,7 @@ class NotCurrentError(PgNudgeError):
     """There is no proof at the moment; the words say why."""
 
 
-class _EpochEndedError(Exception):
+class _EpochEndedError(PgNudgeError):
     """A new epoch began after the renewal did, which proves nothing for it."""
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from django_pgnudge.events import Batch, Event
+from django_pgnudge.decoding.nudges import is_nudge
+from django_pgnudge.events import ANY_NUDGE, Batch, Event
+from django_pgnudge.feed.changes import MAX_NUDGES, MAX_REQUESTS
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
     from django.db.models import Model
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     Delete: TypeAlias = tuple[CacheWorker, asyncio.Future[Outcome]]
 
-__all__ = ["Pending", "by_model", "merge_events", "rename_events"]
+__all__ = ["Pending", "bound_nudges", "by_model", "merge_events", "rename_events", "spell_out"]
 
 MAX_KEYS: Final = 1000
 """Primary keys of one table that are kept apart; past them any row may have changed."""
@@ -30,6 +32,26 @@ def merge_events(events: Iterable[Event]) -> tuple[Event, ...]:
         known = merged.get(event.payload)
         merged[event.payload] = event if known is None else _merge(known, event)
     return tuple(merged.values())
+
+
+def bound_nudges(events: tuple[Event, ...]) -> tuple[Event, ...]:
+    """The events, with own nudges past the limit merged into one that stands for any."""
+    excess = [event.payload for event in events if is_nudge(event.payload)][MAX_NUDGES:]
+    if not excess:
+        return events
+    names = dict.fromkeys(excess, ANY_NUDGE)
+    return rename_events(events, lambda payload: names.get(payload, payload))
+
+
+def spell_out(
+    events: tuple[Event, ...], payloads: Callable[[], Iterable[str]]
+) -> tuple[Event, ...]:
+    """The events, and of ``payloads`` each own nudge if any may have been sent."""
+    any_nudge = next((event for event in events if event.payload == ANY_NUDGE), None)
+    if any_nudge is None:
+        return events
+    named = (replace(any_nudge, payload=payload) for payload in payloads() if is_nudge(payload))
+    return merge_events((*events, *named))
 
 
 def rename_events(events: Iterable[Event], name_of: Callable[[str], str]) -> tuple[Event, ...]:
@@ -72,7 +94,7 @@ class Pending:
     reasons: list[str] = field(default_factory=list)
     batch: Batch | None = None
     deletes: list[Delete] = field(default_factory=list)
-    requests: list[tuple[str, Callable[[str], Awaitable[None]]]] = field(default_factory=list)
+    requests: dict[str, None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.reasons or self.batch or self.requests)
@@ -81,13 +103,19 @@ class Pending:
         if reason not in self.reasons:
             self.reasons.append(reason)
 
+    def add_requests(self, requests: Iterable[str]) -> None:
+        """Past the limit they stay unanswered, which says nothing wrong."""
+        for request in requests:
+            if len(self.requests) < MAX_REQUESTS:
+                self.requests[request] = None
+
     def add_batch(self, batch: Batch) -> None:
         if self.batch is None:
             self.batch = batch
             return
         times = [t for t in (self.batch.committed_at, batch.committed_at) if t is not None]
         self.batch = Batch(
-            events=merge_events((*self.batch.events, *batch.events)),
+            events=bound_nudges(merge_events((*self.batch.events, *batch.events))),
             lsn=max(self.batch.lsn, batch.lsn),
             committed_at=min(times, default=None),
         )

@@ -18,7 +18,7 @@ from django_pgnudge.log import get_logger
 from django_pgnudge.signals import anyone_listens, resynced, send_changes, send_resynced
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection, Iterable
 
     from django_pgnudge.daemon.merging import Delete
     from django_pgnudge.events import Batch
@@ -42,15 +42,23 @@ SHOWN_TABLES: Final = 5
 class Publisher:
     """Merges, waits for caches, logs a line a batch, sends the signals."""
 
-    def __init__(self, using: str, registry: Registry) -> None:
+    def __init__(
+        self,
+        using: str,
+        registry: Registry,
+        answer: Callable[[Collection[str]], Awaitable[None]],
+    ) -> None:
         self.batches = 0
         self.lsn = 0
         """The end of the newest commit that has been published."""
         self._using = using
         self._registry = registry
+        self._answer = answer
         self._pending = Pending()
         self._wake = asyncio.Event()
         self._draining = False
+        self._unanswered = Pending()
+        self._answering: asyncio.Task[None] | None = None
 
     def add_batch(self, batch: Batch, deletes: list[Delete]) -> None:
         """Tell receivers of ``batch`` once ``deletes`` are done or put off."""
@@ -64,9 +72,9 @@ class Publisher:
         self._pending.deletes += deletes
         self._wake.set()
 
-    def add_request(self, request: str, answer: Callable[[str], Awaitable[None]]) -> None:
-        """Answer ``request`` when everything added before has been published."""
-        self._pending.requests.append((request, answer))
+    def add_requests(self, requests: Iterable[str]) -> None:
+        """Answer these when everything added before has been published."""
+        self._pending.add_requests(requests)
         self._wake.set()
 
     def finish(self) -> None:
@@ -76,14 +84,20 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until ``finish``."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._pending:
-                pending, self._pending = self._pending, Pending()
-                await self._publish(pending)
-            if self._draining:
-                return
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._pending:
+                    pending, self._pending = self._pending, Pending()
+                    await self._publish(pending)
+                if self._draining:
+                    if self._answering is not None:
+                        await self._answering
+                    return
+        finally:
+            if self._answering is not None:
+                self._answering.cancel()
 
     async def _publish(self, pending: Pending) -> None:
         deleted, away = await _settled(pending.deletes)
@@ -92,10 +106,19 @@ class Publisher:
                 await _patiently(send_resynced, reason, self._using)
         if pending.batch is not None:
             await self._publish_batch(pending.batch, deleted, away)
-        for request, answer in pending.requests:
+        if pending.requests:
+            # In a task of its own: caches that do not answer must not keep receivers waiting.
+            self._unanswered.add_requests(pending.requests)
+            if self._answering is None or self._answering.done():
+                self._answering = asyncio.create_task(self._answer_all(), name="pgnudge answers")
+
+    async def _answer_all(self) -> None:
+        """All that wait at once: any number of requests costs as much as one."""
+        while requests := self._unanswered.requests:
+            self._unanswered = Pending()
             try:
                 async with asyncio.timeout(CACHE_PATIENCE):
-                    await answer(request)
+                    await self._answer(requests)
             except TimeoutError:
                 logger.warning("A call of settled() goes unanswered: a cache does not answer.")
             except PgNudgeError as exc:

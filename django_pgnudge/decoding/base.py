@@ -11,6 +11,8 @@ from typing import ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from ..errors import ConfigError, DecodeError
 from ..events import Key, KeyValue
+from ..log import get_logger
+from .nudges import objection
 
 __all__ = [
     "EMIT_PREFIX",
@@ -25,6 +27,8 @@ __all__ = [
     "python_codec",
     "unix_time",
 ]
+
+log = get_logger("django_pgnudge.decoding")
 
 EMIT_PREFIX = "pgnudge"
 """The prefix of the logical messages that are an application's own nudges."""
@@ -179,6 +183,7 @@ class Decoder(ABC, Generic[T]):
         self.unknown: set[str] = set()
         """Payloads whose keys are wanted and whose primary key is not known."""
         self._primary_keys = primary_keys
+        self._has_objected = False
 
     @staticmethod
     @abstractmethod
@@ -283,6 +288,22 @@ class Decoder(ABC, Generic[T]):
         if columns is None and len(self.unknown) < MAX_TABLES:
             self.unknown.add(payload)
         return columns or None
+
+    def nudge(self, content: str) -> None:
+        """Tell of a message with our prefix, if an own nudge can have its content.
+
+        Anybody may send others, so that is worth one line a connection.
+        """
+        why_not = objection(content)
+        if not why_not:
+            self.sink.message(content)
+        elif not self._has_objected:
+            self._has_objected = True
+            log.warning(
+                "A message with the prefix %r, %r, is not an own nudge and is ignored, as others"
+                " like it will be: %s.",
+                EMIT_PREFIX, content[:80], why_not,
+            )  # fmt: skip
 
     def text(self, raw: bytes) -> str:
         """A name or a content in the database's encoding."""

@@ -277,7 +277,7 @@ class PgOutput(Decoder[_Relation]):
             if made_by:
                 self._attribute(made_by)
             # The content is not converted to the client's encoding: it is the database's.
-            self.sink.message(self.text(content))
+            self.nudge(self.text(content))
 
     def _announced(self, oid: int, made_by: bytes) -> _Relation:
         relation = self._relations.get(oid)

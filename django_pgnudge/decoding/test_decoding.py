@@ -211,7 +211,7 @@ class TestDecoding(Decoder[_Tables]):
             self.sink.commit(self.lsn, unix_time(match[2].decode("ascii", "replace")))
         elif (match := _MESSAGE.match(body)) and len(body) - match.end() == int(match[1]):
             # With another length it has a longer prefix, which only begins like ours.
-            self.sink.message(self.text(body[match.end() :]))
+            self.nudge(self.text(body[match.end() :]))
         elif not body.startswith(b"message: "):
             raise DecodeError(f"test_decoding's line {body[:60]!r} is not known")
 

@@ -222,7 +222,7 @@ class Wal2Json(Decoder[_Table]):
                     and obj.get("prefix") == EMIT_PREFIX
                     and isinstance(content, str)
                 ):
-                    self.sink.message(content)
+                    self.nudge(content)
             case _:
                 raise DecodeError(f"wal2json sent {body[:60]!r}, whose action is not known")
 

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..wire import ANY_METHOD, AcceptedMethods
 from .tls import TLS
 
 __all__ = ["Address"]
@@ -25,6 +26,7 @@ class Address:
     database: str
     password: str | None = field(default=None, repr=False)
     tls: TLS = NO_TLS
+    methods: AcceptedMethods = ANY_METHOD
     application_name: str = "django_pgnudge"
     keepalive: float = 10.0
     """Seconds of silence after which the kernel probes whether the peer is still there."""
@@ -33,6 +35,8 @@ class Address:
         """This address with other values of WalFeed's keywords for it."""
         if "ssl" in keywords:
             keywords["tls"] = TLS.of(keywords.pop("ssl"))
+        if "require_auth" in keywords:
+            keywords["methods"] = AcceptedMethods.of(keywords.pop("require_auth"))
         return dataclasses.replace(self, **keywords)
 
     @property

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..events import Key
+from ..decoding.nudges import SETTLE_PREFIX, is_nudge
+from ..events import ANY_NUDGE, Key
 
 __all__ = ["Changes", "StreamedTransaction", "Table", "Transaction"]
 
 MAX_PARTS = 64
 """How many subtransactions of one streamed transaction are kept apart."""
+
+
+MAX_NUDGES = 1000
+"""How many own nudges are kept apart; the others become `ANY_NUDGE`."""
+
+MAX_REQUESTS = 256
+"""How many requests to settle are kept; others stay unanswered, which says nothing wrong."""
 
 
 class Table:
@@ -24,14 +32,22 @@ class Table:
 
 
 class Changes:
-    """Pending tables in order of arrival, or the knowledge that they were too many."""
+    """Pending tables in order of arrival, or the knowledge that they were too many.
 
-    __slots__ = ("committed_at", "lsn", "max_keys", "max_tables", "overflow", "tables")
+    Own nudges stand among them. They have bounds of their own, since whoever may write a message
+    could use up those of the tables.
+    """
+
+    __slots__ = (
+        "committed_at", "lsn", "max_keys", "max_tables", "nudges", "overflow", "requests", "tables",
+    )  # fmt: skip
 
     def __init__(self, max_tables: int, max_keys: int) -> None:
         self.max_tables = max_tables
         self.max_keys = max_keys
         self.tables: dict[str, Table] = {}
+        self.nudges = self.requests = 0
+        """How many of ``tables`` are own nudges, and of these requests to settle."""
         self.overflow = False
         self.lsn = 0
         self.committed_at: float | None = None
@@ -44,7 +60,11 @@ class Changes:
             return
         table = self.tables.get(payload)
         if table is None:
-            if len(self.tables) >= self.max_tables:
+            # As is_nudge has it, without the call: this is done for each table of each transaction.
+            if "." not in payload:
+                self._add_nudge(payload, seen, count)
+                return
+            if len(self.tables) >= self.max_tables and self._is_full():
                 self.overflow = True
                 self.tables.clear()
                 return
@@ -60,6 +80,24 @@ class Changes:
                 mine.update(keys)
                 if len(mine) > self.max_keys:
                     table.keys = None
+
+    def _is_full(self) -> bool:
+        return len(self.tables) - self.nudges >= self.max_tables
+
+    def _add_nudge(self, payload: str, seen: float, count: int) -> None:
+        """Add an own nudge that is not pending, if there is room, else `ANY_NUDGE`."""
+        if payload.startswith(SETTLE_PREFIX):
+            if self.requests >= MAX_REQUESTS:
+                return
+            self.requests += 1
+        elif self.nudges - self.requests >= MAX_NUDGES:
+            payload = ANY_NUDGE
+        table = self.tables.get(payload)
+        if table is None:
+            table = self.tables[payload] = Table(seen)
+            table.keys = None
+            self.nudges += 1
+        table.count += count
 
     def is_whole(self, payload: str) -> bool:
         """Whether any row of this table may have changed."""
@@ -94,6 +132,8 @@ class Changes:
             table = self.tables.pop(payload)
             into.add(payload, table.first_seen, table.count, None)
             told.add(payload)
+        self.nudges = sum(map(is_nudge, self.tables))
+        self.requests = sum(payload.startswith(SETTLE_PREFIX) for payload in self.tables)
         if len(told) > self.max_tables:
             # To tell a table again does no harm.
             told.clear()

@@ -3,8 +3,9 @@
 Nothing queues per row or per transaction. A decoder adds to the open transaction; a committed
 one is held until it is released (once it is visible, or at once), and what is released merges
 into one pending set of tables that the consumer takes whole. Memory is bounded: at most
-``max_tables`` tables and ``max_keys`` keys a table in each set, and as many held and streamed
-transactions as the server has sessions (and prepared transactions) that can be in one.
+``max_tables`` tables, `changes.MAX_NUDGES` own nudges and ``max_keys`` keys a table in each set,
+and as many held and streamed transactions as the server has sessions (and prepared transactions)
+that can be in one.
 """
 
 from __future__ import annotations

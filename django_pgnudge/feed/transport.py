@@ -152,6 +152,7 @@ class Connection(asyncio.Protocol):
                 address.password,
                 self._transport.get_extra_info("ssl_object"),
                 address.tls.channel_binding,
+                address.methods,
             ),
             database=address.database,
             replication=replication,

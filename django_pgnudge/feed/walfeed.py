@@ -19,6 +19,7 @@ from ..decoding import DECODERS, TableFilter
 from ..errors import ConfigError, ConnectionLostError, PgNudgeError
 from ..events import FeedItem, Resync, ResyncReason
 from ..log import get_logger
+from ..wire import AcceptedMethods
 from .address import Address
 from .backoff import Backoff
 from .coalescer import Coalescer
@@ -45,7 +46,8 @@ class WalFeed:
                     case Batch(): ...
 
     Connection: ``host`` is a name, an address or a Unix socket directory; ``ssl`` is False, True
-    (verify against the platform's authorities), an ``ssl.SSLContext`` or a `TLS`.
+    (verify against the platform's authorities), an ``ssl.SSLContext`` or a `TLS`. ``require_auth``
+    names the authentication methods to go along with, as libpq has it (None: any).
 
     What is streamed: ``tables`` are ``schema.table`` names, ``*`` standing for either part;
     ``plugin`` is ``pgoutput`` (with ``publication``), ``wal2json``, ``test_decoding``, or
@@ -79,6 +81,7 @@ class WalFeed:
         database: str,
         password: str | None = None,
         ssl: bool | ssl_module.SSLContext | TLS = False,
+        require_auth: str | None = None,
         tables: Sequence[str] | None = None,
         plugin: str = "auto",
         publication: str | None = None,
@@ -118,10 +121,12 @@ class WalFeed:
         _require(tables is None or len(tables) > 0, "tables must be None or name at least one")
         _require(not isinstance(keys, str), "keys must be a bool or a collection of payloads")
         TableFilter(tables)
+        address = Address(
+            host, port, user, database, password, TLS.of(ssl), AcceptedMethods.of(require_auth),
+            application_name, status_interval,
+        )  # fmt: skip
         self._settings = StreamSettings(
-            address=Address(
-                host, port, user, database, password, TLS.of(ssl), application_name, status_interval
-            ),
+            address=address,
             plugins=_plugins(plugin, publication),
             publication=publication,
             tables=None if tables is None else tuple(tables),

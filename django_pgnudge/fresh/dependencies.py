@@ -6,7 +6,6 @@ of its own, where search_path finds them and in which order their primary keys a
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.keys import Dependency
 from django_pgnudge.fresh.rowkeys import key_value
 from django_pgnudge.fresh.seldom import seldom
+from django_pgnudge.log import get_logger
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules.ruleset import shares_pk
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DependsOn", "Row", "Tables", "row", "tables"]
 
-logger = logging.getLogger("django_pgnudge.nudged")
+logger = get_logger("django_pgnudge.nudged")
 
 REMEMBERED: Final = 4096
 

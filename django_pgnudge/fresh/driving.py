@@ -6,7 +6,6 @@ A cache that fails is as good as none: the function is called, and the failure l
 from __future__ import annotations
 
 import asyncio
-import logging
 import pickle
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -39,10 +38,11 @@ from django_pgnudge.fresh.steps import (
     Sleep,
     Step,
 )
+from django_pgnudge.log import get_logger
 
 __all__ = ["Place", "alook", "arun", "flights", "lifetime", "look", "on_loop", "perform_one", "run"]
 
-logger = logging.getLogger("django_pgnudge.nudged")
+logger = get_logger("django_pgnudge.nudged")
 
 
 @dataclass(frozen=True, slots=True)

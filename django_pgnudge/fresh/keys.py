@@ -17,14 +17,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ..events import Event, Key
+from ..decoding.nudges import SETTLE_PREFIX, is_nudge
+from ..events import ANY_NUDGE, Event, Key
 
 __all__ = ["SETTLE_PREFIX", "Coverage", "Dependency", "Lease", "Names", "killed_tokens"]
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
-
-SETTLE_PREFIX = "pgnudge:settle:"
-"""How the payload of a request to settle begins; no table's does, for want of a dot."""
 
 Coverage: TypeAlias = frozenset[str]
 
@@ -100,6 +98,8 @@ class Names:
     def __init__(self, identity: str) -> None:
         self._base = f"pgnudge:{_fit(identity)}"
         self.lease = f"{self._base}:lease"
+        self.settled = f"{self._base}:settled"
+        """Where the requests to settle are listed that were answered last."""
 
     def mark(self, daemon: str) -> str:
         """Where the daemon of that name counts its rounds of deletes."""
@@ -108,10 +108,6 @@ class Names:
     def coverage(self, digest: str) -> str:
         """Where the payloads covered are listed."""
         return f"{self._base}:coverage:{digest}"
-
-    def settled(self, request: str) -> str:
-        """Where a request to settle is answered."""
-        return f"{self._base}:settled:{request}"
 
     def entry(self, name: str) -> str:
         """Where a value is kept."""
@@ -131,6 +127,8 @@ class Names:
 
     def tokens(self, dependency: Dependency) -> tuple[str, ...]:
         """The tokens that a value with this dependency stands on."""
+        if is_nudge(dependency.payload):
+            return (self.table(dependency.payload), self.table(ANY_NUDGE))
         if dependency.row is None:
             return (self.table(dependency.payload),)
         return (self.bulk(dependency.payload), self.row(dependency.payload, dependency.row))
@@ -141,6 +139,8 @@ def killed_tokens(names: Names, payloads: Iterable[str], event: Event) -> set[st
     killed: set[str] = set()
     for payload in payloads:
         killed.add(names.table(payload))
+        if is_nudge(payload):
+            continue
         if event.keys is None:
             killed.add(names.bulk(payload))
         else:

@@ -6,7 +6,6 @@ view, belongs below this one.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache as remember
@@ -24,6 +23,7 @@ from django_pgnudge.fresh.driving import arun, flights, perform_one, run
 from django_pgnudge.fresh.reading import read
 from django_pgnudge.fresh.steps import Keep
 from django_pgnudge.fresh.values import WAIT, Options, Value
+from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["View", "nudged_page"]
 
-logger = logging.getLogger("django_pgnudge.nudged")
+logger = get_logger("django_pgnudge.nudged")
 
 View: TypeAlias = Callable[..., Any]
 

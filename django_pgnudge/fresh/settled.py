@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterator
+from typing import Final
 
 from django.db import connections
 
@@ -21,6 +22,11 @@ from .dependencies import tables
 from .keys import SETTLE_PREFIX, Names
 
 __all__ = ["SettleError", "asettled", "settled"]
+
+
+ASK_AGAIN: Final = 1.0
+"""Seconds without an answer after which the question is sent again: it may have been among more
+than are kept, or the daemon was reconnecting."""
 
 
 class SettleError(PgNudgeError):
@@ -40,15 +46,15 @@ def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
             f"settled() inside a transaction of database {using!r} would wait for itself; "
             "call it after the commit, for instance in transaction.on_commit()"
         )
-    emit(SETTLE_PREFIX + request, using=using)
-    identity = tables(using).identity()
-    if identity is None:
-        return False
-    name = Names.of(identity).settled(request)
     values = caches.values(conf.NUDGED["CACHES"][0])
+    asked = -ASK_AGAIN
     for pause in _pauses(timeout):
-        if values.get(name) is not None:
-            values.drop([name])
+        if time.monotonic() - asked >= ASK_AGAIN:
+            emit(SETTLE_PREFIX + request, using=using)
+            asked = time.monotonic()
+        identity = tables(using).identity()
+        answered = None if identity is None else values.get(Names.of(identity).settled)
+        if isinstance(answered, list) and request in answered:
             return True
         time.sleep(pause)
     return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +23,7 @@ from django_pgnudge.fresh.keys import Names
 from django_pgnudge.fresh.reading import Read, Recipe, Store, read_on, store_entry
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.steps import FORBIDDEN
+from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
     from django_pgnudge.fresh.entries import Believes, Stamp
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WAIT", "Options", "Value"]
 
-logger = logging.getLogger("django_pgnudge.nudged")
+logger = get_logger("django_pgnudge.nudged")
 
 WAIT: Final = 2.0
 """Seconds to wait for another caller who computes the same value."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .auth import Credentials
 from .lsn import LSN
+from .methods import ANY_METHOD, AcceptedMethods
 from .session import (
     CopyDone,
     Keepalive,
@@ -25,7 +26,9 @@ from .session import (
 )
 
 __all__ = [
+    "ANY_METHOD",
     "LSN",
+    "AcceptedMethods",
     "CopyDone",
     "Credentials",
     "Keepalive",

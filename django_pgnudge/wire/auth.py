@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..errors import AuthenticationError, ProtocolError
 from . import messages
+from .methods import ANY_METHOD, AcceptedMethods
 
 if TYPE_CHECKING:
     import scramp
@@ -27,6 +28,15 @@ MAX_ITERATIONS = 1_000_000
 hostile server keep this process busy for seconds."""
 
 _ITERATIONS = re.compile(rb",i=(\d+)(?:,|$)")
+
+_ASKED = {
+    3: ("password", "server requested a cleartext password"),
+    5: ("md5", "server requested a hashed password"),
+    7: ("gss", "server requested GSSAPI authentication"),
+    9: ("sspi", "server requested SSPI authentication"),
+    10: ("scram-sha-256", "server requested SASL authentication"),
+}
+"""By the code of a request: the method, and the words of libpq for it."""
 
 _UNSUPPORTED = {
     2: "Kerberos V5",
@@ -48,6 +58,7 @@ class Credentials:
     password: str | None = field(default=None, repr=False)
     tls: object | None = field(default=None, repr=False)
     channel_binding: ChannelBindingPolicy = "prefer"
+    methods: AcceptedMethods = ANY_METHOD
 
 
 class Authenticator:
@@ -58,6 +69,7 @@ class Authenticator:
         self._scram: scramp.ScramClient | None = None
         self._verified = False
         self._bound = False
+        self._has_authenticated = False
         self.done = False
 
     def answer(self, body: bytes) -> bytes:
@@ -72,13 +84,15 @@ class Authenticator:
         rest = body[4:]
         if self._scram is not None and code not in (0, 11, 12):
             raise ProtocolError(f"authentication request {code} in the middle of SCRAM")
+        if code in _ASKED:
+            self._credentials.methods.check(*_ASKED[code])
         match code:
             case 0:
                 return self._ok()
             case 3:
-                return messages.password(self._secret("a cleartext password"))
+                return self._send(self._secret("a cleartext password"))
             case 5:
-                return messages.password(self._md5(rest))
+                return self._send(self._md5(rest))
             case 10:
                 return self._sasl(rest)
             case 11:
@@ -99,8 +113,14 @@ class Authenticator:
             raise AuthenticationError(
                 "channel binding is required, and the server authenticated the client without it"
             )
+        if not self._has_authenticated:
+            self._credentials.methods.check("none", "server did not complete authentication")
         self.done = True
         return b""
+
+    def _send(self, secret: str | bytes) -> bytes:
+        self._has_authenticated = True
+        return messages.password(secret)
 
     def _password(self, what: str) -> str:
         if self._credentials.password is None:
@@ -213,7 +233,7 @@ class Authenticator:
             raise AuthenticationError(
                 f"the server could not prove that it knows the password: {error}"
             ) from None
-        self._verified = True
+        self._verified = self._has_authenticated = True
         return b""
 
 

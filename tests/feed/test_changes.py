@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_pgnudge import Batch, Resync
+from django_pgnudge.decoding.nudges import SETTLE_PREFIX
 from django_pgnudge.errors import DecodeError
-from django_pgnudge.feed.changes import MAX_PARTS
+from django_pgnudge.events import ANY_NUDGE
+from django_pgnudge.feed.changes import MAX_NUDGES, MAX_PARTS, MAX_REQUESTS
 from django_pgnudge.feed.coalescer import Coalescer
 from tests.feed.test_coalescer import make, transact
 
@@ -302,3 +304,46 @@ def test_exactly_what_committed_comes_out(history, committed, undone):
     take()
     assert came == expected
     assert not coalescer.streams
+
+
+# Own nudges have bounds of their own: whoever may write a message could use up those of tables.
+
+
+def requests(count: int) -> list[tuple[str, int, Any]]:
+    return [(f"{SETTLE_PREFIX}{number:032x}", 1, None) for number in range(count)]
+
+
+def test_own_nudges_past_the_limit_become_one_and_leave_room_for_the_tables():
+    coalescer = make(max_tables=2)
+    nudges = [(f"nudge {number}", 1, None) for number in range(MAX_NUDGES + 50)]
+    transact(coalescer, 1, *nudges, *requests(MAX_REQUESTS + 50), ("a.t", 1, None))
+    transact(coalescer, 2, ("nudge 7", 1, None), ("one more", 1, None), ("a.u", 1, [(1,)]))
+    found = taken(coalescer)
+    assert found.pop("a.t") == (1, None)
+    assert found.pop("a.u") == (1, frozenset({(1,)}))
+    assert found.pop(ANY_NUDGE) == (51, None)
+    assert found.pop("nudge 7") == (2, None)
+    assert sum(payload.startswith(SETTLE_PREFIX) for payload in found) == MAX_REQUESTS
+    assert len(found) == MAX_REQUESTS + MAX_NUDGES - 1
+
+
+def test_own_nudges_told_early_leave_room_for_more():
+    coalescer = make(max_tables=5000)
+    coalescer.begin(1)
+    for number in range(MAX_NUDGES):
+        coalescer.message(f"nudge {number}")
+    for payload, *_ in requests(MAX_REQUESTS):
+        coalescer.message(payload)
+    coalescer.release_open()
+    assert ANY_NUDGE not in taken(coalescer)
+    coalescer.message("one more")
+    coalescer.message(f"{SETTLE_PREFIX}{'f' * 32}")
+    coalescer.commit(1, 1.0)
+    assert taken(coalescer) == {"one more": (1, None), f"{SETTLE_PREFIX}{'f' * 32}": (1, None)}
+
+
+def test_too_many_tables_are_too_many_beside_own_nudges_too():
+    coalescer = make(max_tables=2)
+    transact(coalescer, 1, ("a", 1, None), ("s.t", 1, None), ("s.u", 1, None), ("s.v", 1, None))
+    coalescer.release()
+    assert coalescer.take() == Resync("overflow")

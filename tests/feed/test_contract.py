@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_pgnudge import Batch, ConfigError, WalFeed
+from django_pgnudge.errors import AuthenticationError
 
 from .following import eventually, following, run
 
@@ -552,3 +553,13 @@ def test_arguments_that_cannot_be_are_refused_at_once(wrong):
 def test_the_refusal_is_a_value_error_too():
     with pytest.raises(ValueError, match="debounce"):
         WalFeed(user="u", database="d", debounce=-1)
+
+
+async def test_a_server_that_does_not_ask_for_the_method_required_is_not_followed(database):
+    """The test's servers let everybody in."""
+    feed = WalFeed(
+        **database.feed_options(), require_auth="scram-sha-256", give_up=lambda error: True
+    )
+    async with feed:
+        with pytest.raises(AuthenticationError, match="did not complete authentication"):
+            await anext(aiter(feed))

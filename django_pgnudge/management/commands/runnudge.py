@@ -14,7 +14,7 @@ from django_pgnudge.conf.values import PLUGINS
 from django_pgnudge.daemon import Daemon
 from django_pgnudge.daemon.mistakes import explain
 from django_pgnudge.errors import PgNudgeError
-from django_pgnudge.log import show_lines
+from django_pgnudge.log import escape, show_lines
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -63,7 +63,7 @@ class Command(BaseCommand):
                 publication=options["publication"], feed_options=feed_options,
             )  # fmt: skip
             if options["check"]:
-                self.stdout.write(asyncio.run(daemon.check()))
+                self.stdout.write(escape(asyncio.run(daemon.check())))
             else:
                 # What is there now stays: a collection that looks at all of it would hold up the
                 # changes of its time for longer than they take.
@@ -74,4 +74,4 @@ class Command(BaseCommand):
                 finally:
                     gc.unfreeze()
         except (PgNudgeError, ImproperlyConfigured) as exc:
-            raise CommandError(explain(exc) or str(exc)) from exc
+            raise CommandError(escape(explain(exc) or str(exc))) from exc

@@ -1,0 +1,58 @@
+"""``require_auth``: the authentication methods a client goes along with, as libpq has it.
+
+Source: PostgreSQL documentation, "Parameter Key Words" of libpq 16 and later; the words are those
+of ``check_expected_areq`` in src/interfaces/libpq/fe-auth.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import AuthenticationError, ConfigError
+
+__all__ = ["ANY_METHOD", "METHODS", "AcceptedMethods"]
+
+METHODS: Final = ("password", "md5", "gss", "sspi", "scram-sha-256", "oauth", "none")
+"""What libpq can be told; ``none`` is a server that lets the client in without asking."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedMethods:
+    """A value of ``require_auth``, and what follows from it. Empty: any method will do."""
+
+    text: str = ""
+    accepted: frozenset[str] = frozenset(METHODS)
+
+    @classmethod
+    def of(cls, text: str | None) -> AcceptedMethods:
+        """Read a comma-separated list of methods, or of methods with ``!`` for all but these.
+
+        Raises ConfigError for what libpq refuses.
+        """
+        if not text:
+            return cls()
+        names = text.split(",")
+        excluded = [name.startswith("!") for name in names]
+        methods = [name.removeprefix("!") for name in names]
+        if any(excluded) and not all(excluded):
+            raise ConfigError(f"require_auth={text!r} mixes methods with methods behind a '!'")
+        for method in methods:
+            if method not in METHODS:
+                raise ConfigError(
+                    f"require_auth={text!r}: {method!r} is not one of {', '.join(METHODS)}"
+                )
+            if methods.count(method) > 1:
+                raise ConfigError(f"require_auth={text!r} names {method!r} more than once")
+        named = frozenset(methods)
+        return cls(text, frozenset(METHODS) - named if any(excluded) else named)
+
+    def check(self, method: str, what: str) -> None:
+        """Raise AuthenticationError if the server does ``what``, and ``method`` is not accepted."""
+        if method not in self.accepted:
+            raise AuthenticationError(
+                f'authentication method requirement "{self.text}" failed: {what}'
+            )
+
+
+ANY_METHOD: Final = AcceptedMethods()
