@@ -3,12 +3,14 @@
 What may stand in a key: None, booleans, numbers, strings, bytes, dates, times and durations,
 UUIDs, decimals, members of enums, classes, saved model instances, and tuples, named tuples, lists
 and frozensets of these. Types are told apart, and a subclass is another type: ``1``, ``True`` and
-``"1"`` are three. A lazy object is what it stands for.
+``"1"`` are three, ``SafeString("1")`` a fourth. A lazy object is what it stands for.
 
 A model instance is all that it holds in memory: its class, its database, the fields that are
 loaded, other attributes, and the instances that relations have loaded. One that a form has changed
 is not the row, and has another key.
 """
+
+# ruff: noqa: SLF001 - what an instance holds has no public name
 
 from __future__ import annotations
 
@@ -29,44 +31,49 @@ from django.apps import apps
 from django.db.models import Model, QuerySet
 from django.db.models.fields.files import FieldFile
 from django.utils.functional import LazyObject, Promise, empty
-from django.utils.safestring import SafeString
 
 from django_pgnudge.fresh.functions import qualified_name
 
-__all__ = ["Unsure", "bind", "digest", "instances_in", "unwrapped"]
+__all__ = ["Held", "UnsureError", "bind", "digest", "instances_in", "unwrapped"]
 
 _ANONYMOUS: Final = "django.contrib.auth.models.AnonymousUser"
 
 _TEXTUAL: Final[dict[type, Callable[[Any], str]]] = {
     type(None): lambda value: "",
     bool: str,
-    int: "{:x}".format,
-    float: lambda value: struct.pack(">d", value).hex(),
-    str: str,
-    SafeString: lambda value: value + "",
+    int: lambda value: int.__format__(value, "x"),
+    float: lambda value: struct.pack(">d", float.__float__(value)).hex(),
+    str: str.__str__,
     bytes: bytes.hex,
-    Decimal: str,
-    uuid.UUID: str,
+    Decimal: Decimal.__str__,
+    uuid.UUID: uuid.UUID.__str__,
+    dt.datetime: lambda value: _moment(dt.datetime, value),
     dt.date: dt.date.isoformat,
+    dt.time: lambda value: _moment(dt.time, value),
     dt.timedelta: lambda value: f"{value.days} {value.seconds} {value.microseconds}",
 }
+"""The text of a value of each type, whatever a subclass makes of its methods."""
 
 
-class Unsure(Exception):
+class Held(dict[str, Any]):
+    """Values by name that may be of any kind, as those which an instance holds."""
+
+
+class UnsureError(Exception):
     """An argument of a kind that may be one, but of which this one cannot be told apart."""
 
 
 def digest(values: Iterable[object], what: str, using: str | None = None) -> str:
     """A key of these values; ``what`` takes them, for the messages.
 
-    Raises TypeError for a value whose kind has no key, and Unsure for a model instance that holds
-    one, or was read from another database than ``using``.
+    Raises TypeError for a value whose kind has no key, and UnsureError for a model instance that
+    holds one, or was read from another database than ``using``.
     """
     try:
         encoder = _Encoder(what, using)
         text = "".join([encoder.encode(value) for value in values])
     except RecursionError:
-        raise Unsure("it holds other objects too deep to be told apart") from None
+        raise UnsureError("it holds other objects too deep to be told apart") from None
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
@@ -96,9 +103,9 @@ def instances_in(values: Iterable[object]) -> Iterator[Model]:
 def unwrapped(value: Any) -> Any:
     """What a lazy object such as ``request.user`` stands for."""
     while issubclass(type(value), LazyObject):
-        if value._wrapped is empty:  # noqa: SLF001
-            value._setup()  # noqa: SLF001
-        value = value._wrapped  # noqa: SLF001
+        if value._wrapped is empty:
+            value._setup()
+        value = value._wrapped
     return value
 
 
@@ -113,14 +120,10 @@ class _Encoder:
 
     def encode(self, value: Any) -> str:
         kind = type(value)
-        write = _TEXTUAL.get(kind)
-        if write is not None:
-            return _part(kind.__name__, write(value))
+        if kind in _TEXTUAL:
+            return self._text(kind, kind.__name__, value)
         if kind is tuple or kind is list:
             return _part(kind.__name__, self._all(value))
-        if kind is dt.datetime or kind is dt.time:
-            plain = value.replace(tzinfo=None, fold=0).isoformat()
-            return _part(kind.__name__, f"{plain} {value.fold} {self._zone(value)}")
         if kind is frozenset:
             return _part("frozenset", self._any_order(value))
         if issubclass(kind, LazyObject):
@@ -133,6 +136,11 @@ class _Encoder:
             return _part("class", self._class(value))
         if issubclass(kind, tuple) and hasattr(kind, "_fields") and not hasattr(value, "__dict__"):
             return _part(f"named {self._class(kind)}", self._all(value))
+        base = next((each for each in kind.__mro__ if each in _TEXTUAL), None)
+        if base is not None and _is_only(base, value):
+            return self._text(base, f"{base.__name__} {self._class(kind)}", value)
+        if kind is Held:
+            return _part("held", self._attributes(value))
         if qualified_name(kind) == _ANONYMOUS:
             return _part("anonymous", self._attributes(vars(value)))
         if self._path:
@@ -145,16 +153,11 @@ class _Encoder:
     def _any_order(self, values: Iterable[Any]) -> str:
         return "".join(sorted(self.encode(value) for value in values))
 
-    def _zone(self, value: dt.datetime | dt.time) -> str:
-        """The zone and not only its offset: one instant shows another time in another zone."""
-        zone = value.tzinfo
-        if zone is None:
-            return "naive"
-        if type(zone) is dt.timezone:
-            return f"offset {zone.utcoffset(None)} {zone.tzname(None)}"
-        if type(zone) is zoneinfo.ZoneInfo and zone.key is not None:
-            return f"zone {zone.key}"
-        return self._refuse(value)
+    def _text(self, base: type, name: str, value: Any) -> str:
+        try:
+            return _part(name, _TEXTUAL[base](value))
+        except _NoTextError:
+            return self._refuse(value)
 
     def _member(self, value: enum.Enum) -> str:
         kind = self._class(type(value))
@@ -185,7 +188,7 @@ class _Encoder:
         self._seen[id(value)] = len(self._seen)
         state = value._state
         if self._using is not None and state.db not in (None, self._using):
-            raise Unsure(f"{self._where(value)} was read from the database {state.db!r}")
+            raise UnsureError(f"{self._where(value)} was read from the database {state.db!r}")
         held = {**vars(value), "_state": (state.db, state.adding)}
         prefetched = held.pop("_prefetched_objects_cache", {})
         return _part(
@@ -212,10 +215,10 @@ class _Encoder:
             return _part("set", self._any_order(value))
         if isinstance(value, QuerySet):
             # To pickle one that is not evaluated would run the query.
-            rows = value._result_cache  # noqa: SLF001
+            rows = value._result_cache
             return self._refuse(value) if rows is None else _part("rows", self._all(rows))
         if isinstance(value, FieldFile):
-            if not value._committed:  # noqa: SLF001
+            if not getattr(value, "_committed", False):
                 return self._refuse(value)
             return _part(f"file {self._class(kind)}", self.encode(value.name))
         if kind is memoryview:
@@ -232,7 +235,7 @@ class _Encoder:
 
     def _refuse(self, value: Any) -> NoReturn:
         if self._path:
-            raise Unsure(f"{self._where(value)} holds a {type(value).__name__}")
+            raise UnsureError(f"{self._where(value)} holds a {type(value).__name__}")
         if isinstance(value, Promise):
             raise TypeError(
                 f"{self._what}: a lazy string is another text in each language. Pass str() of it."
@@ -247,6 +250,32 @@ class _Encoder:
             f" ({value!r:.80}). Pass key=, a function of the same arguments that returns what can:"
             " strings, numbers, dates, UUIDs, enums, model instances, tuples of these."
         )
+
+
+class _NoTextError(Exception):
+    pass
+
+
+def _moment(base: Any, value: dt.datetime | dt.time) -> str:
+    """With the zone and not only its offset: one instant shows another time in another zone."""
+    zone = value.tzinfo
+    if zone is None:
+        name = "naive"
+    elif type(zone) is dt.timezone:
+        name = f"offset {zone.utcoffset(None)} {zone.tzname(None)}"
+    elif type(zone) is zoneinfo.ZoneInfo and zone.key is not None:
+        name = f"zone {zone.key}"
+    else:
+        raise _NoTextError
+    plain = base.isoformat(base.replace(value, tzinfo=None, fold=0))
+    return f"{plain} {value.fold} {name}"
+
+
+def _is_only(base: type, value: object) -> bool:
+    """Whether an instance of a subclass holds nothing besides."""
+    kinds = type(value).__mro__
+    slots = [vars(kind).get("__slots__") for kind in kinds[: kinds.index(base)]]
+    return not any(slots) and not getattr(value, "__dict__", None)
 
 
 def _part(kind: str, text: str) -> str:

@@ -20,7 +20,7 @@ from django.db.models import Model
 
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError
-from django_pgnudge.fresh.arguments import Unsure, bind, digest, instances_in
+from django_pgnudge.fresh.arguments import UnsureError, bind, digest, instances_in, unwrapped
 from django_pgnudge.fresh.dependencies import DependsOn, Row, row
 from django_pgnudge.fresh.functions import name_of, qualified_name, signature_of
 from django_pgnudge.fresh.keys import Names
@@ -38,7 +38,10 @@ R = TypeVar("R")
 PLAIN: Final = frozenset({int, str, bool, bytes, type(None), uuid.UUID, dt.date})
 """Of these, equal values of one type are one argument in a key."""
 
-UNCHANGING: Final = (*PLAIN, float, Decimal, enum.Enum)
+UNCHANGING: Final = (
+    int, str, bytes, float, Decimal, type(None), uuid.UUID, dt.date, dt.time, dt.timedelta,
+    enum.Enum,
+)  # fmt: skip
 """Of a default of these nothing changes between two calls."""
 
 values: dict[tuple[object, ...], Value] = {}
@@ -93,13 +96,13 @@ class NudgedFunction(Generic[P, R]):
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget the result for these arguments."""
-        with suppress(Unsure):  # nothing is kept
+        with suppress(UnsureError):  # nothing is kept
             value = self._value(args, kwargs)
             caches[value.place.alias].delete(value.entry)
 
     async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """``invalidate`` for async code."""
-        with suppress(Unsure):
+        with suppress(UnsureError):
             value = self._value(args, kwargs)
             await caches[value.place.alias].adelete(value.entry)
 
@@ -107,14 +110,14 @@ class NudgedFunction(Generic[P, R]):
         compute = functools.partial(self._function, *args, **kwargs)
         try:
             value = self._value(args, kwargs)
-        except Unsure as unsure:
+        except UnsureError as unsure:
             self._say(unsure)
             return compute()
         if self._is_async:
             return value.aget(compute, look_first=look_first)
         return value.get(compute, look_first=look_first)
 
-    def _say(self, unsure: Unsure) -> None:
+    def _say(self, unsure: UnsureError) -> None:
         if seldom(f"unsure {self._name}"):
             logger.warning(
                 "nudged: %s is handed an instance that cannot be told from others (%s), so it is"
@@ -142,7 +145,8 @@ class NudgedFunction(Generic[P, R]):
         name = digest(self._keyed(bound, args, kwargs), self._name, self._options.database)
         depends_on = self._depends_on
         if self._by_arguments is not None:
-            depends_on = (*depends_on, *self._by_arguments(*args, **kwargs))
+            more = self._by_arguments(*args, **kwargs)
+            depends_on = (*depends_on, *map(unwrapped, more))
         handed = any(True for _ in instances_in(bound.arguments.values()))
         return Value(
             f"{self._name}({name})",
@@ -174,9 +178,7 @@ def _is_rest(bound: inspect.BoundArguments, name: str) -> bool:
 def _is_constant(signature: inspect.Signature) -> bool:
     """Whether no default can change, so that what is passed says all."""
     defaults = [parameter.default for parameter in signature.parameters.values()]
-    return all(
-        each is inspect.Parameter.empty or isinstance(each, UNCHANGING) for each in defaults
-    )
+    return all(each is inspect.Parameter.empty or isinstance(each, UNCHANGING) for each in defaults)
 
 
 def _takes_all(key: inspect.Signature, function: inspect.Signature) -> bool:

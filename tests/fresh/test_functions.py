@@ -102,7 +102,7 @@ NAMELESS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("make", NAMELESS.values(), ids=NAMELESS)
 def test_what_has_no_name_of_its_own_is_refused_with_the_way_out(make: Callable[[], Any]) -> None:
-    with pytest.raises(ConfigError, match="key=|def at module level|is nudged already"):
+    with pytest.raises(ConfigError, match=r"key=|def at module level|is nudged already"):
         nudged(Product)(make())
 
 
@@ -138,7 +138,7 @@ def make(which: bool) -> Any:
     else:
 
         @nudged(Product)
-        def number() -> int:  # type: ignore[no-redef]
+        def number() -> int:
             return 2
 
     return number
@@ -237,7 +237,7 @@ def test_a_module_may_be_loaded_again(module: Any, nudge_fake: NudgeFake) -> Non
 
 def test_a_module_loaded_again_with_other_code_says_so(module: Any) -> None:
     module(SOURCE)
-    with pytest.raises(ConfigError, match="total .*[Rr]estart"):
+    with pytest.raises(ConfigError, match=r"total .*[Rr]estart"):
         module(SOURCE.replace("item for", "item + '!' for"))
 
 
