@@ -381,6 +381,7 @@ PERSONAL = {
     "cookies": "{{ request.COOKIES.theme }}",
     "user of an inclusion tag": "{% greeting %}",
     "user in a fragment": '{% nudged 60 in on "shop.Product" by user.pk %}{% endnudged %}',
+    "user not named": '{% nudged 60 in on "shop.Product" %}{{ user.username }}{% endnudged %}',
     "token in a fragment": '{% nudged 60 in on "shop.Product" %}{% csrf_token %}{% endnudged %}',
 }
 
@@ -399,7 +400,8 @@ def test_what_is_one_reader_s_is_not_kept(
 
     shown("ann")
     for who in ("ann", "robert", "ann"):
-        assert who in shown(who)
+        told = shown(who)
+        assert [each for each in ("ann", "robert") if each in told] == [who]
     assert caplog.text.count("fragment 'mine'") == 1
     assert "not cached" in caplog.text
 
