@@ -174,7 +174,8 @@ def _read_prefetched(queryset: Any, using: str, reading: Reading) -> None:
             known = to_attr.get(LOOKUP_SEP.join(steps[:number]))
             model = _related(model, step, reading) if known is None else known
             if number < len(steps) or prefetch.queryset is None:
-                for manager in (model._default_manager, model._base_manager):
+                managers = (model._default_manager, model._base_manager)
+                for manager in {type(each): each for each in managers}.values():
                     _read_tables(manager.using(using), using, reading)
             else:
                 _read_tables(prefetch.queryset, using, reading)

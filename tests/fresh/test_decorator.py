@@ -274,52 +274,6 @@ def test_an_argument_that_is_no_key_is_refused_with_the_way_out(
     assert nudged(Product, key=lambda x: "k")(lambda x: "made")(argument) == "made"
 
 
-@nudged(Product)
-def label(product: Product) -> str:
-    calls.append(product.name)
-    return product.name
-
-
-@nudged(Product)
-async def alabel(product: Product) -> str:
-    return label.__wrapped__(product)
-
-
-def loaded(name: str, db: str = "default") -> Product:
-    return Product.from_db(db, ["id", "name"], [1, name])
-
-
-def test_an_instance_changed_in_memory_is_not_taken_for_its_row(nudge_fake: NudgeFake) -> None:
-    """As the form of an invalid request leaves it."""
-
-    def request(product: Product) -> str:
-        with nudged.reading():
-            return label(product)
-
-    changed = loaded("kept")
-    changed.name = "never saved"
-    request(loaded("kept"))
-    seen = [request(each) for each in (loaded("kept"), changed, loaded("kept"), changed)]
-    assert seen == ["kept", "never saved", "kept", "never saved"]
-
-
-async def test_an_instance_of_which_one_is_unsure_is_not_kept_and_told(
-    nudge_fake: NudgeFake, caplog: pytest.LogCaptureFixture
-) -> None:
-    for product in (loaded("other", db="other"), loaded("holding")):
-        if product.name == "holding":
-            forget()
-            product.extra = lambda: 1  # type: ignore[attr-defined]
-        with nudged.reading():
-            assert [label(product), await alabel(product), label(product)] == [product.name] * 3
-        label.invalidate(product)
-        await alabel.ainvalidate(product)
-    assert len(calls) == 6
-    assert caplog.text.count("label is handed an instance") == 4
-    assert "was read from the database 'other'" in caplog.text
-    assert "extra holds a function" in caplog.text
-
-
 class Shop:
     def __init__(self, name: str) -> None:
         self.name = name
@@ -413,23 +367,6 @@ def test_versions_and_deletion(nudge_fake: NudgeFake) -> None:
     nudged.delete("key", version=2)
     assert nudged.get_or_set("key", default, depends_on=[Product]) == 1
     assert nudged.get_or_set("key", default, depends_on=[Product], version=2) == 3
-
-
-def test_an_instance_read_before_is_kept_only_under_tokens_known_before(
-    nudge_fake: NudgeFake,
-) -> None:
-    """The instance was read before the tokens were taken, and may be old."""
-
-    def request() -> int:
-        with nudged.reading():
-            label(loaded("a"))
-        return len(calls)
-
-    label(loaded("a"))  # outside
-    nudge_fake.resync()
-    assert [request(), request(), request()] == [2, 3, 3]
-    nudge_fake.changed(Product)
-    assert [request(), request(), request()] == [4, 5, 5]
 
 
 def test_the_event_loop_s_thread_is_never_made_to_wait(nudge_fake: NudgeFake) -> None:
