@@ -186,7 +186,7 @@ def test_what_is_named_after_by_or_nobody_s_is_kept(body: str, by: str) -> None:
 
 @pytest.mark.usefixtures("known")
 def test_names_that_a_view_gives_to_something_else_are_nobody_s() -> None:
-    profile = {"user": User(username="shown"), "messages": ["of a chat"]}
+    profile: dict[str, Any] = {"user": User(username="shown"), "messages": ["of a chat"]}
     body = "{{ user.username }}{% for each in messages %}{{ each }}{% endfor %}{{ text }}"
     assert show(body, "ann", **profile) == "shownof a chatann"
     assert show(body, "ann", **profile, text="not shown") == "shownof a chatann"
@@ -234,8 +234,3 @@ def test_a_fragment_that_fails_leaves_the_request_as_it_was() -> None:
     with pytest.raises(ZeroDivisionError):
         show("{{ fail }}", "ann", request=request, fail=lambda: 1 / 0)
     assert all(vars(request)[name] is before[name] for name in before)
-
-
-@pytest.mark.usefixtures("known")
-def test_a_function_that_is_called_in_a_fragment_is_kept_by_itself() -> None:
-    assert [nudged.get_or_set("k", lambda: 1, depends_on=[Product]) for _ in "ab"] == [1, 1]
