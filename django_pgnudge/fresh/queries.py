@@ -34,6 +34,8 @@ __all__ = ["Reading", "UnknownTablesError", "is_queryset", "reading_of"]
 
 _OF_DJANGO: Final = "django."
 
+_by_table: dict[str, Any] = {}
+
 _FETCHING: Final = ("_fetch_all", "_iterator", "__iter__")
 
 
@@ -210,14 +212,12 @@ def _related(model: type[Model], name: str, reading: Reading) -> type[Model]:
     return found  # type: ignore[no-any-return]
 
 
-@functools.lru_cache(maxsize=1)
-def _models_of(number: int) -> dict[str, type[Model]]:
-    return {model._meta.db_table: model for model in apps.get_models(include_auto_created=True)}
-
-
 def _models() -> dict[str, type[Model]]:
-    """By their tables' names; read anew when models are added."""
-    return _models_of(sum(map(len, apps.all_models.values())))
+    """By their tables' names; made anew when models are added, as Django's own list is."""
+    models = apps.get_models(include_auto_created=True)
+    if _by_table.get("of") is not models:
+        _by_table.update(of=models, models={model._meta.db_table: model for model in models})
+    return _by_table["models"]  # type: ignore[no-any-return]
 
 
 def _is_of_django(kind: type) -> bool:

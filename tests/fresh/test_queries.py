@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
+from django.db import models
 from django.db.models import (
     Count,
     Exists,
@@ -23,7 +25,9 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Lower
 from django.db.models.query import ModelIterable
 from django.db.models.sql import Query
+from django.test.utils import isolate_apps
 
+from django_pgnudge.fresh import queries
 from django_pgnudge.fresh.queries import UnknownTablesError, reading_of
 from tests.shop.models import Category, CheapProduct, Place, Product, Restaurant, Review
 
@@ -173,6 +177,41 @@ UNKNOWN: dict[str, Callable[[], Any]] = {
 def test_where_it_cannot_be_told_that_is_said(name: str) -> None:
     with pytest.raises(UnknownTablesError, match=r"\w"):
         reading_of(UNKNOWN[name](), "default")
+
+
+def test_generic_relations_are_followed_one_way(monkeypatch: Any) -> None:
+    with isolate_apps("tests.shop", "django.contrib.contenttypes") as isolated:
+
+        class Tag(models.Model):  # noqa: DJ008
+            content_type = models.ForeignKey(ContentType, on_delete=models.CASCADE)
+            object_id = models.IntegerField()
+            thing = GenericForeignKey()
+
+            class Meta:
+                app_label = "shop"
+
+        class Thing(models.Model):  # noqa: DJ008
+            tags = GenericRelation(Tag)
+
+            class Meta:
+                app_label = "shop"
+
+    monkeypatch.setattr(queries, "apps", isolated)
+    found = reading_of(QuerySet(Thing).prefetch_related("tags"), "default").models
+    assert found == {Thing, Tag}
+    with pytest.raises(UnknownTablesError, match="thing"):
+        reading_of(QuerySet(Tag).prefetch_related("thing"), "default")
+
+
+def test_a_table_without_a_model_cannot_be_told() -> None:
+    with isolate_apps("tests.shop"):
+
+        class Stranger(models.Model):  # noqa: DJ008
+            class Meta:
+                app_label = "shop"
+
+    with pytest.raises(UnknownTablesError, match="shop_stranger"):
+        reading_of(QuerySet(Stranger), "default")
 
 
 def test_a_queryset_is_not_run_nor_changed(django_assert_num_queries: Any) -> None:
