@@ -181,7 +181,8 @@ class _Encoder:
         return qualified_name(kind)
 
     def _instance(self, value: Model) -> str:
-        if value.pk is None and not self._path:
+        pk = value.pk if isinstance(value.pk, tuple) else (value.pk,)
+        if None in pk and not self._path:
             raise TypeError(f"{self._what}: {value!r} is not saved, and has no primary key.")
         if id(value) in self._seen:
             return _part("again", str(self._seen[id(value)]))

@@ -216,7 +216,7 @@ def _models() -> dict[str, type[Model]]:
     """By their tables' names; made anew when models are added, as Django's own list is."""
     models = apps.get_models(include_auto_created=True)
     if _by_table.get("of") is not models:
-        _by_table.update(of=models, models={model._meta.db_table: model for model in models})
+        _by_table.update(models={model._meta.db_table: model for model in models}, of=models)
     return _by_table["models"]  # type: ignore[no-any-return]
 
 

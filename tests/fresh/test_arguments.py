@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_pgnudge.fresh.arguments import UnsureError, digest, instances_in
-from tests.shop.models import Category, CheapProduct, Product, Review
+from tests.shop.models import Category, CheapProduct, Line, Product, Review
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024
 Vector = namedtuple("Vector", "x y")  # noqa: PYI024
@@ -175,7 +175,8 @@ def test_what_is_one_argument_has_one_key() -> None:
 
 REFUSED: list[Any] = [
     object(), {}, {1}, iter(()), range(3), bytearray(b"a"), memoryview(b"a"), Size(1),
-    noted("a"), Slotted("a"), Product(), gettext_lazy("a"), made_anew(), made_anew()(), lambda: 1,
+    noted("a"), Slotted("a"), Product(), Line(number=1), gettext_lazy("a"), made_anew(),
+    made_anew()(), lambda: 1,
     enum.Enum("Local", "RED").RED, NOON.replace(tzinfo=type("Zone", (dt.tzinfo,), {})()),  # type: ignore[attr-defined]
     Product.objects, slice(1),
 ]  # fmt: skip
