@@ -14,8 +14,8 @@ from django.core.cache import caches
 import django_pgnudge
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.fresh.keys import Lease
-from tests.fix_nudged import lease_in, names_of
 from django_pgnudge.fresh.settled import settled
+from tests.fix_nudged import lease_in, names_of
 
 from .shop.models import Category
 

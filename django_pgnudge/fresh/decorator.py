@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import functools
 import inspect
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from decimal import Decimal
 from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -15,18 +18,30 @@ from django.db.models import Model
 
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError
-from django_pgnudge.fresh.arguments import bind, digest, instances_in, qualified_name
+from django_pgnudge.fresh.arguments import UnsureError, bind, digest, instances_in, unwrapped
+from django_pgnudge.fresh.collecting import note_unkept
 from django_pgnudge.fresh.dependencies import DependsOn, Row, row
+from django_pgnudge.fresh.functions import name_of, qualified_name, signature_of
+from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import reading, reading_since
 from django_pgnudge.fresh.values import REMEMBERED, WAIT, Options, Value
+from django_pgnudge.log import get_logger
 
 __all__ = ["Nudged", "NudgedFunction", "check_dependencies", "nudged"]
+
+logger = get_logger("django_pgnudge.nudged")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 PLAIN: Final = frozenset({int, str, bool, bytes, type(None), uuid.UUID, dt.date})
 """Of these, equal values of one type are one argument in a key."""
+
+UNCHANGING: Final = (
+    int, str, bytes, float, Decimal, type(None), uuid.UUID, dt.date, dt.time, dt.timedelta,
+    enum.Enum,
+)  # fmt: skip
+"""Of a default of these nothing changes between two calls."""
 
 values: dict[tuple[object, ...], Value] = {}
 
@@ -52,9 +67,10 @@ class NudgedFunction(Generic[P, R]):
         self._by_arguments = by_arguments
         self._key = key
         self._options = options
-        self._is_plain = key is None and by_arguments is None
-        self._name = qualified_name(function)
-        self._signature = _signature(function)
+        self._name = name_of(function, key)
+        self._signature = signature_of(function)
+        self._is_plain = key is None and by_arguments is None and _is_constant(self._signature)
+        self._key_takes_all = key is not None and _takes_all(signature_of(key), self._signature)
         self._is_async = iscoroutinefunction(function)
         functools.update_wrapper(self, function)
         if self._is_async:
@@ -79,18 +95,34 @@ class NudgedFunction(Generic[P, R]):
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget the result for these arguments."""
-        self._value(args, kwargs).delete()
+        with suppress(UnsureError):  # nothing is kept
+            self._value(args, kwargs).delete()
 
     async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """``invalidate`` for async code."""
-        await sync_to_async(self._value(args, kwargs).delete)()
+        with suppress(UnsureError):
+            await sync_to_async(self._value(args, kwargs).delete)()
 
     def _get(self, args: Any, kwargs: Any, *, look_first: bool) -> Any:
-        value = self._value(args, kwargs)
         compute = functools.partial(self._function, *args, **kwargs)
+        try:
+            value = self._value(args, kwargs)
+        except UnsureError as unsure:
+            self._say(unsure)
+            note_unkept(self._name)
+            return compute()
         if self._is_async:
             return value.aget(compute, look_first=look_first)
         return value.get(compute, look_first=look_first)
+
+    def _say(self, unsure: UnsureError) -> None:
+        if seldom(f"unsure {self._name}"):
+            logger.warning(
+                "nudged: %s is handed an instance that cannot be told from others (%s), so it is"
+                " called and not cached. Pass the primary key and query inside, or pass key=.",
+                self._name,
+                unsure,
+            )
 
     def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
         """Remembered where arguments, setting and all that names it say the same again."""
@@ -107,14 +139,15 @@ class NudgedFunction(Generic[P, R]):
         return value
 
     def _make_value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
-        arguments = bind(self._signature, args, kwargs)
-        keyed = [self._key(*args, **kwargs)] if self._key is not None else arguments
+        bound = bind(self._signature, args, kwargs)
+        name = digest(self._keyed(bound, args, kwargs), self._name, self._options.database)
         depends_on = self._depends_on
         if self._by_arguments is not None:
-            depends_on = (*depends_on, *self._by_arguments(*args, **kwargs))
-        handed = any(True for _ in instances_in(arguments))
+            more = self._by_arguments(*args, **kwargs)
+            depends_on = (*depends_on, *map(unwrapped, more))
+        handed = any(True for _ in instances_in(bound.arguments.values()))
         return Value(
-            f"{self._name}({digest(keyed, self._name)})",
+            f"{self._name}({name})",
             depends_on,
             self._options,
             self._name,
@@ -122,13 +155,47 @@ class NudgedFunction(Generic[P, R]):
             since=reading_since() if handed else None,
         )
 
+    def _keyed(
+        self, bound: inspect.BoundArguments, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[object]:
+        """What tells the result from those for other arguments."""
+        if self._key is None:
+            return [
+                tuple(value.items()) if isinstance(value, dict) and _is_rest(bound, name) else value
+                for name, value in bound.arguments.items()
+            ]
+        if self._key_takes_all:
+            return [self._key(*bound.args, **bound.kwargs)]
+        return [self._key(*args, **kwargs)]
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """The function's own; one of C that tells none has arguments by position and by name."""
+
+def _is_rest(bound: inspect.BoundArguments, name: str) -> bool:
+    return bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+
+
+def _is_constant(signature: inspect.Signature) -> bool:
+    """Whether no default can change, so that what is passed says all."""
+    defaults = [parameter.default for parameter in signature.parameters.values()]
+    return all(each is inspect.Parameter.empty or isinstance(each, UNCHANGING) for each in defaults)
+
+
+def _takes_all(key: inspect.Signature, function: inspect.Signature) -> bool:
+    """Whether the key takes each of the function's arguments, those with defaults included."""
+    positional: list[None] = []
+    named: dict[str, None] = {}
+    for name, parameter in function.parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            named[name] = None
+        elif parameter.kind in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        ):
+            positional.append(None)
     try:
-        return inspect.signature(function)
-    except ValueError:
-        return inspect.signature(lambda *args, **kwargs: None)
+        key.bind(*positional, **named)
+    except TypeError:
+        return False
+    return True
 
 
 class BoundNudged(Generic[R]):
@@ -288,7 +355,7 @@ def _named(
 def _name(key: str, version: int | None) -> str:
     if not isinstance(key, str) or not key:
         raise ConfigError(f"nudged: {key!r} is no cache key. Give a string.")
-    return f"key {version}:{key}"
+    return f"key {version!r}:{key}"
 
 
 def check_dependencies(

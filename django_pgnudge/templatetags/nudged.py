@@ -7,8 +7,9 @@
         …
     {% endnudged %}
 
-After ``on`` stand labels, tables, own nudges and objects (the row of each); after ``by`` what tells
-one rendering from another. Objects tell them apart by themselves.
+After ``on`` stand labels, tables, own nudges, objects (the row of each) and querysets (the tables
+they read); after ``by`` what tells one rendering from another. Objects and querysets tell them
+apart by themselves. A fragment that shows what is one reader's is not kept, unless ``by`` names it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.core.cache import caches
-from django.core.cache.utils import make_template_fragment_key
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.template import TemplateSyntaxError
+from django.utils.functional import Promise
 
-from django_pgnudge.fresh.arguments import digest
+from django_pgnudge.fresh.arguments import Held, UnsureError, digest, unwrapped
+from django_pgnudge.fresh.collecting import note_unkept
 from django_pgnudge.fresh.decorator import check_dependencies
+from django_pgnudge.fresh.personal import named_in, used_in
+from django_pgnudge.fresh.queries import UnknownTablesError, is_queryset, reading_of
+from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import reading_since
-from django_pgnudge.fresh.values import Options, Value
+from django_pgnudge.fresh.values import WAIT, Options, Value
+from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,11 +40,21 @@ if TYPE_CHECKING:
 
     from django_pgnudge.fresh.dependencies import DependsOn
 
+logger = get_logger("django_pgnudge.nudged")
+
 register = template.Library()
 
 
+class _OneReadersError(Exception):
+    """Carries a rendering past the cache: what is raised is not kept."""
+
+    def __init__(self, rendering: str, used: set[str]) -> None:
+        self.rendering = rendering
+        self.used = used
+
+
 class NudgedNode(template.Node):
-    """One fragment."""
+    """One fragment; ``source`` is how it is written, from ``on`` to its end."""
 
     def __init__(
         self,
@@ -48,6 +64,7 @@ class NudgedNode(template.Node):
         depends_on: list[FilterExpression],
         vary_on: list[FilterExpression],
         cache: FilterExpression | None,
+        source: str,
     ) -> None:
         self.nodelist = nodelist
         self._timeout = timeout
@@ -55,26 +72,72 @@ class NudgedNode(template.Node):
         self._depends_on = depends_on
         self._vary_on = vary_on
         self._cache = cache
+        self._source = source
+        self._what = f"fragment {name!r}"
+        self._named = named_in([*depends_on, *vary_on])
+        self._wait = WAIT
 
     def render(self, context: Context) -> Any:
-        depends_on = tuple(
-            entry for each in self._depends_on for entry in _entries(each.resolve(context), each)
+        options = Options(self._seconds(context), self._alias(context), wait=self._wait)
+        try:
+            value = self._value(context, options)
+        except (UnknownTablesError, UnsureError) as reason:
+            self._say(str(reason))
+            note_unkept(self._what)
+            return self.nodelist.render(context)
+
+        def compute() -> str:
+            with used_in(context, self._named) as used:
+                rendering = self.nodelist.render(context)
+            if used:
+                raise _OneReadersError(rendering, used)
+            return rendering
+
+        try:
+            return value.get(compute)
+        except _OneReadersError as found:
+            note_unkept(self._what)
+            self._wait = 0.0  # nobody is to wait for what the other will not share
+            self._say(
+                f"it uses {', '.join(sorted(found.used))}, which is one reader's. Name after 'by'"
+                " what it shows of the user or the session (by request.user.pk), and leave tokens"
+                " and messages out of it"
+            )
+            return found.rendering
+
+    def _value(self, context: Context, options: Options) -> Value:
+        depends_on: list[DependsOn] = []
+        shown: list[Any] = []
+        for written in self._depends_on:
+            for entry in _entries(written.resolve(context), written):
+                if is_queryset(entry):
+                    reading = _reading(entry, written, options.database)
+                    depends_on += reading.models
+                    shown.append(reading.identity)
+                else:
+                    depends_on.append(entry)
+                    shown += [entry] if isinstance(entry, Model) else []
+        check_dependencies(tuple(depends_on), self._what)
+        vary_on = [_said(each.resolve(context)) for each in self._vary_on]
+        way = (context.autoescape, context.use_l10n, context.use_tz)
+        name = digest(
+            [self._name, self._source, way, Held({"by": vary_on, "on": shown})],
+            self._what,
+            options.database,
         )
-        what = f"fragment {self._name!r}"
-        check_dependencies(depends_on, what)
-        vary_on = [each.resolve(context) for each in self._vary_on]
-        rows = [entry for entry in depends_on if isinstance(entry, Model)]
-        name = make_template_fragment_key(self._name, [*vary_on, digest(rows, what)])
         # What the fragment shows, the view has read before: see `sightings`.
-        value = Value(
+        return Value(
             f"fragment {name}",
             depends_on,
-            Options(self._seconds(context), self._alias(context)),
-            what,
+            options,
+            self._what,
             handed=True,
             since=reading_since(),
         )
-        return value.get(lambda: self.nodelist.render(context))
+
+    def _say(self, why: str) -> None:
+        if seldom(f"rendered {self._what}"):
+            logger.warning("nudged: %s is rendered and not cached: %s.", self._what, why)
 
     def _seconds(self, context: Context) -> int | None:
         seconds = self._timeout.resolve(context)
@@ -94,9 +157,24 @@ class NudgedNode(template.Node):
         return str(alias)
 
 
-def _entries(value: Any, written: FilterExpression) -> Iterator[DependsOn]:
-    if isinstance(value, QuerySet):
-        yield value.model
+def _reading(queryset: Any, written: FilterExpression, using: str) -> Any:
+    try:
+        return reading_of(queryset, using)
+    except UnknownTablesError as unknown:
+        raise UnknownTablesError(
+            f"which tables {written.token} reads cannot be told, since {unknown}. Name them in its"
+            ' place (on "shop.Product" "shop.Category")'
+        ) from None
+
+
+def _said(value: Any) -> Any:
+    """A translation that is yet to be made tells renderings apart by its text."""
+    return str(value) if isinstance(value, Promise) else value
+
+
+def _entries(value: Any, written: FilterExpression) -> Iterator[Any]:
+    if is_queryset(value):
+        yield value
     elif isinstance(value, list | tuple):
         for each in value:
             yield from _entries(each, written)
@@ -106,7 +184,7 @@ def _entries(value: Any, written: FilterExpression) -> Iterator[DependsOn]:
             " quotes."
         )
     else:
-        yield value
+        yield unwrapped(value)
 
 
 @register.tag("nudged")
@@ -118,7 +196,10 @@ def do_nudged(parser: Parser, token: Token) -> NudgedNode:
             '{% nudged %} is written {% nudged timeout name on "shop.Product" … [by value …]'
             ' [using="cache"] %}.'
         )
+    before: list[Any] = list(parser.tokens)  # the last is the next
     nodelist = parser.parse(("endnudged",))
+    inside = [(each.token_type, each.contents) for each in before[len(parser.tokens) :]]
+    source = repr((bits[3:], inside))
     parser.delete_first_token()
     rest, cache = bits[4:], None
     if rest[-1].startswith("using="):
@@ -134,4 +215,5 @@ def do_nudged(parser: Parser, token: Token) -> NudgedNode:
         [parser.compile_filter(bit) for bit in depends_on],
         [parser.compile_filter(bit) for bit in vary_on],
         cache,
+        source,
     )

@@ -172,12 +172,12 @@ def test_values_that_need_each_other_do_not_deadlock(nudge_fake: NudgeFake) -> N
             seen.met = True
             barrier.wait(5)
 
-    @nudged(Product, wait=30)
+    @nudged(Product, wait=30, key=lambda: "a")
     def ring_a() -> int:
         meet()
         return 1 + (0 if getattr(seen, "deep", 0) > 3 else deeper(ring_b))
 
-    @nudged(Product, wait=30)
+    @nudged(Product, wait=30, key=lambda: "b")
     def ring_b() -> int:
         meet()
         return 1 + (0 if getattr(seen, "deep", 0) > 3 else deeper(ring_a))
@@ -195,7 +195,7 @@ def test_values_that_need_each_other_do_not_deadlock(nudge_fake: NudgeFake) -> N
 
 
 def test_a_nested_value_of_the_same_thread_is_computed(nudge_fake: NudgeFake) -> None:
-    @nudged(Product)
+    @nudged(Product, key=lambda: "outer")
     def outer() -> int:
         return inner() + 1
 
@@ -207,8 +207,8 @@ def test_a_nested_value_of_the_same_thread_is_computed(nudge_fake: NudgeFake) ->
 
 
 def test_a_row_s_token_does_not_pile_up_and_a_table_s_lasts(nudge_fake: NudgeFake) -> None:
-    function = nudged(nudged.row(Product, 1), Product, timeout=60)(lambda: 1)
-    prepared = function._value((), {}).recipe(on_loop=False)
+    function = nudged(nudged.row(Product, 1), Product, timeout=60)(len)
+    prepared = function._value(((),), {}).recipe(on_loop=False)
     assert prepared is not None
     recipe, _ = prepared
     timeouts = {reading._token_timeout(recipe, key) for key in recipe.plan.tokens}

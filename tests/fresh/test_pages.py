@@ -1,4 +1,4 @@
-"""pages, conditions and fragments: what a page shows is served as long as it is true."""
+"""pages and conditions: what a page shows is served as long as it is true."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.cache import caches
-from django.core.signals import request_finished, request_started
-from django.db import close_old_connections
 from django.http import HttpResponse, StreamingHttpResponse
-from django.template import Context, Engine, TemplateSyntaxError, engines
+from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import RequestFactory
 
-from django_pgnudge import nudged, nudged_condition, nudged_page
+from django_pgnudge import nudged_condition, nudged_page
 from tests.fix_nudged import count_calls
 from tests.shop.models import Category, Product
 
@@ -268,85 +266,3 @@ def test_there_is_no_tag_without_a_lease(nudge_fake: NudgeFake) -> None:
     assert (answer.status_code, answer.has_header("ETag")) == (200, False)
     assert not nudged_condition(Product)(View(status=404))(get("/a")).has_header("ETag")
     assert page(RequestFactory().post("/a")).status_code == 200
-
-
-# Fragments.
-
-
-def render(source: str, **context: Any) -> str:
-    """As a request in this thread does."""
-    request_started.disconnect(close_old_connections)
-    request_finished.disconnect(close_old_connections)
-    try:
-        request_started.send(None)
-        template = Engine(libraries={"nudged": "django_pgnudge.templatetags.nudged"}).from_string(
-            "{% load nudged %}" + source
-        )
-        return str(template.render(Context(context)))
-    finally:
-        request_finished.send(None)
-        request_started.connect(close_old_connections)
-        request_finished.connect(close_old_connections)
-
-
-SIDEBAR = '{% nudged 60 sidebar on "shop.Product" by who %}{{ text }}{% endnudged %}'
-
-
-def test_a_fragment_is_kept_once_its_tokens_are_older_than_the_request(
-    nudge_fake: NudgeFake,
-) -> None:
-    """What it shows was read by the view, before the tag could take any token."""
-    assert render(SIDEBAR, text="old") == "old"
-    assert render(SIDEBAR, text="kept") == "kept"
-    assert render(SIDEBAR, text="not shown") == "kept"
-    assert render(SIDEBAR, text="another", who="b") == "another"
-    nudge_fake.changed(Product)
-    assert render(SIDEBAR, text="new") == "new"
-
-
-def test_a_fragment_that_was_read_before_the_change_is_never_kept(nudge_fake: NudgeFake) -> None:
-    render(SIDEBAR, text="warm up")
-
-    class Late:
-        """Read by the view; the change comes before the tag is rendered."""
-
-        def __str__(self) -> str:
-            return "old"
-
-    with nudged.reading():
-        nudge_fake.changed(Product)
-        assert render_in_block(SIDEBAR, text=Late()) == "old"
-    assert render(SIDEBAR, text="new") == "new"
-
-
-def render_in_block(source: str, **context: Any) -> str:
-    engine = Engine(libraries={"nudged": "django_pgnudge.templatetags.nudged"})
-    return str(engine.from_string("{% load nudged %}" + source).render(Context(context)))
-
-
-def test_a_fragment_of_an_object_is_ended_by_its_row(nudge_fake: NudgeFake) -> None:
-    card = "{% nudged 60 card on product %}{{ product.name }}{% endnudged %}"
-
-    def show(pk: int, name: str) -> str:
-        return render(card, product=Product(pk=pk, name=name))
-
-    assert [show(1, "a"), show(1, "b"), show(1, "c"), show(2, "d")] == ["a", "b", "b", "d"]
-    nudge_fake.changed(Product, pk=2)
-    assert show(1, "e") == "b"
-    nudge_fake.changed(Product, pk=1)
-    assert show(1, "f") == "f"
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        '{% nudged 60 x "shop.Product" %}{% endnudged %}',
-        "{% nudged 60 x on by y %}{% endnudged %}",
-        "{% nudged 60 x on shop %}{% endnudged %}",
-        '{% nudged soon x on "shop.Product" %}{% endnudged %}',
-        '{% nudged 60 x on "shop.Product" using="nowhere" %}{% endnudged %}',
-    ],
-)
-def test_a_tag_that_is_written_wrong_says_so(source: str) -> None:
-    with pytest.raises(TemplateSyntaxError, match="nudged"):
-        render(source)

@@ -65,14 +65,13 @@ def plain_async(case: str) -> ARead:
     return lambda: cache.aget(key)
 
 
+async def _compute(case: str) -> Any:
+    return await sync_to_async(CASES[case])()
+
+
 def ours_async(case: str) -> ARead:
     """A nudged coroutine function."""
-    query = sync_to_async(CASES[case])
-
-    async def compute(case: str) -> Any:
-        return await query()
-
-    return functools.partial(nudged(PRODUCT)(compute), case)
+    return functools.partial(nudged(PRODUCT)(_compute), case)
 
 
 READERS: Final[dict[str, Callable[[str], Read]]] = {
