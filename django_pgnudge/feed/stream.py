@@ -40,6 +40,7 @@ from .checker import Checker
 from .coalescer import Coalescer
 from .connecting import connect
 from .judge import Judge, Reports, Trusting, VisibilityJudge
+from .primary_keys import PRIMARY_KEYS, primary_keys
 from .slot import create_slot, new_name
 from .transport import Connection
 from .visibility import Handshake
@@ -277,7 +278,7 @@ class Stream:
     async def _read_primary_keys(self) -> PrimaryKeys:
         if self._settings.keys is False:
             return {}
-        return catalog.primary_keys(await self.connection.rows(catalog.PRIMARY_KEYS, columns=4))
+        return primary_keys(await self.connection.rows(PRIMARY_KEYS, columns=9))
 
     async def _start(self, plugin: str, keys: PrimaryKeys) -> None:
         settings, session = self._settings, self.connection.session
@@ -448,7 +449,7 @@ class Stream:
             return
         try:
             self._decoder.set_primary_keys(
-                catalog.primary_keys(await self._checker.rows(catalog.PRIMARY_KEYS, columns=4))
+                primary_keys(await self._checker.rows(PRIMARY_KEYS, columns=9))
             )
         except PgNudgeError as error:
             log.debug("cannot read the primary keys: %s", error)

@@ -4,9 +4,10 @@ import codecs
 
 import pytest
 
-from django_pgnudge.decoding import DECODERS, TableFilter, base, python_codec
-from django_pgnudge.decoding.base import key_value, unix_time
+from django_pgnudge.decoding import DECODERS, TableFilter, base, python_codec, read_value
+from django_pgnudge.decoding.base import unix_time
 from django_pgnudge.errors import ConfigError, DecodeError
+from tests.decoding.columns import column
 from tests.decoding.recording import make
 from tests.wire import backend
 
@@ -57,14 +58,14 @@ def test_a_filter_names_the_table_it_cannot_read(bad: str) -> None:
     ],
 )
 def test_a_key_has_the_type_of_its_column(text: str, type_name: str, value: object) -> None:
-    found = key_value(text, type_name)
+    found = read_value(text, column("id", type_name))
     assert (found, type(found)) == (value, type(value))
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "9" * 5000, "NaN"])
 def test_a_number_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(DecodeError, match="not a whole number"):
-        key_value(text, "int8")
+        read_value(text, column("id", "int8"))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,6 @@ def test_tables_without_known_keys_are_noted_up_to_a_bound(
     for number in range(50):
         assert decoder.key_columns(f"public.t{number}") is None
     assert len(decoder.unknown) == 10
-    decoder.set_primary_keys({"public.t": [("id", "int4")]})
+    decoder.set_primary_keys({"public.t": [column("id", "int4")]})
     assert decoder.unknown == set()
-    assert decoder.key_columns("public.t") == [("id", "int4")]
+    assert decoder.key_columns("public.t") == [column("id", "int4")]
