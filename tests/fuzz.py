@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
     from django_pgnudge.decoding import Decoder
 
-KEYS = {"public.t": [column("id", "int4")], "public.pair": [column("b", "text"), column("a", "int8")]}
+KEYS = {
+    "public.t": [column("id", "int4")],
+    "public.pair": [column("b", "text"), column("a", "int8")],
+}
 HANG = 60.0
 """Seconds without a finished case after which the run is ended with every thread's stack."""
 MAX_GROWTH = 256 * 1024 * 1024

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from django_pgnudge.events import Key
 
 
-
 class Recorder:
     """A sink; `log` has one tuple for each call."""
 
