@@ -163,6 +163,8 @@ class Decoder(ABC, Generic[T]):
     """
 
     plugin: ClassVar[str]
+    proves_keys: ClassVar[bool] = True
+    """Whether its messages show where a table has not the key that is known."""
 
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
         self.sink = sink
@@ -172,7 +174,7 @@ class Decoder(ABC, Generic[T]):
         self.unknown: set[str] = set()
         """Payloads whose keys are wanted and whose primary key is not known, or not as the stream
         has it."""
-        self._primary_keys = primary_keys
+        self.primary_keys = primary_keys
         self._others = _OTHER_CHARACTERS.get(options.encoding, frozenset())
 
     @staticmethod
@@ -266,7 +268,7 @@ class Decoder(ABC, Generic[T]):
         They must be those of the tables as the messages to come have them: a plugin that writes
         no more than names does not say when a table has got another key.
         """
-        self._primary_keys = primary_keys
+        self.primary_keys = primary_keys
         self.unknown.clear()
         self.forget_tables()
 
@@ -282,7 +284,7 @@ class Decoder(ABC, Generic[T]):
         """The primary-key columns to collect for a table, or None to collect none."""
         if not self.options.wants_keys(payload):
             return None
-        columns = self._primary_keys.get(payload)
+        columns = self.primary_keys.get(payload)
         if columns is None:
             self.doubt(payload)
         return columns or None

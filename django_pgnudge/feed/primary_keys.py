@@ -1,12 +1,18 @@
-"""The primary keys as the catalogs have them: what the decoders and the registry both ask."""
+"""The primary keys as the catalogs have them: what the decoders and the registry both ask.
+
+A key that was read holds for messages behind the end of the log at the time. Before it, a table may
+have had another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from ..decoding import KeyColumn, PrimaryKeys
+from ..decoding import Decoder, KeyColumn, PrimaryKeys
+from .checker import Checker
 
-__all__ = ["KEY_COLUMNS", "PRIMARY_KEYS", "key_column", "primary_keys"]
+__all__ = ["KEY_COLUMNS", "PRIMARY_KEYS", "KeyKeeper", "key_column", "primary_keys"]
 
 # Two tables may have one payload, as "a.b".c and a."b.c" have: whose row it is, no key can tell.
 _ALONE = """
@@ -66,6 +72,11 @@ ORDER BY nspname, relname, place
 """  # noqa: S608
 """Nine columns, of the keys of which the old value is always sent."""
 
+_DIGEST = f"""
+SELECT pg_catalog.md5(pg_catalog.string_agg(keys::pg_catalog.text, ',' ORDER BY relid, place))
+FROM ({KEY_COLUMNS}) AS keys
+"""  # noqa: S608
+
 
 def key_column(parts: Sequence[str]) -> KeyColumn:
     """Read a ``key_column`` of `KEY_COLUMNS`."""
@@ -88,3 +99,41 @@ def primary_keys(rows: Iterable[tuple[str | None, ...]]) -> PrimaryKeys:
         schema, table, *parts = (value or "" for value in row)
         found.setdefault(f"{schema}.{table}", []).append(key_column(parts))
     return found
+
+
+class KeyKeeper:
+    """Keeps a decoder's keys those of the catalogs, though tables come and change."""
+
+    def __init__(self, checker: Checker) -> None:
+        self._checker = checker
+        self._digest: str | None = None
+        self._looked_at = 0
+        self._read: tuple[PrimaryKeys, int] | None = None
+        """What was read last, and where it begins to hold, until that is reached."""
+
+    async def refresh(self, decoder: Decoder[Any], position: int) -> None:
+        """Look for tables that were made or changed; to be called now and then.
+
+        ``position`` is the LSN up to which the decoder has taken everything. What has changed has
+        no keys until the stream is there.
+        """
+        if self._read is not None:
+            keys, begin = self._read
+            if position >= begin:
+                decoder.set_primary_keys(keys)
+                self._read = None
+            return
+        moved = decoder.lsn != self._looked_at
+        if not (decoder.unknown or (moved and not decoder.proves_keys)):
+            return
+        self._looked_at = decoder.lsn
+        ((digest,),) = await self._checker.rows(_DIGEST, at_least=1)
+        if digest == self._digest:
+            return
+        keys = primary_keys(await self._checker.rows(PRIMARY_KEYS, columns=9))
+        known = decoder.primary_keys
+        same = {payload: key for payload, key in known.items() if keys.get(payload) == key}
+        if len(same) < len(known):
+            decoder.set_primary_keys(same)
+        self._read = keys, await self._checker.log_end()
+        self._digest = digest
