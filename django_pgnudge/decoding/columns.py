@@ -151,11 +151,16 @@ def _numeric(column: KeyColumn, value: object) -> str | None:
 
 
 def _date(column: KeyColumn, value: object) -> str | None:
-    is_date = isinstance(value, dt.date) and not isinstance(value, dt.datetime)
-    return value.isoformat() if is_date else None  # type: ignore[attr-defined]
+    if isinstance(value, str):
+        value = dt.date.fromisoformat(value)
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        return value.isoformat()
+    return None
 
 
 def _timestamp(column: KeyColumn, value: object) -> str | None:
+    if isinstance(value, str):
+        value = dt.datetime.fromisoformat(value)
     if isinstance(value, dt.datetime) and value.tzinfo is None:
         return _moment(value)
     return None
@@ -163,6 +168,8 @@ def _timestamp(column: KeyColumn, value: object) -> str | None:
 
 def _timestamptz(column: KeyColumn, value: object) -> str | None:
     """A stream's session has ``TimeZone`` UTC."""
+    if isinstance(value, str):
+        value = dt.datetime.fromisoformat(value)
     if isinstance(value, dt.datetime) and value.utcoffset() is not None:
         return _moment(value.astimezone(dt.UTC).replace(tzinfo=None)) + "+00"
     return None

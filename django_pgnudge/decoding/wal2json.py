@@ -212,7 +212,7 @@ class Wal2Json(Decoder[_Table]):
             value = "\\x" + value
         if column.type in INTEGER_TYPES and not _WHOLE.fullmatch(value):
             return None
-        return read_value(value, column)
+        return read_value(str(value), column)
 
     def _is_certain(self, value: str, row: bytes) -> bool:
         if not (self.is_everyones(value)):

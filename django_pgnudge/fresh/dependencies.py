@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from django.db import connections, router
@@ -43,6 +43,12 @@ class Row:
 
     target: type[Model] | str
     pk: Any
+    kinds: tuple[type, ...] = field(init=False, repr=False)
+    """1 and True are equal, and not the same text."""
+
+    def __post_init__(self) -> None:
+        values = self.pk if isinstance(self.pk, tuple) else (self.pk,)
+        object.__setattr__(self, "kinds", tuple(map(type, values)))
 
 
 DependsOn: TypeAlias = type[Model] | Model | str | Row
