@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from django_pgnudge.decoding import KeyColumn
 
-__all__ = ["Catalog", "payload_for", "quote_identifier", "read_catalog", "server_version"]
+__all__ = [
+    "Catalog",
+    "payload_for",
+    "quote_identifier",
+    "read_catalog",
+    "read_identity",
+    "server_version",
+]
 
 # pg_inherits also links the indexes of partitions, hence relkind: tables, partitioned tables,
 # foreign tables.
@@ -101,7 +108,7 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
         schemas: dict[str, str] = dict(cursor.fetchall())
         cursor.execute(_RELATIONS)
         rows: list[tuple[str, str, str, bool, int, Any]] = cursor.fetchall()
-        identity = _read_identity(cursor)
+        identity = read_identity(cursor)
     tables: dict[str, tuple[str, str]] = {}
     partitioned: set[str] = set()
     primary_keys: dict[str, tuple[KeyColumn, ...]] = {}
@@ -124,8 +131,11 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
     return Catalog(schemas, tables, frozenset(partitioned), primary_keys, parents, roots, identity)
 
 
-def _read_identity(cursor: CursorWrapper) -> str | None:
-    """None for a role from which EXECUTE on ``pg_control_system`` was taken."""
+def read_identity(cursor: CursorWrapper) -> str | None:
+    """The identity of a cursor's database.
+
+    None for a role from which EXECUTE on ``pg_control_system`` was taken.
+    """
     for question in (_MAY_ASK_IDENTITY, _IDENTITY):
         cursor.execute(question)
         ((answer,),) = cursor.fetchall()
