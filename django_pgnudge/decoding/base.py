@@ -163,8 +163,6 @@ class Decoder(ABC, Generic[T]):
     """
 
     plugin: ClassVar[str]
-    proves_keys: ClassVar[bool] = True
-    """Whether its messages show where a table has not the key that is known."""
 
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
         self.sink = sink
@@ -175,6 +173,8 @@ class Decoder(ABC, Generic[T]):
         """Payloads whose keys are wanted and whose primary key is not known, or not as the stream
         has it."""
         self.primary_keys = primary_keys
+        self.proves_keys = False
+        """Whether its messages show where a table has not the key that is known."""
         self._others = _OTHER_CHARACTERS.get(options.encoding, frozenset())
 
     @staticmethod

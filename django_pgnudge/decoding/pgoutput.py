@@ -35,6 +35,7 @@ _COMMIT = Struct("!cBQQq")
 _OID = Struct("!xI")
 _RELATION = Struct("!cI")
 _TYPE = Struct("!Ii")
+_FULL = b"f"
 _TRUNCATE = Struct("!cIB")
 _LOGICAL_MESSAGE = Struct("!cBQ")
 _U16 = Struct("!H")
@@ -102,6 +103,7 @@ class PgOutput(Decoder[_Relation]):
 
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
         super().__init__(sink, primary_keys, options)
+        self.proves_keys = True
         self._relations: dict[int, _Relation] = {}
         self._relations_size = 0
         self._shift = 0
@@ -232,6 +234,9 @@ class PgOutput(Decoder[_Relation]):
         _, oid = _RELATION.unpack_from(body)
         schema, pos = _cstring(body, 5)
         table, pos = _cstring(body, pos)
+        if body[pos : pos + 1] == _FULL:
+            # Every column is one of the identity, so none is shown to be the key.
+            self.proves_keys = False
         (count,) = _U16.unpack_from(body, pos + 1)
         pos += 3
         types = {}

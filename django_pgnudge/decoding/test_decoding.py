@@ -77,7 +77,6 @@ class _Tables(Table):
 
 class TestDecoding(Decoder[_Tables]):
     plugin = "test_decoding"
-    proves_keys = False
     __test__ = False
 
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:

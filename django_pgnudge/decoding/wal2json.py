@@ -68,7 +68,6 @@ class _Table(Table):
 
 class Wal2Json(Decoder[_Table]):
     plugin = "wal2json"
-    proves_keys = False
 
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
         super().__init__(sink, primary_keys, options)

@@ -102,6 +102,19 @@ async def test_a_key_is_the_old_and_the_new_one_or_none(
     assert await keys_of(database, "public.t", *work) == keys
 
 
+async def test_a_generated_key_is_told_as_far_as_it_is_sent(
+    feed_server: FeedServer, database: Database
+) -> None:
+    database.execute(
+        "CREATE TABLE t (v int, id int GENERATED ALWAYS AS (v + 1) STORED PRIMARY KEY)"
+    )
+    insert, move = "INSERT INTO t (v) VALUES (1)", "UPDATE t SET v = 2"
+    if feed_server.plugin == "pgoutput":
+        assert await keys_of(database, "public.t", insert) is None
+    else:
+        assert await keys_of(database, "public.t", insert, move) == {(2,), (3,)}
+
+
 async def test_two_tables_of_one_payload_have_no_keys(
     feed_server: FeedServer, database: Database
 ) -> None:
@@ -152,6 +165,8 @@ class Altered:
     change: str
     right: Callable[[int], set[Any]]
     plugins: tuple[str, ...] = ("pgoutput", "wal2json", "test_decoding")
+    at_once: bool = True
+    """Whether pgoutput's messages show it."""
 
 
 def moved(number: int) -> set[Any]:
@@ -172,6 +187,15 @@ ALTERED = {
         ("ALTER TABLE t RENAME id TO old; ALTER TABLE t RENAME other TO id",),
         "INSERT INTO t (old, id) VALUES ({n}, {n} + 500)",
         lambda n: {(n,)},
+    ),
+    "names swapped, whole old rows": Altered(
+        (
+            "ALTER TABLE t REPLICA IDENTITY FULL",
+            "ALTER TABLE t RENAME id TO old; ALTER TABLE t RENAME other TO id",
+        ),
+        "UPDATE t SET old = old + 1, id = id + 500",
+        moved,
+        at_once=False,
     ),
     "another key": Altered(
         ("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (other)",),
@@ -220,6 +244,7 @@ async def test_after_an_alter_no_wrong_key_is_told_for_long(
             await follower.until(lambda: follower.counts["public.t"] == number)
             keys = follower.events[-1].keys
             right = keys is None or keys == altered.right(number)
-            assert right or feed_server.plugin != "pgoutput", f"{keys} is told of {number}"
+            shown = feed_server.plugin == "pgoutput" and altered.at_once
+            assert right or not shown, f"{keys} is told of {number}"
             good = good + 1 if right else 0
         assert follower.resyncs == ["connected"]
