@@ -6,6 +6,7 @@ have had another.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -72,6 +73,9 @@ ORDER BY nspname, relname, place
 """  # noqa: S608
 """Nine columns, of the keys of which the old value is always sent."""
 
+_SHARE = 0.02
+"""How much of the time the server may be asked whether keys have changed."""
+
 _DIGEST = f"""
 SELECT pg_catalog.md5(pg_catalog.string_agg(keys::pg_catalog.text, ',' ORDER BY relid, place))
 FROM ({KEY_COLUMNS}) AS keys
@@ -108,6 +112,7 @@ class KeyKeeper:
         self._checker = checker
         self._digest: str | None = None
         self._looked_at = 0
+        self._look_again = 0.0
         self._read: tuple[PrimaryKeys, int] | None = None
         """What was read last, and where it begins to hold, until that is reached."""
 
@@ -126,8 +131,13 @@ class KeyKeeper:
         moved = decoder.lsn != self._looked_at
         if not (decoder.unknown or (moved and not decoder.proves_keys)):
             return
+        began = time.monotonic()
+        if began < self._look_again:
+            return
         self._looked_at = decoder.lsn
         ((digest,),) = await self._checker.rows(_DIGEST, at_least=1)
+        # Of thousands of tables it takes the server a while.
+        self._look_again = began + (time.monotonic() - began) / _SHARE
         if digest == self._digest:
             return
         keys = primary_keys(await self._checker.rows(PRIMARY_KEYS, columns=9))

@@ -191,8 +191,10 @@ class Registry:
     def identity(self) -> str | None:
         """Which database it is, of ASCII letters, digits and "-", for the names of cache keys.
 
-        Made of the server's system identifier and the database's OID. None before the first
-        ``refresh``, and for a role that may not call ``pg_control_system()``.
+        Made of the server's system identifier and the database's OID: the same for a standby, also
+        once it is promoted, and for any physical copy; another after pg_upgrade, a dump and
+        restore, or DROP and CREATE DATABASE. None before the first ``refresh``, and for a role
+        that may not call ``pg_control_system()``, as any may unless that was revoked.
         """
         return self._catalog.identity
 

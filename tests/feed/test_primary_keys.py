@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from django_pgnudge.decoding import DECODERS, KeyColumn
+from django_pgnudge.feed import primary_keys
 from django_pgnudge.feed.primary_keys import PRIMARY_KEYS, KeyKeeper
 from tests.decoding.columns import column
 from tests.decoding.recording import make
@@ -36,8 +37,23 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Server:
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    monkeypatch.setattr(primary_keys, "_SHARE", float("inf"))
     return Server()
+
+
+async def test_the_server_is_not_asked_again_at_once_if_it_takes_a_while(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(primary_keys, "_SHARE", 1e-9)
+    decoder, _ = make("test_decoding", keys={})
+    keeper = KeyKeeper(server)  # type: ignore[arg-type]
+    for lsn in range(100, 105):
+        decoder.lsn = lsn
+        await keeper.refresh(decoder, 1000)
+        await keeper.refresh(decoder, 1000)
+        server.keys[f"t{lsn}"] = column("id", "int4")
+    assert server.read == 1
 
 
 async def test_a_key_holds_from_the_end_of_the_log_at_which_it_was_read(server: Server) -> None:
@@ -45,6 +61,7 @@ async def test_a_key_holds_from_the_end_of_the_log_at_which_it_was_read(server: 
     keeper = KeyKeeper(server)  # type: ignore[arg-type]
     server.keys["t"], server.end = column("id", "int4"), 500
     decoder.doubt("public.t")
+    assert not decoder.primary_keys
     for position in (400, 450, 499):
         await keeper.refresh(decoder, position)
         assert not decoder.primary_keys
