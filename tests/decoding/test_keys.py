@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from django_pgnudge.decoding import base
 from django_pgnudge.feed import WalFeed
 from tests.feed.following import DEADLINE, following, run
 
@@ -153,6 +156,36 @@ async def test_what_postgres_reads_otherwise_than_python_is_no_key(
         assert await keys_of(theirs, "public.t", "INSERT INTO t VALUES ('a')") == {("a",)}
     finally:
         postgres.drop_database(name)
+
+
+CONVERT = """
+CREATE FUNCTION convert(raw bytea, encoding text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN RETURN convert_from(raw, encoding); EXCEPTION WHEN OTHERS THEN RETURN NULL; END $$
+"""
+
+
+def test_python_reads_what_postgres_reads_but_for_the_characters_that_are_listed(
+    database: Database,
+) -> None:
+    high = range(0x80, 0x100)
+    one = [bytes([byte]) for byte in high]
+    two = [bytes(pair) for pair in itertools.product(high, repeat=2)]
+    three = [b"\x8f" + pair for pair in two]
+    with database.connect() as connection:
+        connection.execute(CONVERT.encode())
+        for encoding, codec in base._CODECS.items():
+            if encoding in ("SQL_ASCII", "UTF8"):
+                continue
+            texts = one + two + three if encoding.startswith("EUC_J") else one
+            texts = one + two if encoding in ("EUC_CN", "EUC_KR") else texts
+            rows = connection.execute(
+                "SELECT raw, convert(raw, %s) FROM unnest(%s::bytea[]) raw", [encoding, texts]
+            ).fetchall()
+            listed = base._OTHER_CHARACTERS.get(codec, frozenset())
+            for raw, text in rows:
+                with contextlib.suppress(UnicodeDecodeError):
+                    python = bytes(raw).decode(codec)
+                    assert text in (None, python) or not listed.isdisjoint(python), (encoding, raw)
 
 
 @dataclass(frozen=True)
