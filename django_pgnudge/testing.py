@@ -52,8 +52,7 @@ class NudgeFake:
         self.using = using
         self.tables = Tables(using)
         self.tables.trust_models()
-        assert self.tables.registry.identity is not None
-        self.names = Names.of(self.tables.registry.identity)
+        self.names = Names.of(self.tables.identity() or "")
         self._epoch = "fake"
 
     def lease(self) -> None:

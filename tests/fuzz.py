@@ -27,6 +27,7 @@ from django_pgnudge.errors import DecodeError, PgNudgeError
 from django_pgnudge.feed.coalescer import Coalescer
 from django_pgnudge.wire import Credentials, Session, State, XLogData, framing, session
 from tests.decoding import pgoutput_messages as pg
+from tests.decoding.columns import column
 from tests.wire import backend
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
     from django_pgnudge.decoding import Decoder
 
-KEYS = {"public.t": [("id", "int4")], "public.pair": [("b", "text"), ("a", "int8")]}
+KEYS = {
+    "public.t": [column("id", "int4")],
+    "public.pair": [column("b", "text"), column("a", "int8")],
+}
 HANG = 60.0
 """Seconds without a finished case after which the run is ended with every thread's stack."""
 MAX_GROWTH = 256 * 1024 * 1024

@@ -15,6 +15,7 @@ from django.core.cache import caches as django_caches
 from django_pgnudge import caches
 from django_pgnudge.daemon import Daemon, asking, lookups, publisher, work, workers
 from django_pgnudge.daemon import core as daemon_module
+from django_pgnudge.decoding import KeyColumn
 from django_pgnudge.errors import ConfigError, ConnectionLostError, ServerError
 from django_pgnudge.registry.catalog import Catalog
 from django_pgnudge.signals import model_changed, resynced, tables_changed
@@ -515,6 +516,16 @@ async def test_settings_and_options_reach_the_feed(settings: Settings) -> None:
     assert (options["debounce"], options["failsafe"]) == (2.0, 9.0)
 
 
+def attached_to_prices(leaf: str, **more: Any) -> Catalog:
+    key = (KeyColumn("code", "text"),)
+    return Catalog(
+        parents={leaf: (PRICES,)},
+        roots={leaf: PRICES},
+        primary_keys={leaf: key, PRICES: key},
+        **more,
+    )
+
+
 async def test_a_partition_made_meanwhile_nudges_its_root_once_it_is_known(heard: Heard) -> None:
     leaf = "legacy.prices_2027"
 
@@ -523,7 +534,7 @@ async def test_a_partition_made_meanwhile_nudges_its_root_once_it_is_known(heard
     def learn(registry: Any) -> None:
         if not made:
             return
-        registry._catalog = Catalog(parents={leaf: (PRICES,)}, roots={leaf: PRICES})
+        registry._catalog = attached_to_prices(leaf)
         registry._index()
 
     async with running(tables=learn) as (_, feed):
@@ -549,9 +560,7 @@ async def test_a_table_attached_as_a_partition_later_is_found_though_it_was_not_
 
     def learn(registry: Any) -> None:
         registry._catalog = (
-            Catalog(tables=tables, parents={leaf: (PRICES,)}, roots={leaf: PRICES})
-            if attached
-            else Catalog(tables=tables)
+            attached_to_prices(leaf, tables=tables) if attached else Catalog(tables=tables)
         )
         registry._index()
 
@@ -578,7 +587,7 @@ async def test_a_partition_is_kept_in_mind_while_the_catalogs_cannot_be_read(
             tries.append(daemon.lookups._unresolved)
             if len(tries) < 3:
                 return False
-            daemon.registry._catalog = Catalog(parents={leaf: (PRICES,)}, roots={leaf: PRICES})
+            daemon.registry._catalog = attached_to_prices(leaf)
             daemon.registry._index()
             return True
 

@@ -124,6 +124,27 @@ def test_a_bulk_change_ends_the_token_every_row_stands_on(site):
         until(lambda: gone(tokens[0]), "the end of the bulk token")
 
 
+def test_a_change_of_an_heir_with_another_key_ends_its_parent_s_rows(site):
+    table = table_name()
+    site.execute(f"CREATE TABLE heir (nr int PRIMARY KEY) INHERITS ({table})")
+    tokens = names_of().tokens(Dependency(table, (7,)))
+    with cleared_daemon():
+        plant(*tokens)
+        site.execute("INSERT INTO heir (id, name, nr) VALUES (7, 'a', 1)")
+        until(lambda: gone(tokens[0]), "the end of the bulk token")
+
+
+def test_a_change_of_an_heir_with_the_same_key_ends_its_parent_s_row(site):
+    table = table_name()
+    site.execute(f"CREATE TABLE heir (PRIMARY KEY (id)) INHERITS ({table})")
+    bulk, row = names_of().tokens(Dependency(table, (7,)))
+    with cleared_daemon():
+        plant(bulk, row)
+        site.execute("INSERT INTO heir (id, name) VALUES (7, 'a')")
+        until(lambda: gone(row), "the end of the row's token")
+        assert not gone(bulk)
+
+
 def test_a_resync_ends_the_epoch_and_the_lease_is_proven_again(site):
     with BackgroundDaemon() as running:
         until(holds, "the lease")

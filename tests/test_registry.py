@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import uuid
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_pgnudge.errors import ConfigError
+from django_pgnudge.events import Event
 from django_pgnudge.registry import Registry, UnknownLabelError, split_db_table
 from tests.shop import models
 
@@ -176,12 +178,12 @@ def test_tables_and_exclude_select(registry: Registry) -> None:
     assert registry.feed_tables() is None
 
 
-def test_refresh_takes_two_statements_and_nothing_else_asks(
+def test_refresh_takes_four_statements_and_nothing_else_asks(
     postgres: DatabaseServer, django_postgres: Database, registry: Registry
 ) -> None:
     with CaptureQueriesContext(connection) as queries:
         registry.refresh(connection)
-    assert len(queries) == 2
+    assert len(queries) == 4
     with CaptureQueriesContext(connection) as queries:
         registry.payload_of("shop.Product")
         registry.models_of("public.shop_order_2025")
@@ -249,6 +251,118 @@ def test_inheriting_tables_are_read_with_their_parents(
     registry.refresh(connection)
     assert registry.models_of("public.old_products")[0] is models.Product
     assert registry.root_of("public.old_products") == "public.old_products", "it is no partition"
+
+
+def test_a_change_is_seen_under_each_table_s_own_key(
+    django_postgres: Database, registry: Registry
+) -> None:
+    django_postgres.execute(
+        "CREATE TABLE up (a int, b int, PRIMARY KEY (a, b))",
+        "CREATE TABLE turned (PRIMARY KEY (b, a)) INHERITS (up)",
+        "CREATE TABLE shorter (PRIMARY KEY (a)) INHERITS (up)",
+        "CREATE TABLE keyless () INHERITS (turned)",
+    )
+    registry.refresh(connection)
+
+    def seen(payload: str, *key: int) -> object:
+        return registry.seen_as(Event(payload, 0.0, 1, frozenset({key})), "public.up")
+
+    assert seen("public.turned", 2, 1) == Event("public.up", 0.0, 1, frozenset({(1, 2)}))
+    assert seen("public.shorter", 1) == Event("public.up", 0.0, 1, None)
+    assert seen("public.keyless", 1) == Event("public.up", 0.0, 1, None)
+    assert seen("public.turned", 1) == Event("public.up", 0.0, 1, None), "a key that is none"
+    assert seen("public.up", 1, 2) == Event("public.up", 0.0, 1, frozenset({(1, 2)}))
+
+
+def test_models_see_an_heir_s_change_under_their_own_table(
+    django_postgres: Database, registry: Registry
+) -> None:
+    django_postgres.execute(
+        "CREATE TABLE other_key (nr int PRIMARY KEY) INHERITS (shop_product)",
+        "CREATE TABLE same_key (PRIMARY KEY (id)) INHERITS (shop_product)",
+    )
+    registry.refresh(connection)
+    for payload, keys in (("public.other_key", None), ("public.same_key", frozenset({(7,)}))):
+        event = Event(payload, 0.0, 1, frozenset({(7,)}))
+        expected = Event("public.shop_product", 0.0, 1, keys)
+        assert dict(registry.seen_by_models(event)) == {
+            models.Product: expected,
+            models.CheapProduct: expected,
+        }
+        pks = registry.pk_values(payload, (7,), "public.shop_product")
+        assert pks == (None if keys is None else (7,))
+
+
+def test_what_an_index_includes_is_no_key(django_postgres: Database, registry: Registry) -> None:
+    django_postgres.execute("CREATE TABLE t (a int, b int, PRIMARY KEY (a) INCLUDE (b))")
+    registry.refresh(connection)
+    assert registry.pk_columns("public.t") == ("a",)
+
+
+def test_a_column_is_known_by_its_base_type(django_postgres: Database, registry: Registry) -> None:
+    django_postgres.execute(
+        "CREATE DOMAIN near AS numeric(9,2)", "CREATE DOMAIN far AS near",
+        "CREATE SCHEMA odd", "CREATE DOMAIN odd.int4 AS text", "CREATE TYPE odd.text AS ENUM ('a')",
+        "CREATE TABLE t (a far, b odd.int4, c odd.text, PRIMARY KEY (a, b, c))",
+    )  # fmt: skip
+    registry.refresh(connection)
+    columns = registry.key_columns("public.t") or ()
+    assert [column.type for column in columns] == ["numeric", "text", ""]
+    assert columns[0].typmod == (9 << 16 | 2) + 4
+
+
+def test_the_identity_is_the_database_s_and_not_its_name_s(
+    postgres: DatabaseServer, django_postgres: Database, other_database: Database
+) -> None:
+    assert Registry().identity is None
+    mine, other = identity("default"), identity("other")
+    assert re.fullmatch(r"[0-9]{1,20}-[0-9]{1,10}", mine)
+    assert mine.split("-")[0] == other.split("-")[0]
+    assert mine != other
+    assert identity("default") == mine
+
+    connections["other"].close()
+    postgres.drop_database(other_database.name)
+    postgres.execute(f'ALTER DATABASE "{django_postgres.name}" RENAME TO "{other_database.name}"')
+    try:
+        assert identity("other") == mine, "a database that is renamed is the same"
+    finally:
+        connections["other"].close()
+        postgres.execute(
+            f'ALTER DATABASE "{other_database.name}" RENAME TO "{django_postgres.name}"'
+        )
+    postgres.create_database(other_database.name)
+    assert identity("other") not in {mine, other}, "another of the same name is another"
+
+
+def test_any_role_may_ask_for_the_identity_unless_that_was_taken(
+    postgres: DatabaseServer, django_postgres: Database
+) -> None:
+    expected = identity("default")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE anyone")
+        try:
+            cursor.execute("SET ROLE anyone")
+            registry = Registry()
+            registry.refresh(connection)
+            assert registry.identity == expected
+            cursor.execute("RESET ROLE")
+            cursor.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+            cursor.execute("SET ROLE anyone")
+            registry.refresh(connection)
+            assert registry.identity is None
+            assert registry.exists("public.shop_product")
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP ROLE anyone")
+
+
+def identity(alias: str) -> str:
+    registry = Registry(alias)
+    registry.refresh(connections[alias])
+    connections[alias].close()
+    assert registry.identity is not None
+    return registry.identity
 
 
 def test_a_partition_made_later_is_unknown_once_and_then_known(

@@ -257,6 +257,42 @@ def test_a_key_that_is_not_the_models_kills_the_keys_of_all_rows(
     assert kills[DEFAULT].patterns == {"price:*"}
 
 
+def test_an_heir_fires_its_parent_s_rules_by_the_parent_s_key(django_postgres: Database) -> None:
+    django_postgres.execute(
+        "CREATE TABLE other_key (nr int PRIMARY KEY) INHERITS (shop_product)",
+        "CREATE TABLE same_key (PRIMARY KEY (id)) INHERITS (shop_product)",
+        "CREATE TABLE up (a int, b int, PRIMARY KEY (a, b))",
+        "CREATE TABLE turned (PRIMARY KEY (b, a)) INHERITS (up)",
+    )
+    registry = Registry()
+    registry.refresh(connection)
+    seen: list[Event] = []
+    given = {"shop.Product": ["product:{pk}", seen.append], "public.up": "up:{pk[0]}:{pk[1]}"}
+    found = rules(given, registry)
+    kills = found.kills(event("public.other_key", 7))[DEFAULT]
+    assert (kills.keys, kills.patterns) == (set(), {"product:*"})
+    kills = found.kills(event("public.same_key", 7))[DEFAULT]
+    assert (kills.keys, kills.patterns) == ({"product:7"}, set())
+    assert [(each.payload, each.keys) for each in seen] == [(PRODUCT, None), (PRODUCT, {(7,)})]
+    kills = found.kills(event("public.turned", (2, 1)))[DEFAULT]
+    assert (kills.keys, kills.patterns) == ({"up:1:2"}, set())
+
+
+def test_a_leaf_s_key_is_the_model_s_though_the_root_has_none(django_postgres: Database) -> None:
+    django_postgres.execute(
+        "DROP TABLE shop_order CASCADE",
+        "CREATE TABLE shop_order (id int, placed_on date) PARTITION BY RANGE (placed_on)",
+        "CREATE TABLE leaf PARTITION OF shop_order (PRIMARY KEY (placed_on, id)) DEFAULT",
+    )
+    registry = Registry()
+    registry.refresh(connection)
+    seen: list[Event] = []
+    found = rules({"shop.Order": ["order:{pk[0]}", seen.append]}, registry)
+    kills = found.kills(event("public.leaf", ("2026-02-03", 7)))[DEFAULT]
+    assert (kills.keys, kills.patterns) == ({"order:7"}, set())
+    assert [(each.payload, each.keys) for each in seen] == [("public.shop_order", None)]
+
+
 def test_a_column_too_many_of_a_table_without_model_widens() -> None:
     assert killed("k:{pk[1]}", event("a.b", 1), "a.b") == (set(), {"k:*"})
 

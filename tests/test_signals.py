@@ -100,6 +100,6 @@ def test_merged_events_add_up_and_too_many_keys_mean_any_row() -> None:
 
 def test_a_model_of_two_tables_hears_one_event() -> None:
     events = [Event("a.b", 2.0, 3, frozenset({(1,)})), Event("a.c", 1.0, 2, frozenset({(2,)}))]
-    merged = by_model(events, lambda payload: (User,))
+    merged = by_model(events, lambda event: [(User, event)])
     assert merged[User].count == 5
     assert merged[User].keys == frozenset({(1,), (2,)})

@@ -291,7 +291,9 @@ class Daemon:
         tokens: set[str] = set()
         if self._nudged and (names := self._names()) is not None:
             for event in batch.events:
-                tokens |= killed_tokens(names, self._tables[event.payload].lineage, event)
+                for payload in self._tables[event.payload].lineage:
+                    seen = self.registry.seen_as(event, payload)
+                    tokens |= killed_tokens(names, (payload,), seen)
         # Nothing but what callables of rules alone can name waits for them.
         asked: list[Event] = []
         others: list[Event] = []
@@ -304,7 +306,7 @@ class Daemon:
         if asked:
             deletes += self._submit_all(await self._asker.works(asked))
         if any(self._tables[event.payload].root != event.payload for event in batch.events):
-            renamed = rename_events(batch.events, self.registry.root_of)
+            renamed = rename_events(batch.events, self.registry.seen_at_root)
             batch = replace(batch, events=renamed)
         self.publisher.add_batch(batch, deletes)
 

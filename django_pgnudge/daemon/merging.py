@@ -39,8 +39,11 @@ def bound_nudges(events: tuple[Event, ...]) -> tuple[Event, ...]:
     excess = [event.payload for event in events if is_nudge(event.payload)][MAX_NUDGES:]
     if not excess:
         return events
-    names = dict.fromkeys(excess, ANY_NUDGE)
-    return rename_events(events, lambda payload: names.get(payload, payload))
+    names = frozenset(excess)
+    return rename_events(
+        events,
+        lambda event: replace(event, payload=ANY_NUDGE) if event.payload in names else event,
+    )
 
 
 def spell_out(
@@ -54,23 +57,20 @@ def spell_out(
     return merge_events((*events, *named))
 
 
-def rename_events(events: Iterable[Event], name_of: Callable[[str], str]) -> tuple[Event, ...]:
+def rename_events(events: Iterable[Event], seen_as: Callable[[Event], Event]) -> tuple[Event, ...]:
     """The events under other payloads (a partition's under its root's), merged."""
-    return merge_events(
-        event if (name := name_of(event.payload)) == event.payload else replace(event, payload=name)
-        for event in events
-    )
+    return merge_events(map(seen_as, events))
 
 
 def by_model(
-    events: Iterable[Event], models_of: Callable[[str], tuple[type[Model], ...]]
+    events: Iterable[Event], seen_by: Callable[[Event], Iterable[tuple[type[Model], Event]]]
 ) -> dict[type[Model], Event]:
     """One event a model; a table that inherits nudges its parents' models too."""
     found: dict[type[Model], Event] = {}
     for event in events:
-        for model in models_of(event.payload):
+        for model, seen in seen_by(event):
             known = found.get(model)
-            found[model] = event if known is None else _merge(known, event)
+            found[model] = seen if known is None else _merge(known, seen)
     return found
 
 

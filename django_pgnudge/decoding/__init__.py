@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Decoder, Options, PrimaryKeys, Sink, TableFilter, python_codec
+from .base import Decoder, Options, Sink, TableFilter, python_codec
+from .columns import KeyColumn, PrimaryKeys, read_value, write_value
 from .pgoutput import PgOutput
 from .test_decoding import TestDecoding
 from .wal2json import Wal2Json
@@ -17,6 +18,7 @@ from .wal2json import Wal2Json
 __all__ = [
     "DECODERS",
     "Decoder",
+    "KeyColumn",
     "Options",
     "PgOutput",
     "PrimaryKeys",
@@ -25,6 +27,8 @@ __all__ = [
     "TestDecoding",
     "Wal2Json",
     "python_codec",
+    "read_value",
+    "write_value",
 ]
 
 DECODERS: dict[str, type[Decoder[Any]]] = {

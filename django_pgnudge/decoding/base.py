@@ -7,23 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from struct import Struct
-from typing import ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from ..errors import ConfigError, DecodeError
-from ..events import Key, KeyValue
+from ..events import Key
 from ..log import get_logger
+from .columns import KeyColumn, PrimaryKeys
 from .nudges import objection
 
 __all__ = [
     "EMIT_PREFIX",
-    "INTEGER_TYPES",
     "Decoder",
     "Options",
-    "PrimaryKeys",
     "Sink",
     "Table",
     "TableFilter",
-    "key_value",
     "python_codec",
     "unix_time",
 ]
@@ -41,11 +39,6 @@ MAX_NAME = 4096
 
 MAX_KEY_TEXT = 8192
 """The longest text, in bytes, of a primary-key column; a row with a longer one has no key."""
-
-INTEGER_TYPES = frozenset({"int2", "int4", "int8", "oid"})
-
-PrimaryKeys: TypeAlias = Mapping[str, Sequence[tuple[str, str]]]
-"""For each payload, its primary-key columns as (name, ``pg_type.typname``), in index order."""
 
 # CopyData carrying XLogData: 'd', length, 'w', start LSN, end LSN, server clock, payload.
 _MESSAGE = Struct("!BIB")
@@ -181,8 +174,12 @@ class Decoder(ABC, Generic[T]):
         self.wanted = TableFilter(options.tables)
         self.lsn = 0
         self.unknown: set[str] = set()
-        """Payloads whose keys are wanted and whose primary key is not known."""
-        self._primary_keys = primary_keys
+        """Payloads whose keys are wanted and whose primary key is not known, or not as the stream
+        has it."""
+        self.primary_keys = primary_keys
+        self.proves_keys = False
+        """Whether its messages show where a table has not the key that is known."""
+        self._others = _OTHER_CHARACTERS.get(options.encoding, frozenset())
         self._has_objected = False
 
     @staticmethod
@@ -271,22 +268,30 @@ class Decoder(ABC, Generic[T]):
         """Take a message of which only the beginning is at hand, a row too long to hold."""
 
     def set_primary_keys(self, primary_keys: PrimaryKeys) -> None:
-        """Use these primary keys from the next message on."""
-        self._primary_keys = primary_keys
+        """Use these primary keys from the next message on.
+
+        They must be those of the tables as the messages to come have them: a plugin that writes
+        no more than names does not say when a table has got another key.
+        """
+        self.primary_keys = primary_keys
         self.unknown.clear()
         self.forget_tables()
+
+    def forget_keys(self) -> None:
+        """Tell no keys from the next message on, until `set_primary_keys`."""
+        self.set_primary_keys({})
 
     @abstractmethod
     def forget_tables(self) -> None:
         """Drop what was derived from the primary keys."""
 
-    def key_columns(self, payload: str) -> Sequence[tuple[str, str]] | None:
+    def key_columns(self, payload: str) -> Sequence[KeyColumn] | None:
         """The primary-key columns to collect for a table, or None to collect none."""
         if not self.options.wants_keys(payload):
             return None
-        columns = self._primary_keys.get(payload)
-        if columns is None and len(self.unknown) < MAX_TABLES:
-            self.unknown.add(payload)
+        columns = self.primary_keys.get(payload)
+        if columns is None:
+            self.doubt(payload)
         return columns or None
 
     def nudge(self, content: str) -> None:
@@ -305,6 +310,11 @@ class Decoder(ABC, Generic[T]):
                 EMIT_PREFIX, content[:80], why_not,
             )  # fmt: skip
 
+    def doubt(self, payload: str) -> None:
+        """Note that a table's primary key is not the one that is known."""
+        if len(self.unknown) < MAX_TABLES:
+            self.unknown.add(payload)
+
     def text(self, raw: bytes) -> str:
         """A name or a content in the database's encoding."""
         try:
@@ -312,17 +322,17 @@ class Decoder(ABC, Generic[T]):
         except UnicodeDecodeError:
             return raw.decode(self.options.encoding, "backslashreplace")
 
-
-def key_value(text: str, type_name: str) -> KeyValue:
-    """A primary-key column's value from PostgreSQL's text for it."""
-    if type_name in INTEGER_TYPES:
+    def key_text(self, raw: bytes) -> str | None:
+        """A key's text in the database's encoding, or None if others may read another one."""
         try:
-            return int(text)
-        except ValueError:
-            raise DecodeError(f"{text[:40]!r} is not a whole number") from None
-    if type_name == "bool":
-        return text in ("t", "true")
-    return text
+            text = raw.decode(self.options.encoding)
+        except UnicodeDecodeError:
+            return None
+        return text if self.is_everyones(text) else None
+
+    def is_everyones(self, text: str) -> bool:
+        """Whether PostgreSQL makes the same characters of the database's bytes as Python did."""
+        return self._others.isdisjoint(text)
 
 
 def unix_time(text: str) -> float:
@@ -359,10 +369,18 @@ _CODECS = {
 }
 
 
+_OTHER_CHARACTERS = {
+    "euc_jp": frozenset("\u301c\u2016\u2212\xa2\xa3\xac\xa6"),
+    "euc_jis_2004": frozenset("\uffe3\u2015\uffe5\u2985\u2986"),
+}
+"""What Python reads where PostgreSQL reads another character: of EUC_JP's 0xA1C1 the one makes
+U+301C, the other U+FF5E. Source: a comparison of all of both, by ``convert_from``."""
+
+
 def python_codec(server_encoding: str) -> str:
     """The Python codec of a PostgreSQL server encoding.
 
     Source: PostgreSQL documentation, "Supported Character Sets". An encoding Python does not
-    have is read as UTF-8, its other bytes escaped.
+    have is read as ASCII, its other bytes escaped.
     """
-    return _CODECS.get(server_encoding, "utf-8")
+    return _CODECS.get(server_encoding, "ascii")

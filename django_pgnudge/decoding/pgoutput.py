@@ -16,15 +16,13 @@ from ..errors import ConfigError, DecodeError
 from ..events import Key
 from .base import (
     EMIT_PREFIX,
-    INTEGER_TYPES,
     MAX_KEY_TEXT,
     Decoder,
     Options,
-    PrimaryKeys,
     Sink,
     Table,
-    key_value,
 )
+from .columns import INTEGER_TYPES, KeyColumn, PrimaryKeys, read_value
 
 __all__ = ["PgOutput"]
 
@@ -36,6 +34,8 @@ _BEGIN = Struct("!cQqI")
 _COMMIT = Struct("!cBQQq")
 _OID = Struct("!xI")
 _RELATION = Struct("!cI")
+_TYPE = Struct("!Ii")
+_FULL = b"f"
 _TRUNCATE = Struct("!cIB")
 _LOGICAL_MESSAGE = Struct("!cBQ")
 _U16 = Struct("!H")
@@ -62,18 +62,25 @@ class _Relation(Table):
         "short_key",
         "size",
         "told",
+        "types",
     )
 
     def __init__(
-        self, name: str, columns: tuple[str, ...], identity: frozenset[str], size: int
+        self,
+        name: str,
+        types: Mapping[str, bytes],
+        identity: frozenset[str],
+        size: int,
     ) -> None:
         super().__init__(())
         self.name = name
-        self.columns = columns
+        self.columns = columns = tuple(types)
+        self.types = types
+        """Of each column the OID of its type and its ``atttypmod``, as they are sent."""
         self.identity = identity
         self.size = size
-        self.key: tuple[tuple[int, str], ...] | None = None
-        """Positions and types of the primary-key columns, or None if they are not collected."""
+        self.key: tuple[tuple[int, KeyColumn], ...] | None = None
+        """The primary-key columns and where they stand, or None if they are not collected."""
         self.number_first = False
         """Whether the key is one whole number in the first column."""
         self.short_key = b"N" + _U16.pack(len(columns)) + b"t\0\0\0"
@@ -96,6 +103,7 @@ class PgOutput(Decoder[_Relation]):
 
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
         super().__init__(sink, primary_keys, options)
+        self.proves_keys = True
         self._relations: dict[int, _Relation] = {}
         self._relations_size = 0
         self._shift = 0
@@ -155,11 +163,15 @@ class PgOutput(Decoder[_Relation]):
             if len(values) != len(table.columns):
                 raise DecodeError("a pgoutput row has not the columns its relation announced")
             key = []
-            for index, type_name in table.key:
+            for index, column in table.key:
                 value = values[index]
                 if value is None or len(value) > MAX_KEY_TEXT:
                     return False
-                key.append(key_value(value.decode("utf-8", "backslashreplace"), type_name))
+                try:
+                    key.append(read_value(value.decode(), column))
+                except UnicodeDecodeError:
+                    # What SQL_ASCII lets in has no text.
+                    return False
             keys.append(tuple(key))
         return True
 
@@ -222,15 +234,18 @@ class PgOutput(Decoder[_Relation]):
         _, oid = _RELATION.unpack_from(body)
         schema, pos = _cstring(body, 5)
         table, pos = _cstring(body, pos)
+        if body[pos : pos + 1] == _FULL:
+            # Every column is one of the identity, so none is shown to be the key.
+            self.proves_keys = False
         (count,) = _U16.unpack_from(body, pos + 1)
         pos += 3
-        columns = []
+        types = {}
         identity = set()
         for _ in range(count):
             flags = body[pos : pos + 1]
             name, pos = _cstring(body, pos + 1)
+            types[name] = body[pos : pos + 8]
             pos += 8
-            columns.append(name)
             if flags == b"\1":
                 identity.add(name)
         if pos != len(body):
@@ -241,23 +256,31 @@ class PgOutput(Decoder[_Relation]):
             raise DecodeError(f"pgoutput announced tables in over {MAX_RELATIONS_SIZE} bytes")
         # The protocol sends pg_catalog as an empty string.
         schema = schema or "pg_catalog"
-        relation = _Relation(f"{schema}.{table}", tuple(columns), frozenset(identity), len(body))
+        relation = _Relation(f"{schema}.{table}", types, frozenset(identity), len(body))
         if self.wanted(schema, table):
             relation.payloads = (relation.name,)
         self._find_key(relation)
         self._relations[oid] = relation
 
     def _find_key(self, relation: _Relation) -> None:
+        relation.key = None
         wanted = self.key_columns(relation.name) if relation.payloads else None
-        # A key outside the replica identity can change without the old one being sent.
-        if wanted is None or not all(name in relation.identity for name, _ in wanted):
-            relation.key = None
+        if wanted is None:
             return
-        relation.key = tuple(
-            (relation.columns.index(name), type_name) for name, type_name in wanted
-        )
-        ((place, type_name), *others) = relation.key
-        relation.number_first = place == 0 and type_name in INTEGER_TYPES and not others
+        key = []
+        for column in wanted:
+            # A key outside the replica identity can change without the old one being sent. Of
+            # another type it is not the one that the catalogs had.
+            if column.name in relation.identity:
+                sent = relation.types[column.name]
+                if sent == _TYPE.pack(column.own_type, column.own_typmod):
+                    key.append((relation.columns.index(column.name), column))
+                    continue
+            self.doubt(relation.name)
+            return
+        relation.key = tuple(key)
+        ((place, column), *others) = key
+        relation.number_first = place == 0 and column.type in INTEGER_TYPES and not others
 
     def _truncate(self, body: bytes, made_by: bytes) -> None:
         _, count, _ = _TRUNCATE.unpack_from(body)

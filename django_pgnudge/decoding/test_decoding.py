@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ..errors import DecodeError
-from ..events import Key
+from ..events import Key, KeyValue
 from .base import (
     EMIT_PREFIX,
-    INTEGER_TYPES,
     MAX_KEY_TEXT,
     MAX_NAME,
     MAX_TABLES,
     Decoder,
     Options,
-    PrimaryKeys,
     Sink,
     Table,
-    key_value,
     unix_time,
 )
+from .columns import INTEGER_TYPES, KeyColumn, PrimaryKeys, read_value
 
 __all__ = ["TestDecoding"]
 
@@ -42,13 +41,21 @@ _COLUMN = re.compile(
     rb"(null|unchanged-toast-datum|B?'(?:[^']|'')*+'|[^ ']++)" % (_QUOTED, _QUOTED)
 )
 # Where the name needs no quotation marks; an UPDATE of the key has "old-key:" there.
-_NUMBER_FIRST = rb" (?:INSERT|UPDATE|DELETE): %b\[[a-z ]++\]:(-?\d{1,20}+)(?![^ ])"
+_NUMBER_FIRST = rb" (?:INSERT|UPDATE|DELETE): %b\[%b\]:(-?\d{1,20}+)(?![^ ])"
 _ROW = b"table "
 _BEGIN = re.compile(rb"BEGIN (\d{1,10})")
 _COMMIT = re.compile(rb"COMMIT (\d{1,10}) \(at ([^)]+)\)")
 _MESSAGE = re.compile(
     rb"message: transactional: 1 prefix: %b, sz: (\d{1,10}) content:" % EMIT_PREFIX.encode()
 )
+
+
+class _Column(NamedTuple):
+    place: int
+    """In the key."""
+    column: KeyColumn
+    printed: bytes
+    """How its type stands in a row's text."""
 
 
 class _Tables(Table):
@@ -58,8 +65,8 @@ class _Tables(Table):
 
     def __init__(self, payloads: tuple[str, ...]) -> None:
         super().__init__(payloads)
-        self.key: dict[bytes, tuple[int, str]] | None = None
-        """Column name to position in the key and type, if keys are collected."""
+        self.key: dict[bytes, _Column] | None = None
+        """The key's columns by name, if keys are collected."""
         self.number: re.Pattern[bytes] | None = None
         """Matches what follows the names where the first column is the key, a whole number."""
 
@@ -133,14 +140,16 @@ class TestDecoding(Decoder[_Tables]):
         found = _Tables(tuple(payloads))
         columns = self.key_columns(payloads[0]) if len(payloads) == 1 else None
         if columns is not None:
+            # A name or type that cannot be written is found in no row, nor is another for it.
             found.key = {
-                name.encode(self.options.encoding, "replace"): (index, type_name)
-                for index, (name, type_name) in enumerate(columns)
+                self._bytes(column.name): _Column(place, column, self._bytes(column.printed))
+                for place, column in enumerate(columns)
             }
-            (first, type_name), *others = columns
-            if type_name in INTEGER_TYPES and not others:
+            first, *others = columns
+            if first.type in INTEGER_TYPES and first.is_number and not others:
                 found.number = re.compile(
-                    _NUMBER_FIRST % re.escape(first.encode(self.options.encoding, "replace"))
+                    _NUMBER_FIRST
+                    % (re.escape(self._bytes(first.name)), re.escape(self._bytes(first.printed)))
                 )
         if len(raw) <= MAX_NAME:
             if len(self._tables) >= MAX_TABLES:
@@ -169,31 +178,40 @@ class TestDecoding(Decoder[_Tables]):
             pos = self._skip_to_new(buffer, pos, stop)
         new, _ = self._key(table.key, buffer, pos, stop)
         if new is None:
+            self.doubt(table.payloads[0])
             return False
         keys.append(new)
         return True
 
     def _key(
-        self, wanted: Mapping[bytes, tuple[int, str]], buffer: bytes, pos: int, stop: int
+        self, wanted: Mapping[bytes, _Column], buffer: bytes, pos: int, stop: int
     ) -> tuple[Key | None, int]:
-        found: dict[int, object] = {}
+        found: dict[int, KeyValue] = {}
         while len(found) < len(wanted):
             match = _COLUMN.match(buffer, pos, stop)
             if match is None:
                 return None, pos
             pos = match.end()
-            place = wanted.get(_unquote(match[1]))
-            if place is None:
+            known = wanted.get(_unquote(match[1]))
+            if known is None:
                 continue
+            # Of another type it is not the column that the catalogs had.
             raw = match[3]
-            if raw in (b"null", b"unchanged-toast-datum"):
+            if match[2] != known.printed or raw in (b"null", b"unchanged-toast-datum"):
                 return None, pos
             if raw[-1:] == b"'":
                 raw = raw[raw.index(b"'") + 1 : -1].replace(b"''", b"'")
-            if len(raw) > MAX_KEY_TEXT:
+            text = self.key_text(raw) if len(raw) <= MAX_KEY_TEXT else None
+            if text is None:
                 return None, pos
-            found[place[0]] = key_value(self.text(raw), place[1])
-        return tuple(found[index] for index in range(len(wanted))), pos  # type: ignore[misc]
+            found[known.place] = read_value(text, known.column)
+        return tuple(found[place] for place in range(len(wanted))), pos
+
+    def _bytes(self, text: str) -> bytes:
+        try:
+            return text.encode(self.options.encoding)
+        except UnicodeEncodeError:
+            return b"\0"
 
     @staticmethod
     def _skip_to_new(buffer: bytes, pos: int, stop: int) -> int:

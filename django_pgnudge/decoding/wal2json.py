@@ -14,21 +14,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import DecodeError
-from ..events import Key
+from ..events import Key, KeyValue
 from .base import (
     EMIT_PREFIX,
-    INTEGER_TYPES,
     MAX_KEY_TEXT,
     MAX_NAME,
     MAX_TABLES,
     Decoder,
     Options,
-    PrimaryKeys,
     Sink,
     Table,
-    key_value,
     unix_time,
 )
+from .columns import INTEGER_TYPES, KeyColumn, PrimaryKeys, read_value
 
 __all__ = ["Wal2Json"]
 
@@ -42,7 +40,14 @@ _IDENTITY = b',"identity":['
 _BEGIN = re.compile(rb'\{"action":"B","xid":(\d{1,10}),"timestamp":"[^"\\]*+"\}')
 _COMMIT = re.compile(rb'\{"action":"C","xid":\d{1,10},"timestamp":"([^"\\]*+)"\}')
 _XID = re.compile(r"\d{1,10}", re.ASCII)
+_WHOLE = re.compile(r"-?\d{1,20}", re.ASCII)
 _SPECIAL = re.compile(r"([\\\s'\",.*])")
+
+
+class _Number(str):
+    """The text of a JSON number: 1.50 is a key's text, and 1.5 is another."""
+
+    __slots__ = ()
 
 
 class _Table(Table):
@@ -52,7 +57,7 @@ class _Table(Table):
 
     def __init__(self, payloads: tuple[str, ...]) -> None:
         super().__init__(payloads)
-        self.key: tuple[tuple[str, str], ...] | None = None
+        self.key: tuple[KeyColumn, ...] | None = None
         self.number: re.Pattern[bytes] | None = None
         """Matches the beginning of a tuple whose first column is the key, a whole number."""
 
@@ -127,20 +132,19 @@ class Wal2Json(Decoder[_Table]):
         columns = self.key_columns(payload)
         if columns is not None:
             table.key = tuple(columns)
-            (first, type_name), *others = columns
-            if type_name in INTEGER_TYPES and not others:
-                quoted = re.escape(json.dumps(first, ensure_ascii=False).encode())
+            first, *others = columns
+            if first.type in INTEGER_TYPES and first.is_number and not others:
+                quoted = re.escape(json.dumps(first.name, ensure_ascii=False).encode())
                 table.number = re.compile(_NUMBER_FIRST % quoted)
         return table
 
     def _object(self, body: bytes) -> Mapping[str, Any]:
         try:
-            # Numbers stay text: 1.50 is a key's text, and 1.5 is another.
             obj = json.loads(
                 body.decode(self.options.encoding, _ESCAPE_IN_JSON),
-                parse_float=str,
-                parse_int=str,
-                parse_constant=str,
+                parse_float=_Number,
+                parse_int=_Number,
+                parse_constant=_Number,
             )
             if b"\\u" in body:
                 # Half a surrogate pair is no character, and could not be written anywhere.
@@ -179,19 +183,45 @@ class Wal2Json(Decoder[_Table]):
                 if isinstance(column, dict) and isinstance(column.get("name"), str)
             }
             key = []
-            for name, type_name in table.key:
-                value = values.get(name)
-                if isinstance(value, bool):
-                    value = "true" if value else "false"
-                if not isinstance(value, str) or len(value) > MAX_KEY_TEXT:
+            for column in table.key:
+                value = self._value(column, values.get(column.name), rest)
+                if value is None:
+                    # Also a column that has got another type: its table's key is another one.
+                    self.doubt(table.payloads[0])
                     return False
-                if type_name == "bytea":
-                    # wal2json alone leaves out what PostgreSQL prints before the digits.
-                    value = "\\x" + value
-                key.append(key_value(value, type_name))
+                key.append(value)
             keys.append(tuple(key))
             added = True
         return added
+
+    def _value(self, column: KeyColumn, value: object, row: bytes) -> KeyValue | None:
+        if isinstance(value, bool):
+            return value if column.is_bool else None
+        if (
+            not isinstance(value, str)
+            or len(value) > MAX_KEY_TEXT
+            or isinstance(value, _Number) != column.is_number
+            or column.is_bool
+        ):
+            return None
+        if not (column.is_number or row.isascii() or self._is_certain(value, row)):
+            return None
+        if column.is_bytea:
+            # wal2json alone leaves out what PostgreSQL prints before the digits.
+            value = "\\x" + value
+        if column.type in INTEGER_TYPES and not _WHOLE.fullmatch(value):
+            return None
+        return read_value(str(value), column)
+
+    def _is_certain(self, value: str, row: bytes) -> bool:
+        if not (self.is_everyones(value)):
+            return False
+        try:
+            row.decode(self.options.encoding)
+        except UnicodeDecodeError:
+            # What was escaped to be read looks like any text.
+            return False
+        return True
 
     def take(self, body: bytes) -> None:
         # Also a row that is written in an unusual way.

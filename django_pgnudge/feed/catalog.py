@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..decoding import PrimaryKeys
 from ..errors import ProtocolError
 from ..wire import LSN
 from .changes import Transaction
@@ -18,7 +17,6 @@ __all__ = [
     "LOG_END",
     "PREPARED_VIEW",
     "PREPARE_VIEW",
-    "PRIMARY_KEYS",
     "RUNNING_XIDS",
     "VIEW",
     "WITHOUT_IDENTITY",
@@ -28,28 +26,9 @@ __all__ = [
     "literal",
     "number",
     "outcomes",
-    "primary_keys",
     "publication_exists",
     "running_xids",
 ]
-
-# A key that is not (part of) the replica identity can change without its old value being sent.
-PRIMARY_KEYS = """
-SELECT n.nspname, c.relname, a.attname, COALESCE(base.typname, t.typname)
-FROM pg_catalog.pg_index i
-JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::pg_catalog.int2[])
-    WITH ORDINALITY AS k (attnum, place)
-JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-LEFT JOIN pg_catalog.pg_type base ON base.oid = t.typbasetype
-WHERE i.indisprimary
-  AND (c.relreplident IN ('d', 'f') OR (c.relreplident = 'i' AND i.indisreplident))
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-  AND n.nspname NOT LIKE 'pg\\_toast%'
-ORDER BY n.nspname, c.relname, k.place
-"""
 
 VIEW = """
 SELECT pg_catalog.pg_current_snapshot()::text,
@@ -127,15 +106,6 @@ class View:
         if self.replayed is not None:
             return transaction.lsn <= self.replayed
         return self.snapshot.sees(transaction.xid)
-
-
-def primary_keys(rows: Iterable[tuple[str | None, ...]]) -> PrimaryKeys:
-    """Read the answer to `PRIMARY_KEYS`."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for row in rows:
-        schema, table, column, type_name = (value or "" for value in row)
-        found.setdefault(f"{schema}.{table}", []).append((column, type_name))
-    return found
 
 
 def running_xids(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:

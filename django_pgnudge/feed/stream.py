@@ -40,6 +40,7 @@ from .checker import Checker
 from .coalescer import Coalescer
 from .connecting import connect
 from .judge import Judge, Reports, Trusting, VisibilityJudge
+from .primary_keys import PRIMARY_KEYS, KeyKeeper, primary_keys
 from .slot import create_slot, new_name
 from .transport import Connection
 from .visibility import Handshake
@@ -105,6 +106,7 @@ class Stream:
         self._connection: Connection | None = None
         self._decoder: Decoder[Any] | None = None
         self._checker = Checker(settings.address, patience=settings.connect_timeout)
+        self._keys = KeyKeeper(self._checker)
         self._judge = self._make_judge()
         self._moved = asyncio.Event()
         self._bug: Exception | None = None
@@ -277,7 +279,7 @@ class Stream:
     async def _read_primary_keys(self) -> PrimaryKeys:
         if self._settings.keys is False:
             return {}
-        return catalog.primary_keys(await self.connection.rows(catalog.PRIMARY_KEYS, columns=4))
+        return primary_keys(await self.connection.rows(PRIMARY_KEYS, columns=9))
 
     async def _start(self, plugin: str, keys: PrimaryKeys) -> None:
         settings, session = self._settings, self.connection.session
@@ -442,13 +444,11 @@ class Stream:
             await self._refresh_primary_keys()
 
     async def _refresh_primary_keys(self) -> None:
-        """Learn the keys of tables made since the stream started."""
+        """Learn the keys of tables made or changed since the stream started."""
         assert self._decoder is not None
-        if not self._decoder.unknown:
+        if self._settings.keys is False:
             return
         try:
-            self._decoder.set_primary_keys(
-                catalog.primary_keys(await self._checker.rows(catalog.PRIMARY_KEYS, columns=4))
-            )
+            await self._keys.refresh(self._decoder, self.position)
         except PgNudgeError as error:
             log.debug("cannot read the primary keys: %s", error)

@@ -9,22 +9,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from django.db import connections, router
 from django.db.models import Model
 
+from django_pgnudge.decoding import write_value
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.keys import Dependency
-from django_pgnudge.fresh.rowkeys import key_value
+from django_pgnudge.fresh.rowkeys import assumed_column, key_value
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.log import get_logger
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules.ruleset import shares_pk
 
 if TYPE_CHECKING:
-    from django_pgnudge.events import Key
+    from django_pgnudge.events import Key, KeyValue
 
 __all__ = ["DependsOn", "Row", "Tables", "row", "tables"]
 
@@ -42,6 +43,12 @@ class Row:
 
     target: type[Model] | str
     pk: Any
+    kinds: tuple[type, ...] = field(init=False, repr=False)
+    """1 and True are equal, and not the same text."""
+
+    def __post_init__(self) -> None:
+        values = self.pk if isinstance(self.pk, tuple) else (self.pk,)
+        object.__setattr__(self, "kinds", tuple(map(type, values)))
 
 
 DependsOn: TypeAlias = type[Model] | Model | str | Row
@@ -53,6 +60,7 @@ def row(target: type[Model] | str, pk: Any) -> Row:
 
     ``target`` is a model, its label, or ``schema.table``; ``pk`` is ``obj.pk``, or for a table
     without a model its key as PostgreSQL prints it (integers as int); a tuple for several columns.
+    Where PostgreSQL's text for a key is not certain, the value depends on the whole table.
     """
     if isinstance(pk, Model) or pk is None:
         raise ConfigError(f"nudged.row({target!r}, {pk!r}): the second is a primary key.")
@@ -75,7 +83,6 @@ class Tables:
     def trust_models(self) -> None:
         """Never ask PostgreSQL, and take the models' names as they are: for tests without one."""
         self._known = self._trusting = True
-        self.registry.identity = "fake"
 
     def doubt(self) -> None:
         """Ask PostgreSQL again when something is next asked for, though not all the time."""
@@ -104,7 +111,7 @@ class Tables:
         """The database's own name for itself; None while PostgreSQL cannot be asked."""
         if not self._known:
             self._ask()
-        return self.registry.identity
+        return "fake" if self._trusting else self.registry.identity
 
     def may_ask(self, entries: tuple[DependsOn, ...]) -> bool:
         """Whether ``dependencies`` may ask PostgreSQL."""
@@ -164,28 +171,52 @@ class Tables:
                     f"nudged.row({entry.target!r}, {entry.pk!r}): for a table without a model the"
                     " key is given as PostgreSQL prints it, int, bool or str."
                 )
-            yield Dependency(self.registry.payload_of(entry.target), values)
+            payload = self.registry.payload_of(entry.target)
+            yield self._row(payload, self._printed_key(payload, values))
             return
-        yield Dependency(self.registry.payload_of(model), self._key(model, values))
+        yield self._row(self.registry.payload_of(model), self._key(model, values))
         for parent in _parents(model):
             key = self._key(parent, values) if shares_pk(model, parent) else None
             yield Dependency(self.registry.payload_of(parent), key)
 
     def _key(self, model: type[Model], values: tuple[Any, ...]) -> Key | None:
-        """The key in the order of the primary-key index; None where rows cannot be told apart."""
+        """The key in the order of the primary-key index; None where rows cannot be told apart, or
+        how PostgreSQL writes the values is not certain."""
         fields = tuple(model._meta.pk_fields)
         if len(fields) != len(values):
             raise ConfigError(
                 f"nudged.row: the primary key of {model._meta.label} has {len(fields)} columns,"
                 f" not {len(values)}."
             )
-        payload = self.registry.payload_of(model)
-        own = [str(field.column) for field in fields]
-        columns = self.registry.pk_columns(payload) or tuple(own)
-        if set(columns) != set(own):
+        columns = self.registry.key_columns(self.registry.payload_of(model))
+        if self._trusting:
+            columns = tuple(map(assumed_column, fields))
+        own = {
+            str(field.column): (field, value) for field, value in zip(fields, values, strict=True)
+        }
+        if columns is None or {column.name for column in columns} != set(own):
             return None
-        by_column = dict(zip(own, zip(fields, values, strict=True), strict=True))
-        return tuple(key_value(*by_column[column]) for column in columns)
+        return _whole(key_value(*own[column.name], column, self.using) for column in columns)
+
+    def _printed_key(self, payload: str, values: tuple[Any, ...]) -> Key | None:
+        """The key of a table without a model, as far as its types are certain."""
+        if self._trusting:
+            return values
+        columns = self.registry.key_columns(payload)
+        if columns is None or len(columns) != len(values):
+            return None
+        return _whole(map(write_value, columns, values))
+
+    @staticmethod
+    def _row(payload: str, key: Key | None) -> Dependency:
+        if key is None and seldom(f"row {payload}"):
+            logger.info(
+                "nudged: rows of %s cannot be told apart with certainty (the type of its primary"
+                " key, or that it has none or another one than its model), so what depends on one"
+                " depends on all of them.",
+                payload,
+            )
+        return Dependency(payload, key)
 
     def _is_news(self, found: frozenset[Dependency]) -> bool:
         """Whether a table is named that the database did not have when it was asked."""
@@ -215,6 +246,11 @@ class Tables:
                 connection.close()
             self._known, self.doubted = True, False
             return True
+
+
+def _whole(values: Iterable[KeyValue | None]) -> Key | None:
+    key = tuple(values)
+    return None if None in key else cast("Key", key)
 
 
 def _parents(model: type[Model] | None) -> Iterator[type[Model]]:

@@ -1,100 +1,69 @@
 """A model's primary key as an event has it: the other way round from ``Registry.pk_values``.
 
-Integers, booleans, and for every other type the text PostgreSQL prints. Types whose text is not
-certain are refused, since a row named otherwise than the daemon names it would never be nudged.
+The column's type in the database decides, and never the field's class: a row named otherwise than
+the stream names it would never be nudged.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import uuid
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import ValidationError
-from django.db.models import (
-    BooleanField,
-    CharField,
-    DateField,
-    DateTimeField,
-    DecimalField,
-    Field,
-    IntegerField,
-    TextField,
-    UUIDField,
-)
+from django.db import connections
+from django.db.models import Field
 
+from django_pgnudge.decoding import KeyColumn, write_value
 from django_pgnudge.errors import ConfigError
 
 if TYPE_CHECKING:
     from django_pgnudge.events import KeyValue
 
-__all__ = ["key_value"]
-
-_CERTAIN: Final = (BooleanField, IntegerField, UUIDField, DecimalField, DateField)
+__all__ = ["assumed_column", "key_value"]
 
 
-def key_value(field: Field[Any, Any], value: object) -> KeyValue:
-    """One column of a row's key. Raises ConfigError for what cannot be said with certainty."""
+def key_value(
+    field: Field[Any, Any], value: object, column: KeyColumn, using: str
+) -> KeyValue | None:
+    """One column of a row's key; None if how PostgreSQL writes it is not certain.
+
+    Raises ConfigError for what can be no value of the field.
+    """
     field = _target(field)
     try:
         python = field.to_python(value)
+        # A field may send the database another value than an instance has.
+        sent = field.get_db_prep_value(python, connections[using], prepared=False)
     except (ValidationError, TypeError, ValueError) as error:
         raise ConfigError(
             f"nudged.row: {value!r} is no value of {field}: {error}. Pass a primary key of it."
         ) from error
     if python is None:
         raise ConfigError(f"nudged.row: None is no primary key of {field.model._meta.label}.")
-    if _is_certain(field):
-        written = _written(field, python)
-        if written is not None:
-            return written
-    raise ConfigError(
-        f"nudged.row: {field} is a {type(field).__name__}, and how PostgreSQL writes {value!r} as"
-        " a key is not certain. Depend on the whole table instead."
-    )
+    return write_value(column, sent)
 
 
-def _written(field: Field[Any, Any], python: Any) -> KeyValue | None:
-    match python:
-        case bool():
-            return python
-        case int():
-            return int(python)
-        case uuid.UUID():
-            return str(python)
-        case Decimal() if python.is_finite():
-            return _numeric(field, python)
-        case dt.datetime():
-            return None
-        case dt.date():
-            return python.isoformat()
-        case str():
-            return str(python)
-    return None
+_TYPES: Final = {
+    **dict.fromkeys(("SmallAutoField", "SmallIntegerField", "PositiveSmallIntegerField"), "int2"),
+    **dict.fromkeys(("AutoField", "IntegerField", "PositiveIntegerField"), "int4"),
+    **dict.fromkeys(("BigAutoField", "BigIntegerField", "PositiveBigIntegerField"), "int8"),
+    **dict.fromkeys(("CharField", "SlugField"), "varchar"),
+    "BooleanField": "bool",
+    "DateField": "date",
+    "DateTimeField": "timestamptz",
+    "DecimalField": "numeric",
+    "TextField": "text",
+    "UUIDField": "uuid",
+}
 
 
-def _numeric(field: Field[Any, Any], number: Decimal) -> str | None:
-    """``numeric(p, s)`` always prints s decimals, and has no negative zero."""
-    places = getattr(field, "decimal_places", None)
-    if places is None:
-        return None
-    exact = number.quantize(Decimal(1).scaleb(-places))
-    return None if exact != number else format(abs(exact) if exact == 0 else exact, "f")
-
-
-def _is_certain(field: Field[Any, Any]) -> bool:
-    """Whether the column has the type Django gives the field: a subclass may choose another."""
-    if type(field).db_type is not Field.db_type or isinstance(field, DateTimeField):
-        return False
-    if isinstance(field, CharField | TextField):
-        # Under a collation of its own, two texts may be one key.
-        return field.db_collation is None and field.get_internal_type() in {
-            "CharField",
-            "TextField",
-            "SlugField",
-        }
-    return isinstance(field, _CERTAIN)
+def assumed_column(field: Field[Any, Any]) -> KeyColumn:
+    """The column that Django makes of a field, where there is no database to ask."""
+    name, field = str(field.column), _target(field)
+    made_otherwise = type(field).db_type is not Field.db_type
+    type_name = "" if made_otherwise else _TYPES.get(field.get_internal_type(), "")
+    digits, places = getattr(field, "max_digits", None), getattr(field, "decimal_places", None)
+    typmod = -1 if digits is None or places is None else (digits << 16 | places) + 4
+    return KeyColumn(name, type_name, typmod, getattr(field, "db_collation", None) is None)
 
 
 def _target(field: Field[Any, Any]) -> Field[Any, Any]:

@@ -209,7 +209,7 @@ class Value:
             )
             return None
         dependencies = mine.dependencies(self.depends_on)
-        identity = mine.registry.identity
+        identity = mine.identity()
         if dependencies is None or identity is None:
             return None
         names = Names.of(identity)

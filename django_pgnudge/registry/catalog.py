@@ -6,29 +6,41 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from django_pgnudge.feed.primary_keys import KEY_COLUMNS, key_column
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.backends.utils import CursorWrapper
 
-__all__ = ["Catalog", "payload_for", "quote_identifier", "read_catalog", "server_version"]
+    from django_pgnudge.decoding import KeyColumn
+
+__all__ = [
+    "Catalog",
+    "payload_for",
+    "quote_identifier",
+    "read_catalog",
+    "read_identity",
+    "server_version",
+]
 
 # pg_inherits also links the indexes of partitions, hence relkind: tables, partitioned tables,
 # foreign tables.
-_RELATIONS = """
-WITH RECURSIVE up (oid, parent, depth) AS (
+_RELATIONS = f"""
+WITH RECURSIVE keys AS ({KEY_COLUMNS}),
+key (relid, columns) AS (
+    SELECT relid, array_agg(key_column ORDER BY place) FROM keys GROUP BY relid
+),
+up (oid, parent, depth) AS (
     SELECT i.inhrelid, i.inhparent, 1
       FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind IN ('r', 'p', 'f')
     UNION ALL
     SELECT up.oid, i.inhparent, up.depth + 1 FROM up JOIN pg_inherits i ON i.inhrelid = up.parent
 )
-SELECT 'table', n.nspname::text, c.relname::text, c.relkind = 'p', 0,
-       (SELECT array_agg(a.attname::text ORDER BY k.at)
-          FROM pg_index x
-          CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
-          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-         WHERE x.indrelid = c.oid AND x.indisprimary AND k.at <= x.indnkeyatts)
+SELECT 'table', n.nspname::text, c.relname::text, c.relkind = 'p', 0, key.columns
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN key ON key.relid = c.oid
  WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 UNION ALL
@@ -38,7 +50,7 @@ SELECT 'parent', n.nspname::text, c.relname::text, c.relispartition, up.depth,
   JOIN pg_class c ON c.oid = up.oid JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_class p ON p.oid = up.parent JOIN pg_namespace pn ON pn.oid = p.relnamespace
  ORDER BY 5
-"""
+"""  # noqa: S608  # nothing in it comes from outside
 
 _SEARCH_PATH = """
 SELECT t.name, n.nspname::text
@@ -46,6 +58,16 @@ SELECT t.name, n.nspname::text
   JOIN pg_class c ON c.oid = to_regclass(quote_ident(t.name))
   JOIN pg_namespace n ON n.oid = c.relnamespace
 """
+
+# The system identifier is a physical standby's, too, and stays when that is promoted; initdb and
+# pg_upgrade make another. The OID stays when a database is renamed; another of the same name has
+# another.
+_IDENTITY = """
+SELECT s.system_identifier::text || '-' || d.oid::text
+  FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()
+"""
+
+_MAY_ASK_IDENTITY = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +77,10 @@ class Catalog:
     schemas: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     partitioned: frozenset[str] = frozenset()
-    primary_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    primary_keys: Mapping[str, tuple[KeyColumn, ...]] = field(default_factory=dict)
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     roots: Mapping[str, str] = field(default_factory=dict)
+    identity: str | None = None
     read_at: float = field(default_factory=time.monotonic)
 
     def age(self) -> float:
@@ -85,9 +108,10 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
         schemas: dict[str, str] = dict(cursor.fetchall())
         cursor.execute(_RELATIONS)
         rows: list[tuple[str, str, str, bool, int, Any]] = cursor.fetchall()
+        identity = read_identity(cursor)
     tables: dict[str, tuple[str, str]] = {}
     partitioned: set[str] = set()
-    primary_keys: dict[str, tuple[str, ...]] = {}
+    primary_keys: dict[str, tuple[KeyColumn, ...]] = {}
     parents: dict[str, tuple[str, ...]] = {}
     roots: dict[str, str] = {}
     for kind, schema, table, flag, _, names in rows:
@@ -95,7 +119,7 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
         if kind == "table":
             tables[payload] = schema, table
             if names:
-                primary_keys[payload] = tuple(names)
+                primary_keys[payload] = tuple(map(key_column, names))
             if flag:
                 partitioned.add(payload)
         else:
@@ -104,7 +128,20 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
                 parents[payload] = (*parents.get(payload, ()), parent)
             if flag:
                 roots[payload] = parent  # rows come by depth: the last one is the root
-    return Catalog(schemas, tables, frozenset(partitioned), primary_keys, parents, roots)
+    return Catalog(schemas, tables, frozenset(partitioned), primary_keys, parents, roots, identity)
+
+
+def read_identity(cursor: CursorWrapper) -> str | None:
+    """The identity of a cursor's database.
+
+    None for a role from which EXECUTE on ``pg_control_system`` was taken.
+    """
+    for question in (_MAY_ASK_IDENTITY, _IDENTITY):
+        cursor.execute(question)
+        ((answer,),) = cursor.fetchall()
+        if not answer:
+            return None
+    return str(answer)
 
 
 def server_version(connection: BaseDatabaseWrapper) -> int:

@@ -2,14 +2,15 @@
 
 Built from the app registry, so it works before any connection, with ``public`` as the schema of
 tables that name none. ``refresh`` then asks PostgreSQL what only it knows: where search_path finds
-those tables, which tables are partitions of which, and the columns of primary keys. Nothing else
-here touches the database.
+those tables, which tables are partitions of which, the columns of primary keys, and which database
+it is. Nothing else here touches the database.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from django.apps import apps as global_apps
 from django.conf import settings
@@ -23,13 +24,17 @@ from django_pgnudge.errors import ConfigError
 from django_pgnudge.registry.catalog import Catalog, payload_for, read_catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from django.apps.registry import Apps
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Field
 
-    from django_pgnudge.events import Key
+    from django_pgnudge.decoding import KeyColumn
+    from django_pgnudge.events import Event, Key
+
+    _Reader: TypeAlias = tuple[tuple[int, ...], tuple[Field[Any, Any], ...]]
+    """In which order to take a key's values, and the fields that convert them."""
 
 __all__ = ["Registry", "UnknownLabelError", "split_db_table"]
 
@@ -60,7 +65,6 @@ class Registry:
 
     def __init__(self, using: str = DEFAULT_DB_ALIAS, *, apps: Apps = global_apps) -> None:
         self.using = using
-        self.identity: str | None = None
         self.generation = 0
         self._apps = apps
         self._by_table: dict[tuple[str | None, str], list[type[Model]]] = {}
@@ -71,14 +75,9 @@ class Registry:
         self._index()
 
     def refresh(self, connection: BaseDatabaseWrapper) -> None:
-        """Read search_path, partitions and primary keys from the database; two statements."""
+        """Read search_path, partitions, primary keys and the identity from the database."""
         unqualified = [table for schema, table in self._by_table if schema is None]
         catalog = read_catalog(connection, unqualified)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT system_identifier || '-' || (SELECT oid FROM pg_database WHERE datname = current_database()) FROM pg_control_system()"
-            )
-            (self.identity,) = cursor.fetchone()
         self._catalog = catalog
         self._index()
 
@@ -188,9 +187,28 @@ class Registry:
             return None
         return tuple(models[0]._meta.pk_fields)  # several for a composite key
 
-    def pk_columns(self, payload: str) -> tuple[str, ...] | None:
-        """The columns of the table's primary key in the database; None if none are known."""
+    @property
+    def identity(self) -> str | None:
+        """Which database it is, of ASCII letters, digits and "-", for the names of cache keys.
+
+        Made of the server's system identifier and the database's OID: the same for a standby, also
+        once it is promoted, and for any physical copy; another after pg_upgrade, a dump and
+        restore, or DROP and CREATE DATABASE. None before the first ``refresh``, and for a role
+        that may not call ``pg_control_system()``, as any may unless that was revoked.
+        """
+        return self._catalog.identity
+
+    def key_columns(self, payload: str) -> tuple[KeyColumn, ...] | None:
+        """The columns of the table's primary key in the database, in index order.
+
+        None if none are known, or if two tables have this payload.
+        """
         return self._catalog.primary_keys.get(payload)
+
+    def pk_columns(self, payload: str) -> tuple[str, ...] | None:
+        """The names of ``key_columns``."""
+        columns = self.key_columns(payload)
+        return None if columns is None else tuple(column.name for column in columns)
 
     def age(self) -> float:
         """Seconds since the last refresh."""
@@ -200,21 +218,50 @@ class Registry:
         """Whether the database had this table at the last refresh."""
         return payload in self._catalog.tables
 
-    def pk_values(self, payload: str, key: Key) -> tuple[Any, ...] | None:
+    def seen_as(self, event: Event, payload: str) -> Event:
+        """A change as a table of its ``lineage`` has it: under that table's payload and key.
+
+        Without keys where that table's key is made of other columns, or where it has none.
+        """
+        if payload == event.payload:
+            return event
+        keys = event.keys
+        if keys is not None:
+            order = self._order(event.payload, self.pk_columns(payload) or ())
+            if order is None or any(len(key) != len(order) for key in keys):
+                keys = None
+            elif order != tuple(range(len(order))):
+                keys = frozenset(tuple(key[at] for at in order) for key in keys)
+        return replace(event, payload=payload, keys=keys)
+
+    def seen_at_root(self, event: Event) -> Event:
+        """A partition's change as the table at the root of its tree has it."""
+        return self.seen_as(event, self.root_of(event.payload))
+
+    def seen_by_models(self, event: Event) -> Iterator[tuple[type[Model], Event]]:
+        """The change as each model of ``models_of`` has it."""
+        for model in self.models_of(event.payload):
+            payload = self._model_payload(model)
+            yield model, self.seen_as(event, payload)
+
+    def pk_values(self, payload: str, key: Key, table: str | None = None) -> tuple[Any, ...] | None:
         """A row's primary key as ``obj.pk`` has it, one value a column in the model's order.
 
-        As the event has it for a table without a model. None if the model's primary key is made of
-        other columns than the table's: then nothing can be said about ``obj.pk``.
+        The key is one of ``payload``'s; the model is that of ``table``, one of its ``lineage``. As
+        the event has it where there is no model. None if the model's primary key is made of other
+        columns than the table's: then nothing can be said about ``obj.pk``.
         """
-        if payload not in self._readers:
-            self._readers[payload] = self._reader(payload)
-        reader = self._readers[payload]
+        table = payload if table is None else table
+        if (payload, table) not in self._readers:
+            self._readers[payload, table] = self._reader(payload, table)
+        reader = self._readers[payload, table]
         if reader is None:
             return key
         order, fields = reader
         if not order or len(order) != len(key):
             return None
-        return tuple(_to_python(field, key[at]) for at, field in zip(order, fields, strict=True))
+        values = tuple(key[at] for at in order)
+        return tuple(map(_to_python, fields, values)) if fields else values
 
     def selected(self, payload: str) -> bool:
         """Whether ``TABLES`` and ``EXCLUDE`` let a table through. Own nudges always are."""
@@ -259,20 +306,26 @@ class Registry:
                 self._payloads_by_table[table] = payload
             models[payload] = (*models.get(payload, ()), *entries)
         self._models: Mapping[str, tuple[type[Model], ...]] = models
-        self._readers: dict[str, tuple[tuple[int, ...], tuple[Field[Any, Any], ...]] | None] = {}
+        self._readers: dict[tuple[str, str], _Reader | None] = {}
         self.generation += 1
 
-    def _reader(self, payload: str) -> tuple[tuple[int, ...], tuple[Field[Any, Any], ...]] | None:
-        fields = self.pk_fields(payload)
-        if fields is None:
-            return None
-        names = [field.column for field in fields]
+    def _order(self, payload: str, names: Sequence[str]) -> tuple[int, ...] | None:
+        """Where these columns stand in the table's keys; None if those are of other columns."""
         columns = self.pk_columns(payload)
-        if columns is None:
-            return tuple(range(len(fields))), fields
-        if set(names) != set(columns):
-            return (), ()
-        return tuple(columns.index(name) for name in names), fields
+        if columns is None or set(columns) != set(names):
+            return None
+        return tuple(map(columns.index, names))
+
+    def _reader(self, payload: str, table: str) -> _Reader | None:
+        fields = self.pk_fields(table)
+        if fields is None:
+            if table == payload:
+                return None
+            return self._order(payload, self.pk_columns(table) or ()) or (), ()
+        names = [str(field.column) for field in fields]
+        if not self._catalog.tables:  # not read yet
+            return tuple(range(len(names))), fields
+        return self._order(payload, names) or (), fields
 
     def _model_payload(self, model: type[Model]) -> str:
         schema, table = split_db_table(model._meta.db_table)

@@ -119,23 +119,22 @@ class RuleSet:
         """
         self._sync()
         registry = self._registry
-        bounds = [
-            bound
-            for payload in registry.lineage(event.payload)
-            for bound in self._bound.get(payload, ())
-        ]
-        pks = self._pks(event) if any(bound.fills for bound in bounds) else None
         root = registry.root_of(event.payload)
-        seen_as = event if root == event.payload else dataclasses.replace(event, payload=root)
         found: dict[CacheRef, Kills] = {}
-        for bound in bounds:
-            kills = Kills()
-            for spec in bound.specs:
-                _apply(spec, bound, seen_as, pks, kills, ask=ask)
-            whole = found.setdefault(bound.rule.ref, Kills())
-            whole.merge(kills)
-            if bound.rule.again is not None:
-                whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
+        for payload in registry.lineage(event.payload):
+            bounds = self._bound.get(payload)
+            if not bounds:
+                continue
+            pks = self._pks(event, payload) if any(bound.fills for bound in bounds) else None
+            seen = registry.seen_as(event, payload if root == event.payload else root)
+            for bound in bounds:
+                kills = Kills()
+                for spec in bound.specs:
+                    _apply(spec, bound, seen, pks, kills, ask=ask)
+                whole = found.setdefault(bound.rule.ref, Kills())
+                whole.merge(kills)
+                if bound.rule.again is not None:
+                    whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
         return found
 
     def asks_about(self, payload: str) -> bool:
@@ -180,12 +179,13 @@ class RuleSet:
         self._sync()
         return frozenset(self._bound)
 
-    def _pks(self, event: Event) -> list[tuple[Any, ...]] | None:
+    def _pks(self, event: Event, table: str) -> list[tuple[Any, ...]] | None:
+        """The rows as a table of the lineage has them."""
         if event.keys is None:
             return None
         pks = []
         for key in event.keys:
-            values = self._registry.pk_values(event.payload, key)
+            values = self._registry.pk_values(event.payload, key, table)
             if values is None:
                 return None
             pks.append(values)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from struct import pack
 from typing import TYPE_CHECKING, Literal
 
+from tests.decoding.columns import KEYS, TYPES
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 UNCHANGED = object()
 Value = str | bytes | object | None
@@ -35,14 +37,23 @@ def relation(
     identity: Sequence[str] | None = None,
     schema: str = "public",
     kind: bytes = b"d",
+    types: Mapping[str, tuple[int, int]] | None = None,
 ) -> bytes:
-    """Without an identity the first column is it."""
+    """Without an identity the first column is it.
+
+    ``types`` are OIDs and typmods of columns that have not those of `KEYS`, or else are text.
+    """
+    known = {
+        column.name: (column.own_type, column.own_typmod)
+        for column in KEYS.get(f"{schema}.{table}", ())
+    }
+    known |= types or {}
     identity = columns[:1] if identity is None else identity
     body = [pack("!cI", b"R", oid), schema.encode(), b"\0", table.encode(), b"\0", kind]
     body.append(pack("!H", len(columns)))
     for column in columns:
         body.append(pack("!B", column in identity) + column.encode() + b"\0")
-        body.append(pack("!Ii", 25, -1))
+        body.append(pack("!Ii", *known.get(column, (TYPES["text"][0], -1))))
     return b"".join(body)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django_pgnudge.decoding import DECODERS, Options
+from tests.decoding.columns import KEYS
 from tests.wire import backend
 
 if TYPE_CHECKING:
@@ -12,16 +13,6 @@ if TYPE_CHECKING:
 
     from django_pgnudge.decoding import Decoder, PrimaryKeys
     from django_pgnudge.events import Key
-
-KEYS: PrimaryKeys = {
-    "public.t": [("id", "int4")],
-    "public.pair": [("b", "text"), ("a", "int8")],
-    "public.flag": [("on", "bool")],
-    "public.u": [("id", "uuid")],
-    "public.n": [("id", "numeric")],
-    "public.b": [("id", "bytea")],
-    "public.none": [],
-}
 
 
 class Recorder:

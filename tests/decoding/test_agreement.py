@@ -182,7 +182,7 @@ async def test_databases_in_other_encodings_are_read(
                 latin1 = "SELECT pg_logical_emit_message(true, 'pgnudge', '\\xe9'::bytea)"
                 await run(execute, latin1, f"INSERT INTO \"{name}\" VALUES (E'\\xe9')")
                 await follower.until(lambda: follower.counts[f"public.{name}"] == 2)
-                assert follower.keys(f"public.{name}") == {(name,), ("\\xe9",)}
+                assert follower.keys(f"public.{name}") is None, "what is no text names no row"
                 assert follower.counts["\\xe9"] == 1
             assert follower.resyncs == ["connected"]
     finally:

@@ -4,9 +4,18 @@ import codecs
 
 import pytest
 
-from django_pgnudge.decoding import DECODERS, TableFilter, base, python_codec
-from django_pgnudge.decoding.base import key_value, unix_time
+from django_pgnudge.decoding import (
+    DECODERS,
+    KeyColumn,
+    TableFilter,
+    base,
+    python_codec,
+    read_value,
+)
+from django_pgnudge.decoding.base import unix_time
 from django_pgnudge.errors import ConfigError, DecodeError
+from tests.decoding import pgoutput_messages as pg
+from tests.decoding.columns import column, domain
 from tests.decoding.recording import make
 from tests.wire import backend
 
@@ -57,14 +66,14 @@ def test_a_filter_names_the_table_it_cannot_read(bad: str) -> None:
     ],
 )
 def test_a_key_has_the_type_of_its_column(text: str, type_name: str, value: object) -> None:
-    found = key_value(text, type_name)
+    found = read_value(text, column("id", type_name))
     assert (found, type(found)) == (value, type(value))
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "9" * 5000, "NaN"])
 def test_a_number_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(DecodeError, match="not a whole number"):
-        key_value(text, "int8")
+        read_value(text, column("id", "int8"))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +152,78 @@ def test_a_scan_stops_at_what_is_not_the_plugins(plugin: str) -> None:
     assert decoder.lsn == 0
 
 
+ROWS = {
+    "pgoutput": [pg.relation(1, "t", ["id"]), pg.insert(1, "7")],
+    "wal2json": [
+        b'{"action":"I","schema":"public","table":"t","columns":[{"name":"id","value":7}]}'
+    ],
+    "test_decoding": [b"table public.t: INSERT: id[integer]:7"],
+}
+
+
+@pytest.mark.parametrize("plugin", DECODERS)
+def test_forgotten_keys_are_not_told_until_they_are_set_again(plugin: str) -> None:
+    decoder, recorder = make(plugin)
+    keys = decoder.primary_keys
+    for known in (True, False, True):
+        if known:
+            decoder.set_primary_keys(keys)
+        else:
+            decoder.forget_keys()
+        decoder.scan(backend.stream(ROWS[plugin]), 0)
+        assert recorder.log.pop()[3] == ([(7,)] if known else None)
+        assert decoder.unknown == (set() if known else {"public.t"})
+
+
+@pytest.mark.parametrize("plugin", DECODERS)
+@pytest.mark.parametrize(
+    "known",
+    [column("id", "int8"), column("id", "text"), domain("id", "int4"), column("id", "bool")],
+)
+def test_a_column_of_another_type_than_the_known_one_tells_no_key(
+    plugin: str, known: KeyColumn
+) -> None:
+    if plugin == "wal2json" and known.type == "int8":
+        pytest.skip("wal2json writes every whole number alike")
+    decoder, recorder = make(plugin, keys={"public.t": [known]})
+    decoder.scan(backend.stream(ROWS[plugin]), 0)
+    assert recorder.log == [("rows", "public.t", 1, None)]
+    assert decoder.unknown == {"public.t"}
+
+
+def test_a_column_of_another_length_than_the_known_one_tells_no_key() -> None:
+    relation = pg.relation(1, "t", ["id"], types={"id": (25, 9)})
+    for typmod, keys in ((9, [("7",)]), (-1, None)):
+        known = column("id", "text")._replace(own_typmod=typmod)
+        decoder, recorder = make("pgoutput", keys={"public.t": [known]})
+        decoder.scan(backend.stream([relation, pg.insert(1, "7")]), 0)
+        assert recorder.log == [("rows", "public.t", 1, keys)]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "row", "type_name", "key"),
+    [
+        ("wal2json", b'"7"', "int4", 7),
+        ("wal2json", b'"t"', "bool", True),
+        ("wal2json", b'"\\\\x01"', "bytea", "\\x01"),
+        ("test_decoding", b"'7'", "int4", 7),
+        ("test_decoding", b"'f'", "bool", False),
+    ],
+)
+def test_a_domain_is_written_as_text_and_read_as_its_base_type(
+    plugin: str, row: bytes, type_name: str, key: object
+) -> None:
+    line = {
+        "wal2json": b'{"action":"I","schema":"public","table":"t",'
+        b'"columns":[{"name":"id","value":%b}]}',
+        "test_decoding": b"table public.t: INSERT: id[public.domain]:%b",
+    }[plugin] % row
+    decoder, recorder = make(plugin, keys={"public.t": [domain("id", type_name)]})
+    decoder.scan(backend.xlog(line), 0)
+    assert recorder.log == [("rows", "public.t", 1, [(key,)])]
+    assert type(recorder.log[0][3][0][0]) is type(key)
+
+
 @pytest.mark.parametrize("plugin", DECODERS)
 @pytest.mark.parametrize("payload", [b"?", b"\0", b"{", b"[]", b"table", b"I", b"\xff" * 40])
 def test_what_the_plugin_cannot_have_written_is_refused(plugin: str, payload: bytes) -> None:
@@ -166,6 +247,6 @@ def test_tables_without_known_keys_are_noted_up_to_a_bound(
     for number in range(50):
         assert decoder.key_columns(f"public.t{number}") is None
     assert len(decoder.unknown) == 10
-    decoder.set_primary_keys({"public.t": [("id", "int4")]})
+    decoder.set_primary_keys({"public.t": [column("id", "int4")]})
     assert decoder.unknown == set()
-    assert decoder.key_columns("public.t") == [("id", "int4")]
+    assert decoder.key_columns("public.t") == [column("id", "int4")]

@@ -16,6 +16,7 @@ import pytest
 from django_pgnudge.decoding import DECODERS, Options
 from django_pgnudge.events import Batch
 from django_pgnudge.feed.coalescer import Coalescer
+from tests.decoding.columns import column
 from tests.decoding.recorded import ROWS, TRANSACTIONS, recording
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-KEYS = {f"public.{table}": [("id", "int4")] for table in ("narrow", "wide")}
+KEYS = {f"public.{table}": [column("id", "int4")] for table in ("narrow", "wide")}
 
 
 def reader(plugin: str, table: str, transactions: str, *, keys: bool) -> Callable[[], Batch]:

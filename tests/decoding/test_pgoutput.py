@@ -12,6 +12,7 @@ from django_pgnudge.decoding.base import MAX_KEY_TEXT
 from django_pgnudge.epoch import POSTGRES_EPOCH
 from django_pgnudge.errors import ConfigError, DecodeError
 from tests.decoding import pgoutput_messages as pg
+from tests.decoding.columns import column
 from tests.decoding.recording import decode, decode_in_chunks, make
 from tests.wire import backend
 from tests.wire.test_framing import split
@@ -250,7 +251,7 @@ def test_refreshed_primary_keys_hold_from_the_next_message_on() -> None:
     decoder, recorder = make("pgoutput", keys={})
     decoder.scan(backend.stream([T, pg.insert(1, "1", None)]), 0)
     assert decoder.unknown == {"public.t"}
-    decoder.set_primary_keys({"public.t": [("id", "int4")]})
+    decoder.set_primary_keys({"public.t": [column("id", "int4")]})
     decoder.scan(backend.stream([pg.insert(1, "1", None)]), 0)
     assert [told[3] for told in recorder.log] == [None, [(1,)]]
 

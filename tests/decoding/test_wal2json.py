@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from django_pgnudge.decoding import Options, Wal2Json, wal2json
 from django_pgnudge.decoding.base import MAX_KEY_TEXT, MAX_NAME
 from django_pgnudge.errors import DecodeError
+from tests.decoding.columns import column
 from tests.decoding.recording import decode, decode_in_chunks, make, one
 from tests.wire import backend
 from tests.wire.test_framing import split
@@ -99,7 +100,7 @@ NAMES = [
 @pytest.mark.parametrize("action", ["I", "U", "D", "T"])
 def test_names_are_plain(name: str, action: str) -> None:
     payload = change(action, name, {name: name} if action in "IU" else None, schema=name)
-    known = {f"{name}.{name}": [(name, "text")]}
+    known = {f"{name}.{name}": [column(name, "text")]}
     keys = [(name,)] if action in "IU" else None
     expected = ("rows", f"{name}.{name}", 1, keys)
     if action == "D":
@@ -186,7 +187,7 @@ def test_refreshed_primary_keys_hold_from_the_next_message_on() -> None:
     row = backend.xlog(change("I", "t", {"id": 1}))
     decoder.scan(row, 0)
     assert decoder.unknown == {"public.t"}
-    decoder.set_primary_keys({"public.t": [("id", "int4")]})
+    decoder.set_primary_keys({"public.t": [column("id", "int4")]})
     decoder.scan(row, 0)
     assert [told[3] for told in recorder.log] == [None, [(1,)]]
 
@@ -202,7 +203,7 @@ def test_only_transactional_messages_of_our_prefix_nudge() -> None:
 )
 def test_the_database_encoding_is_read(encoding: str, name: str) -> None:
     payload = change("I", name, {name: name}).decode().encode(encoding)
-    known = {f"public.{name}": [(name, "text")]}
+    known = {f"public.{name}": [column(name, "text")]}
     assert one("wal2json", payload, keys=known, encoding=encoding) == (
         "rows",
         f"public.{name}",
@@ -213,12 +214,12 @@ def test_the_database_encoding_is_read(encoding: str, name: str) -> None:
 
 def test_bytes_outside_the_encoding_stay_readable() -> None:
     payload = change("I", "cafE", {"id": "\\E"}).replace(b"E", b"\xe9")
-    known = {"public.caf\\xe9": [("id", "text")]}
+    known = {"public.caf\\xe9": [column("id", "text")]}
     assert one("wal2json", payload, keys=known) == (
         "rows",
         "public.caf\\xe9",
         1,
-        [("\\\\xe9",)],
+        None,
     )
     assert one("wal2json", message("E").replace(b"E", b"\xff")) == ("message", "\\xff")
 
@@ -270,9 +271,6 @@ DEEP_OBJECT = b'{"a":' * 100_000
         message("x").replace(b'"x"', b'"\\uD83D"'),
         b'{"action":"I","schema":"public","table":"t","columns":{}}',
         b'{"action":"I","schema":"public","table":"t","columns":[',
-        b'{"action":"I","schema":"public","table":"t","columns":[{"name":"id","value":"x"}]}',
-        b'{"action":"I","schema":"public","table":"t","columns":[{"name":"id","value":%b}]}'
-        % (b"9" * 5000),
         b'{"action":"I","schema":"public","table":"t","columns":[{"name":"id","value":"\\ud800"}]}',
         DEEP,
         DEEP_OBJECT,

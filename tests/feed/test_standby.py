@@ -7,13 +7,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 from servers.process import free_port
 
 from django_pgnudge import WalFeed
+from django_pgnudge.registry.catalog import read_identity
 
 from ..fix_servers import installations
 from .following import eventually, following, run
@@ -45,6 +46,9 @@ class Standby:
         log = f"{self.data}.log"
         self._run("pg_ctl", "-w", "-D", str(self.data), "-l", log, "-o", options, "start")
 
+    def promote(self) -> None:
+        self._run("pg_ctl", "-w", "-D", str(self.data), "promote")
+
     def stop(self) -> None:
         self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "stop")
         shutil.rmtree(self.data, ignore_errors=True)
@@ -70,6 +74,20 @@ def standby(postgres_factory: Any) -> Iterator[Standby]:
         yield made
     finally:
         made.stop()
+
+
+def test_a_standby_is_the_same_database_as_its_primary_before_and_after_its_promotion(standby):
+    def identity(port: int) -> str | None:
+        where = {"host": standby.primary.host, "port": port, "user": standby.primary.user}
+        with psycopg.connect(dbname="app", **where) as connection:
+            return read_identity(cast("Any", connection.cursor()))
+
+    expected = identity(standby.primary.port)
+    assert expected
+    assert identity(standby.port) == expected
+    standby.promote()
+    assert standby.rows("SELECT pg_is_in_recovery()") == [(False,)]
+    assert identity(standby.port) == expected
 
 
 async def test_a_standby_s_feed_nudges_what_its_own_snapshots_see(standby):

@@ -14,6 +14,8 @@ from django_pgnudge import nudged
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.dependencies import Row, Tables
 from django_pgnudge.fresh.keys import Dependency
+from django_pgnudge.fresh.rowkeys import assumed_column, key_value
+from django_pgnudge.fresh.seldom import forget
 from tests.shop.models import (
     Bistro,
     CheapProduct,
@@ -78,6 +80,7 @@ def test_tables_have_the_stream_s_names(tables: Tables, entry: Any, payloads: se
         (Row(Rate, Decimal("1.5")), {("public.shop_rate", ("1.50",))}),
         (Row(Rate, Decimal("-0")), {("public.shop_rate", ("0.00",))}),
         (Row(Token, UUID.hex.upper()), {("public.shop_token", (str(UUID),))}),
+        (Row(Moment, "2026-01-01T00:00Z"), {("public.shop_moment", ("2026-01-01 00:00:00+00",))}),
     ],
 )  # fmt: skip
 def test_rows_have_the_stream_s_keys(tables: Tables, entry: Any, found: Any) -> None:
@@ -85,13 +88,35 @@ def test_rows_have_the_stream_s_keys(tables: Tables, entry: Any, found: Any) -> 
 
 
 @pytest.mark.parametrize(
+    ("entry", "payload"),
+    [
+        (Row(Moment, dt.datetime.max.replace(tzinfo=dt.timezone(-dt.timedelta(hours=1)))),
+         "public.shop_moment"),
+        (Row(Rate, Decimal("1.505")), "public.shop_rate"),
+        (Row(Product, 1 << 70), "public.shop_product"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_not_certain_depends_on_the_table(tables: Tables, entry: Any, payload: str) -> None:
+    assert meaning(tables, entry) == {Dependency(payload)}
+
+
+def test_it_is_said_once_that_rows_are_not_told_apart(
+    tables: Tables, caplog: pytest.LogCaptureFixture
+) -> None:
+    forget()
+    with caplog.at_level("INFO", "django_pgnudge.nudged"):
+        for value in ("1.505", "1.515"):
+            meaning(tables, Row(Rate, Decimal(value)))
+    assert caplog.text.count("rows of public.shop_rate cannot be told apart") == 1
+
+
+@pytest.mark.parametrize(
     "entry",
     [
-        Row(Moment, "2026-01-01T00:00Z"),
         Row(Product, "seven"),
         Row(Product, (1, 2)),
         Row(Line, 1),
-        Row(Rate, Decimal("1.505")),
         Row(Rate, Decimal("NaN")),
         Row("legacy.price_list", 1.5),
         Product(),
@@ -99,23 +124,19 @@ def test_rows_have_the_stream_s_keys(tables: Tables, entry: Any, found: Any) -> 
     ],
     ids=repr,
 )
-def test_what_is_not_certain_is_refused(tables: Tables, entry: Any) -> None:
+def test_what_can_be_no_value_is_refused(tables: Tables, entry: Any) -> None:
     with pytest.raises(ConfigError, match="nudged"):
         tables.dependencies([entry])
 
 
-def test_a_column_of_another_type_or_collation_is_refused(tables: Tables) -> None:
+def test_without_a_database_a_column_of_another_type_or_collation_is_not_certain() -> None:
     class Odd(models.CharField):
         def db_type(self, connection: Any) -> str:
             return "citext"
 
-    from django_pgnudge.fresh.rowkeys import key_value
-
     for field in (Odd(max_length=9), models.CharField(max_length=9, db_collation="ci")):
         field.set_attributes_from_name("code")
-        field.model = Coupon
-        with pytest.raises(ConfigError, match="Depend on the whole table"):
-            key_value(field, "A")
+        assert key_value(field, "A", assumed_column(field), "default") is None
 
 
 def test_a_key_is_given_and_not_an_object() -> None:
