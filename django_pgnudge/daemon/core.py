@@ -26,6 +26,7 @@ from django_pgnudge.daemon.lease import LeaseKeeper, Marks
 from django_pgnudge.daemon.lookups import Lookups
 from django_pgnudge.daemon.merging import rename_events
 from django_pgnudge.daemon.mistakes import advise
+from django_pgnudge.daemon.proof import Prover
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.daemon.tables import Tables
@@ -56,6 +57,9 @@ REFRESH_TIMEOUT: Final = 5.0
 
 SETTLE_TIMEOUT: Final = 60.0
 """Seconds for which an answer to ``settled`` is kept."""
+
+SETTLE_PATIENCE: Final = 5.0
+"""Seconds a request of ``settled`` waits for the names of tables to be looked up."""
 
 _WHERE: Final = ("host", "port", "user", "database", "password", "ssl")
 
@@ -109,6 +113,14 @@ class Daemon:
         self.live = asyncio.Event()
         """Set once the feed has been live."""
         self.keepers: dict[str, LeaseKeeper] = {}
+        self._prover = Prover(
+            feed=lambda: self._feed,
+            lookups=self.lookups,
+            registry=self.registry,
+            kill=self._kill,
+            ruled=self.rules.payloads,
+        )
+        self._settling: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Run until ``stop``, SIGTERM or Ctrl-C. Raises what ``mistakes.explain`` explains."""
@@ -119,6 +131,7 @@ class Daemon:
                 asyncio.create_task(self._keep_lease(alias), name=f"pgnudge lease {alias}")
                 for alias in self._nudged
             ]
+            leases.append(asyncio.create_task(self._watch_map(), name="pgnudge map"))
             try:
                 helpers = {publisher, *leases}
                 await asyncio.wait({self._reading, *helpers}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,7 +143,7 @@ class Daemon:
                 self.publisher.finish()
                 await publisher
             finally:
-                await _end(self._reading, publisher, *leases)
+                await _end(self._reading, publisher, *leases, *self._settling)
                 await self.lookups.aclose()
                 self._resyncer.close()
                 for worker in self.workers.values():
@@ -233,7 +246,6 @@ class Daemon:
         self.resyncs += 1
         if reason in {"connected", "reconnected"}:
             self.connected_at = time.time()
-            self.live.set()
             self._log_connected()
         level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
         logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
@@ -248,18 +260,18 @@ class Daemon:
         epoch = Work(tokens={self._names.epoch})
         deletes += [self._submit(alias, epoch) for alias in self._nudged]
         self.publisher.add_resync(reason, deletes)
-        for keeper in self.keepers.values():
-            keeper.kick()
-        if self.lookups.refreshed:
-            self.lookups.refresh_soon()
-        elif not self._stopping:
-            # Before the first batch: without it rules may wait under the wrong schema. Nothing is
-            # in hand meanwhile.
+        if not self._stopping:
+            # Before the next batch: what changed of the map before this stream is not in it.
+            # Nothing is in hand meanwhile.
             self._idle = True
             try:
-                await self.lookups.refresh(REFRESH_TIMEOUT)
+                await self._prover.read_map(REFRESH_TIMEOUT)
             finally:
                 self._idle = False
+        if self.connected_at is not None:
+            self.live.set()
+        for keeper in self.keepers.values():
+            keeper.kick()
 
     def _log_connected(self) -> None:
         feed = self._feed
@@ -280,9 +292,17 @@ class Daemon:
         events = tuple([e for e in events if self._tables[e.payload].selected])
         if events:
             await self._kill(batch if events == batch.events else replace(batch, events=events))
-        # Behind what came before it: the answer waits for that.
         for request in requests:
+            task = asyncio.create_task(self._settle(request), name="pgnudge settle")
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, request: str) -> None:
+        """Have a request answered behind what came before it, and behind what that still means."""
+        if await self.lookups.settle(SETTLE_PATIENCE):
             self.publisher.add_request(request, self._answer)
+        else:
+            logger.warning("A call of settled() goes unanswered: the tables cannot be looked up.")
 
     async def _kill(self, batch: Batch) -> None:
         tokens: set[str] = set()
@@ -333,12 +353,14 @@ class Daemon:
             self._worker(alias),
             self._names,
             length=lambda: float(conf.NUDGED["LEASE"]),
-            feed=lambda: self._feed,
-            doubt=self.lookups.doubt,
-            selected=self.registry.selected,
+            prove=self._prover.prove,
         )
         await self.live.wait()
         await keeper.run()
+
+    async def _watch_map(self) -> None:
+        await self.live.wait()
+        await self._prover.watch()
 
     async def _answer(self, request: str) -> None:
         """Tell whoever waits in ``settled`` that every cache and receiver has seen it."""

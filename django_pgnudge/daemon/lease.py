@@ -22,18 +22,19 @@ import hashlib
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
 
 from django.core.cache import caches
 
+from django_pgnudge.daemon.proof import NotCurrentError, Proof
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.fresh.keys import Lease, Names
 from django_pgnudge.log import get_logger
 
-__all__ = ["LeaseKeeper", "Marks", "NotCurrentError"]
+__all__ = ["LeaseKeeper", "Marks"]
 
 logger = get_logger("django_pgnudge.daemon")
 
@@ -42,18 +43,6 @@ ROUNDS: Final = 4
 
 MARK_TIMEOUT: Final = 86_400
 """Seconds; every renewal writes the mark anew."""
-
-
-class Proven(Protocol):
-    """The feed, as far as a proof needs it."""
-
-    async def catch_up(self) -> None: ...
-
-    async def covered(self) -> frozenset[str]: ...
-
-
-class NotCurrentError(PgNudgeError):
-    """There is no proof at the moment; the words say why."""
 
 
 class Marks:
@@ -113,25 +102,21 @@ class LeaseKeeper:
         names: Names,
         *,
         length: Callable[[], float],
-        feed: Callable[[], Proven],
-        doubt: Callable[[], str],
-        selected: Callable[[str], bool],
+        prove: Callable[[], Awaitable[Proof]],
     ) -> None:
-        """``doubt`` says why the caches may not be current, or nothing; ``selected`` which
-        payloads the daemon acts on."""
+        """``prove`` shows that the caches' workers have been handed everything, or raises."""
         self._worker = worker
         self._names = names
         self._length = length
-        self._feed = feed
-        self._doubt = doubt
-        self._selected = selected
+        self._prove = prove
         self._grant = ""
         """The grant that the lease names, as far as this daemon wrote it."""
         self._opened = ""
         """The grant of the renewal under way."""
         self._opened_at = 0.0
         self._slot = 0
-        self._coverage: frozenset[str] | None = None
+        self._map = 0
+        """That of the last proof; a prover's first is 0."""
         self._kicked = asyncio.Event()
         self.renewed = 0
         self.tried = asyncio.Event()
@@ -163,16 +148,11 @@ class LeaseKeeper:
             if not await self._worker.call(self._open(length)):
                 # Another daemon of this database holds the lease; it proves what we would.
                 return
-            feed = self._feed()
-            await feed.catch_up()
-            if doubt := self._doubt():
-                raise NotCurrentError(doubt)
-            covered = frozenset(filter(self._selected, await feed.covered()))
-            if self._coverage is not None and not covered >= self._coverage:
-                # What is no longer streamed must not be served on old tokens.
+            proof = await self._prove()
+            if proof.map != self._map:
                 self._worker.submit(Work(tokens={self._names.epoch}))
-            self._coverage = covered
-            await self._worker.call(self._close(length, covered))
+                self._map = proof.map
+            await self._worker.call(self._close(length, proof.covered))
         self.renewed += 1
 
     def _open(self, length: float) -> Callable[[], bool]:
