@@ -62,12 +62,13 @@ class Lookups:
             wait = max(0.0, STALE_AFTER - self._registry.age())
             self._timer = asyncio.get_running_loop().call_later(wait, self.refresh_soon)
 
-    def refresh_soon(self) -> None:
+    def refresh_soon(self) -> asyncio.Task[bool]:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._refresh_and_replay())
+        return self._task
 
     async def settle(self, patience: float | None) -> bool:
         """Look up at once what waits, and return when what it means has been dispatched.
@@ -81,10 +82,9 @@ class Lookups:
                 if not self._unresolved:
                     return True
                 # What came while the catalogs were read came perhaps after that.
-                self.refresh_soon()
-                assert self._task is not None
-                await asyncio.wait([self._task])
-                return self._task.result()
+                task = self.refresh_soon()
+                await asyncio.wait([task])
+                return task.result()
         except TimeoutError:
             return False
 
