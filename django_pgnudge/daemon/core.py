@@ -26,7 +26,7 @@ from django_pgnudge.daemon.lease import LeaseKeeper, Marks
 from django_pgnudge.daemon.lookups import Lookups
 from django_pgnudge.daemon.merging import rename_events
 from django_pgnudge.daemon.mistakes import advise
-from django_pgnudge.daemon.proof import Prover
+from django_pgnudge.daemon.proof import NotCurrentError, Prover
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.daemon.tables import Tables
@@ -364,7 +364,9 @@ class Daemon:
 
     async def _answer(self, request: str) -> None:
         """Tell whoever waits in ``settled`` that every cache and receiver has seen it."""
-        for worker in self.workers.values():
+        if self._resyncer.calls():
+            raise NotCurrentError('the function of PGNUDGE["RESYNC"] has not done its work yet')
+        for worker in list(self.workers.values()):
             await worker.call(lambda: None)
         name = self._names.settled(request.removeprefix(SETTLE_PREFIX))
         for alias in self._nudged:
