@@ -200,6 +200,19 @@ def test_rows_are_told_by_another_primary_key_after_it_changed(site):
         assert not gone(NAMES.bulk("public.parent"))
 
 
+def test_a_child_that_came_later_is_streamed_though_tables_are_named(site, settings):
+    """The feed's own filter was made of the names known at the start."""
+    settings.PGNUDGE = {**settings.PGNUDGE, "TABLES": ["public.parent"]}
+    with cleared_daemon() as running:
+        proven_again(running)
+        site.execute("CREATE TABLE later (PRIMARY KEY (id)) INHERITS (parent)")
+        until(lambda: running.daemon.resyncs == 2, "a stream for it")
+        proven_again(running)
+        plant(NAMES.table("public.parent"))
+        site.execute("INSERT INTO later VALUES (7, 7)")
+        until(lambda: gone(NAMES.table("public.parent")), "the end of the token")
+
+
 def test_the_registry_is_read_behind_the_slot(site):
     """A table is attached after the start read the catalogs, and before the stream began."""
     with site.connect() as writer:

@@ -119,7 +119,10 @@ class Daemon:
             registry=self.registry,
             kill=self._kill,
             ruled=self.rules.payloads,
+            widen=self._widen_filter,
         )
+        self._filter: list[str] | None = None
+        """The tables that the feed's own filter lets through, as the registry named them."""
         self._settling: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -198,17 +201,31 @@ class Daemon:
                 delay = min(delay * 2, 5.0)
         wanted = self.rules.wants_keys()
         know_tables = self.lookups.refreshed
+        # Until PostgreSQL has told schemas and partitions, ours may be the wrong names.
+        self._filter = (self.registry.feed_tables() or None) if know_tables else None
+        if "tables" in self._options:
+            self._filter = None
         return self._feed_class(
             **{
                 **connection,
-                # Until PostgreSQL has told schemas and partitions, ours may be the wrong names.
-                "tables": (self.registry.feed_tables() or None) if know_tables else None,
+                "tables": self._filter,
                 "keys": self._wants_all_keys() or (wanted if know_tables else bool(wanted)),
                 "give_up": self._give_up,
                 "locate": self._locate,
                 **self._options,
             }
         )
+
+    def _widen_filter(self) -> bool:
+        """Have the feed begin anew if its filter leaves out what belongs to a followed table."""
+        if self._filter is None:
+            return False
+        tables = self.registry.feed_tables()
+        if tables is not None and set(tables) <= set(self._filter):
+            return False
+        self._filter = tables
+        self._feed.restart(tables=tables)
+        return True
 
     def _wants_all_keys(self) -> bool:
         # Which rows' tokens readers stand on is not known here.

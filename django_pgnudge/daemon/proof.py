@@ -94,14 +94,17 @@ class Prover:
         registry: Registry,
         kill: Callable[[Batch], Awaitable[None]],
         ruled: Callable[[], Collection[str]],
+        widen: Callable[[], bool] = lambda: False,
     ) -> None:
         """``kill`` hands a batch to caches and receivers; ``ruled`` tells the payloads that rules
-        name."""
+        name; ``widen`` has the feed begin anew, and says so, if by the registry it leaves out
+        tables that are followed."""
         self._feed = feed
         self._lookups = lookups
         self._registry = registry
         self._kill = kill
         self._ruled = ruled
+        self._widen = widen
         self._lock = asyncio.Lock()
         self._map = 0
         self._read_for: str | None = None
@@ -130,6 +133,8 @@ class Prover:
             if feed.slot_name != self._read_for:
                 await self._begin(feed)
             told = await self._follow(feed, survey) if survey.moved else frozenset()
+            if self._widen():
+                raise NotCurrentError("the stream begins anew, for tables that came since")
             if not await self._lookups.settle_new():
                 raise NotCurrentError("names that may be new partitions cannot be looked up")
             covered = frozenset(filter(self._registry.selected, survey.covered))

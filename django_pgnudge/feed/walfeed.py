@@ -214,6 +214,13 @@ class WalFeed:
         self._same_stream(survey)
         survey.stream.map = survey.map
 
+    def restart(self, *, tables: Sequence[str] | None) -> None:
+        """End the stream, for one of these tables (None: all) in place of those before."""
+        tables = None if tables is None else tuple(tables)
+        self._settings = dataclasses.replace(self._settings, tables=tables)
+        if self._stream is not None:
+            self._stream.abort(ConnectionLostError("other tables are to be followed"))
+
     def _same_stream(self, survey: Survey) -> None:
         if self._live_stream() is not survey.stream:
             raise ConnectionLostError("the stream ended meanwhile")
