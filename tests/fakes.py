@@ -43,7 +43,7 @@ class FakeFeed:
 
     async def survey(self) -> Survey:
         stream: Any = None
-        return Survey(stream, self.tables, self.moved, Fingerprint({}))
+        return Survey(stream, self.tables, self.moved, Fingerprint({}), steady=True)
 
     async def relearn(self, survey: Survey) -> None:
         self.relearned.append(survey)

@@ -6,7 +6,7 @@ keys, the publication, and the server that all of it is read from. A proof that 
 
 1. the stream passes the end of the log, and the reader has dealt with what it brought;
 2. a connection is made anew, as everybody else's would be, and must meet the stream's server;
-3. over it, what is covered is read, and then
+3. what is covered is read, or known of the same map, and then
 4. a fingerprint of the row versions the map rests on (`django_pgnudge.feed.fingerprint`).
 
 Why that is enough. Let a change of the map become visible at *d*. If *d* is before step 4, the

@@ -33,7 +33,7 @@ from ..errors import ProtocolError
 from .catalog import literal
 from .transport import Rows
 
-__all__ = ["Fingerprint", "Moved", "moved_since", "take"]
+__all__ = ["Fingerprint", "Moved", "moved_between", "sums", "take"]
 
 _FIRST_USER_OID = 16384
 """FirstNormalObjectId of access/transam.h: below it is what initdb made."""
@@ -149,34 +149,34 @@ class Moved:
         return bool(self.payloads) or self.publication or self.reading
 
 
+async def sums(
+    rows: Callable[..., Awaitable[Rows]], publication: str | None, server_version: int
+) -> tuple[int, int, int]:
+    """The server's own sums. ``rows`` is `Connection.rows` or has its shape."""
+    asked = _summary(publication, server_version)
+    ((tables, published, reading), *_) = await rows(asked, columns=3, at_least=1)
+    return _number(tables), _number(published), _number(reading)
+
+
 async def take(
     rows: Callable[..., Awaitable[Rows]], publication: str | None, server_version: int
 ) -> Fingerprint:
-    """Ask for all of it, in one statement. ``rows`` is `Connection.rows` or has its shape."""
+    """All of it, in one statement."""
     tables: dict[str, tuple[str, int]] = {}
-    sums = dict.fromkeys((_PUBLICATION, _READING), 0)
+    parts = dict.fromkeys((_PUBLICATION, _READING), 0)
     for oid, schema, table, text in await rows(_details(publication, server_version), columns=4):
         version = _number(text)
-        if oid in sums:
-            sums[oid] = version
+        if oid in parts:
+            parts[oid] = version
         else:
             tables[str(oid)] = f"{schema}.{table}", version
-    return Fingerprint(tables, sums[_PUBLICATION], sums[_READING])
+    return Fingerprint(tables, parts[_PUBLICATION], parts[_READING])
 
 
-async def moved_since(
-    before: Fingerprint,
-    rows: Callable[..., Awaitable[Rows]],
-    publication: str | None,
-    server_version: int,
-) -> tuple[Fingerprint, Moved]:
-    """What it is at the moment, and what has moved; asks for the sums only while they agree."""
-    (found, *_) = await rows(_summary(publication, server_version), columns=3, at_least=1)
-    if tuple(map(_number, found)) == before.digest():
-        return before, Moved()
-    after = await take(rows, publication, server_version)
+def moved_between(before: Fingerprint, after: Fingerprint) -> Moved:
+    """What has moved from one to the other."""
     different = set(before.tables.items()) ^ set(after.tables.items())
-    return after, Moved(
+    return Moved(
         frozenset(payload for _, (payload, _) in different),
         before.published != after.published,
         before.reading != after.reading,

@@ -118,6 +118,8 @@ class Stream:
         self.plugin: str | None = None
         self.map = Fingerprint({})
         """The map that names and keys were last read from, or an older one."""
+        self.coverage: frozenset[str] | None = None
+        """What is covered by `map`, once it has been read."""
         self.position = 0
         """The LSN up to which the server has sent everything there is."""
 
@@ -406,11 +408,14 @@ class Stream:
                 await self._checker.flush()
         self.connection.send_status(self.position, reply=True)
 
-    async def covered(self, ask: Callable[..., Awaitable[Rows]] | None = None) -> frozenset[str]:
-        """The payloads of the tables whose every change the stream carries; ``ask`` is the
-        checker's `rows`, or another connection's."""
+    async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
+        """Ask the stream's server, over the connection for such questions."""
+        return await self._checker.rows(sql, columns=columns, at_least=at_least)
+
+    async def covered(self) -> frozenset[str]:
+        """The payloads of the tables whose every change the stream carries."""
         assert self._decoder is not None
-        rows = await (ask or self._checker.rows)(
+        rows = await self._checker.rows(
             catalog.coverage(
                 self.publication,
                 self.server_version,

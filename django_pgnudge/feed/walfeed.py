@@ -213,6 +213,7 @@ class WalFeed:
         """Say what has moved only until this survey from here on; raises as `relearn` does."""
         self._same_stream(survey)
         survey.stream.map = survey.map
+        survey.stream.coverage = survey.covered if survey.steady else None
 
     def restart(self, *, tables: Sequence[str] | None) -> None:
         """End the stream, for one of these tables (None: all) in place of those before."""
