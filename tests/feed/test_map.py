@@ -8,6 +8,7 @@ import pytest
 
 from django_pgnudge import WalFeed
 from django_pgnudge.errors import ConnectionLostError
+from django_pgnudge.feed.stream import Stream
 
 from .following import following, run
 
@@ -258,7 +259,7 @@ async def test_a_change_while_the_slot_is_made_has_moved_and_keys_are_those_behi
             assert seen.keys("shop.plain") == {(22,)}
 
 
-async def test_keys_are_read_anew_and_what_waits_is_of_any_row(feed_server, database):
+async def test_keys_are_read_anew_as_the_map_has_them(feed_server, database):
     database.execute(*SCHEMA)
     async with following(feed_of(database)) as seen:
         await run(database.execute, "INSERT INTO shop.plain VALUES (1, 22)")
@@ -274,6 +275,47 @@ async def test_keys_are_read_anew_and_what_waits_is_of_any_row(feed_server, data
         await run(database.execute, "INSERT INTO shop.plain VALUES (2, 33)")
         await seen.payload("shop.plain")
         assert seen.keys("shop.plain") == {(33,)}
+
+
+async def test_what_is_covered_is_read_again_if_the_map_moved_meanwhile(
+    feed_server, database, monkeypatch
+):
+    database.execute(*SCHEMA)
+    async with following(feed_of(database)) as seen:
+        read = Stream.covered
+
+        async def covered(stream: Stream) -> frozenset[str]:
+            monkeypatch.setattr(Stream, "covered", read)
+            found = await read(stream)
+            await run(database.execute, "ALTER TABLE shop.plain SET UNLOGGED")
+            return found
+
+        monkeypatch.setattr(Stream, "covered", covered)
+        survey = await seen.feed.survey()
+        assert "shop.plain" in survey.covered, "as it was a moment before"
+        assert survey.moved.payloads == {"shop.plain"}
+        await seen.feed.relearn(survey)
+        seen.feed.accept(survey)
+        survey = await seen.feed.survey()
+        assert not survey.moved
+        assert "shop.plain" not in survey.covered
+
+
+async def test_what_is_covered_is_not_asked_again_while_the_map_stands_still(
+    feed_server, database, monkeypatch
+):
+    database.execute(*SCHEMA)
+    async with following(feed_of(database)) as seen:
+        first = await seen.feed.survey()
+
+        async def covered(stream: Stream) -> frozenset[str]:
+            raise AssertionError("asked again")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Stream, "covered", covered)
+            assert (await seen.feed.survey()).covered == first.covered
+        await run(database.execute, "CREATE TABLE odd (id int PRIMARY KEY)")
+        assert "public.odd" in (await seen.feed.survey()).covered
 
 
 async def test_a_survey_of_a_stream_that_has_ended_is_worth_nothing(postgres, database):
