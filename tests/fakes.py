@@ -23,7 +23,7 @@ class FakeFeed:
 
     server_version = 150020
     plugin_in_use = "test_decoding"
-    slot_name = "pgnudge_fake"
+    slot_name: str | None = "pgnudge_fake"
 
     def __init__(self, **options: Any) -> None:
         self.options = options

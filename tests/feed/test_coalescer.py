@@ -207,7 +207,7 @@ def test_a_reset_forgets_what_was_not_released_and_keeps_what_was():
 
 def test_forgotten_keys_are_of_any_row_wherever_they_wait():
     coalescer = make()
-    change = ("a.x", 1, [(1,)])
+    change: Any = ("a.x", 1, [(1,)])
     transact(coalescer, 1, change, ("b.y", 1, [(1,)]))
     coalescer.release()
     transact(coalescer, 2, change)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from django_pgnudge.feed.fingerprint import Moved
+    from django_pgnudge.feed.survey import Survey
 
 SCHEMA = (
     "CREATE SCHEMA shop",
@@ -141,7 +142,7 @@ async def moves(database: Any, *statements: str, **options: Any) -> Moved:
         before = await seen.feed.survey()
         assert not before.moved
         await run(database.execute, *statements)
-        survey = await seen.feed.survey()
+        survey: Survey = await seen.feed.survey()
         await seen.feed.relearn(survey)
         seen.feed.accept(survey)
         assert not (await seen.feed.survey()).moved
