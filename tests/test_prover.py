@@ -178,7 +178,7 @@ async def test_the_map_is_looked_at_though_nobody_asks(
 ) -> None:
     from django_pgnudge.daemon import proof
 
-    monkeypatch.setattr(proof, "WATCH", 0.001)
+    monkeypatch.setattr(proof, "WATCH", 0.01)
     world.feed.current = False
     watching = asyncio.create_task(world.prover.watch())
     try:

@@ -151,8 +151,9 @@ class Prover:
             await asyncio.sleep(WATCH)
             if time.monotonic() - self._proved_at >= WATCH:
                 try:
-                    await self.prove()
-                except PgNudgeError as error:
+                    async with asyncio.timeout(WATCH):
+                        await self.prove()
+                except (PgNudgeError, TimeoutError) as error:
                     logger.debug("The map cannot be looked at: %s", error)
 
     async def _begin(self, feed: Proven) -> None:
