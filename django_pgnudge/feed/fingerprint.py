@@ -17,9 +17,10 @@ The catalogs are looked at in three parts, by what follows if one has moved:
 - what a query means beyond tables: views, rules, functions, policies, labels of enums, settings
   of roles and databases (a search_path). Which values stood on it nobody knows.
 
-Temporary objects are left out. *Measured*, 5,000 tables with ten columns: 30 ms, two thirds of it
-for the 80,000 columns. It takes no lock but AccessShare on the catalogs, and that for its own
-duration.
+Temporary objects are left out. *Measured* as CPU time of PostgreSQL 15: 3 ms for 200 tables of ten
+columns, 29 ms for 5,000, two thirds of it for the columns; as long as the question for what is
+covered, which is asked only when this has moved. It takes no lock but AccessShare on the catalogs,
+and that for its own duration.
 """
 
 # ruff: noqa: S608 -- the only name from outside, the publication's, is a literal
