@@ -9,6 +9,8 @@ from django.core.cache.backends.locmem import LocMemCache
 
 from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
+from django_pgnudge.feed.fingerprint import Fingerprint, Moved
+from django_pgnudge.feed.survey import Survey
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,7 +23,7 @@ class FakeFeed:
 
     server_version = 150020
     plugin_in_use = "test_decoding"
-    slot_name = "pgnudge_fake"
+    slot_name: str | None = "pgnudge_fake"
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -31,13 +33,23 @@ class FakeFeed:
         """Whether a proof succeeds."""
         self.tables: frozenset[str] = frozenset()
         """What is covered."""
+        self.moved = Moved()
+        """What has moved of the map, until it is accepted."""
+        self.relearned: list[Survey] = []
 
     async def catch_up(self) -> None:
         if not self.current:
             raise ConnectionLostError("the fake feed is not current")
 
-    async def covered(self) -> frozenset[str]:
-        return self.tables
+    async def survey(self) -> Survey:
+        stream: Any = None
+        return Survey(stream, self.tables, self.moved, Fingerprint({}), steady=True)
+
+    async def relearn(self, survey: Survey) -> None:
+        self.relearned.append(survey)
+
+    def accept(self, survey: Survey) -> None:
+        self.moved = Moved()
 
     def connected(self, reason: ResyncReason = "connected") -> None:
         self.items.put_nowait(Resync(reason))

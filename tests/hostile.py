@@ -75,6 +75,8 @@ class Peer:
             return backend.result(["s", "l"], [SNAPSHOT, None])
         if "pg_stat_activity WHERE pid" in sql:
             return backend.result(["a", "b"], ["true", "none"])
+        if "pg_postmaster_start_time" in sql:
+            return backend.result(["s", "r", "i", "t"], ["1.5", "false", "7", "00000001"])
         return backend.result(["x"])
 
     async def serve(self, until: str = "START_REPLICATION") -> str:

@@ -17,6 +17,7 @@ from django_pgnudge.daemon import Daemon, asking, lookups, publisher, work, work
 from django_pgnudge.daemon import core as daemon_module
 from django_pgnudge.decoding import KeyColumn
 from django_pgnudge.errors import ConfigError, ConnectionLostError, ServerError
+from django_pgnudge.fresh.keys import Names
 from django_pgnudge.registry.catalog import Catalog
 from django_pgnudge.signals import model_changed, resynced, tables_changed
 from tests.fakes import FakeFeed, FlakyCache, event
@@ -325,6 +326,90 @@ async def test_a_question_to_a_cache_that_hangs_does_not_keep_receivers_from_hea
         feed.say(event(PRICES, 2))
         await until(lambda: len(heard.calls) == 2)
         FlakyCache.hang.pop("default").set()
+
+
+SETTLE = "pgnudge:settle:x"
+
+
+def answered() -> bool:
+    return bool(django_caches["default"].get(Names("default").settled("x")))
+
+
+async def test_settled_is_answered_behind_what_an_unknown_name_turns_out_to_mean() -> None:
+    leaf, known = "legacy.prices_2029", asyncio.Event()
+    async with running() as (daemon, feed):
+
+        async def refresh(patience: float | None) -> bool:
+            await known.wait()
+            daemon.registry._catalog = Catalog(parents={leaf: (PRICES,)}, roots={leaf: PRICES})
+            daemon.registry._index()
+            return True
+
+        daemon.lookups.refresh = refresh  # type: ignore[method-assign]
+        fill()
+        feed.say(event(leaf, 1), SETTLE)
+        feed.say(event(PRICES, 2), lsn=5)
+        await until(lambda: daemon.publisher.lsn == 5)
+        assert not answered()
+        known.set()
+        await until(answered)
+        assert stored() == {"other"}
+
+
+async def test_settled_is_not_answered_while_the_catalogs_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as (daemon, feed):
+
+        async def refresh(patience: float | None) -> bool:
+            return False
+
+        daemon.lookups.refresh = refresh  # type: ignore[method-assign]
+        feed.say(event("legacy.prices_2030", 1), SETTLE)
+        await until(lambda: "goes unanswered" in caplog.text)
+        assert not answered()
+
+
+async def test_settled_is_not_answered_before_a_resync_of_ones_own_has_succeeded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.PGNUDGE = {**settings.PGNUDGE, "RESYNC": f"{__name__}.clear_when_told"}
+    MAY_CLEAR.clear()
+    try:
+        async with running() as (_, feed):
+            feed.connected()
+            feed.say(SETTLE)
+            await until(lambda: "goes unanswered" in caplog.text)
+            assert not answered()
+            MAY_CLEAR.set()
+
+            def at_last() -> bool:
+                if feed.items.empty():
+                    feed.say(SETTLE)
+                return answered()
+
+            await until(at_last)
+    finally:
+        MAY_CLEAR.set()
+
+
+MAY_CLEAR = threading.Event()
+
+
+def clear_when_told(**given: Any) -> None:
+    MAY_CLEAR.wait()
+
+
+async def test_settled_is_not_answered_while_a_cache_is_down(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running() as (_, feed):
+        fill()
+        FlakyCache.down.add("fast")
+        feed.say(event(PRICES, 1), SETTLE)
+        await until(lambda: "goes unanswered" in caplog.text)
+        assert not answered()
+        FlakyCache.down.discard("fast")
 
 
 async def test_a_restarted_cache_is_cleared_though_no_delete_failed(

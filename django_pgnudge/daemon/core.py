@@ -26,6 +26,7 @@ from django_pgnudge.daemon.lease import LeaseKeeper
 from django_pgnudge.daemon.lookups import Lookups
 from django_pgnudge.daemon.merging import rename_events, spell_out
 from django_pgnudge.daemon.mistakes import advise
+from django_pgnudge.daemon.proof import NotCurrentError, Prover
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.daemon.tables import Tables
@@ -59,6 +60,9 @@ SETTLE_TIMEOUT: Final = 60.0
 
 MAX_ANSWERS: Final = 1000
 """How many answers to ``settled`` are kept; they share one key of each cache."""
+
+SETTLE_PATIENCE: Final = 5.0
+"""Seconds a request of ``settled`` waits for the names of tables to be looked up."""
 
 _WHERE: Final = ("host", "port", "user", "database", "password", "ssl", "require_auth")
 
@@ -112,6 +116,17 @@ class Daemon:
         self.live = asyncio.Event()
         """Set once the feed has been live."""
         self.keepers: dict[str, LeaseKeeper] = {}
+        self._prover = Prover(
+            feed=lambda: self._feed,
+            lookups=self.lookups,
+            registry=self.registry,
+            kill=self._kill,
+            ruled=self.rules.payloads,
+            widen=self._widen_filter,
+        )
+        self._filter: list[str] | None = None
+        """The tables that the feed's own filter lets through, as the registry named them."""
+        self._settling: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Run until ``stop``, SIGTERM or Ctrl-C. Raises what ``mistakes.explain`` explains."""
@@ -122,6 +137,7 @@ class Daemon:
                 asyncio.create_task(self._keep_lease(alias), name=f"pgnudge lease {alias}")
                 for alias in self._nudged
             ]
+            leases.append(asyncio.create_task(self._watch_map(), name="pgnudge map"))
             try:
                 helpers = {publisher, *leases}
                 await asyncio.wait({self._reading, *helpers}, return_when=asyncio.FIRST_COMPLETED)
@@ -133,7 +149,7 @@ class Daemon:
                 self.publisher.finish()
                 await publisher
             finally:
-                await _end(self._reading, publisher, *leases)
+                await _end(self._reading, publisher, *leases, *self._settling)
                 await self.lookups.aclose()
                 self._resyncer.close()
                 for worker in self.workers.values():
@@ -188,17 +204,31 @@ class Daemon:
                 delay = min(delay * 2, 5.0)
         wanted = self.rules.wants_keys()
         know_tables = self.lookups.refreshed
+        # Until PostgreSQL has told schemas and partitions, ours may be the wrong names.
+        self._filter = (self.registry.feed_tables() or None) if know_tables else None
+        if "tables" in self._options:
+            self._filter = None
         return self._feed_class(
             **{
                 **connection,
-                # Until PostgreSQL has told schemas and partitions, ours may be the wrong names.
-                "tables": (self.registry.feed_tables() or None) if know_tables else None,
+                "tables": self._filter,
                 "keys": self._wants_all_keys() or (wanted if know_tables else bool(wanted)),
                 "give_up": self._give_up,
                 "locate": self._locate,
                 **self._options,
             }
         )
+
+    def _widen_filter(self) -> bool:
+        """Have the feed begin anew if its filter leaves out what belongs to a followed table."""
+        if self._filter is None:
+            return False
+        tables = self.registry.feed_tables()
+        if tables is not None and set(tables) <= set(self._filter):
+            return False
+        self._filter = tables
+        self._feed.restart(tables=tables)
+        return True
 
     def _wants_all_keys(self) -> bool:
         # Which rows' tokens readers stand on is not known here.
@@ -236,7 +266,6 @@ class Daemon:
         self.resyncs += 1
         if reason in {"connected", "reconnected"}:
             self.connected_at = time.time()
-            self.live.set()
             self._log_connected()
         level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
         logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
@@ -250,18 +279,18 @@ class Daemon:
                 deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
         deletes += [self._submit(alias, Work(epoch=True)) for alias in self._nudged]
         self.publisher.add_resync(reason, deletes)
-        for keeper in self.keepers.values():
-            keeper.kick()
-        if self.lookups.refreshed:
-            self.lookups.refresh_soon()
-        elif not self._stopping:
-            # Before the first batch: without it rules may wait under the wrong schema. Nothing is
-            # in hand meanwhile.
+        if not self._stopping:
+            # Before the next batch: what changed of the map before this stream is not in it.
+            # Nothing is in hand meanwhile.
             self._idle = True
             try:
-                await self.lookups.refresh(REFRESH_TIMEOUT)
+                await self._prover.read_map(REFRESH_TIMEOUT)
             finally:
                 self._idle = False
+        if self.connected_at is not None:
+            self.live.set()
+        for keeper in self.keepers.values():
+            keeper.kick()
 
     def _log_connected(self) -> None:
         feed = self._feed
@@ -283,9 +312,17 @@ class Daemon:
         events = tuple([e for e in events if self._tables[e.payload].selected])
         if events:
             await self._kill(batch if events == batch.events else replace(batch, events=events))
-        # Behind what came before it: the answer waits for that.
         if requests:
+            task = asyncio.create_task(self._settle(requests), name="pgnudge settle")
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, requests: list[str]) -> None:
+        """Have requests answered behind what came before them, and behind what that still means."""
+        if await self.lookups.settle(SETTLE_PATIENCE):
             self.publisher.add_requests(requests)
+        else:
+            logger.warning("A call of settled() goes unanswered: the tables cannot be looked up.")
 
     async def _kill(self, batch: Batch) -> None:
         tokens: set[str] = set()
@@ -344,16 +381,20 @@ class Daemon:
             self._names,
             length=lambda: float(conf.NUDGED["LEASE"]),
             skew=lambda: float(conf.NUDGED["SKEW"]),
-            feed=lambda: self._feed,
-            doubt=self.lookups.doubt,
-            selected=self.registry.selected,
+            prove=self._prover.prove,
         )
         await self.live.wait()
         await keeper.run()
 
+    async def _watch_map(self) -> None:
+        await self.live.wait()
+        await self._prover.watch()
+
     async def _answer(self, requests: Collection[str]) -> None:
         """Tell whoever waits in ``settled`` that every cache and receiver has seen it."""
-        for worker in self.workers.values():
+        if self._resyncer.calls():
+            raise NotCurrentError('the function of PGNUDGE["RESYNC"] has not done its work yet')
+        for worker in list(self.workers.values()):
             await worker.call(lambda: None)
         names = self._names()
         if names is None:

@@ -25,37 +25,26 @@ import contextlib
 import hashlib
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from django_pgnudge import caches
 from django_pgnudge.caches import Question
 from django_pgnudge.daemon.memory import MARK_TIMEOUT, CacheMemory
+from django_pgnudge.daemon.proof import NotCurrentError, Proof
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.fresh.keys import Lease, Names
 from django_pgnudge.log import get_logger
 
-__all__ = ["LeaseKeeper", "NotCurrentError"]
+__all__ = ["LeaseKeeper"]
 
 logger = get_logger("django_pgnudge.daemon")
 
 ROUNDS: Final = 4
 """Renewals in the length of a lease, so that one that fails is made good before it ends."""
-
-
-class Proven(Protocol):
-    """The feed, as far as a proof needs it."""
-
-    async def catch_up(self) -> None: ...
-
-    async def covered(self) -> frozenset[str]: ...
-
-
-class NotCurrentError(PgNudgeError):
-    """There is no proof at the moment; the words say why."""
 
 
 class _EpochEndedError(PgNudgeError):
@@ -81,21 +70,17 @@ class LeaseKeeper:
         *,
         length: Callable[[], float],
         skew: Callable[[], float],
-        feed: Callable[[], Proven],
-        doubt: Callable[[], str],
-        selected: Callable[[str], bool],
+        prove: Callable[[], Awaitable[Proof]],
     ) -> None:
-        """``doubt`` says why the caches may not be current, or nothing; ``selected`` which
-        payloads the daemon acts on."""
+        """``prove`` shows that the caches' workers have been handed everything, or raises."""
         self._worker = worker
         self._names = names
         self._length = length
         self._skew = skew
-        self._feed = feed
-        self._doubt = doubt
-        self._selected = selected
+        self._prove = prove
         self._keeper = secrets.token_hex(8)
-        self._coverage: frozenset[str] | None = None
+        self._map = 0
+        """That of the last proof; a prover's first is 0."""
         self._kicked = asyncio.Event()
         self.renewed = 0
         self.tried = asyncio.Event()
@@ -133,16 +118,11 @@ class LeaseKeeper:
             if renewal is None:
                 # Another daemon of this database holds the lease; it proves what we would.
                 return
-            feed = self._feed()
-            await feed.catch_up()
-            if doubt := self._doubt():
-                raise NotCurrentError(doubt)
-            covered = frozenset(filter(self._selected, await feed.covered()))
-            if self._coverage is not None and not covered >= self._coverage:
-                # What is no longer streamed must not be served on old tokens.
+            proof = await self._prove()
+            if proof.map != self._map:
                 self._worker.submit(Work(epoch=True))
-            self._coverage = covered
-            await self._worker.call(lambda: self._close(renewal, length, covered))
+                self._map = proof.map
+            await self._worker.call(lambda: self._close(renewal, length, proof.covered))
         self.renewed += 1
 
     def _open(self, names: Names) -> _Renewal | None:

@@ -43,10 +43,11 @@ class Lookups:
         self._registry = registry
         self._dispatch = dispatch
         self._thread = Thread("pgnudge registry")
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._unresolved: tuple[Event, ...] = ()
-        self._looked_up: tuple[Event, ...] = ()
+        self._new = self._new_at_work = False
+        """Whether names that were in no catalog wait, and are being looked up."""
 
     def add(self, events: Sequence[Event]) -> None:
         """Keep what may mean more than is known, until the registry has been refreshed."""
@@ -54,37 +55,64 @@ class Lookups:
             return
         self._unresolved = merge_events((*self._unresolved, *events))
         if not all(self._registry.exists(event.payload) for event in events):
+            self._new = True
             self.refresh_soon()
         elif self._timer is None:
             # A busy table without a model must not have the catalogs read all the time.
             wait = max(0.0, STALE_AFTER - self._registry.age())
             self._timer = asyncio.get_running_loop().call_later(wait, self.refresh_soon)
 
-    def refresh_soon(self) -> None:
+    def refresh_soon(self) -> asyncio.Task[bool]:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._refresh_and_replay())
+        return self._task
 
-    async def _refresh_and_replay(self) -> None:
+    async def settle(self, patience: float | None) -> bool:
+        """Look up at once what waits, and return when what it means has been dispatched.
+
+        False if PostgreSQL does not describe its tables in that time.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                if self._task is not None:
+                    await asyncio.wait([self._task])
+                if not self._unresolved:
+                    return True
+                # What came while the catalogs were read came perhaps after that.
+                task = self.refresh_soon()
+                await asyncio.wait([task])
+                return task.result()
+        except TimeoutError:
+            return False
+
+    async def settle_new(self) -> bool:
+        """The same for names that were in no catalog when they came; others mean nothing as long
+        as the map is the one that was read."""
+        return not (self._new or self._new_at_work) or await self.settle(None)
+
+    async def _refresh_and_replay(self) -> bool:
         """Names that meant nothing may be partitions made since: dispatch their events again."""
         waiting, self._unresolved = self._unresolved, ()
-        self._looked_up = waiting
+        self._new_at_work, self._new = self._new, False
         if not await self.refresh(None):
-            self._unresolved, self._looked_up = merge_events((*waiting, *self._unresolved)), ()
+            self._unresolved = merge_events((*waiting, *self._unresolved))
+            self._new, self._new_at_work = self._new or self._new_at_work, False
             if self._unresolved and self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(
                     RETRY_REFRESH, self.refresh_soon
                 )
-            return
+            return False
         found = [event for event in waiting if self._means_more(event.payload)]
         if found:
             await self._dispatch(Batch(events=tuple(found)))
-        self._looked_up = ()
+        self._new_at_work = False
         # What came meanwhile came perhaps after the catalogs were read.
         self._task = None
         self.add(self._unresolved)
+        return True
 
     def _means_more(self, payload: str) -> bool:
         """Whether a name that was unknown has become a followed table's, and not only its own."""
@@ -114,12 +142,6 @@ class Lookups:
             return False
         self.refreshed = True
         return True
-
-    def doubt(self) -> str:
-        """Why the caches may not be current though all changes were handed to them."""
-        waiting = (*self._unresolved, *self._looked_up)
-        new = {event.payload for event in waiting if not self._registry.exists(event.payload)}
-        return f"{', '.join(sorted(new))} may be new partitions" if new else ""
 
     async def aclose(self) -> None:
         """Look nothing up any more."""

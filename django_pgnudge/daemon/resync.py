@@ -110,6 +110,11 @@ class Resyncer:
                 )
                 self._thread.start()
 
+    def calls(self) -> bool:
+        """Whether the user's function is still to be called, or has not returned."""
+        with self._wake:
+            return bool(self._reasons)
+
     def close(self) -> None:
         with self._wake:
             self._closing = True

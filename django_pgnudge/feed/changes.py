@@ -104,6 +104,10 @@ class Changes:
         table = self.tables.get(payload)
         return self.overflow if table is None else table.keys is None
 
+    def forget_keys(self, payloads: Collection[str]) -> None:
+        for payload in self.tables.keys() & payloads:
+            self.tables[payload].keys = None
+
     def merge(self, other: Changes) -> None:
         if other.lsn > self.lsn:
             self.lsn = other.lsn
@@ -186,6 +190,11 @@ class StreamedTransaction:
                 xid = self.xid
             found = self._parts.setdefault(xid, Changes(self._max_tables, self._max_keys))
         return found
+
+    @property
+    def parts(self) -> Collection[Changes]:
+        """All of it, by who made it."""
+        return self._parts.values()
 
     def end_block(self) -> None:
         """Keep within bounds: one block is bounded by the server's memory, and not their number."""

@@ -15,6 +15,7 @@ from ..wire import LSN
 from . import catalog
 from .address import Address
 from .connecting import connect
+from .identity import Identity, OtherServerError, require_same
 from .transport import Connection, Rows, settling
 from .visibility import Snapshot
 
@@ -48,8 +49,17 @@ class Checker:
     seconds gets a PgNudgeError; the next question then opens a new connection.
     """
 
-    def __init__(self, address: Address, *, patience: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        patience: float,
+        on_other_server: Callable[[OtherServerError], None] = lambda _: None,
+    ) -> None:
         self._address = address
+        self._on_other_server = on_other_server
+        self.server: Identity | None = None
+        """The only server that may answer; None before it is known."""
         self._patience = patience
         self._connection: Connection | None = None
         self._waiting: deque[_Question] = deque()
@@ -167,8 +177,12 @@ class Checker:
     async def _open(self, question: _Question) -> None:
         try:
             self._connection = await connect(self._address, replication=False)
+            if self.server is not None:
+                await require_same(self._connection.rows, self.server, self._address)
             self._view = await self._prepare(self._connection)
         except Exception as error:
+            if isinstance(error, OtherServerError):
+                self._on_other_server(error)
             self._on_answer(question, error)
         else:
             self._send(self._connection, question)

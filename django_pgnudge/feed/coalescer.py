@@ -182,6 +182,15 @@ class Coalescer:
         )
         return Batch(events, taken.lsn, taken.committed_at)
 
+    def forget_keys(self, payloads: Collection[str]) -> None:
+        """Let any row have changed, wherever these tables wait: their keys cannot be trusted."""
+        if payloads:
+            parts = [part for streamed in self.streams.values() for part in streamed.parts]
+            for changes in (self._ready, *self.held, *parts):
+                changes.forget_keys(payloads)
+            if self.open is not None:
+                self.open.forget_keys(payloads)
+
     def watch(self, xids: frozenset[int] | None = None) -> None:
         """Note which of these 32-bit xids (any, if None) the stream brings from here on.
 

@@ -34,15 +34,17 @@ from ..errors import (
 from ..events import ResyncReason
 from ..log import get_logger
 from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted, XLogData
-from . import catalog
+from . import catalog, fingerprint
 from .address import Address
 from .checker import Checker
 from .coalescer import Coalescer
 from .connecting import connect
+from .fingerprint import Fingerprint
+from .identity import Identity, identify
 from .judge import Judge, Reports, Trusting, VisibilityJudge
 from .primary_keys import PRIMARY_KEYS, KeyKeeper, primary_keys
 from .slot import create_slot, new_name
-from .transport import Connection
+from .transport import Connection, Rows
 from .visibility import Handshake
 
 __all__ = ["Stream", "StreamSettings"]
@@ -105,7 +107,9 @@ class Stream:
         self._resync = resync
         self._connection: Connection | None = None
         self._decoder: Decoder[Any] | None = None
-        self._checker = Checker(settings.address, patience=settings.connect_timeout)
+        self._checker = Checker(
+            settings.address, patience=settings.connect_timeout, on_other_server=self.abort
+        )
         self._keys = KeyKeeper(self._checker)
         self._judge = self._make_judge()
         self._moved = asyncio.Event()
@@ -114,6 +118,10 @@ class Stream:
         self._handshake: Handshake | None = None
         self.slot_name: str | None = None
         self.plugin: str | None = None
+        self.map = Fingerprint({})
+        """The map that names and keys were last read from, or an older one."""
+        self.coverage: frozenset[str] | None = None
+        """What is covered by `map`, once it has been read."""
         self.position = 0
         """The LSN up to which the server has sent everything there is."""
 
@@ -121,6 +129,23 @@ class Stream:
     def connection(self) -> Connection:
         assert self._connection is not None
         return self._connection
+
+    @property
+    def identity(self) -> Identity:
+        """The server that the stream comes from."""
+        assert self._checker.server is not None
+        return self._checker.server
+
+    @property
+    def publication(self) -> str | None:
+        """The publication whose tables the stream carries; None if it carries any table."""
+        settings = self._settings
+        return settings.publication if "pgoutput" in settings.plugins else None
+
+    @property
+    def server_version(self) -> int:
+        """As ``server_version_num``."""
+        return self.connection.session.server_version
 
     async def open(self) -> None:
         """Connect, make the slot, start the stream; returns when every later commit nudges."""
@@ -132,9 +157,13 @@ class Stream:
                 # What cannot be ended goes by itself, if later.
                 with contextlib.suppress(ServerError, ProtocolError):
                     await self._end_unfinished(self._connection.rows)
-                if settings.publication is not None and "pgoutput" in settings.plugins:
-                    await self._check_publication(settings.publication)
-                keys = await self._read_primary_keys()
+                if self.publication is not None:
+                    await self._check_publication(self.publication)
+                self._checker.server = await identify(self._connection.rows)
+                # Before the slot, and before keys are read: what changes from here on has moved.
+                self.map = await fingerprint.take(
+                    self._connection.rows, self.publication, self.server_version
+                )
                 plugins = await self._choose_plugins()
             name = new_name()
             self._unfinished[name] = self._connection.session.backend_pid
@@ -148,7 +177,7 @@ class Stream:
             self._unfinished.clear()
             self.slot_name = name
             async with asyncio.timeout(settings.connect_timeout):
-                await self._start(self.plugin, keys)
+                await self._start(self.plugin, await self._read_primary_keys())
                 if settings.visibility:
                     running = await self._checker.running_xids()
                     self._coalescer.watch(running)
@@ -226,7 +255,7 @@ class Stream:
 
     def _make_judge(self) -> Judge:
         settings = self._settings
-        reports = Reports(self._wake, self._abort, self._on_bug)
+        reports = Reports(self._wake, self.abort, self._on_bug)
         if not settings.visibility:
             return Trusting(self._coalescer, reports, settings.max_batch_wait)
         return VisibilityJudge(
@@ -340,13 +369,14 @@ class Stream:
         self._moved.set()
         self._judge.attend()
 
-    def _abort(self, error: ConnectionLostError) -> None:
+    def abort(self, error: ConnectionLostError) -> None:
+        """End the stream, for this reason."""
         self.connection.abort(error)
 
     def _on_bug(self, error: Exception) -> None:
         """A bug of ours must reach the consumer, and not end in the event loop's log."""
         self._bug = error
-        self._abort(ConnectionLostError(f"the feed failed: {error!r}"))
+        self.abort(ConnectionLostError(f"the feed failed: {error!r}"))
 
     async def catch_up(self) -> None:
         """Return once everything visible before the call has been released.
@@ -380,14 +410,17 @@ class Stream:
                 await self._checker.flush()
         self.connection.send_status(self.position, reply=True)
 
+    async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
+        """Ask the stream's server, over the connection for such questions."""
+        return await self._checker.rows(sql, columns=columns, at_least=at_least)
+
     async def covered(self) -> frozenset[str]:
         """The payloads of the tables whose every change the stream carries."""
         assert self._decoder is not None
-        publication = self._settings.publication if self.plugin == "pgoutput" else None
         rows = await self._checker.rows(
             catalog.coverage(
-                publication,
-                self.connection.session.server_version,
+                self.publication,
+                self.server_version,
                 identified=self.plugin == NEEDS_IDENTITY,
             ),
             columns=2,
@@ -452,3 +485,18 @@ class Stream:
             await self._keys.refresh(self._decoder, self.position)
         except PgNudgeError as error:
             log.debug("cannot read the primary keys: %s", error)
+
+    async def learn_keys(self, moved: Collection[str] = ()) -> None:
+        """Read the primary keys anew; what waits of tables that ``moved`` is of any row then,
+        since its keys may have been those of other columns."""
+        decoder = self._decoder
+        assert decoder is not None
+        known = decoder.primary_keys
+        decoder.set_primary_keys({name: known[name] for name in known if name not in moved})
+        self._coalescer.forget_keys(moved)
+        if self._settings.keys is False:
+            return
+        keys = primary_keys(await self._checker.rows(PRIMARY_KEYS, columns=9))
+        # What was written before they were read may have had others.
+        await self.catch_up()
+        decoder.set_primary_keys(keys)

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import ssl as ssl_module
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,8 +22,10 @@ from ..log import get_logger
 from ..wire import AcceptedMethods
 from .address import Address
 from .backoff import Backoff
+from .closing import to_the_end
 from .coalescer import Coalescer
 from .stream import Stream, StreamSettings
+from .survey import Survey, look
 from .tls import TLS
 
 __all__ = ["WalFeed"]
@@ -192,6 +194,43 @@ class WalFeed:
         """The payloads of the tables whose every change the live stream carries."""
         return await self._live_stream().covered()
 
+    async def survey(self) -> Survey:
+        """Look at the server over a connection made anew, where ``locate`` says it is.
+
+        Raises a PgNudgeError if there is none; OtherServerError, and then the stream ends, if it
+        leads to another server than the stream's.
+        """
+        stream = self._live_stream()
+        address = await self._address()
+        return await look(stream, address, self._settings.connect_timeout)
+
+    async def relearn(self, survey: Survey) -> None:
+        """Read keys as the map of ``survey`` has them, behind all that came before it.
+
+        Raises ConnectionLostError if the survey is of a stream that has ended.
+        """
+        if self._settings.visibility:
+            await self.catch_up()
+        self._same_stream(survey)
+        await survey.stream.learn_keys(survey.moved.payloads)
+
+    def accept(self, survey: Survey) -> None:
+        """Say what has moved only until this survey from here on; raises as `relearn` does."""
+        self._same_stream(survey)
+        survey.stream.map = survey.map
+        survey.stream.coverage = survey.covered if survey.steady else None
+
+    def restart(self, *, tables: Sequence[str] | None) -> None:
+        """End the stream, for one of these tables (None: all) in place of those before."""
+        tables = None if tables is None else tuple(tables)
+        self._settings = dataclasses.replace(self._settings, tables=tables)
+        if self._stream is not None:
+            self._stream.abort(ConnectionLostError("other tables are to be followed"))
+
+    def _same_stream(self, survey: Survey) -> None:
+        if self._live_stream() is not survey.stream:
+            raise ConnectionLostError("the stream ended meanwhile")
+
     def _live_stream(self) -> Stream:
         if self._stream is None:
             raise ConnectionLostError(f"the feed is not live: {self.last_error}")
@@ -316,16 +355,13 @@ class WalFeed:
             self._asks.set()
             self.slot_name = self.connection_pid = None
             # A feed that is closed now closes what this attempt opened, too.
-            await _to_the_end(stream.aclose)
+            await to_the_end(stream.aclose)
             self._coalescer.reset()
 
     async def _located(self) -> bool:
         """Ask where the server is, if there is somebody to ask; whether there is an answer."""
-        if self._locate is None:
-            return True
         try:
-            found = await self._locate()
-            address = self._settings.address.moved(**found)
+            address = await self._address()
         except PgNudgeError as error:
             self._on_connect_failure(error)
             return False
@@ -333,6 +369,11 @@ class WalFeed:
             log.info("the server is at %s", address)
         self._settings = dataclasses.replace(self._settings, address=address)
         return True
+
+    async def _address(self) -> Address:
+        if self._locate is None:
+            return self._settings.address
+        return self._settings.address.moved(**await self._locate())
 
     async def _live(self, stream: Stream) -> None:
         """One attempt: connect, stream, and come back when it has ended."""
@@ -368,26 +409,6 @@ class WalFeed:
         # Every attempt while it is news, then now and then.
         level = logging.WARNING if attempts in (1, 2, 5) or attempts % 20 == 0 else logging.DEBUG
         log.log(level, "cannot connect (attempt %d): %s", attempts, error)
-
-
-async def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Await ``work`` although this task is cancelled meanwhile, and only then be cancelled.
-
-    A loop that ends cancels every task, that of ``work`` too: then it is begun again.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    while True:
-        task = asyncio.create_task(work(), name="pgnudge-cleanup")
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if not task.cancelled():
-            break
-    task.result()
-    if cancelled is not None:
-        raise cancelled
 
 
 def _require(condition: bool, message: str) -> None:

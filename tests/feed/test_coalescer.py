@@ -205,6 +205,37 @@ def test_a_reset_forgets_what_was_not_released_and_keeps_what_was():
     assert batch.payloads() == ("public.kept",)
 
 
+def test_forgotten_keys_are_of_any_row_wherever_they_wait():
+    coalescer = make()
+    change: Any = ("a.x", 1, [(1,)])
+    transact(coalescer, 1, change, ("b.y", 1, [(1,)]))
+    coalescer.release()
+    transact(coalescer, 2, change)
+    coalescer.stream_start(3)
+    coalescer.stream_made_by(4)
+    coalescer.rows(*change)
+    coalescer.stream_stop()
+    coalescer.begin(5)
+    coalescer.rows(*change)
+    coalescer.forget_keys({"a.x", "c.z"})
+    coalescer.commit(5, 5.0)
+    coalescer.stream_commit(3, 6, 6.0)
+    ready = coalescer.take()
+    assert isinstance(ready, Batch)
+    assert [event.keys for event in ready.events] == [None, frozenset({(1,)})]
+    assert len(coalescer.held) == 3
+    for _ in range(3):
+        coalescer.release(lambda transaction: transaction is coalescer.held[0])
+        batch = coalescer.take()
+        assert isinstance(batch, Batch)
+        assert [event.keys for event in batch.events] == [None]
+    transact(coalescer, 7, change)
+    coalescer.release()
+    batch = coalescer.take()
+    assert isinstance(batch, Batch)
+    assert batch.events[0].keys == {(1,)}, "what comes from there on has them again"
+
+
 def test_watched_xids_are_noted_as_they_begin():
     coalescer = make()
     transact(coalescer, 1)

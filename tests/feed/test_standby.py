@@ -2,61 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
-import psycopg
 import pytest
-from servers.process import free_port
 
 from django_pgnudge import WalFeed
 from django_pgnudge.registry.catalog import read_identity
 
 from ..fix_servers import installations
 from .following import eventually, following, run
-
-
-class Standby:
-    """A copy of a primary that replays its log."""
-
-    def __init__(self, primary: Any) -> None:
-        self.primary = primary
-        self.data = Path(f"{primary.data}-standby")
-        self.port = free_port()
-        self._user = os.stat(primary.data)
-
-    def _run(self, program: str, *arguments: str) -> None:
-        account: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            account = {"user": self._user.st_uid, "group": self._user.st_gid, "extra_groups": []}
-        command = [str(self.primary.installation.bindir / program), *arguments]
-        with open(os.devnull, "w") as quiet:
-            subprocess.run(command, check=True, cwd="/", stdout=quiet, stderr=quiet, **account)
-
-    def start(self) -> None:
-        source = ["-h", self.primary.host, "-p", str(self.primary.port), "-U", self.primary.user]
-        self._run(
-            "pg_basebackup", *source, "-D", str(self.data), "-R", "-X", "stream", "-c", "fast"
-        )
-        options = f"-p {self.port} -k {self.primary.socket_dir} -c hot_standby_feedback=on"
-        log = f"{self.data}.log"
-        self._run("pg_ctl", "-w", "-D", str(self.data), "-l", log, "-o", options, "start")
-
-    def promote(self) -> None:
-        self._run("pg_ctl", "-w", "-D", str(self.data), "promote")
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "stop")
-        shutil.rmtree(self.data, ignore_errors=True)
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        where = {"host": self.primary.host, "port": self.port, "user": self.primary.user}
-        with psycopg.connect(dbname="app", **where) as connection:
-            return connection.execute(sql.encode()).fetchall()
+from .standby import Standby
 
 
 @pytest.fixture

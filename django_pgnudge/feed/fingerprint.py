@@ -1,0 +1,191 @@
+"""Whether the map has moved: the catalog rows that names, coverage and keys rest on.
+
+A sample of what they say proves nothing: a table can leave a publication, change, and come back
+between two looks. So this looks at row *versions*. Every catalog row has a place (``ctid``) and
+the transaction that wrote it (``xmin``), and whoever changes it leaves another version at another
+place, also if it then says what it said before. What changes a row in place (VACUUM, ANALYZE,
+CREATE INDEX noting itself in ``pg_class``) changes nothing that is looked for here, and freezing
+keeps ``xmin`` as it was (since PostgreSQL 9.4). A VACUUM FULL of a catalog moves every row: a
+false alarm, and harmless.
+
+The catalogs are looked at in three parts, by what follows if one has moved:
+
+- for each table its own rows, its columns, the indexes that are its primary key or identity, its
+  parents, its schema, and its place in the publication. Which tables moved is known exactly. A
+  TRUNCATE, a rewrite and a GRANT move the table's own row too, and only that table's.
+- what the publication says of all its tables;
+- what a query means beyond tables: views, rules, functions, policies, labels of enums, settings
+  of roles and databases (a search_path). Which values stood on it nobody knows.
+
+Temporary objects are left out. *Measured* as CPU time of PostgreSQL 15: 3 ms for 200 tables of ten
+columns, 29 ms for 5,000, two thirds of it for the columns; as long as the question for what is
+covered, which is asked only when this has moved. It takes no lock but AccessShare on the catalogs,
+and that for its own duration.
+"""
+
+# ruff: noqa: S608 -- the only name from outside, the publication's, is a literal
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from ..errors import ProtocolError
+from .catalog import literal
+from .transport import Rows
+
+__all__ = ["Fingerprint", "Moved", "moved_between", "sums", "take"]
+
+_FIRST_USER_OID = 16384
+"""FirstNormalObjectId of access/transam.h: below it is what initdb made."""
+
+_TABLE = f"c.oid >= {_FIRST_USER_OID} AND c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'"
+
+_PUBLICATION, _READING = "publication", "reading"
+
+
+def _version(alias: str, kind: int) -> str:
+    # The kind keeps apart rows that stand at the same place of two catalogs.
+    return (
+        f"pg_catalog.hashtidextended({alias}.ctid, "
+        f"{alias}.xmin::pg_catalog.text::pg_catalog.int8 + {kind << 32})"
+    )
+
+
+def _parts(publication: str | None, server_version: int) -> str:
+    """The three parts as a WITH list; each row adds its version to the sum of its part."""
+    tables = [
+        f"""SELECT c.oid AS relation, {_version("c", 1)} # {_version("n", 2)} AS version
+            FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {_TABLE}""",
+        f"""SELECT c.oid, {_version("a", 3)} FROM pg_catalog.pg_attribute a
+            JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+            WHERE a.attnum > 0 AND {_TABLE}""",
+        f"""SELECT c.oid, {_version("i", 4)} FROM pg_catalog.pg_index i
+            JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+            WHERE (i.indisprimary OR i.indisreplident) AND {_TABLE}""",
+        f"""SELECT c.oid, {_version("i", 5)} FROM pg_catalog.pg_inherits i
+            JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE {_TABLE}""",
+    ]
+    published = []
+    if publication is not None:
+        ours = f"p.pubname = {literal(publication)}"
+        tables.append(f"""SELECT c.oid, {_version("r", 6)} FROM pg_catalog.pg_publication p
+            JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+            JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE {ours} AND {_TABLE}""")
+        published.append(
+            f"SELECT {_version('p', 7)} AS version FROM pg_catalog.pg_publication p WHERE {ours}"
+        )
+        if server_version >= 150000:
+            published.append(f"""SELECT {_version("s", 8)} FROM pg_catalog.pg_publication p
+                JOIN pg_catalog.pg_publication_namespace s ON s.pnpubid = p.oid WHERE {ours}""")
+    reading = [
+        f"""SELECT {_version("c", 9)} # {_version("n", 10)} AS version FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.oid >= {_FIRST_USER_OID} AND c.relkind = 'v' AND c.relpersistence <> 't'""",
+        f"""SELECT {_version("w", 11)} FROM pg_catalog.pg_rewrite w
+            JOIN pg_catalog.pg_class c ON c.oid = w.ev_class
+            WHERE c.oid >= {_FIRST_USER_OID} AND c.relpersistence <> 't'""",
+        f"""SELECT {_version("f", 12)} FROM pg_catalog.pg_proc f
+            JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+            WHERE f.oid >= {_FIRST_USER_OID} AND NOT pg_catalog.starts_with(n.nspname, 'pg_temp')
+        """,
+        f"SELECT {_version('y', 13)} FROM pg_catalog.pg_policy y",
+        f"SELECT {_version('e', 14)} FROM pg_catalog.pg_enum e",
+        f"""SELECT {_version("s", 15)} FROM pg_catalog.pg_db_role_setting s
+            WHERE s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
+                                        WHERE datname = pg_catalog.current_database()))""",
+    ]
+    empty = "SELECT 0::pg_catalog.int8 AS version"
+    return f"""WITH tables AS ({" UNION ALL ".join(tables)}),
+        published AS ({" UNION ALL ".join(published) or empty}),
+        reading AS ({" UNION ALL ".join(reading)})"""
+
+
+_SUM = "COALESCE(pg_catalog.sum(version), 0)::pg_catalog.text"
+
+
+def _summary(publication: str | None, server_version: int) -> str:
+    return f"""{_parts(publication, server_version)}
+        SELECT (SELECT {_SUM} FROM tables), (SELECT {_SUM} FROM published),
+               (SELECT {_SUM} FROM reading)"""
+
+
+def _details(publication: str | None, server_version: int) -> str:
+    return f"""{_parts(publication, server_version)}
+        SELECT t.relation::pg_catalog.text, n.nspname, c.relname, t.version
+        FROM (SELECT relation, {_SUM} AS version FROM tables GROUP BY relation) t
+        JOIN pg_catalog.pg_class c ON c.oid = t.relation
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        UNION ALL SELECT '{_PUBLICATION}', NULL, NULL, (SELECT {_SUM} FROM published)
+        UNION ALL SELECT '{_READING}', NULL, NULL, (SELECT {_SUM} FROM reading)
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The versions at one moment, as sums of hashes; a table's by its oid, with its payload."""
+
+    tables: Mapping[str, tuple[str, int]]
+    published: int = 0
+    reading: int = 0
+
+    def digest(self) -> tuple[int, int, int]:
+        """What the server's own sums are compared with."""
+        return sum(version for _, version in self.tables.values()), self.published, self.reading
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What has moved since a fingerprint; false if nothing has.
+
+    ``payloads`` are the names, before and after, of the tables that moved, came or went.
+    """
+
+    payloads: frozenset[str] = frozenset()
+    publication: bool = False
+    reading: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.payloads) or self.publication or self.reading
+
+
+async def sums(
+    rows: Callable[..., Awaitable[Rows]], publication: str | None, server_version: int
+) -> tuple[int, int, int]:
+    """The server's own sums. ``rows`` is `Connection.rows` or has its shape."""
+    asked = _summary(publication, server_version)
+    ((tables, published, reading), *_) = await rows(asked, columns=3, at_least=1)
+    return _number(tables), _number(published), _number(reading)
+
+
+async def take(
+    rows: Callable[..., Awaitable[Rows]], publication: str | None, server_version: int
+) -> Fingerprint:
+    """All of it, in one statement."""
+    tables: dict[str, tuple[str, int]] = {}
+    parts = dict.fromkeys((_PUBLICATION, _READING), 0)
+    for oid, schema, table, text in await rows(_details(publication, server_version), columns=4):
+        version = _number(text)
+        if oid in parts:
+            parts[oid] = version
+        else:
+            tables[str(oid)] = f"{schema}.{table}", version
+    return Fingerprint(tables, parts[_PUBLICATION], parts[_READING])
+
+
+def moved_between(before: Fingerprint, after: Fingerprint) -> Moved:
+    """What has moved from one to the other."""
+    different = set(before.tables.items()) ^ set(after.tables.items())
+    return Moved(
+        frozenset(payload for _, (payload, _) in different),
+        before.published != after.published,
+        before.reading != after.reading,
+    )
+
+
+def _number(text: str | None) -> int:
+    # A sum of 64-bit hashes: of any sign, and longer than 64 bits.
+    if text is None or len(text) > 40 or not text.removeprefix("-").isdecimal():
+        raise ProtocolError(f"the server answered with {text!r:.60} where a sum belongs")
+    return int(text)

@@ -1,0 +1,77 @@
+"""One look at the server: is it the one a new connection meets, what is covered, and has the map
+moved?
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import ConnectionLostError
+from . import fingerprint
+from .address import Address
+from .connecting import connect
+from .fingerprint import Fingerprint, Moved, moved_between
+from .identity import OtherServerError, require_same
+
+if TYPE_CHECKING:
+    from .stream import Stream
+
+__all__ = ["Survey", "look"]
+
+_LAST_PATIENCE = 0.2
+"""Seconds for the server to end the session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found of a stream.
+
+    ``covered`` are the payloads of the tables whose every change it carries, read before
+    ``moved``, which says what has moved of the map since it was last accepted, until ``map``.
+    ``steady`` is whether the map stood still while ``covered`` was read.
+    """
+
+    stream: Stream
+    covered: frozenset[str]
+    moved: Moved
+    map: Fingerprint
+    steady: bool
+
+
+async def look(stream: Stream, address: Address, patience: float) -> Survey:
+    """Connect anew within ``patience`` seconds, and ask.
+
+    Raises OtherServerError and ends the stream if it is another server that answers, and what
+    `connect` raises if none does.
+    """
+    await _meet(stream, address, patience)
+    # Not over that connection: a session that has just begun takes ten times as long for this.
+    about = stream.rows, stream.publication, stream.server_version
+    accepted = stream.map.digest()
+    before = await fingerprint.sums(*about)
+    if before == accepted and stream.coverage is not None:
+        return Survey(stream, stream.coverage, Moved(), stream.map, steady=True)
+    covered = await stream.covered()
+    if before == accepted == await fingerprint.sums(*about):
+        stream.coverage = covered
+        return Survey(stream, covered, Moved(), stream.map, steady=True)
+    found = await fingerprint.take(*about)
+    steady = found.digest() == before
+    return Survey(stream, covered, moved_between(stream.map, found), found, steady)
+
+
+async def _meet(stream: Stream, address: Address, patience: float) -> None:
+    try:
+        async with asyncio.timeout(patience):
+            connection = await connect(address, replication=False)
+            try:
+                await require_same(connection.rows, stream.identity, address)
+            finally:
+                await connection.close(patience=_LAST_PATIENCE)
+    except TimeoutError:
+        raise ConnectionLostError(f"{address} did not answer within {patience} s") from None
+    except OtherServerError as error:
+        stream.abort(error)
+        raise

@@ -1,0 +1,366 @@
+"""What a survey says of the map: that it moved though it is back, and that it did not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from django_pgnudge import WalFeed
+from django_pgnudge.errors import ConnectionLostError
+from django_pgnudge.feed.stream import Stream
+
+from .following import following, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django_pgnudge.feed.fingerprint import Moved
+    from django_pgnudge.feed.survey import Survey
+
+SCHEMA = (
+    "CREATE SCHEMA shop",
+    "CREATE TABLE shop.plain (id int PRIMARY KEY, code int NOT NULL UNIQUE, note text)",
+    "CREATE TABLE other (id int PRIMARY KEY)",
+    "CREATE TABLE a (id int) PARTITION BY LIST (id)",
+    "CREATE TABLE b (id int) PARTITION BY LIST (id)",
+    "CREATE TABLE leaf PARTITION OF a FOR VALUES IN (1)",
+    "CREATE TABLE loaded (id int)",
+    "CREATE TABLE child () INHERITS (other)",
+    "CREATE MATERIALIZED VIEW kept AS SELECT * FROM other",
+    "CREATE VIEW seen AS SELECT id FROM other",
+    "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE TYPE state AS ENUM ('open', 'shut')",
+    "CREATE POLICY mine ON other USING (true)",
+)
+
+THERE_AND_BACK: dict[str, tuple[Sequence[str], set[str]]] = {
+    "a partition moves to another table": (
+        [
+            "ALTER TABLE a DETACH PARTITION leaf",
+            "ALTER TABLE b ATTACH PARTITION leaf FOR VALUES IN (1)",
+        ],
+        {"public.leaf", "public.b"},
+    ),
+    "a partition leaves and comes back": (
+        [
+            "ALTER TABLE a DETACH PARTITION leaf",
+            "ALTER TABLE a ATTACH PARTITION leaf FOR VALUES IN (1)",
+        ],
+        {"public.leaf"},
+    ),
+    "a table is attached": (
+        ["ALTER TABLE b ATTACH PARTITION loaded FOR VALUES IN (2)"],
+        {"public.loaded", "public.b"},
+    ),
+    "a child leaves its parent and comes back": (
+        ["ALTER TABLE child NO INHERIT other", "ALTER TABLE child INHERIT other"],
+        {"public.child"},
+    ),
+    "a primary key is another for a while": (
+        [
+            "ALTER TABLE shop.plain DROP CONSTRAINT plain_pkey, ADD PRIMARY KEY (code)",
+            "ALTER TABLE shop.plain DROP CONSTRAINT plain_pkey, ADD PRIMARY KEY (id)",
+        ],
+        {"shop.plain"},
+    ),
+    "an identity is another for a while": (
+        [
+            "ALTER TABLE shop.plain REPLICA IDENTITY NOTHING",
+            "ALTER TABLE shop.plain REPLICA IDENTITY DEFAULT",
+        ],
+        {"shop.plain"},
+    ),
+    "a table is not logged for a while": (
+        ["ALTER TABLE shop.plain SET UNLOGGED", "ALTER TABLE shop.plain SET LOGGED"],
+        {"shop.plain"},
+    ),
+    "a table has another name for a while": (
+        ["ALTER TABLE shop.plain RENAME TO odd", "ALTER TABLE shop.odd RENAME TO plain"],
+        {"shop.plain"},
+    ),
+    "a table is renamed": (["ALTER TABLE loaded RENAME TO odd"], {"public.loaded", "public.odd"}),
+    "a table is in another schema for a while": (
+        ["ALTER TABLE other SET SCHEMA shop", "ALTER TABLE shop.other SET SCHEMA public"],
+        {"public.other"},
+    ),
+    "a schema has another name for a while": (
+        ["ALTER SCHEMA shop RENAME TO odd", "ALTER SCHEMA odd RENAME TO shop"],
+        {"shop.plain"},
+    ),
+    "two columns change names": (
+        [
+            "ALTER TABLE shop.plain RENAME id TO odd",
+            "ALTER TABLE shop.plain RENAME code TO id",
+            "ALTER TABLE shop.plain RENAME odd TO code",
+        ],
+        {"shop.plain"},
+    ),
+    "a table goes": (["DROP TABLE loaded"], {"public.loaded"}),
+    "a table comes": (["CREATE TABLE odd (id int)"], {"public.odd"}),
+    "values are computed anew": (
+        ["ALTER TABLE shop.plain ALTER note TYPE int USING 1"],
+        {"shop.plain"},
+    ),
+    "a table is emptied": (["TRUNCATE shop.plain"], {"shop.plain"}),
+}
+
+NOT_MOVED = {
+    "statistics": ["ANALYZE"],
+    "vacuum": ["VACUUM (FREEZE)"],
+    "rows": ["INSERT INTO other SELECT generate_series(1, 1000)", "DELETE FROM ONLY other"],
+    "temporary relations": [
+        "CREATE TEMP TABLE passing (id int PRIMARY KEY); ALTER TABLE passing ADD x int",
+        "CREATE TEMP VIEW passed AS SELECT * FROM other",
+    ],
+    "an index": ["CREATE INDEX ON shop.plain (note)", "REINDEX TABLE shop.plain"],
+    "a comment": ["COMMENT ON TABLE other IS 'x'"],
+    "an undone change": ["BEGIN; ALTER TABLE other RENAME TO odd; ROLLBACK"],
+    "a materialized view": ["REFRESH MATERIALIZED VIEW kept"],
+}
+
+READ_BY_QUERIES = {
+    "a view": ["CREATE OR REPLACE VIEW seen AS SELECT id + 1 - 1 AS id FROM other"],
+    "the names of views": [
+        "CREATE VIEW newer AS SELECT 1 AS id",
+        "ALTER VIEW seen RENAME TO older",
+        "ALTER VIEW newer RENAME TO seen",
+    ],
+    "a function": ["CREATE OR REPLACE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 2'"],
+    "an enum's label": ["ALTER TYPE state RENAME VALUE 'open' TO 'opened'"],
+    "a policy": ["ALTER POLICY mine ON other USING (false)"],
+}
+
+
+def feed_of(database: Any, **options: Any) -> WalFeed:
+    return WalFeed(**database.feed_options(**options))
+
+
+async def moves(database: Any, *statements: str, **options: Any) -> Moved:
+    """What a survey says of these statements, after one that accepted the map before them."""
+    async with following(feed_of(database, **options)) as seen:
+        before = await seen.feed.survey()
+        assert not before.moved
+        await run(database.execute, *statements)
+        survey: Survey = await seen.feed.survey()
+        await seen.feed.relearn(survey)
+        seen.feed.accept(survey)
+        assert not (await seen.feed.survey()).moved
+    return survey.moved
+
+
+@pytest.mark.parametrize("change", THERE_AND_BACK)
+async def test_a_table_that_changed_has_moved_also_if_it_is_back(feed_server, database, change):
+    database.execute(*SCHEMA)
+    statements, payloads = THERE_AND_BACK[change]
+    moved = await moves(database, *statements)
+    assert moved.payloads == payloads
+    assert not moved.publication
+    assert not moved.reading
+
+
+@pytest.mark.parametrize("change", NOT_MOVED)
+async def test_what_changes_no_name_key_or_coverage_moves_nothing(postgres, database, change):
+    database.execute(*SCHEMA, "CREATE PUBLICATION every FOR ALL TABLES")
+    statements = NOT_MOVED[change]
+    assert not await moves(database, *statements, plugin="pgoutput", publication="every")
+
+
+@pytest.mark.parametrize("change", READ_BY_QUERIES)
+async def test_what_queries_read_by_has_moved_and_no_table(feed_server, database, change):
+    database.execute(*SCHEMA)
+    moved = await moves(database, *READ_BY_QUERIES[change])
+    assert moved.reading
+    assert not moved.payloads
+    assert not moved.publication
+
+
+async def test_a_setting_of_the_database_is_read_by_queries(postgres, database):
+    database.execute(*SCHEMA, "CREATE PUBLICATION every FOR ALL TABLES")
+    moved = await moves(
+        database,
+        f"ALTER DATABASE {database.name} SET search_path = shop",
+        plugin="pgoutput",
+        publication="every",
+    )
+    assert moved.reading
+
+
+PUBLISHED = {
+    "a table leaves and comes back": (
+        ["ALTER PUBLICATION ours DROP TABLE other", "ALTER PUBLICATION ours ADD TABLE other"],
+        {"public.other", "public.child"},
+        False,
+    ),
+    "its rows are filtered for a while": (
+        [
+            "ALTER PUBLICATION ours SET TABLE other WHERE (id > 5), shop.plain",
+            "ALTER PUBLICATION ours SET TABLE other, shop.plain",
+        ],
+        {"public.other", "public.child"},
+        False,
+    ),
+    "it leaves out an operation for a while": (
+        [
+            "ALTER PUBLICATION ours SET (publish = 'insert')",
+            "ALTER PUBLICATION ours SET (publish = 'insert, update, delete, truncate')",
+        ],
+        set(),
+        True,
+    ),
+    "it is dropped and made again": (
+        ["DROP PUBLICATION ours", "CREATE PUBLICATION ours FOR TABLE other, shop.plain"],
+        {"public.other", "public.child", "shop.plain"},
+        True,
+    ),
+    "a schema leaves and comes back": (
+        [
+            "ALTER PUBLICATION ours ADD TABLES IN SCHEMA shop",
+            "ALTER PUBLICATION ours DROP TABLES IN SCHEMA shop",
+            "ALTER PUBLICATION ours ADD TABLES IN SCHEMA shop",
+        ],
+        set(),
+        True,
+    ),
+    "another one": (["CREATE PUBLICATION theirs FOR ALL TABLES"], set(), False),
+}
+
+
+@pytest.mark.parametrize("change", PUBLISHED)
+async def test_a_publication_that_changed_has_moved_also_if_it_is_back(postgres, database, change):
+    database.execute(*SCHEMA, "CREATE PUBLICATION ours FOR TABLE other, shop.plain")
+    statements, payloads, whole = PUBLISHED[change]
+    moved = await moves(database, *statements, plugin="pgoutput", publication="ours")
+    assert moved.payloads == payloads
+    assert moved.publication is whole
+    assert not moved.reading
+
+
+async def test_a_change_while_the_slot_is_made_has_moved_and_keys_are_those_behind_it(
+    feed_server, database
+):
+    database.execute(*SCHEMA)
+    feed = feed_of(database)
+    with database.connect() as writer:
+        # A slot waits for whoever writes.
+        writer.execute("BEGIN; INSERT INTO loaded VALUES (1)")
+        async with following(feed, live=False) as seen:
+            making = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION%'"
+            while not await run(database.execute, making):
+                pass
+            await run(
+                database.execute,
+                "ALTER TABLE shop.plain DROP CONSTRAINT plain_pkey, ADD PRIMARY KEY (code)",
+            )
+            await run(writer.execute, "COMMIT")
+            await seen.resync("connected")
+            assert (await feed.survey()).moved.payloads == {"shop.plain"}
+            await run(database.execute, "INSERT INTO shop.plain VALUES (1, 22)")
+            await seen.payload("shop.plain")
+            assert seen.keys("shop.plain") == {(22,)}
+
+
+async def test_keys_are_read_anew_as_the_map_has_them(feed_server, database):
+    database.execute(*SCHEMA)
+    async with following(feed_of(database)) as seen:
+        await run(database.execute, "INSERT INTO shop.plain VALUES (1, 22)")
+        await seen.payload("shop.plain")
+        assert seen.keys("shop.plain") == {(1,)}
+        await run(
+            database.execute,
+            "ALTER TABLE shop.plain DROP CONSTRAINT plain_pkey, ADD PRIMARY KEY (code)",
+        )
+        survey = await seen.feed.survey()
+        await seen.feed.relearn(survey)
+        seen.items.clear()
+        await run(database.execute, "INSERT INTO shop.plain VALUES (2, 33)")
+        await seen.payload("shop.plain")
+        assert seen.keys("shop.plain") == {(33,)}
+
+
+async def test_what_is_covered_is_read_again_if_the_map_moved_meanwhile(
+    feed_server, database, monkeypatch
+):
+    database.execute(*SCHEMA)
+    async with following(feed_of(database)) as seen:
+        read = Stream.covered
+
+        async def covered(stream: Stream) -> frozenset[str]:
+            monkeypatch.setattr(Stream, "covered", read)
+            found = await read(stream)
+            await run(database.execute, "ALTER TABLE shop.plain SET UNLOGGED")
+            return found
+
+        monkeypatch.setattr(Stream, "covered", covered)
+        survey = await seen.feed.survey()
+        assert "shop.plain" in survey.covered, "as it was a moment before"
+        assert survey.moved.payloads == {"shop.plain"}
+        await seen.feed.relearn(survey)
+        seen.feed.accept(survey)
+        survey = await seen.feed.survey()
+        assert not survey.moved
+        assert "shop.plain" not in survey.covered
+
+
+async def test_what_is_covered_is_not_asked_again_while_the_map_stands_still(
+    feed_server, database, monkeypatch
+):
+    database.execute(*SCHEMA)
+    async with following(feed_of(database)) as seen:
+        first = await seen.feed.survey()
+
+        async def covered(stream: Stream) -> frozenset[str]:
+            raise AssertionError("asked again")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Stream, "covered", covered)
+            assert (await seen.feed.survey()).covered == first.covered
+        await run(database.execute, "CREATE TABLE odd (id int PRIMARY KEY)")
+        assert "public.odd" in (await seen.feed.survey()).covered
+
+
+async def test_a_survey_of_a_stream_that_has_ended_is_worth_nothing(postgres, database):
+    database.execute(*SCHEMA, "CREATE PUBLICATION every FOR ALL TABLES")
+    async with following(feed_of(database, plugin="pgoutput", publication="every")) as seen:
+        survey = await seen.feed.survey()
+        await run(database.execute, f"SELECT pg_terminate_backend({seen.feed.connection_pid})")
+        await seen.resync("reconnected")
+        with pytest.raises(ConnectionLostError, match="meanwhile"):
+            seen.feed.accept(survey)
+        with pytest.raises(ConnectionLostError, match="meanwhile"):
+            await seen.feed.relearn(survey)
+
+
+async def test_a_role_that_may_only_replicate_can_survey(postgres, database):
+    database.execute(
+        *SCHEMA, "CREATE PUBLICATION every FOR ALL TABLES",
+        f"CREATE ROLE nudge_{database.name} LOGIN REPLICATION",
+    )  # fmt: skip
+    try:
+        feed = feed_of(
+            database, plugin="pgoutput", publication="every", user=f"nudge_{database.name}"
+        )
+        async with following(feed) as seen:
+            survey = await seen.feed.survey()
+        assert "public.other" in survey.covered
+        assert survey.stream.identity.system is not None
+    finally:
+        database.execute(f"DROP ROLE nudge_{database.name}")
+
+
+async def test_a_server_that_tells_its_role_no_identifier_is_told_by_its_start(postgres, database):
+    """Some made of PostgreSQL have no pg_control_system, and any can revoke it."""
+    role = f"nudge_{database.name}"
+    database.execute(
+        "CREATE PUBLICATION every FOR ALL TABLES",
+        f"CREATE ROLE {role} LOGIN REPLICATION",
+        "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC",
+    )
+    try:
+        feed = feed_of(database, plugin="pgoutput", publication="every", user=role)
+        async with following(feed) as seen:
+            survey = await seen.feed.survey()
+        assert survey.stream.identity.system is None
+        assert "started at" in str(survey.stream.identity)
+    finally:
+        database.execute(f"DROP ROLE {role}")

@@ -1,0 +1,192 @@
+"""The prover: what a map that moved leads to, and what it does when it cannot read it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from django_pgnudge.daemon.lookups import Lookups
+from django_pgnudge.daemon.proof import NotCurrentError, Prover
+from django_pgnudge.errors import ConnectionLostError
+from django_pgnudge.feed.fingerprint import Moved
+from django_pgnudge.registry import Registry
+from django_pgnudge.registry.catalog import Catalog
+from tests.fakes import FakeFeed, event
+
+if TYPE_CHECKING:
+    from django_pgnudge.events import Batch
+
+LEAF, OLD, NEW = "public.leaf", "public.old", "public.new"
+TABLES = {f"public.{name}": ("public", name) for name in ("leaf", "old", "new")}
+
+
+class World:
+    """A prover with a feed and a registry that say what a test tells them."""
+
+    def __init__(self) -> None:
+        self.feed = FakeFeed()
+        self.registry = Registry()
+        self.killed: list[str] = []
+        self.any_row = True
+        self.readable = True
+        self.reads = 0
+        self.catalog = Catalog(tables=TABLES, parents={LEAF: (OLD,)}, roots={LEAF: OLD})
+        self.lookups = Lookups("default", self.registry, self.kill)
+        self.lookups.refresh = self.refresh  # type: ignore[method-assign]
+        self.prover = Prover(
+            feed=lambda: self.feed,
+            lookups=self.lookups,
+            registry=self.registry,
+            kill=self.kill,
+            ruled=lambda: {"public.ruled"},
+        )
+
+    async def kill(self, batch: Batch) -> None:
+        self.killed += batch.payloads()
+        self.any_row &= all(each.keys is None for each in batch.events)
+
+    async def refresh(self, patience: float | None) -> bool:
+        self.reads += 1
+        if self.readable:
+            self.registry._catalog = self.catalog
+            self.registry._index()
+        return self.readable
+
+    async def map(self) -> int:
+        return (await self.prover.prove()).map
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    assert await made.prover.read_map(1.0)
+    return made
+
+
+async def test_a_map_that_stood_still_is_proved_without_reading_it(world: World) -> None:
+    world.feed.tables = frozenset({LEAF, OLD})
+    proof = await world.prover.prove()
+    assert proof.covered == {LEAF, OLD}
+    assert await world.map() == proof.map
+    assert world.reads == 1
+    assert world.killed == []
+
+
+async def test_a_table_that_moved_is_told_under_its_names_and_parents_of_before_and_after(
+    world: World,
+) -> None:
+    before = await world.map()
+    world.feed.moved = Moved(frozenset({LEAF}))
+    world.catalog = Catalog(tables=TABLES, parents={LEAF: (NEW,)}, roots={LEAF: NEW})
+    assert await world.map() == before
+    assert set(world.killed) == {LEAF, OLD, NEW}
+    assert world.any_row
+    assert len(world.feed.relearned) == 1
+    assert await world.map() == before
+    assert len(world.killed) == 3, "once"
+
+
+async def test_a_publication_that_moved_concerns_what_it_covers_and_every_rule(
+    world: World,
+) -> None:
+    world.feed.tables = frozenset({LEAF, OLD})
+    before = await world.map()
+    world.feed.moved = Moved(publication=True)
+    world.feed.tables = frozenset({LEAF, NEW})
+    assert await world.map() != before
+    assert set(world.killed) == {LEAF, OLD, NEW, "public.ruled"}
+
+
+async def test_what_queries_read_by_concerns_values_of_no_known_table(world: World) -> None:
+    before = await world.map()
+    world.feed.moved = Moved(reading=True)
+    assert await world.map() != before
+    assert world.killed == []
+
+
+async def test_coverage_that_shrank_for_no_known_reason_is_another_map(world: World) -> None:
+    world.feed.tables = frozenset({LEAF, OLD})
+    before = await world.map()
+    world.feed.tables = frozenset({LEAF})
+    after = await world.map()
+    assert after != before
+    assert await world.map() == after
+
+
+async def test_a_map_that_cannot_be_read_is_no_proof_and_is_not_forgotten(world: World) -> None:
+    world.feed.moved = Moved(frozenset({LEAF}))
+    world.readable = False
+    for _ in range(2):
+        with pytest.raises(NotCurrentError, match="cannot be read"):
+            await world.prover.prove()
+    assert world.killed == []
+    world.readable = True
+    await world.prover.prove()
+    assert set(world.killed) == {LEAF, OLD}
+
+
+async def test_proofs_asked_for_at_the_same_time_tell_a_move_once_and_each_after_it(
+    world: World,
+) -> None:
+    world.feed.moved = Moved(frozenset({LEAF}), publication=True)
+    first, second = await asyncio.gather(world.prover.prove(), world.prover.prove())
+    assert first == second
+    assert first.map == 1
+    assert len(world.killed) == len(set(world.killed))
+
+
+async def test_a_registry_that_was_not_read_when_a_stream_began_is_another_map() -> None:
+    world = World()
+    world.readable = False
+    assert not await world.prover.read_map(1.0)
+    with pytest.raises(NotCurrentError):
+        await world.prover.prove()
+    world.readable = True
+    first = await world.map()
+    assert first != 0, "a keeper that has proved nothing yet ends the epoch too"
+    assert world.killed == ["public.ruled"]
+    world.feed.slot_name = "pgnudge_another"
+    assert await world.map() != first
+
+
+async def test_a_name_in_no_catalog_is_looked_up_before_the_proof(world: World) -> None:
+    world.lookups.add([event("public.later", 1)])
+    world.catalog = Catalog(
+        tables={**TABLES, "public.later": ("public", "later")},
+        parents={"public.later": (OLD,)},
+        roots={"public.later": OLD},
+    )
+    await world.prover.prove()
+    assert world.killed == ["public.later"]
+    world.readable = False
+    world.lookups.add([event("public.latest", 1)])
+    with pytest.raises(NotCurrentError, match="may be new partitions"):
+        await world.prover.prove()
+    await world.lookups.aclose()
+
+
+async def test_a_proof_takes_what_its_feed_raises_for_none(world: World) -> None:
+    world.feed.current = False
+    with pytest.raises(ConnectionLostError, match="not current"):
+        await world.prover.prove()
+
+
+async def test_the_map_is_looked_at_though_nobody_asks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django_pgnudge.daemon import proof
+
+    monkeypatch.setattr(proof, "WATCH", 0.01)
+    world.feed.current = False
+    watching = asyncio.create_task(world.prover.watch())
+    try:
+        world.feed.moved = Moved(frozenset({LEAF}))
+        world.feed.current = True
+        async with asyncio.timeout(10):
+            while not world.killed:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
