@@ -33,15 +33,17 @@ from ..errors import (
 )
 from ..events import ResyncReason
 from ..log import get_logger
-from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted, XLogData
+from ..wire import CopyDone, Keepalive, Notice, QueryFailed, QueryResult, StreamStarted, XLogData
 from . import catalog
 from .address import Address
 from .checker import Checker
 from .coalescer import Coalescer
 from .connecting import connect
+from .coverage import WITHOUT_IDENTITY, Carried, Found, coverage, covered
 from .judge import Judge, Reports, Trusting, VisibilityJudge
+from .notices import Notices
 from .slot import create_slot, new_name
-from .transport import Connection
+from .transport import Connection, Rows
 from .visibility import Handshake
 
 __all__ = ["Stream", "StreamSettings"]
@@ -110,6 +112,9 @@ class Stream:
         self._bug: Exception | None = None
         self._unfinished = unfinished
         self._handshake: Handshake | None = None
+        self._carried: Carried | None = None
+        self._followed = TableFilter(settings.tables)
+        self._notices = Notices(self._followed, lambda payload: coalescer.rows(payload, 1, None))
         self.slot_name: str | None = None
         self.plugin: str | None = None
         self.position = 0
@@ -134,6 +139,10 @@ class Stream:
                     await self._check_publication(settings.publication)
                 keys = await self._read_primary_keys()
                 plugins = await self._choose_plugins()
+                found = {
+                    plugin: await self._find_covered(self._connection.rows, plugin)
+                    for plugin in plugins
+                }
             name = new_name()
             self._unfinished[name] = self._connection.session.backend_pid
             self.plugin = await create_slot(
@@ -145,6 +154,7 @@ class Stream:
             )
             self._unfinished.clear()
             self.slot_name = name
+            self._carried = Carried(found[self.plugin])
             async with asyncio.timeout(settings.connect_timeout):
                 await self._start(self.plugin, keys)
                 if settings.visibility:
@@ -253,26 +263,27 @@ class Stream:
             )
 
     async def _choose_plugins(self) -> Sequence[str]:
-        """The plugins to try: one that would leave changes out comes last."""
+        """The plugins to try; where there is a choice, none that would leave changes out."""
         plugins = self._settings.plugins
         if NEEDS_IDENTITY not in plugins:
             return plugins
-        wanted = TableFilter(self._settings.tables)
         lacking = [
             f"{schema}.{table}"
-            for schema, table in await self.connection.rows(catalog.WITHOUT_IDENTITY, columns=2)
-            if schema is not None and table is not None and wanted(schema, table)
+            for schema, table in await self.connection.rows(WITHOUT_IDENTITY, columns=2)
+            if schema is not None and table is not None and self._followed(schema, table)
         ]
         if not lacking:
             return plugins
         some = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+        others = [plugin for plugin in plugins if plugin != NEEDS_IDENTITY]
         log.warning(
-            "%s sends no UPDATE and no DELETE of tables without a replica identity (%s): give "
+            "%s sends no UPDATE and no DELETE of tables without a replica identity (%s)%s: give "
             "them a primary key, or use another output plugin",
             NEEDS_IDENTITY,
             some,
+            f", so it must be {' or '.join(others)}" if others else "",
         )
-        return sorted(plugins, key=lambda plugin: plugin == NEEDS_IDENTITY)
+        return others or plugins
 
     async def _read_primary_keys(self) -> PrimaryKeys:
         if self._settings.keys is False:
@@ -291,6 +302,8 @@ class Stream:
         self._coalescer.reset()
         self._coalescer.watch()
         self._decoder = DECODERS[plugin](self._coalescer, keys, options)
+        # The role or the database may have set that warnings are not sent.
+        await self.connection.execute("SET client_min_messages TO notice")
         chosen = ", ".join(
             f'"{name}" {catalog.literal(value)}'
             for name, value in self._decoder.start_options(options, session.server_version).items()
@@ -330,6 +343,8 @@ class Stream:
                     decoder.take_prefix(oversized.payload)
                 case XLogData():
                     raise DecodeError(f"{decoder.plugin} sent an empty message")
+                case Notice(notice):
+                    self._notices.take(notice)
                 case QueryFailed(error):
                     raise error
                 case CopyDone() | QueryResult():
@@ -378,24 +393,26 @@ class Stream:
                 await self._checker.flush()
         self.connection.send_status(self.position, reply=True)
 
-    async def covered(self) -> frozenset[str]:
-        """The payloads of the tables whose every change the stream carries."""
-        assert self._decoder is not None
-        publication = self._settings.publication if self.plugin == "pgoutput" else None
-        rows = await self._checker.rows(
-            catalog.coverage(
-                publication,
-                self.connection.session.server_version,
-                identified=self.plugin == NEEDS_IDENTITY,
-            ),
-            columns=2,
+    async def covered(self, ask: Callable[..., Awaitable[Rows]] | None = None) -> frozenset[str]:
+        """The payloads of the tables whose every change the stream carries; ``ask`` is the
+        checker's `rows`, or another connection's."""
+        assert self.plugin is not None and self._carried is not None
+        found = await self._find_covered(ask or self._checker.rows, self.plugin)
+        running: frozenset[int] = frozenset()
+        view = None
+        if moved := self._carried.moved(found):
+            running = await self._checker.running_xids()
+        if moved or self._carried.waits:
+            view = await self._checker.view()
+        return self._carried.take(found, running, view)
+
+    async def _find_covered(self, rows: Callable[..., Awaitable[Rows]], plugin: str) -> Found:
+        sql = coverage(
+            self._settings.publication if plugin == "pgoutput" else None,
+            self.connection.session.server_version,
+            needs_identity=plugin == NEEDS_IDENTITY,
         )
-        wanted = self._decoder.wanted
-        return frozenset(
-            f"{schema}.{table}"
-            for schema, table in rows
-            if schema is not None and table is not None and wanted(schema, table)
-        )
+        return covered(await rows(sql, columns=5), self._followed)
 
     async def _watch_handshake(self) -> None:
         """Ask for a Resync if a transaction of the time of the handshake is in no stream."""
