@@ -33,9 +33,7 @@ _MOST_SAID = 1000
 class Notices:
     """The notices of one stream."""
 
-    def __init__(
-        self, wanted: Callable[[str, str], bool], any_row: Callable[[str], None]
-    ) -> None:
+    def __init__(self, wanted: Callable[[str, str], bool], any_row: Callable[[str], None]) -> None:
         """``wanted`` says which tables are followed; ``any_row`` is called with the payload of one
         of whose rows the open transaction changed any."""
         self._wanted = wanted

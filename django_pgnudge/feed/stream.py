@@ -39,10 +39,10 @@ from .address import Address
 from .checker import Checker
 from .coalescer import Coalescer
 from .connecting import connect
-from .coverage import WITHOUT_IDENTITY, Carried, Found, coverage, covered
+from .coverage import Carried, Found, coverage, covered
 from .judge import Judge, Reports, Trusting, VisibilityJudge
 from .notices import Notices
-from .slot import create_slot, new_name
+from .slot import NEEDS_IDENTITY, choose_plugins, create_slot, new_name
 from .transport import Connection, Rows
 from .visibility import Handshake
 
@@ -51,9 +51,6 @@ __all__ = ["Stream", "StreamSettings"]
 log = get_logger("django_pgnudge.feed")
 
 MINIMUM_VERSION = 140000
-
-NEEDS_IDENTITY = "wal2json"
-"""The output plugin that leaves out changes it cannot name the row of."""
 
 # Before the log's end is asked for again, and how often it is before it is flushed, and again.
 _CATCH_UP_PAUSE = 0.005
@@ -138,7 +135,7 @@ class Stream:
                 if settings.publication is not None and "pgoutput" in settings.plugins:
                     await self._check_publication(settings.publication)
                 keys = await self._read_primary_keys()
-                plugins = await self._choose_plugins()
+                plugins = await choose_plugins(settings.plugins, self._connection, self._followed)
                 found = {
                     plugin: await self._find_covered(self._connection.rows, plugin)
                     for plugin in plugins
@@ -262,29 +259,6 @@ class Stream:
                 sqlstate="42704",
             )
 
-    async def _choose_plugins(self) -> Sequence[str]:
-        """The plugins to try; where there is a choice, none that would leave changes out."""
-        plugins = self._settings.plugins
-        if NEEDS_IDENTITY not in plugins:
-            return plugins
-        lacking = [
-            f"{schema}.{table}"
-            for schema, table in await self.connection.rows(WITHOUT_IDENTITY, columns=2)
-            if schema is not None and table is not None and self._followed(schema, table)
-        ]
-        if not lacking:
-            return plugins
-        some = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
-        others = [plugin for plugin in plugins if plugin != NEEDS_IDENTITY]
-        log.warning(
-            "%s sends no UPDATE and no DELETE of tables without a replica identity (%s)%s: give "
-            "them a primary key, or use another output plugin",
-            NEEDS_IDENTITY,
-            some,
-            f", so it must be {' or '.join(others)}" if others else "",
-        )
-        return others or plugins
-
     async def _read_primary_keys(self) -> PrimaryKeys:
         if self._settings.keys is False:
             return {}
@@ -396,7 +370,8 @@ class Stream:
     async def covered(self, ask: Callable[..., Awaitable[Rows]] | None = None) -> frozenset[str]:
         """The payloads of the tables whose every change the stream carries; ``ask`` is the
         checker's `rows`, or another connection's."""
-        assert self.plugin is not None and self._carried is not None
+        assert self.plugin is not None
+        assert self._carried is not None
         found = await self._find_covered(ask or self._checker.rows, self.plugin)
         running: frozenset[int] = frozenset()
         view = None

@@ -15,7 +15,7 @@ from django_pgnudge.feed.catalog import View
 from django_pgnudge.feed.coverage import Carried, covered
 from django_pgnudge.feed.visibility import Snapshot
 
-from .following import Follower, eventually, following, run
+from .following import Follower, following, run
 
 if TYPE_CHECKING:
     from servers.base import DatabaseServer
@@ -48,12 +48,12 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "unlogged": ("CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, v int)",),
     "generated": (
-        "CREATE TABLE generated (id int PRIMARY KEY, v int,"
-        " g int GENERATED ALWAYS AS (v * 2) STORED)",
+        ("CREATE TABLE generated (id int PRIMARY KEY, v int,"
+         " g int GENERATED ALWAYS AS (v * 2) STORED)"),
     ),
     "stored_outside": (
-        "CREATE TABLE stored_outside (id int PRIMARY KEY, v int,"
-        " t text DEFAULT repeat('x', 9000))",
+        ("CREATE TABLE stored_outside (id int PRIMARY KEY, v int,"
+         " t text DEFAULT repeat('x', 9000))"),
         "ALTER TABLE stored_outside ALTER t SET STORAGE EXTERNAL",
     ),
     "parent": (
@@ -72,8 +72,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "root": (
         "CREATE TABLE root (id int PRIMARY KEY, v int) PARTITION BY RANGE (id)",
         "CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (100)",
-        "CREATE TABLE branch PARTITION OF root FOR VALUES FROM (100) TO (200)"
-        " PARTITION BY RANGE (id)",
+        ("CREATE TABLE branch PARTITION OF root FOR VALUES FROM (100) TO (200)"
+         " PARTITION BY RANGE (id)"),
         "CREATE TABLE twig PARTITION OF branch FOR VALUES FROM (100) TO (200)",
     ),
     "root_of_attached": (
@@ -87,15 +87,15 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "root_of_unlogged": (
         "CREATE TABLE root_of_unlogged (id int PRIMARY KEY, v int) PARTITION BY RANGE (id)",
-        "CREATE UNLOGGED TABLE leaf_unlogged PARTITION OF root_of_unlogged"
-        " FOR VALUES FROM (0) TO (100)",
+        ("CREATE UNLOGGED TABLE leaf_unlogged PARTITION OF root_of_unlogged"
+         " FOR VALUES FROM (0) TO (100)"),
     ),
     "root_of_foreign": (
         "CREATE EXTENSION IF NOT EXISTS postgres_fdw",
         "CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw",
         "CREATE TABLE root_of_foreign (id int, v int) PARTITION BY RANGE (id)",
-        "CREATE FOREIGN TABLE leaf_foreign PARTITION OF root_of_foreign"
-        " FOR VALUES FROM (0) TO (100) SERVER elsewhere",
+        ("CREATE FOREIGN TABLE leaf_foreign PARTITION OF root_of_foreign"
+         " FOR VALUES FROM (0) TO (100) SERVER elsewhere"),
     ),
 }  # fmt: skip
 STATEMENTS = (
@@ -144,13 +144,6 @@ def names(payloads: frozenset[str], among: set[str]) -> set[str]:
     return {kind for kind in among if f"public.{kind}" in payloads}
 
 
-async def told_all(seen: Follower, database: Any) -> None:
-    """Wait until everything that was committed before has come."""
-    before = seen.counts["end"]
-    await run(database.execute, "SELECT pg_logical_emit_message(true, 'pgnudge', 'end')")
-    await seen.until(lambda: seen.counts["end"] > before)
-
-
 async def silent(seen: Follower, database: Database, kind: str) -> list[str]:
     """The statements that change what a query of this table reads and of which nothing comes.
 
@@ -169,7 +162,7 @@ async def silent(seen: Follower, database: Database, kind: str) -> list[str]:
                     await run(writer.execute, sql)
                 except psycopg.errors.ObjectNotInPrerequisiteState:
                     continue  # It has no replica identity.
-                await told_all(seen, writer)
+                await seen.feed.catch_up()
                 if sum(seen.counts[name] for name in lineage) == before:
                     missing.append(sql)
     return missing
@@ -183,9 +176,7 @@ async def test_every_change_of_what_is_covered_comes(feed_server: FeedServer, da
     made = make(database)
     async with following(feed_of(database)) as seen:
         found = names(await seen.feed.covered(), made)
-        assert {kind: await silent(seen, database, kind) for kind in found} == dict.fromkeys(
-            found, []
-        )
+        assert [sql for kind in found for sql in await silent(seen, database, kind)] == []
     left_out = NEVER | (UNIDENTIFIED if feed_server.plugin == "wal2json" else set())
     assert found == made - left_out
 
@@ -241,9 +232,7 @@ async def test_every_change_of_what_a_publication_covers_comes(
     publish(database, PUBLICATIONS[publication])
     async with following(feed_of(database, publication="nudge")) as seen:
         found = names(await seen.feed.covered(), PUBLISHED)
-        assert {kind: await silent(seen, database, kind) for kind in found} == dict.fromkeys(
-            found, []
-        )
+        assert [sql for kind in found for sql in await silent(seen, database, kind)] == []
     assert found == EXPECTED[publication]
 
 
@@ -315,16 +304,17 @@ async def test_what_is_asked_for_coverage_waits_for_nobodys_lock(
 # While the map moves.
 
 
-async def settled_map(seen: Follower, payload: str, *, is_covered: bool = True) -> None:
+async def counts(seen: Follower, payload: str) -> None:
+    """Wait until the table is covered."""
     async with asyncio.timeout(20):
-        while (payload in await seen.feed.covered()) is not is_covered:
-            await asyncio.sleep(0.005)
+        while payload not in await seen.feed.covered():
+            pass
 
 
 async def test_a_table_made_later_is_covered_too(feed_server: FeedServer, database: Database):
     async with following(feed_of(database)) as seen:
         await run(database.execute, "CREATE TABLE later (id int PRIMARY KEY)")
-        await settled_map(seen, "public.later")
+        await counts(seen, "public.later")
 
 
 async def test_a_table_taken_out_of_the_publication_in_mid_stream_is_covered_no_longer(
@@ -371,7 +361,7 @@ async def test_a_publication_changed_and_changed_back_is_noticed(
         for change in around:
             await run(database.execute, f"ALTER PUBLICATION nudge {change}")
         assert "public.keyed" not in await seen.feed.covered()
-        await settled_map(seen, "public.keyed")
+        await counts(seen, "public.keyed")
 
 
 @pytest.mark.parametrize("held", ["FOR TABLE other", "FOR TABLE keyed WITH (publish = 'insert')"])
@@ -395,8 +385,8 @@ async def test_a_table_counts_once_everything_has_ended_that_changed_it_unpublis
             for _ in range(3):
                 assert "public.keyed" not in await seen.feed.covered()
             writer.execute("COMMIT")
-        await settled_map(seen, "public.keyed")
-        await told_all(seen, database)
+        await counts(seen, "public.keyed")
+        await seen.feed.catch_up()
         assert not seen.counts["public.keyed"], "or there is nothing to wait for"
 
 
@@ -412,7 +402,7 @@ async def test_a_schema_renamed_counts_once_what_names_it_as_before_has_ended(
             for _ in range(3):
                 assert "b.t" not in await seen.feed.covered()
             writer.execute("COMMIT")
-        await settled_map(seen, "b.t")
+        await counts(seen, "b.t")
 
 
 # The same, without a server.
