@@ -16,6 +16,7 @@ __all__ = [
     "END_MAKING",
     "FLUSH",
     "LOG_END",
+    "OTHERWISE_IDENTIFIED",
     "PREPARED_VIEW",
     "PREPARE_VIEW",
     "PRIMARY_KEYS",
@@ -31,8 +32,22 @@ __all__ = [
     "running_xids",
 ]
 
+# A publication may send a partition's rows as its root's (publish_via_partition_root), with the old
+# values of the partition's replica identity and none of the root's key.
+OTHERWISE_IDENTIFIED = """
+WITH RECURSIVE tree (root, part) AS (
+    SELECT oid, oid FROM pg_catalog.pg_class WHERE relkind = 'p'
+    UNION ALL
+    SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.part
+)
+SELECT t.root FROM tree t JOIN pg_catalog.pg_class x ON x.oid = t.part
+WHERE x.relreplident = 'n' OR x.relreplident = 'i' AND NOT EXISTS (
+    SELECT 1 FROM pg_catalog.pg_index i
+    WHERE i.indrelid = x.oid AND i.indisreplident AND i.indisprimary)
+"""
+
 # A key that is not (part of) the replica identity can change without its old value being sent.
-PRIMARY_KEYS = """
+PRIMARY_KEYS = f"""
 SELECT n.nspname, c.relname, a.attname, COALESCE(base.typname, t.typname)
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
@@ -46,8 +61,9 @@ WHERE i.indisprimary
   AND (c.relreplident IN ('d', 'f') OR (c.relreplident = 'i' AND i.indisreplident))
   AND n.nspname NOT IN ('pg_catalog', 'information_schema')
   AND n.nspname NOT LIKE 'pg\\_toast%'
+  AND c.oid NOT IN ({OTHERWISE_IDENTIFIED})
 ORDER BY n.nspname, c.relname, k.place
-"""
+"""  # noqa: S608  # nothing in it comes from outside
 
 VIEW = """
 SELECT pg_catalog.pg_current_snapshot()::text,

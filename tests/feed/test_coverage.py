@@ -257,6 +257,25 @@ async def test_what_a_publication_does_not_cover_is_changed_in_silence(
         assert await silent(seen, database, kind)
 
 
+async def test_a_root_has_no_keys_where_a_partition_is_known_by_others(
+    postgres: DatabaseServer, database: Database
+):
+    """The row's old id is not in the log, and so neither in the stream."""
+    make(database, kinds={"root"})
+    database.execute(
+        "ALTER TABLE root ADD u int NOT NULL DEFAULT 0",
+        "CREATE UNIQUE INDEX leaf_u ON leaf (u)",
+        "ALTER TABLE leaf REPLICA IDENTITY USING INDEX leaf_u",
+        "INSERT INTO root (id) VALUES (1)",
+    )
+    publish(database, "FOR TABLE root WITH (publish_via_partition_root)")
+    async with following(feed_of(database, publication="nudge")) as seen:
+        await run(database.execute, "UPDATE root SET id = 2 WHERE id = 1")
+        await seen.feed.catch_up()
+    assert seen.counts == {"public.root": 1}
+    assert seen.keys("public.root") is None
+
+
 async def test_a_root_is_covered_only_if_its_partitions_are_followed_too(
     feed_server: FeedServer, database: Database
 ):
