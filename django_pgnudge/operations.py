@@ -39,7 +39,8 @@ c.oid AND a.attnum = k.attnum WHERE x.indrelid = c.oid AND x.indisprimary AND x.
 AND k.at <= x.indnkeyatts), (SELECT array_agg(a.attname::text ORDER BY k.at) FROM pg_index x
 CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum WHERE x.indrelid = c.oid
-AND x.indisreplident AND k.at <= x.indnkeyatts) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+AND x.indisreplident AND k.at <= x.indnkeyatts) FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 
 # The table itself, and what its changes are written to: its partitions and the tables that inherit
