@@ -35,11 +35,12 @@ c.relreplident::text, (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM 
 WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attgenerated <> ''), (SELECT
 array_agg(a.attname::text ORDER BY k.at) FROM pg_index x CROSS JOIN LATERAL
 unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at) JOIN pg_attribute a ON a.attrelid =
-c.oid AND a.attnum = k.attnum WHERE x.indrelid = c.oid AND x.indisprimary AND k.at <=
-x.indnkeyatts), (SELECT array_agg(a.attname::text ORDER BY k.at) FROM pg_index x CROSS JOIN LATERAL
-unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at) JOIN pg_attribute a ON a.attrelid =
-c.oid AND a.attnum = k.attnum WHERE x.indrelid = c.oid AND x.indisreplident AND k.at <=
-x.indnkeyatts) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+c.oid AND a.attnum = k.attnum WHERE x.indrelid = c.oid AND x.indisprimary AND x.indimmediate
+AND k.at <= x.indnkeyatts), (SELECT array_agg(a.attname::text ORDER BY k.at) FROM pg_index x
+CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum WHERE x.indrelid = c.oid
+AND x.indisreplident AND k.at <= x.indnkeyatts) FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 
 # The table itself, and what its changes are written to: its partitions and the tables that inherit
@@ -83,7 +84,7 @@ class _Table:
         if identities.get(self.identity):
             return None
         return {
-            "d": "has no primary key, and so no replica identity",
+            "d": "has no primary key, or a DEFERRABLE one, and so no replica identity",
             "i": "has lost the index that is its replica identity",
             "n": "has REPLICA IDENTITY NOTHING",
         }.get(self.identity, "has no replica identity")

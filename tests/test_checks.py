@@ -269,6 +269,13 @@ def test_a_publication_is_compared_with_the_rules(
     assert look() == []
     django_postgres.execute("ALTER TABLE shop_product REPLICA IDENTITY NOTHING")
     assert look() == ["W026"]
+    django_postgres.execute(
+        "ALTER TABLE shop_product REPLICA IDENTITY DEFAULT",
+        "ALTER TABLE shop_product DROP CONSTRAINT shop_product_pkey CASCADE",
+    )
+    assert look() == ["W026"]
+    django_postgres.execute("ALTER TABLE shop_product ADD PRIMARY KEY (id) DEFERRABLE")
+    assert look() == ["W026"], "a DEFERRABLE key is no replica identity"
     django_postgres.execute('ALTER PUBLICATION "awk""ward" SET (publish = \'insert\')')
     assert look() == ["W029"]
     django_postgres.execute(

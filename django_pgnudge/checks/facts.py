@@ -40,6 +40,7 @@ SELECT n.nspname::text, c.relname::text
   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
  WHERE t.pubname = %s AND c.relkind = 'r' AND c.relreplident <> 'f' AND NOT EXISTS (
        SELECT FROM pg_index i WHERE i.indrelid = c.oid
+          AND i.indimmediate AND i.indisvalid
           AND ((c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND
           i.indisreplident)))
 """

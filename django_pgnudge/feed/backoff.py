@@ -34,5 +34,11 @@ class Backoff:
         self.attempts += 1
         return self._uniform(self._initial / 2, ceiling)
 
+    def lasted(self, seconds: float) -> None:
+        """A connection was up for this long. Those that end as soon as they begin are waited for
+        as failures are: each costs a slot and a Resync."""
+        if seconds >= self._maximum:
+            self.reset()
+
     def reset(self) -> None:
         self.attempts = 0

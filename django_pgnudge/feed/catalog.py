@@ -15,20 +15,33 @@ __all__ = [
     "END_MAKING",
     "FLUSH",
     "LOG_END",
+    "OTHERWISE_IDENTIFIED",
     "PREPARED_VIEW",
     "PREPARE_VIEW",
     "RUNNING_XIDS",
     "VIEW",
-    "WITHOUT_IDENTITY",
     "View",
     "committed",
-    "coverage",
     "literal",
     "number",
     "outcomes",
     "publication_exists",
     "running_xids",
 ]
+
+# A publication may send a partition's rows as its root's (publish_via_partition_root), with the old
+# values of the partition's replica identity and none of the root's key.
+OTHERWISE_IDENTIFIED = """
+WITH RECURSIVE tree (root, part) AS (
+    SELECT oid, oid FROM pg_catalog.pg_class WHERE relkind = 'p'
+    UNION ALL
+    SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.part
+)
+SELECT t.root FROM tree t JOIN pg_catalog.pg_class x ON x.oid = t.part
+WHERE x.relreplident = 'n' OR x.relreplident = 'i' AND NOT EXISTS (
+    SELECT 1 FROM pg_catalog.pg_index i
+    WHERE i.indrelid = x.oid AND i.indisreplident AND i.indisprimary)
+"""
 
 VIEW = """
 SELECT pg_catalog.pg_current_snapshot()::text,
@@ -130,68 +143,6 @@ def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
 def committed(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
     """Read the answer to `outcomes`: the 32-bit xids."""
     return frozenset(number(xid) & 0xFFFFFFFF for xid, _ in rows if xid is not None)
-
-
-# Logged tables: what is not logged is in no stream, and a view's name never is.
-_LOGGED = """
-SELECT n.nspname, c.relname
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-"""
-
-# A partitioned table is covered if it is listed itself, or if all its leaves are. A publication
-# that leaves an operation or rows out covers nothing that one could rely on.
-_PUBLISHED = """
-WITH published AS (
-    SELECT c.oid
-    FROM pg_catalog.pg_publication p
-    JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname{filter}
-    JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
-    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
-    WHERE p.pubname = {name} AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
-)
-"""
-
-_COVERED_BY_LEAVES = """
-  AND (c.oid IN (SELECT oid FROM published)
-       OR c.relkind = 'p' AND NOT EXISTS (
-           SELECT 1 FROM pg_catalog.pg_partition_tree(c.oid) leaf
-           WHERE leaf.isleaf AND leaf.relid::pg_catalog.oid NOT IN (SELECT oid FROM published)))
-"""
-
-
-_LACKS_IDENTITY = """(x.relreplident = 'n' OR x.relreplident = 'd' AND NOT EXISTS (
-    SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = x.oid AND i.indisprimary))"""
-
-_ALL_IDENTIFIED = f"""
-  AND NOT EXISTS (
-      SELECT 1 FROM pg_catalog.pg_class x
-      WHERE x.relkind = 'r' AND {_LACKS_IDENTITY}
-        AND (x.oid = c.oid OR x.oid IN (
-            SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(c.oid))))
-"""  # noqa: S608  # nothing in it comes from outside
-
-WITHOUT_IDENTITY = f"""
-SELECT n.nspname, x.relname
-FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
-WHERE x.relkind = 'r' AND x.relpersistence = 'p' AND {_LACKS_IDENTITY}
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-ORDER BY n.nspname, x.relname
-"""  # noqa: S608
-
-
-def coverage(publication: str | None, server_version: int, *, identified: bool) -> str:
-    """A query for (schema, table) of the tables that a stream carries whole.
-
-    ``identified`` leaves out tables without a replica identity, of which some output plugins
-    send no UPDATE or DELETE.
-    """
-    if publication is None:
-        return _LOGGED + _ALL_IDENTIFIED if identified else _LOGGED
-    rows = " AND t.rowfilter IS NULL" if server_version >= 150000 else ""
-    published = _PUBLISHED.format(filter=rows, name=literal(publication))
-    return published + _LOGGED + _COVERED_BY_LEAVES
 
 
 def publication_exists(name: str) -> str:

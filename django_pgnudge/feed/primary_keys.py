@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..decoding import Decoder, KeyColumn, PrimaryKeys
+from .catalog import OTHERWISE_IDENTIFIED
 from .checker import Checker
 
 __all__ = ["KEY_COLUMNS", "PRIMARY_KEYS", "KeyKeeper", "key_column", "primary_keys"]
@@ -47,7 +48,8 @@ SELECT c.oid AS relid, n.nspname, c.relname, k.place,
        CASE c.relreplident WHEN 'f' THEN true
                            WHEN 'd' THEN i.indimmediate AND i.indisvalid
                            WHEN 'i' THEN i.indisreplident
-                           ELSE false END AS identifies
+                           ELSE false END
+       AND c.oid NOT IN ({OTHERWISE_IDENTIFIED}) AS identifies
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

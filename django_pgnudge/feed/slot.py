@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ConnectionLostError, ServerError
 from ..log import get_logger
 from . import catalog
 from .checker import Checker
+from .coverage import WITHOUT_IDENTITY
 from .transport import Connection
 
-__all__ = ["create_slot", "new_name"]
+__all__ = ["NEEDS_IDENTITY", "choose_plugins", "create_slot", "new_name"]
 
 log = get_logger("django_pgnudge.feed")
+
+NEEDS_IDENTITY = "wal2json"
+"""The output plugin that leaves out changes it cannot name the row of."""
 
 # SQLSTATEs of CREATE_REPLICATION_SLOT that another plugin may not meet: the library is not
 # there (undefined_file, undefined_object), or the server does not allow it.
@@ -24,6 +28,32 @@ _PLUGIN_REFUSED = ("58P01", "42704", "42501")
 
 def new_name() -> str:
     return f"pgnudge_{secrets.token_hex(8)}"
+
+
+async def choose_plugins(
+    plugins: Sequence[str], connection: Connection, followed: Callable[[str, str], bool]
+) -> Sequence[str]:
+    """Which of these plugins to try: where there is a choice, none that leaves out changes of a
+    table (schema, table) that is ``followed``."""
+    if NEEDS_IDENTITY not in plugins:
+        return plugins
+    lacking = [
+        f"{schema}.{table}"
+        for schema, table in await connection.rows(WITHOUT_IDENTITY, columns=2)
+        if schema is not None and table is not None and followed(schema, table)
+    ]
+    if not lacking:
+        return plugins
+    some = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+    others = [plugin for plugin in plugins if plugin != NEEDS_IDENTITY]
+    log.warning(
+        "%s sends no UPDATE and no DELETE of tables without a replica identity (%s)%s: give "
+        "them a primary key, or use another output plugin",
+        NEEDS_IDENTITY,
+        some,
+        f", so it must be {' or '.join(others)}" if others else "",
+    )
+    return others or plugins
 
 
 async def create_slot(

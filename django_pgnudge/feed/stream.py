@@ -33,17 +33,19 @@ from ..errors import (
 )
 from ..events import ResyncReason
 from ..log import get_logger
-from ..wire import CopyDone, Keepalive, QueryFailed, QueryResult, StreamStarted, XLogData
+from ..wire import CopyDone, Keepalive, Notice, QueryFailed, QueryResult, StreamStarted, XLogData
 from . import catalog, fingerprint
 from .address import Address
 from .checker import Checker
 from .coalescer import Coalescer
 from .connecting import connect
+from .coverage import Carried, Found, coverage, covered
 from .fingerprint import Fingerprint
 from .identity import Identity, identify
 from .judge import Judge, Reports, Trusting, VisibilityJudge
+from .notices import Notices
 from .primary_keys import PRIMARY_KEYS, KeyKeeper, primary_keys
-from .slot import create_slot, new_name
+from .slot import NEEDS_IDENTITY, choose_plugins, create_slot, new_name
 from .transport import Connection, Rows
 from .visibility import Handshake
 
@@ -52,9 +54,6 @@ __all__ = ["Stream", "StreamSettings"]
 log = get_logger("django_pgnudge.feed")
 
 MINIMUM_VERSION = 140000
-
-NEEDS_IDENTITY = "wal2json"
-"""The output plugin that leaves out changes it cannot name the row of."""
 
 # Before the log's end is asked for again, and how often it is before it is flushed, and again.
 _CATCH_UP_PAUSE = 0.005
@@ -116,6 +115,9 @@ class Stream:
         self._bug: Exception | None = None
         self._unfinished = unfinished
         self._handshake: Handshake | None = None
+        self._carried: Carried | None = None
+        self._followed = TableFilter(settings.tables)
+        self._notices = Notices(self._followed, lambda payload: coalescer.rows(payload, 1, None))
         self.slot_name: str | None = None
         self.plugin: str | None = None
         self.map = Fingerprint({})
@@ -164,7 +166,11 @@ class Stream:
                 self.map = await fingerprint.take(
                     self._connection.rows, self.publication, self.server_version
                 )
-                plugins = await self._choose_plugins()
+                plugins = await choose_plugins(settings.plugins, self._connection, self._followed)
+                found = {
+                    plugin: await self._find_covered(self._connection.rows, plugin)
+                    for plugin in plugins
+                }
             name = new_name()
             self._unfinished[name] = self._connection.session.backend_pid
             self.plugin = await create_slot(
@@ -176,6 +182,7 @@ class Stream:
             )
             self._unfinished.clear()
             self.slot_name = name
+            self._carried = Carried(found[self.plugin])
             async with asyncio.timeout(settings.connect_timeout):
                 await self._start(self.plugin, await self._read_primary_keys())
                 if settings.visibility:
@@ -283,28 +290,6 @@ class Stream:
                 sqlstate="42704",
             )
 
-    async def _choose_plugins(self) -> Sequence[str]:
-        """The plugins to try: one that would leave changes out comes last."""
-        plugins = self._settings.plugins
-        if NEEDS_IDENTITY not in plugins:
-            return plugins
-        wanted = TableFilter(self._settings.tables)
-        lacking = [
-            f"{schema}.{table}"
-            for schema, table in await self.connection.rows(catalog.WITHOUT_IDENTITY, columns=2)
-            if schema is not None and table is not None and wanted(schema, table)
-        ]
-        if not lacking:
-            return plugins
-        some = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
-        log.warning(
-            "%s sends no UPDATE and no DELETE of tables without a replica identity (%s): give "
-            "them a primary key, or use another output plugin",
-            NEEDS_IDENTITY,
-            some,
-        )
-        return sorted(plugins, key=lambda plugin: plugin == NEEDS_IDENTITY)
-
     async def _read_primary_keys(self) -> PrimaryKeys:
         if self._settings.keys is False:
             return {}
@@ -322,6 +307,8 @@ class Stream:
         self._coalescer.reset()
         self._coalescer.watch()
         self._decoder = DECODERS[plugin](self._coalescer, keys, options)
+        # The role or the database may have set that warnings are not sent.
+        await self.connection.execute("SET client_min_messages TO notice")
         chosen = ", ".join(
             f'"{name}" {catalog.literal(value)}'
             for name, value in self._decoder.start_options(options, session.server_version).items()
@@ -361,6 +348,8 @@ class Stream:
                     decoder.take_prefix(oversized.payload)
                 case XLogData():
                     raise DecodeError(f"{decoder.plugin} sent an empty message")
+                case Notice(notice):
+                    self._notices.take(notice)
                 case QueryFailed(error):
                     raise error
                 case CopyDone() | QueryResult():
@@ -414,23 +403,31 @@ class Stream:
         """Ask the stream's server, over the connection for such questions."""
         return await self._checker.rows(sql, columns=columns, at_least=at_least)
 
+    @property
+    def coverage_waits(self) -> bool:
+        """Whether tables will be covered once transactions have ended that run."""
+        return self._carried is not None and self._carried.waits
+
     async def covered(self) -> frozenset[str]:
         """The payloads of the tables whose every change the stream carries."""
-        assert self._decoder is not None
-        rows = await self._checker.rows(
-            catalog.coverage(
-                self.publication,
-                self.server_version,
-                identified=self.plugin == NEEDS_IDENTITY,
-            ),
-            columns=2,
+        assert self.plugin is not None
+        assert self._carried is not None
+        found = await self._find_covered(self._checker.rows, self.plugin)
+        running: frozenset[int] = frozenset()
+        view = None
+        if moved := self._carried.moved(found):
+            running = await self._checker.running_xids()
+        if moved or self._carried.waits:
+            view = await self._checker.view()
+        return self._carried.take(found, running, view)
+
+    async def _find_covered(self, rows: Callable[..., Awaitable[Rows]], plugin: str) -> Found:
+        sql = coverage(
+            self._settings.publication if plugin == "pgoutput" else None,
+            self.server_version,
+            needs_identity=plugin == NEEDS_IDENTITY,
         )
-        wanted = self._decoder.wanted
-        return frozenset(
-            f"{schema}.{table}"
-            for schema, table in rows
-            if schema is not None and table is not None and wanted(schema, table)
-        )
+        return covered(await rows(sql, columns=5), self._followed)
 
     async def _watch_handshake(self) -> None:
         """Ask for a Resync if a transaction of the time of the handshake is in no stream."""

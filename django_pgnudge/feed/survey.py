@@ -51,7 +51,7 @@ async def look(stream: Stream, address: Address, patience: float) -> Survey:
     about = stream.rows, stream.publication, stream.server_version
     accepted = stream.map.digest()
     before = await fingerprint.sums(*about)
-    if before == accepted and stream.coverage is not None:
+    if before == accepted and stream.coverage is not None and not stream.coverage_waits:
         return Survey(stream, stream.coverage, Moved(), stream.map, steady=True)
     covered = await stream.covered()
     if before == accepted == await fingerprint.sums(*about):

@@ -19,6 +19,7 @@ from ..errors import (
     ProtocolError,
     TLSError,
 )
+from ..log import get_logger
 from ..wire import (
     Credentials,
     Notice,
@@ -35,6 +36,8 @@ from .address import Address
 from .moderation import Moderator
 
 __all__ = ["Connection", "Rows", "settling"]
+
+log = get_logger("django_pgnudge.feed")
 
 Answer = TypeVar("Answer")
 
@@ -301,7 +304,10 @@ class Connection(asyncio.Protocol):
                 event = session.next_event()
                 if event is None:
                     break
-                if not isinstance(event, Notice):
+                if isinstance(event, Notice):
+                    # Of a command; what is said in a stream is its reader's (`notices`).
+                    log.debug("the server says: %r", str(event.notice))
+                else:
                     self._answer(event)
         self._flush()
         if session.error is not None:

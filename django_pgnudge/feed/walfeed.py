@@ -388,7 +388,6 @@ class WalFeed:
         self.server_version = session.server_version
         self.plugin_in_use = stream.plugin
         self.last_error = None
-        self._backoff.reset()
         log.debug(
             "streaming from %s with %s (slot %s)",
             self._settings.address,
@@ -398,7 +397,9 @@ class WalFeed:
         self._resync("reconnected" if self._connected_before else "connected")
         self._connected_before = True
         self._stream = stream
+        began = time.monotonic()
         self.last_error = await stream.run()
+        self._backoff.lasted(time.monotonic() - began)
         log.warning("the stream ended, reconnecting: %s", self.last_error)
 
     def _on_connect_failure(self, error: PgNudgeError) -> None:

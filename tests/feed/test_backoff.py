@@ -25,6 +25,15 @@ def test_a_reset_starts_over():
     assert backoff.next_delay() == 0.1
 
 
+def test_only_a_connection_that_lasted_starts_over():
+    backoff = Backoff(0.1, 1.0, uniform=longest)
+    backoff.next_delay()
+    backoff.lasted(0.9)
+    assert backoff.next_delay() == 0.2
+    backoff.lasted(1.0)
+    assert backoff.next_delay() == 0.1
+
+
 def test_no_jitter_makes_a_tight_loop():
     backoff = Backoff(0.1, 5.0, uniform=shortest)
     assert all(backoff.next_delay() == 0.05 for _ in range(10))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+import psycopg
 import pytest
 
 from django_pgnudge import WalFeed

@@ -355,6 +355,22 @@ async def test_catching_up_waits_for_the_rest_of_what_is_visible(streaming):
         assert seen.counts == {"public.a": ROWS, "public.b": ROWS}
 
 
+async def test_those_who_catch_up_at_once_each_prove_their_own_moment(streaming):
+    feed = feed_of(streaming)
+    async with following(feed) as seen:
+        async with held_back(feed):
+            proofs = []
+            for number in range(3):
+                await run(streaming.execute, f"INSERT INTO a VALUES ({number})")
+                proofs.append(asyncio.ensure_future(feed.catch_up()))
+                await feed.covered()
+            assert not any(proof.done() for proof in proofs)
+            # Whoever gives up takes nothing from the others.
+            proofs.pop(1).cancel()
+        await asyncio.gather(*proofs)
+        assert seen.counts == {"public.a": 3}
+
+
 async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(streaming):
     feed = feed_of(streaming)
     ask = Checker.running_xids

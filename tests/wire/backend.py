@@ -48,8 +48,10 @@ def error(
     return problem(b"E", S=severity, V=severity, C=sqlstate, M=text, **more)
 
 
-def notice(text: str = "by the way") -> bytes:
-    return problem(b"N", S="NOTICE", V="NOTICE", C="00000", M=text)
+def notice(
+    text: str = "by the way", severity: str = "NOTICE", sqlstate: str = "00000", **more: str
+) -> bytes:
+    return problem(b"N", **({"S": severity, "V": severity, "C": sqlstate, "M": text} | more))
 
 
 def row_description(*names: str) -> bytes:

@@ -1,0 +1,188 @@
+"""Whether every change of a table is in the stream: one definition, for each output plugin.
+
+A query of a table reads its partitions and its INHERITS children too. So a table is covered if
+everything in that tree which stores rows is *whole*: each INSERT, UPDATE, DELETE and TRUNCATE of
+it, whatever table the statement names, comes through the stream under a name that is followed.
+
+Sources: ``RelationGetIndexList`` (src/backend/utils/cache/relcache.c) for what is a replica
+identity; ``get_rel_sync_entry`` and ``pgoutput_truncate``
+(src/backend/replication/pgoutput/pgoutput.c) for what a publication sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
+
+from .catalog import View, literal
+
+__all__ = ["WITHOUT_IDENTITY", "Carried", "Found", "coverage", "covered"]
+
+Found: TypeAlias = Mapping[str, frozenset[tuple[str, str]]]
+"""For each payload that is covered, the tables its rows are in, with what makes them so."""
+
+# An index that is invalid, being dropped or DEFERRABLE identifies no row.
+_IDENTIFIED = """(x.relreplident = 'f' OR EXISTS (
+    SELECT 1 FROM pg_catalog.pg_index i
+    WHERE i.indrelid = x.oid AND i.indimmediate AND i.indisvalid AND i.indislive
+      AND (x.relreplident = 'd' AND i.indisprimary
+           OR x.relreplident = 'i' AND i.indisreplident)))"""
+
+WITHOUT_IDENTITY = f"""
+SELECT n.nspname, x.relname
+FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+WHERE x.relkind = 'r' AND x.relpersistence = 'p' AND NOT {_IDENTIFIED}
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+ORDER BY n.nspname, x.relname
+"""  # noqa: S608  # nothing in it comes from outside
+
+# Reads catalogs alone: functions such as pg_partition_tree() and pg_get_publication_tables() lock
+# the tables, and wait for whoever alters one. What cannot be covered is listed for its name.
+_COVERAGE = """
+WITH RECURSIVE relation AS (
+    SELECT x.oid, n.oid AS schema, n.nspname, x.relname, x.relkind, x.relpersistence,
+           {identified} AS identified
+    FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+    WHERE x.relkind IN ('r', 'p', 'f', 'v', 'm')
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+), tree (root, part) AS (
+    SELECT oid, oid FROM relation
+    UNION
+    SELECT t.root, i.inhrelid
+    FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.part
+){sent}
+SELECT root.nspname, root.relname, part.nspname, part.relname,
+       CASE WHEN part.relpersistence = 'p' AND (
+                part.relkind = 'p' OR part.relkind = 'r' AND part.identified AND {is_sent})
+            THEN {origin} END
+FROM tree t
+JOIN relation root ON root.oid = t.root
+JOIN relation part ON part.oid = t.part{join}
+"""
+
+# What a publication names includes partitions, however deep. One that sends them as their root
+# (publish_via_partition_root) sends nothing for the TRUNCATE of a partition, and the key of another
+# replica identity than the root's. One that leaves an operation or rows out covers nothing that one
+# could rely on. ``origin`` is the versions of the rows which say that the table is published.
+_SENT = """, publication AS (
+    SELECT oid, xmin, puballtables, pubviaroot FROM pg_catalog.pg_publication
+    WHERE pubname = {name} AND pubinsert AND pubupdate AND pubdelete AND pubtruncate
+), named (oid, origin) AS (
+    SELECT r.oid, p.xmin::text FROM relation r, publication p WHERE p.puballtables
+    UNION ALL
+    SELECT m.prrelid, p.xmin::text || '/' || m.oid::text || '/' || m.xmin::text
+    FROM publication p JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid{schemas}
+), sent AS (
+    SELECT t.part AS oid, string_agg(n.origin, ' ' ORDER BY n.origin) AS origin
+    FROM tree t
+    JOIN relation r ON r.oid = t.root AND (r.relkind = 'p' OR t.root = t.part)
+    JOIN named n ON n.oid = t.root{filtered}
+    GROUP BY t.part
+    HAVING NOT bool_or((SELECT pubviaroot FROM publication) AND t.root <> t.part)
+)"""
+
+_SCHEMAS = """
+    UNION ALL
+    SELECT r.oid, p.xmin::text || '/' || m.oid::text || '/' || m.xmin::text
+    FROM publication p
+    JOIN pg_catalog.pg_publication_namespace m ON m.pnpubid = p.oid
+    JOIN relation r ON r.schema = m.pnnspid"""
+
+_FILTERED = """
+    WHERE NOT EXISTS (
+        SELECT 1 FROM publication p JOIN pg_catalog.pg_publication_rel f ON f.prpubid = p.oid
+        WHERE f.prrelid = t.part AND f.prqual IS NOT NULL)"""
+
+
+def coverage(publication: str | None, server_version: int, *, needs_identity: bool) -> str:
+    """A query for what `covered` reads.
+
+    ``needs_identity`` is for an output plugin that leaves out an UPDATE or a DELETE of a table
+    without a replica identity.
+    """
+    parts = {
+        "identified": _IDENTIFIED if needs_identity else "true",
+        "sent": "", "is_sent": "true", "origin": "''", "join": "",
+    }  # fmt: skip
+    if publication is not None:
+        has_schemas = server_version >= 150000
+        parts |= {
+            "sent": _SENT.format(
+                name=literal(publication),
+                schemas=_SCHEMAS if has_schemas else "",
+                filtered=_FILTERED if has_schemas else "",
+            ),
+            "is_sent": "sent.oid IS NOT NULL",
+            "origin": "COALESCE(sent.origin, '')",
+            "join": " LEFT JOIN sent ON sent.oid = t.part",
+        }
+    return _COVERAGE.format(**parts)
+
+
+def covered(rows: Iterable[tuple[str | None, ...]], wanted: Callable[[str, str], bool]) -> Found:
+    """Read the answer to `coverage`; ``wanted`` says which tables (schema, table) are followed.
+
+    Two tables may have one payload, ``"a.b".c`` and ``a."b.c"``: it is covered if both are.
+    """
+    found: dict[str, set[tuple[str, str]]] = {}
+    lacking: set[str] = set()
+    for row in rows:
+        schema, table, part_schema, part, _ = (value or "" for value in row)
+        payload, origin = f"{schema}.{table}", row[4]
+        if origin is None or not (wanted(schema, table) and wanted(part_schema, part)):
+            lacking.add(payload)
+        else:
+            found.setdefault(payload, set()).add((f"{part_schema}.{part}", origin))
+    return {payload: frozenset(parts) for payload, parts in found.items() if payload not in lacking}
+
+
+class Carried:
+    """Which payloads can be relied on while the map changes.
+
+    A transaction that runs while a table is added to a publication, or a schema renamed, may have
+    changed the table before: that change never comes, or comes under the old name, and is seen
+    only at its COMMIT. So what was not covered a moment ago, or by other tables, does not count
+    before everything has ended that ran when it was found.
+    """
+
+    def __init__(self, known: Found) -> None:
+        """``known`` was found before the slot was made, which waits for all that ran then."""
+        self._known = known
+        self._waiting: dict[str, frozenset[int] | None] = {}
+
+    def moved(self, found: Found) -> bool:
+        """Whether there is something that was not known like this: `take` needs what runs."""
+        return any(self._known.get(payload) != parts for payload, parts in found.items())
+
+    @property
+    def waits(self) -> bool:
+        """Whether `take` needs a look at the server."""
+        return bool(self._waiting)
+
+    def take(self, found: Found, running: frozenset[int], view: View | None) -> frozenset[str]:
+        """The payloads to rely on, now that ``found`` has been read.
+
+        ``running`` are the 32-bit xids of the transactions in progress since, if something moved;
+        ``view`` is a later look, if something moved or waits. On a standby nobody can tell what
+        runs, so there the next stream is the first to rely on what moved.
+        """
+        known, self._known = self._known, found
+        since = None if view is not None and view.replayed is not None else running
+        waiting = {
+            payload: xids
+            for payload, xids in self._waiting.items()
+            if payload in found and not _ended(xids, view)
+        }
+        for payload, parts in found.items():
+            if payload not in known:
+                if not _ended(since, view):
+                    waiting[payload] = since
+            elif known[payload] != parts:
+                # It may have been out meanwhile, so it must be missing once.
+                waiting[payload] = since
+        self._waiting = waiting
+        return frozenset(found.keys() - waiting.keys())
+
+
+def _ended(xids: frozenset[int] | None, view: View | None) -> bool:
+    return xids is not None and view is not None and all(map(view.snapshot.sees, xids))
