@@ -53,7 +53,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "FEED": MappingProxyType({}),
         "INVALIDATE": MappingProxyType({}),
         "RESYNC": "versions",
-        "NUDGED": MappingProxyType({"CACHES": ("default",), "LEASE": 10.0}),
+        "NUDGED": MappingProxyType({"CACHES": ("default",), "LEASE": 10.0, "SCOPE": None}),
     }
 )
 
@@ -297,6 +297,8 @@ def _nudged(value: Any) -> list[Problem]:
         problems += _nudged_caches(value["CACHES"])
     if "LEASE" in value:
         problems += _lease(value["LEASE"])
+    if "SCOPE" in value:
+        problems += _scope(value["SCOPE"])
     return problems
 
 
@@ -329,6 +331,19 @@ def _lease(value: Any) -> list[Problem]:
         "a lease is from 1 to 3600 seconds long",
         "Give a number of seconds.",
     )
+
+
+def _scope(value: Any) -> list[Problem]:
+    if value is None or callable(value):
+        return []
+    where, hint = 'NUDGED"]["SCOPE', "Give a function of an alias, or its dotted path."
+    if not isinstance(value, str) or not is_dotted_path(value):
+        return wrong_value(where, value, "it is no function", hint)
+    try:
+        import_callable(value)
+    except ValueError as error:
+        return wrong_value(where, value, str(error), hint)
+    return []
 
 
 PROBLEMS: Final[Mapping[str, Callable[[Any], list[Problem]]]] = MappingProxyType(

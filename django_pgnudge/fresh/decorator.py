@@ -19,6 +19,7 @@ from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.arguments import bind, digest, instances_in, qualified_name
 from django_pgnudge.fresh.dependencies import DependsOn, Row, row
 from django_pgnudge.fresh.keys import Names
+from django_pgnudge.fresh.scope import entry_name, scope_of
 from django_pgnudge.fresh.sightings import reading, reading_since
 from django_pgnudge.fresh.values import REMEMBERED, WAIT, Options, Value
 
@@ -101,7 +102,8 @@ class NudgedFunction(Generic[P, R]):
         kinds = tuple(map(type, (*args, *kwargs.values())))
         if not self._is_plain or not PLAIN.issuperset(kinds):
             return self._make_value(args, kwargs)
-        call = self, args, tuple(kwargs.items()), kinds, conf.nudged_home()
+        scope = scope_of(self._options.database)
+        call = self, args, tuple(kwargs.items()), kinds, conf.nudged_home(), scope
         value = values.get(call)
         if value is None:
             value = self._make_value(args, kwargs)
@@ -258,7 +260,7 @@ class Nudged:
     ) -> None:
         """Forget the value ``get_or_set`` keeps under ``key``."""
         options = Options(cache=cache, using=using)
-        caches[options.alias].delete(Names.of(options.database).entry(_name(key, version)))
+        caches[options.alias].delete(_entry(key, version, options.database))
 
     async def adelete(
         self,
@@ -270,7 +272,7 @@ class Nudged:
     ) -> None:
         """``delete`` for async code."""
         options = Options(cache=cache, using=using)
-        await caches[options.alias].adelete(Names.of(options.database).entry(_name(key, version)))
+        await caches[options.alias].adelete(_entry(key, version, options.database))
 
 
 def _named(
@@ -294,6 +296,10 @@ def _name(key: str, version: int | None) -> str:
     if not isinstance(key, str) or not key:
         raise ConfigError(f"nudged: {key!r} is no cache key. Give a string.")
     return f"key {version}:{key}"
+
+
+def _entry(key: str, version: int | None, using: str) -> str:
+    return Names.of(using).entry(entry_name(_name(key, version), scope_of(using)))
 
 
 def check_dependencies(

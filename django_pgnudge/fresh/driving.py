@@ -17,13 +17,15 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 
 from django_pgnudge.caches.asking import Question, ask
-from django_pgnudge.fresh.bypass import in_cache_transaction, may_use_cache
+from django_pgnudge.fresh.bypass import in_cache_transaction, may_keep, may_use_cache
 from django_pgnudge.fresh.entries import LEASE_KEYS
 from django_pgnudge.fresh.flights import Flights
 from django_pgnudge.fresh.reading import Steps
+from django_pgnudge.fresh.scope import Scope, on_loop
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.steps import (
     Add,
@@ -36,6 +38,7 @@ from django_pgnudge.fresh.steps import (
     Sleep,
     Step,
 )
+from django_pgnudge.fresh.watching import Seen, unwatched, watching
 
 __all__ = ["Place", "alook", "arun", "flights", "lifetime", "look", "on_loop", "perform_one", "run"]
 
@@ -47,25 +50,17 @@ os.register_at_fork(after_in_child=flights.reset_after_fork)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value lives: a cache alias, the database it comes from, and its name for logs."""
+    """Where a value lives: a cache alias, the database and scope it comes from, its name in logs."""
 
     alias: str
     using: str
     what: str
-
-
-def on_loop() -> bool:
-    """Whether this thread runs an event loop, which must not be made to wait."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    scope: Scope = None
 
 
 def look(place: Place, keys: list[str]) -> Mapping[str, Any] | None:
     """The answer to ``Begin``, in this thread."""
-    if not may_use_cache(place.using):
+    if not may_use_cache(place.using, place.scope):
         return None
     try:
         cache = caches[place.alias]
@@ -83,11 +78,13 @@ async def alook(place: Place, keys: list[str]) -> Mapping[str, Any] | None:
 
 def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
     """Drive the protocol in this thread."""
+    seen = Seen(place.using, place.scope)
 
     def perform(step: Step) -> Any:
         match step:
             case Compute():
-                return compute()
+                with watching(seen):
+                    return compute()
             case Sleep():
                 time.sleep(step.seconds)
                 return None
@@ -97,7 +94,7 @@ def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
                 except TimeoutError:
                     return False
                 return True
-        return _touch(place, step)
+        return _touch(place, step, seen)
 
     answer: Any = None
     error: BaseException | None = None
@@ -115,11 +112,13 @@ def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
 
 async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]) -> Any:
     """Drive the protocol as a task; the cache is asked by its own coroutines where it has any."""
+    seen = Seen(place.using, place.scope)
 
     async def perform(step: Step) -> Any:
         match step:
             case Compute():
-                return await compute()
+                with watching(seen):
+                    return await compute()
             case Sleep():
                 await asyncio.sleep(step.seconds)
                 return None
@@ -127,7 +126,7 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
                 landed = asyncio.wrap_future(step.flight.landed)
                 done, _ = await asyncio.wait({landed}, timeout=step.timeout)
                 return bool(done)
-        return await _atouch(place, step)
+        return await _atouch(place, step, seen)
 
     answer: Any = None
     error: BaseException | None = None
@@ -143,31 +142,36 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
             error = exc
 
 
-def _touch(place: Place, step: Step) -> Any:
-    """One request to the cache; None if it fails."""
+def _touch(place: Place, step: Step, seen: Seen | None = None) -> Any:
+    """One request to the cache; None if it fails. ``seen`` is what the value to keep came from."""
     if isinstance(step, Begin):
         return look(place, step.keys)
-    if isinstance(step, Set) and not may_use_cache(place.using):
+    if isinstance(step, Set) and not may_keep(_or_unseen(place, seen), place.what):
         return None
     try:
         cache = caches[place.alias]
         if isinstance(step, Set) and in_cache_transaction(cache):
             return None
-        match step:
-            case GetMany():
-                return _get_many(cache, step.keys)
-            case Add():
-                return bool(cache.add(step.key, step.value, step.timeout))
-            case Set():
-                cache.set(step.key, step.value, step.timeout)
-            case Delete():
-                cache.delete(step.key)
+        with unwatched():
+            match step:
+                case GetMany():
+                    return _get_many(cache, step.keys)
+                case Add():
+                    return bool(cache.add(step.key, step.value, step.timeout))
+                case Set():
+                    cache.set(step.key, step.value, step.timeout)
+                case Delete():
+                    cache.delete(step.key)
     except Exception as error:
         _complain(place, step, error)
     return None
 
 
-async def _atouch(place: Place, step: Step) -> Any:
+def _or_unseen(place: Place, seen: Seen | None) -> Seen:
+    return Seen(place.using, place.scope) if seen is None else seen
+
+
+async def _atouch(place: Place, step: Step, seen: Seen | None = None) -> Any:
     """The same for a task.
 
     Django's own ``aget_many`` asks for key after key, each in a thread; so unless the backend has
@@ -176,8 +180,12 @@ async def _atouch(place: Place, step: Step) -> Any:
     cache = caches[place.alias]
     method = _ASYNC.get(type(step))
     if method is None or getattr(type(cache), method) is getattr(BaseCache, method):
-        return await sync_to_async(_touch)(place, step)
-    if isinstance(step, Begin | Set) and not await sync_to_async(may_use_cache)(place.using):
+        return await sync_to_async(_touch)(place, step, seen)
+    if isinstance(step, Begin) and not await sync_to_async(may_use_cache)(place.using, place.scope):
+        return None
+    if isinstance(step, Set) and not await sync_to_async(may_keep)(
+        _or_unseen(place, seen), place.what
+    ):
         return None
     try:
         match step:
@@ -207,6 +215,9 @@ def _get_many(cache: BaseCache, keys: list[str]) -> Mapping[str, Any] | None:
     """All at once; several memcached servers answer in any order, so they are asked twice."""
     if isinstance(keys, Question) and (found := ask(cache, keys)) is not None:
         return found
+    if isinstance(cache, DatabaseCache):
+        with unwatched():
+            return _mapping(cache.get_many(keys))
     servers = getattr(cache, "_servers", ())
     if len(servers) > 1 and isinstance(cache, BaseMemcachedCache):
         first, rest = keys[:LEASE_KEYS], keys[LEASE_KEYS:]

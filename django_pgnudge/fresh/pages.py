@@ -23,6 +23,7 @@ from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.driving import arun, flights, perform_one, run
 from django_pgnudge.fresh.entries import pack
 from django_pgnudge.fresh.reading import read
+from django_pgnudge.fresh.scope import entry_name
 from django_pgnudge.fresh.steps import Set
 from django_pgnudge.fresh.values import WAIT, Options, Value
 
@@ -124,7 +125,8 @@ class _Page:
         name = self._learnt_name(recipe, response)
         if name is None:
             return None
-        entry, timeout = recipe.plan.names.entry(f"page {name}"), recipe.timeout
+        named = entry_name(f"page {name}", self.value.place.scope)
+        entry, timeout = recipe.plan.names.entry(named), recipe.timeout
         if getattr(response, "is_rendered", True):
             return Set(entry, pack(stamp, response), timeout)
         response.add_post_render_callback(

@@ -19,12 +19,12 @@ from django_pgnudge.fresh.driving import (
     flights,
     lifetime,
     look,
-    on_loop,
     run,
 )
 from django_pgnudge.fresh.entries import Hit, Plan, judge
 from django_pgnudge.fresh.keys import Names
 from django_pgnudge.fresh.reading import Recipe, Store, read, read_on, store_entry
+from django_pgnudge.fresh.scope import entry_name, on_loop, scope_of
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import Sightings
 
@@ -92,8 +92,9 @@ class Value:
         self.depends_on = tuple(depends_on)
         using = options.database
         self.names = Names.of(using)
-        self.entry = self.names.entry(name)
-        self.place = Place(options.alias, using, what)
+        scope = scope_of(using)
+        self.entry = self.names.entry(entry_name(name, scope))
+        self.place = Place(options.alias, using, what, scope)
         self._handed = handed
         self._since = since
 
@@ -138,7 +139,7 @@ class Value:
 
     async def _aplan(self) -> Plan | None:
         """``_plan`` for a task: PostgreSQL is asked in a thread, and almost never."""
-        if tables(self.place.using).may_ask(self.depends_on):
+        if tables(self.place.using, self.place.scope).may_ask(self.depends_on):
             return await sync_to_async(self._plan)()
         return self._plan()
 
@@ -153,7 +154,7 @@ class Value:
                     self.what,
                 )
             return None
-        dependencies = tables(self.place.using).dependencies(self.depends_on)
+        dependencies = tables(self.place.using, self.place.scope).dependencies(self.depends_on)
         if dependencies is None:
             return None
         plan = plans.get((self.entry, dependencies))
@@ -199,16 +200,7 @@ class Value:
                     ", ".join(lacking),
                     self.what,
                 )
-            elsewhere = tables(using).elsewhere(self.depends_on)
-            if elsewhere is not None and seldom(f"elsewhere {self.what}"):
-                logger.warning(
-                    "nudged: a database router reads a model of %s from %r, which may lag behind"
-                    " %r, so it is called each time.",
-                    self.what,
-                    elsewhere,
-                    using,
-                )
-            return not lacking and elsewhere is None
+            return not lacking
 
         return may_store
 

@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Catalog", "payload_for", "quote_identifier", "read_catalog", "server_version"]
+__all__ = [
+    "Catalog",
+    "find_on_path",
+    "payload_for",
+    "quote_identifier",
+    "read_catalog",
+    "server_version",
+]
 
 # pg_inherits also links the indexes of partitions, hence relkind: tables, partitioned tables,
 # foreign tables.
@@ -50,8 +57,12 @@ SELECT t.name, n.nspname::text
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """One reading of the catalogs; payloads are ``schema.table``."""
+    """One reading of the catalogs; payloads are ``schema.table``.
 
+    ``path`` is the effective search_path by which ``schemas`` were found.
+    """
+
+    path: tuple[str, ...] = ()
     schemas: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     partitioned: frozenset[str] = frozenset()
@@ -83,6 +94,7 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
     with connection.cursor() as cursor:
         cursor.execute(_SEARCH_PATH, [unqualified])
         schemas: dict[str, str] = dict(cursor.fetchall())
+        path = _path(cursor)
         cursor.execute(_RELATIONS)
         rows: list[tuple[str, str, str, bool, int, Any]] = cursor.fetchall()
     tables: dict[str, tuple[str, str]] = {}
@@ -104,7 +116,34 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
                 parents[payload] = (*parents.get(payload, ()), parent)
             if flag:
                 roots[payload] = parent  # rows come by depth: the last one is the root
-    return Catalog(schemas, tables, frozenset(partitioned), primary_keys, parents, roots)
+    return Catalog(path, schemas, tables, frozenset(partitioned), primary_keys, parents, roots)
+
+
+def find_on_path(
+    connection: BaseDatabaseWrapper, unqualified: list[str], schemas: tuple[str, ...]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Where a search_path of these ``schemas`` finds tables, and what is effective of it.
+
+    The connection has its own search_path again afterwards: it may be a pool's.
+    """
+    with connection.cursor() as cursor:
+        # One cursor for all: tenants' backends set search_path for each.
+        cursor.execute("BEGIN")
+        cursor.execute(
+            "SELECT pg_catalog.set_config('search_path', %s, true)",
+            [", ".join(map(quote_identifier, schemas))],
+        )
+        cursor.execute(_SEARCH_PATH, [unqualified])
+        found: dict[str, str] = dict(cursor.fetchall())
+        path = _path(cursor)
+        cursor.execute("ROLLBACK")
+    return path, found
+
+
+def _path(cursor: Any) -> tuple[str, ...]:
+    cursor.execute("SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]")
+    (path,) = cursor.fetchone()
+    return tuple(path)
 
 
 def server_version(connection: BaseDatabaseWrapper) -> int:

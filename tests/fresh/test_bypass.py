@@ -24,7 +24,10 @@ pytestmark = pytest.mark.usefixtures("committed")
 
 @pytest.fixture
 def committed(django_postgres: Any, nudge_fake: NudgeFake) -> Iterator[None]:
-    with mock.patch.object(driving, "may_use_cache", bypass.may_use_cache):
+    with (
+        mock.patch.object(driving, "may_use_cache", bypass.may_use_cache),
+        mock.patch.object(driving, "may_keep", bypass.may_keep),
+    ):
         yield
 
 
