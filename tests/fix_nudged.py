@@ -3,6 +3,7 @@
 | fixture | gives |
 |---|---|
 | `each_cache` | configures the cache "default" as each backend in turn; skips by name |
+| `real_sessions` | `nudge_fake` on `django_postgres`, with sessions and tables as PostgreSQL has them |
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ import importlib.util
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from django.core.cache import caches
 from django.core.management import call_command
 from servers.process import free_port, port_is_busy, wait_until
 
+from django_pgnudge.fresh import bypass, dependencies, driving
+from django_pgnudge.fresh.seldom import forget
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from django_pgnudge.testing import NudgeFake
 
 METHODS = ("get", "set", "add", "delete", "get_many", "set_many", "delete_many")
 KINDS = ("django_redis", "redis", "locmem", "file", "database", "memcached")
@@ -74,6 +81,18 @@ def memcached() -> Iterator[dict[str, Any]]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def real_sessions(django_postgres: Any, nudge_fake: NudgeFake) -> Iterator[NudgeFake]:
+    forget()
+    with (
+        mock.patch.object(driving, "may_use_cache", bypass.may_use_cache),
+        mock.patch.object(driving, "may_keep", bypass.may_keep),
+        mock.patch.dict(dependencies.known_tables),
+    ):
+        dependencies.known_tables.clear()
+        yield nudge_fake
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -45,7 +45,7 @@ def may_use_cache(using: str, scope: Scope = None) -> bool:
         return False
     with unwatched():
         view = ask(connection)
-        if view is None or not view.is_common() or not _has_path(view, using, scope):
+        if view is None or not _sees_all(view, using, scope):
             return False
     if state == IDLE:
         trust(connection)
@@ -76,17 +76,10 @@ def may_keep(seen: Seen, what: str) -> bool:
         return False
     with unwatched():
         view = ask(connection)
-        if view is None or not _has_path(view, seen.using, seen.scope):
+        if view is None or not _sees_all(view, seen.using, seen.scope):
             return False
     if state == IDLE:
         trust(connection)
-    if view.shadows and seldom(f"shadows {what}"):
-        logger.warning(
-            "nudged: the session that computed %s has temporary tables that hide others (%s), so it"
-            " is not cached.",
-            what,
-            ", ".join(view.shadows),
-        )
     if view.in_recovery and seldom(f"standby {what}"):
         logger.warning(
             "nudged: the connection of the database %r leads to a standby, which may lag behind, so"
@@ -94,7 +87,7 @@ def may_keep(seen: Seen, what: str) -> bool:
             seen.using,
             what,
         )
-    return view.is_common() and not view.in_recovery
+    return not view.in_recovery
 
 
 def was_seen_well(seen: Seen, what: str) -> bool:
@@ -118,6 +111,18 @@ def in_cache_transaction(cache: BaseCache) -> bool:
     if raw is None or connection.vendor != "postgresql":
         return connection.in_atomic_block or (raw is not None and not connection.autocommit)
     return connection.in_atomic_block or not raw.autocommit or status(raw) != IDLE
+
+
+def _sees_all(view: View, using: str, scope: Scope) -> bool:
+    """Whether a session sees what everybody in the scope sees."""
+    if view.shadows and seldom(f"shadows {using} {view.shadows}"):
+        logger.warning(
+            "nudged: a session of the database %r has temporary tables that hide others (%s), so"
+            " what it reads is computed and not cached.",
+            using,
+            ", ".join(view.shadows),
+        )
+    return view.is_common() and _has_path(view, using, scope)
 
 
 def _has_path(view: View, using: str, scope: Scope) -> bool:
