@@ -3,7 +3,7 @@
 | fixture | gives |
 |---|---|
 | `each_cache` | configures the cache "default" as each backend in turn; skips by name |
-| `real_sessions` | `nudge_fake` on `django_postgres`, with sessions and tables as PostgreSQL has them |
+| `real_sessions` | `nudge_fake` on `django_postgres`: sessions and tables are really asked |
 """
 
 from __future__ import annotations

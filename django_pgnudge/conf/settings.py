@@ -88,7 +88,7 @@ class Conf:
 
     @property
     def NUDGED(self) -> dict[str, Any]:  # noqa: N802
-        """``CACHES`` (a list of aliases), ``LEASE`` (seconds) and ``SCOPE``, with defaults; a copy."""
+        """``CACHES`` (aliases), ``LEASE`` (seconds) and ``SCOPE``, with defaults (a copy)."""
         return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
 
     def nudged_home(self) -> tuple[str, tuple[str, ...]]:

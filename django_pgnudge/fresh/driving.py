@@ -50,7 +50,7 @@ os.register_at_fork(after_in_child=flights.reset_after_fork)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value lives: a cache alias, the database and scope it comes from, its name in logs."""
+    """Where a value lives: a cache alias, its database and scope, and its name for logs."""
 
     alias: str
     using: str

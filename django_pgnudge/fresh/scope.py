@@ -83,6 +83,6 @@ def _checked(answer: Any) -> Scope:
         if all(isinstance(schema, str) and schema for schema in path):
             return path
     raise ConfigError(
-        f'PGNUDGE["NUDGED"]["SCOPE"] answered {answer!r}, which is no search_path. Return a tuple of'
-        " schema names, or None."
+        f'PGNUDGE["NUDGED"]["SCOPE"] answered {answer!r}, which is no search_path. Return a tuple'
+        " of schema names, or None."
     )

@@ -45,8 +45,8 @@ _LATEST: Final = ("read committed", "read uncommitted")
 class View:
     """What a session sees.
 
-    ``written`` says whether its transaction has an xid, which any write gives it, one of a savepoint
-    that was rolled back too. ``path`` is the effective search_path; ``shadows`` are the temporary
+    ``written`` says whether its transaction has an xid: any write gives it one, also in a savepoint
+    that was rolled back. ``path`` is the effective search_path; ``shadows`` are the temporary
     tables that hide a table of the same name.
     """
 

@@ -38,10 +38,11 @@ __all__ = [
 
 # Statements that begin with these leave search_path, role and temporary tables alone, but for the
 # functions they call and what they select into.
-_PLAIN: Final = frozenset(
-    "select insert update delete merge with values table savepoint release rollback commit begin"
-    " start fetch move declare close explain lock truncate copy analyze vacuum listen notify".split()
-)
+_PLAIN: Final = frozenset({
+    "analyze", "begin", "close", "commit", "copy", "declare", "delete", "explain", "fetch",
+    "insert", "listen", "lock", "merge", "move", "notify", "release", "rollback", "savepoint",
+    "select", "start", "table", "truncate", "update", "vacuum", "values", "with",
+})  # fmt: skip
 
 # Any of these in another statement may change what a name means in this session.
 _TELLING: Final = (

@@ -72,9 +72,7 @@ def set_path(*schemas: str) -> None:
 
 
 def set_path_unseen(*schemas: str) -> None:
-    connection.connection.cursor().execute(
-        "SET search_path = " + ", ".join(map(quoted, schemas))
-    )
+    connection.connection.cursor().execute("SET search_path = " + ", ".join(map(quoted, schemas)))
 
 
 def serve(*schemas: str) -> None:

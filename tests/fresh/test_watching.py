@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +14,14 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.core.management import call_command
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
+from servers.process import wait_until
 
 from django_pgnudge import nudged
 from django_pgnudge.fresh import watching
 from django_pgnudge.fresh.watching import Seen, alters_session
+from tests.feed.test_standby import Standby
+from tests.fix_django import TEMPLATE, migrate_template, pointed
+from tests.fix_servers import installations
 from tests.shop.models import Category, Product
 
 if TYPE_CHECKING:
@@ -206,6 +211,30 @@ def test_a_block_of_execute_wrapper_keeps_what_it_put_there() -> None:
     connection.close()
     Product.objects.exists()
     assert connection.execute_wrappers == [watching.watch]
+
+
+def test_what_was_read_from_a_standby_is_not_kept(
+    postgres_factory: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    able = [each for each in installations() if each.bindir is not None]
+    if not able:
+        pytest.skip("no pg_basebackup here")
+    primary = postgres_factory(able[0])
+    migrate_template(primary)
+    standby = Standby(primary)
+    standby.start()
+    try:
+        copy = SimpleNamespace(
+            host=primary.host, port=standby.port, user=primary.user, password=None
+        )
+        with pointed(copy, {"default": TEMPLATE}):  # type: ignore[arg-type]
+            assert names() == []
+            primary.execute("INSERT INTO shop_product (name, price) VALUES ('new', 0)", TEMPLATE)
+            wait_until(lambda: products() == ["new"], "the standby's replay")
+            assert names() == ["new"]
+    finally:
+        standby.stop()
+    assert "leads to a standby" in caplog.text
 
 
 def test_a_hit_is_not_watched() -> None:

@@ -19,7 +19,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.include_public_schema = include_public
 
     def _cursor(self, name: str | None = None) -> Any:
-        cursor = super()._cursor(name)
+        cursor = super()._cursor(name)  # type: ignore[misc]
         path = [self.schema_name, *(["public"] if self.include_public_schema else [])]
         quoted = ", ".join('"' + each.replace('"', '""') + '"' for each in dict.fromkeys(path))
         assert self.connection is not None
