@@ -4,6 +4,7 @@
 |---|---|
 | `each_cache` | configures the cache "default" as each backend in turn; skips by name |
 | `real_sessions` | `nudge_fake` on `django_postgres`: sessions and tables are really asked |
+| `fresh_threads` | no connection of another test in the thread that asgiref keeps for async code |
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.cache import caches
 from django.core.management import call_command
+from django.db import connections
 from servers.process import free_port, port_is_busy, wait_until
 
 from django_pgnudge.fresh import bypass, dependencies, driving
 from django_pgnudge.fresh.seldom import forget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from django_pgnudge.testing import NudgeFake
@@ -93,6 +96,18 @@ def real_sessions(django_postgres: Any, nudge_fake: NudgeFake) -> Iterator[Nudge
     ):
         dependencies.known_tables.clear()
         yield nudge_fake
+
+
+@pytest.fixture
+async def fresh_threads(django_postgres: Any) -> AsyncIterator[None]:
+    def forget_connections() -> None:
+        for alias in connections:
+            connections[alias].close()
+            del connections[alias]
+
+    await sync_to_async(forget_connections)()
+    yield
+    await sync_to_async(forget_connections)()
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -10,6 +10,7 @@ before a value is kept.
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
@@ -20,6 +21,9 @@ from django_pgnudge.fresh.scope import Scope
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.session import IDLE, INTRANS, View, ask, status
 from django_pgnudge.fresh.watching import Seen, distrust, is_doubtful, trust, unwatched
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = ["in_cache_transaction", "may_keep", "may_use_cache", "was_seen_well"]
 
@@ -45,7 +49,7 @@ def may_use_cache(using: str, scope: Scope = None) -> bool:
         return False
     with unwatched():
         view = ask(connection)
-        if view is None or not _sees_all(view, using, scope):
+        if view is None or not _sees_all(connection, view, scope):
             return False
     if state == IDLE:
         trust(connection)
@@ -76,7 +80,7 @@ def may_keep(seen: Seen, what: str) -> bool:
         return False
     with unwatched():
         view = ask(connection)
-        if view is None or not _sees_all(view, seen.using, seen.scope):
+        if view is None or not _sees_all(connection, view, seen.scope):
             return False
     if state == IDLE:
         trust(connection)
@@ -113,8 +117,9 @@ def in_cache_transaction(cache: BaseCache) -> bool:
     return connection.in_atomic_block or not raw.autocommit or status(raw) != IDLE
 
 
-def _sees_all(view: View, using: str, scope: Scope) -> bool:
+def _sees_all(connection: BaseDatabaseWrapper, view: View, scope: Scope) -> bool:
     """Whether a session sees what everybody in the scope sees."""
+    using = connection.alias
     if view.shadows and seldom(f"shadows {using} {view.shadows}"):
         logger.warning(
             "nudged: a session of the database %r has temporary tables that hide others (%s), so"
@@ -122,15 +127,11 @@ def _sees_all(view: View, using: str, scope: Scope) -> bool:
             using,
             ", ".join(view.shadows),
         )
-    return view.is_common() and _has_path(view, using, scope)
-
-
-def _has_path(view: View, using: str, scope: Scope) -> bool:
-    """Whether the session looks tables up where those of the value's scope are."""
     expected = tables(using, scope)
     if expected.are_found_by(view.path):
-        return True
-    distrust(using)
+        return view.is_common()
+    if not is_doubtful(connection):
+        distrust(using)
     if seldom(f"path {using} {scope} {view.path}"):
         logger.warning(
             "nudged: a connection of the database %r has the search_path %s where %s is expected,"

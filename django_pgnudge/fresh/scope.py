@@ -25,6 +25,10 @@ UNKNOWN_SCOPE: Final[tuple[str, ...]] = ("",)
 """Of a tenant that this thread's connection does not know; no schema has an empty name."""
 
 
+_serves_tenants: dict[str, bool] = {}
+"""Whether a backend can be told a tenant, by its ENGINE."""
+
+
 def scope_of(using: str) -> Scope:
     """The scope of what is read from a database alias here and at this moment.
 
@@ -33,11 +37,14 @@ def scope_of(using: str) -> Scope:
     ask = conf.nudged_scope()
     if ask is not None:
         return _checked(ask(using))
-    connection = connections[using]
-    if not sets_path(connection):
+    engine = connections.settings[using]["ENGINE"]
+    serves = _serves_tenants.get(engine)
+    if serves is None:
+        serves = _serves_tenants[engine] = hasattr(connections[using], "set_tenant")
+    if not serves:
         return None
     # Queries of async code run in another thread, on another connection, with another tenant.
-    return UNKNOWN_SCOPE if on_loop() else _tenant_path(connection)
+    return UNKNOWN_SCOPE if on_loop() else scope_on(connections[using])
 
 
 def scope_on(connection: Any) -> Scope:
@@ -50,7 +57,7 @@ def scope_on(connection: Any) -> Scope:
 
 def sets_path(connection: Any) -> bool:
     """Whether a backend sets search_path for each cursor, by the tenant that it is told."""
-    return bool(getattr(connection, "schema_name", None)) and hasattr(connection, "set_tenant")
+    return hasattr(connection, "set_tenant") and bool(getattr(connection, "schema_name", None))
 
 
 def entry_name(name: str, scope: Scope) -> str:

@@ -75,10 +75,15 @@ def status(raw: Any) -> int:
     return UNKNOWN if pgconn.pipeline_status else int(pgconn.transaction_status)
 
 
-def reported_path(raw: Any) -> str | None:
+def reported_path(raw: Any) -> bytes | str | None:
     """The search_path that the server reports by itself: from PostgreSQL 18 on, else None."""
-    info = getattr(raw, "info", None)
-    path: str | None = None if info is None else info.parameter_status("search_path")
+    path: bytes | str | None = None
+    try:
+        path = raw.pgconn.parameter_status(b"search_path")
+    except AttributeError:  # psycopg2
+        info = getattr(raw, "info", None)
+        if info is not None:
+            path = info.parameter_status("search_path")
     return path
 
 

@@ -44,6 +44,9 @@ _PLAIN: Final = frozenset({
     "select", "start", "table", "truncate", "update", "vacuum", "values", "with",
 })  # fmt: skip
 
+_ORM: Final = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ")
+"""How most statements begin."""
+
 # Any of these in another statement may change what a name means in this session.
 _TELLING: Final = (
     "search_path", "schema", "role", "authorization", "discard", "reset", "temp",
@@ -171,11 +174,12 @@ def alters_session(sql: Any, params: Any = None) -> bool:
     if not isinstance(sql, str):  # a Composable of the driver's
         return True
     lowered = sql.lower()
-    found = _FIRST_WORD.match(lowered)
-    if found is None or found[1] not in _PLAIN or ";" in lowered.rstrip().removesuffix(";"):
-        return any(word in lowered for word in _TELLING) or (
-            found is not None and found[1] in ("do", "call", "execute")
-        )
+    if not sql.startswith(_ORM) or ";" in sql:
+        found = _FIRST_WORD.match(lowered)
+        if found is None or found[1] not in _PLAIN or ";" in lowered.rstrip().removesuffix(";"):
+            return any(word in lowered for word in _TELLING) or (
+                found is not None and found[1] in ("do", "call", "execute")
+            )
     if "set_config" in lowered:
         said = lowered + repr(params).lower()
         return any(word in said for word in ("search_path", "role", "authorization"))
@@ -209,12 +213,9 @@ def is_doubtful(connection: BaseDatabaseWrapper) -> bool:
             notes.doubt = True
     if sets_path(connection):
         return False
-    return (
-        notes is None
-        or notes.doubt
-        or connection.alias in _distrusted
-        or reported_path(raw) != notes.reported
-    )
+    if notes is None or notes.doubt or connection.alias in _distrusted:
+        return True
+    return notes.reported is not None and reported_path(raw) != notes.reported
 
 
 def trust(connection: BaseDatabaseWrapper) -> None:

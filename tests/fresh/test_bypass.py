@@ -415,6 +415,7 @@ with faked():
 """
 
 
+@pytest.mark.usefixtures("fresh_threads")
 async def test_async_code_under_a_transaction_is_bypassed_too() -> None:
     from asgiref.sync import async_to_sync, sync_to_async
 

@@ -316,6 +316,7 @@ def test_a_tenant_that_is_visited_within_is_not_kept(backend: NudgeFake) -> None
     assert get() == ["acme", "new", "umbrella"]
 
 
+@pytest.mark.usefixtures("fresh_threads")
 async def test_async_code_that_cannot_know_its_tenant_computes(
     backend: NudgeFake, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -330,7 +331,6 @@ async def test_async_code_that_cannot_know_its_tenant_computes(
             await sync_to_async(become)(schema)
             assert await read() == [schema]
     assert "cannot tell which tenant" in caplog.text
-    await sync_to_async(connections.close_all)()
 
 
 # A site that does not say so.
@@ -468,11 +468,12 @@ def test_a_search_path_that_every_connection_is_given_is_the_site_s_own(site: Nu
 def test_a_live_daemon_ends_the_values_of_the_tenant_that_changed(
     django_postgres: Any, redis_server: Any, settings: Any
 ) -> None:
+    django_postgres.execute("CREATE PUBLICATION every FOR ALL TABLES")
     settings.CACHES = {
         "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url},
         "fast": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     }
-    settings.PGNUDGE = {"NUDGED": {"SCOPE": scope}}
+    settings.PGNUDGE = {"PUBLICATION": "every", "NUDGED": {"SCOPE": scope}}
     for schema in ("acme", "umbrella"):
         make(schema)
     with mock.patch.dict(dependencies.known_tables), BackgroundDaemon():

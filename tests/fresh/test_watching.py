@@ -134,6 +134,7 @@ def test_a_value_of_another_database_may_query_that_one() -> None:
     assert any("shop_product" in query["sql"] for query in queries)
 
 
+@pytest.mark.usefixtures("fresh_threads")
 async def test_what_async_code_queries_in_threads_is_seen() -> None:
     @nudged(Product)
     async def read(using: str) -> list[str]:
@@ -147,9 +148,9 @@ async def test_what_async_code_queries_in_threads_is_seen() -> None:
     await sync_to_async(add)("unseen")
     await sync_to_async(add)("there", "other")
     assert [await read("default"), await read("other")] == [["here"], ["there"]]
-    await sync_to_async(connections.close_all)()
 
 
+@pytest.mark.usefixtures("fresh_threads")
 async def test_computations_at_a_time_are_told_apart() -> None:
     @nudged(Product)
     async def read(using: str) -> list[str]:
@@ -160,7 +161,6 @@ async def test_computations_at_a_time_are_told_apart() -> None:
     await sync_to_async(add)("unseen")
     await sync_to_async(add)("there", "other")
     assert await asyncio.gather(read("other"), read("default")) == [["there"], []]
-    await sync_to_async(connections.close_all)()
 
 
 def test_async_functions_are_seen_from_sync_code_too() -> None:
