@@ -19,7 +19,7 @@ from django.db import connections, router
 from django_pgnudge.fresh.dependencies import tables
 from django_pgnudge.fresh.scope import Scope
 from django_pgnudge.fresh.seldom import seldom
-from django_pgnudge.fresh.session import IDLE, INTRANS, View, ask, status
+from django_pgnudge.fresh.session import IDLE, INTRANS, View, ask, reported_path, status
 from django_pgnudge.fresh.watching import Seen, distrust, is_doubtful, trust, unwatched
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def _sees_all(connection: BaseDatabaseWrapper, view: View, scope: Scope) -> bool
     expected = tables(using, scope)
     if expected.are_found_by(view.path):
         return view.is_common()
-    if not is_doubtful(connection):
-        distrust(using)
+    if reported_path(connection.connection) is None:
+        distrust(using)  # there may be changes that nothing tells of
     if seldom(f"path {using} {scope} {view.path}"):
         logger.warning(
             "nudged: a connection of the database %r has the search_path %s where %s is expected,"

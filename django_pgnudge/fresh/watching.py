@@ -200,7 +200,7 @@ _notes: WeakKeyDictionary[Any, _Notes] = WeakKeyDictionary()
 """By the driver's connection: a pool hands one to several of Django's."""
 
 _distrusted: set[str] = set()
-"""Aliases with a session that had another search_path unseen: each is asked each time."""
+"""Aliases of which a session had another search_path: each of theirs is asked each time."""
 
 
 def is_doubtful(connection: BaseDatabaseWrapper) -> bool:
@@ -227,7 +227,7 @@ def trust(connection: BaseDatabaseWrapper) -> None:
 
 
 def distrust(using: str) -> None:
-    """Something sets other search_paths on connections of this alias, perhaps unseen."""
+    """Something sets other search_paths on connections of this alias, and perhaps unseen."""
     _distrusted.add(using)
 
 
