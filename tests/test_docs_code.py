@@ -114,7 +114,17 @@ def test_every_fence_and_every_mark_belongs_to_a_block() -> None:
 
 
 def test_every_mark_on_the_pages_is_one_that_a_test_knows() -> None:
-    known = {"settings", "run", "nudged", "module shop.cachekeys", "migration", "emit", "feed", ""}
+    known = {
+        "settings",
+        "run",
+        "nudged",
+        "module shop.cachekeys",
+        "migration",
+        "emit",
+        "feed",
+        "scope",
+        "",
+    }
     assert {block.mark for block in blocks()} == known
 
 

@@ -19,7 +19,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from django_pgnudge.fresh.scope import Scope, on_loop, scope_on, sets_path
-from django_pgnudge.fresh.session import IDLE, INTRANS, has_written, reported_path, status
+from django_pgnudge.fresh.session import INTRANS, has_written, reported_path, status
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -219,10 +219,13 @@ def is_doubtful(connection: BaseDatabaseWrapper) -> bool:
 
 
 def trust(connection: BaseDatabaseWrapper) -> None:
-    """Outside a transaction the session was found to have the search_path it should have."""
+    """The session was found to have the search_path it should have.
+
+    Only to be said of one that was outside a transaction: what is set inside may end with it.
+    """
     raw = connection.connection
     notes = _notes_of(raw)
-    if notes is not None and status(raw) == IDLE:
+    if notes is not None:
         notes.doubt, notes.reported = False, reported_path(raw)
 
 
