@@ -188,8 +188,8 @@ def test_what_the_cache_asks_for_itself_is_no_query_of_the_value(
     nudge_fake.lease()
 
     def outer() -> list[str]:
-        inner: list[str] = names(products, "inner")
-        return inner
+        names(products, "inner")
+        return products()
 
     names(outer)
     add("unseen")
