@@ -48,10 +48,14 @@ SELECT 'parent', n.nspname::text, c.relname::text, c.relispartition, up.depth,
 """
 
 _SEARCH_PATH = """
-SELECT t.name, n.nspname::text
-  FROM unnest(%s::text[]) AS t (name)
-  JOIN pg_class c ON c.oid = to_regclass(quote_ident(t.name))
-  JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT p.path, found.name, found.schema
+  FROM (SELECT current_schemas(false)::text[]) AS p (path)
+  LEFT JOIN (
+    SELECT t.name, n.nspname::text
+      FROM unnest(%s::text[]) AS t (name)
+      JOIN pg_class c ON c.oid = to_regclass(quote_ident(t.name))
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+  ) AS found (name, schema) ON true
 """
 
 
@@ -92,9 +96,7 @@ def quote_identifier(name: str) -> str:
 def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Catalog:
     """Ask where search_path finds the ``unqualified`` tables, and what all tables look like."""
     with connection.cursor() as cursor:
-        cursor.execute(_SEARCH_PATH, [unqualified])
-        schemas: dict[str, str] = dict(cursor.fetchall())
-        path = _path(cursor)
+        path, schemas = _found(cursor, unqualified)
         cursor.execute(_RELATIONS)
         rows: list[tuple[str, str, str, bool, int, Any]] = cursor.fetchall()
     tables: dict[str, tuple[str, str]] = {}
@@ -133,17 +135,16 @@ def find_on_path(
             "SELECT pg_catalog.set_config('search_path', %s, true)",
             [", ".join(map(quote_identifier, schemas))],
         )
-        cursor.execute(_SEARCH_PATH, [unqualified])
-        found: dict[str, str] = dict(cursor.fetchall())
-        path = _path(cursor)
+        found = _found(cursor, unqualified)
         cursor.execute("ROLLBACK")
-    return path, found
+    return found
 
 
-def _path(cursor: Any) -> tuple[str, ...]:
-    cursor.execute("SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]")
-    (path,) = cursor.fetchone()
-    return tuple(path)
+def _found(cursor: Any, unqualified: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The effective search_path, and the schemas in which it finds tables."""
+    cursor.execute(_SEARCH_PATH, [unqualified])
+    rows: list[tuple[list[str], str | None, str]] = cursor.fetchall()
+    return tuple(rows[0][0]), {name: schema for _, name, schema in rows if name is not None}
 
 
 def server_version(connection: BaseDatabaseWrapper) -> int:

@@ -402,6 +402,18 @@ def test_a_search_path_of_a_transaction_ends_with_it(site: NudgeFake) -> None:
     assert names() == ["public"]
 
 
+def test_a_search_path_that_only_a_transaction_has_is_not_trusted_after_it(
+    site: NudgeFake,
+) -> None:
+    names()
+    set_path("acme")
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL search_path = public")
+        assert names() == ["public"]
+    assert names() == ["acme"]
+
+
 def test_a_function_that_changes_the_search_path_and_back_is_not_kept(site: NudgeFake) -> None:
     def function() -> list[str]:
         set_path("acme")
