@@ -444,7 +444,7 @@ def test_a_server_that_reports_search_path_is_not_fooled_by_a_raw_cursor(
     postgres: Any, site: NudgeFake
 ) -> None:
     connection.ensure_connection()
-    if connection.pg_version < 180000:  # type: ignore[attr-defined]
+    if connection.connection.info.server_version < 180000:
         pytest.skip("search_path is reported from PostgreSQL 18 on")
     assert names() == ["public"]
     set_path_unseen("acme", "public")
