@@ -1,4 +1,4 @@
-"""Where Django meets the package at start: system checks and the ``cachekeys`` modules."""
+"""Where Django meets the package at start: checks, the ``cachekeys`` modules, connections."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ class PgNudgeConfig(AppConfig):
 
     def ready(self) -> None:
         from django_pgnudge import checks  # noqa: F401, PLC0415 - importing registers them
+        from django_pgnudge.fresh.watching import watch_connections  # noqa: PLC0415
         from django_pgnudge.rules.registration import autodiscover  # noqa: PLC0415
 
+        watch_connections()
         autodiscover()

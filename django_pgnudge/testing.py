@@ -22,6 +22,7 @@ from django_pgnudge.conf import conf
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.events import Event
 from django_pgnudge.fresh import dependencies, driving, values
+from django_pgnudge.fresh.bypass import was_seen_well
 from django_pgnudge.fresh.clock import Sight
 from django_pgnudge.fresh.dependencies import Row, Tables
 from django_pgnudge.fresh.entries import new_token
@@ -96,7 +97,10 @@ def faked(using: str | None = None) -> Iterator[NudgeFake]:
     """``nudge_fake`` without pytest."""
     fake = NudgeFake(conf.DATABASE if using is None else using)
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.dict(dependencies.known_tables, {fake.using: fake.tables}))
+        stack.enter_context(mock.patch.dict(dependencies.known_tables))
+        dependencies.known_tables.clear()
+        dependencies.known_tables[fake.using, None] = fake.tables
+        stack.enter_context(mock.patch.object(driving, "may_keep", was_seen_well))
         stack.enter_context(mock.patch.object(driving, "may_use_cache", _always))
         stack.enter_context(mock.patch.dict(values.coverages, {"fake": _Everything()}))
         stack.enter_context(mock.patch.object(Sight, "believes", _always))

@@ -3,6 +3,8 @@
 | fixture | gives |
 |---|---|
 | `each_cache` | configures the cache "default" as each backend in turn; skips by name |
+| `real_sessions` | `nudge_fake` on `django_postgres`: sessions and tables are really asked |
+| `fresh_threads` | no connection of another test in the thread that asgiref keeps for async code |
 """
 
 from __future__ import annotations
@@ -11,21 +13,28 @@ import importlib.util
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.cache import caches
 from django.core.management import call_command
+from django.db import connections
 from servers.process import free_port, port_is_busy, wait_until
 
 from django_pgnudge import caches as pgnudge_caches
 from django_pgnudge.caches import Question
 from django_pgnudge.caches.redis_values import RedisValues
+from django_pgnudge.fresh import bypass, dependencies, driving
 from django_pgnudge.fresh.dependencies import tables
 from django_pgnudge.fresh.keys import Lease, Names
+from django_pgnudge.fresh.seldom import forget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from django_pgnudge.testing import NudgeFake
 
 METHODS = ("get", "set", "add", "delete", "get_many", "set_many", "delete_many")
 KINDS = ("django_redis", "redis", "locmem", "file", "database", "memcached")
@@ -80,6 +89,30 @@ def memcached() -> Iterator[dict[str, Any]]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def real_sessions(django_postgres: Any, nudge_fake: NudgeFake) -> Iterator[NudgeFake]:
+    forget()
+    with (
+        mock.patch.object(driving, "may_use_cache", bypass.may_use_cache),
+        mock.patch.object(driving, "may_keep", bypass.may_keep),
+        mock.patch.dict(dependencies.known_tables),
+    ):
+        dependencies.known_tables.clear()
+        yield nudge_fake
+
+
+@pytest.fixture
+async def fresh_threads(django_postgres: Any) -> AsyncIterator[None]:
+    def forget_connections() -> None:
+        for alias in connections:
+            connections[alias].close()
+            del connections[alias]
+
+    await sync_to_async(forget_connections)()
+    yield
+    await sync_to_async(forget_connections)()
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:

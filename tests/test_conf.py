@@ -154,9 +154,9 @@ def test_the_package_is_imported_without_settings() -> None:
 
 
 def test_nudged_has_defaults_for_what_is_left_out() -> None:
-    assert conf.NUDGED == {"CACHES": ("default",), "LEASE": 10.0}
+    assert conf.NUDGED == {"CACHES": ("default",), "LEASE": 10.0, "SCOPE": None}
     with override_settings(PGNUDGE={"NUDGED": {"LEASE": 3}}):
-        assert conf.NUDGED == {"CACHES": ("default",), "LEASE": 3}
+        assert conf.NUDGED == {"CACHES": ("default",), "LEASE": 3, "SCOPE": None}
 
 
 @pytest.mark.parametrize(

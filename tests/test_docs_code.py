@@ -23,6 +23,7 @@ from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import import_callable
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.fresh.decorator import NudgedFunction
+from django_pgnudge.fresh.scope import scope_of
 from django_pgnudge.operations import CreatePublication
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
@@ -113,7 +114,17 @@ def test_every_fence_and_every_mark_belongs_to_a_block() -> None:
 
 
 def test_every_mark_on_the_pages_is_one_that_a_test_knows() -> None:
-    known = {"settings", "run", "nudged", "module shop.cachekeys", "migration", "emit", "feed", ""}
+    known = {
+        "settings",
+        "run",
+        "nudged",
+        "module shop.cachekeys",
+        "migration",
+        "emit",
+        "feed",
+        "scope",
+        "",
+    }
     assert {block.mark for block in blocks()} == known
 
 
@@ -159,6 +170,16 @@ def test_what_nudge_fake_is_documented_to_do_it_does(nudge_fake: Any) -> None:
     (block,) = [block for block in blocks() if "def test_the_menu_follows" in block.code]
     names = block.run(menu=lambda language: [], Product="public.shop_product")
     names["test_the_menu_follows_the_products"](nudge_fake)
+
+
+def test_the_documented_scope_names_the_schemas_of_a_tenant() -> None:
+    (block,) = python_blocks("scope")
+    names = block.run()
+    with override_settings(PGNUDGE={"NUDGED": {"SCOPE": names["scope"]}}):
+        assert conf.problems() == []
+        assert scope_of("default") is None
+        names["tenant"].set("acme")
+        assert scope_of("default") == ("acme", "public")
 
 
 def test_the_documented_function_for_resync_takes_what_it_is_called_with(

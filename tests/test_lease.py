@@ -237,6 +237,14 @@ def test_settled_refuses_to_wait_for_its_own_transaction(site):
         settled()
 
 
+def test_settled_refuses_to_wait_for_a_transaction_that_django_does_not_see(site):
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        with pytest.raises(SettleError, match="inside a transaction"):
+            settled()
+        cursor.execute("ROLLBACK")
+
+
 async def test_settled_has_an_asynchronous_form(site):
     assert await asettled(timeout=0.05) is False
 

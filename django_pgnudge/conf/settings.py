@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +22,7 @@ from django_pgnudge.conf.values import (
     PROBLEMS,
     Problem,
     did_you_mean,
+    import_callable,
     wrong_value,
 )
 
@@ -42,6 +43,7 @@ class Conf:
 
     def __init__(self) -> None:
         self._home: tuple[object, NudgedHome] | None = None
+        self._scope: tuple[object, Callable[[str], Any]] | None = None
 
     @property
     def DATABASE(self) -> str:  # noqa: N802 - named as the setting is
@@ -95,7 +97,7 @@ class Conf:
 
     @property
     def NUDGED(self) -> dict[str, Any]:  # noqa: N802
-        """``CACHES`` (a list of aliases), ``LEASE`` and ``SKEW`` (seconds), with defaults."""
+        """``CACHES`` (aliases), ``LEASE``, ``SKEW`` (seconds) and ``SCOPE``, with defaults."""
         return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
 
     def nudged_home(self) -> NudgedHome:
@@ -106,15 +108,28 @@ class Conf:
         given = self._given()
         now = given.get("DATABASE"), given.get("NUDGED")
         if self._home is None or self._home[0] != now:
-            nudged = self.NUDGED
+            nudged, scope = self.NUDGED, _given_scope(given)
             home = NudgedHome(
                 self.DATABASE,
                 tuple(nudged["CACHES"]),
                 float(nudged["LEASE"]),
                 float(nudged["SKEW"]),
             )
-            self._home = copy.deepcopy(now), home
+            self._home = copy.deepcopy(now, {id(scope): scope}), home
         return self._home[1]
+
+    def nudged_scope(self) -> Callable[[str], Any] | None:
+        """What ``SCOPE`` of ``NUDGED`` names, which each read of a nudged value asks.
+
+        Imported only when it has changed.
+        """
+        given = _given_scope(self._given())
+        if given is None:
+            return None
+        if self._scope is None or self._scope[0] is not given:
+            scope = self.NUDGED["SCOPE"]
+            self._scope = given, scope if callable(scope) else import_callable(scope)
+        return self._scope[1]
 
     def problems(self) -> list[Problem]:
         """Everything that is wrong with the setting, but for the rules in ``INVALIDATE``."""
@@ -168,6 +183,12 @@ class Conf:
         if problems:
             raise ImproperlyConfigured(f"{problems[0].message} {problems[0].hint}")
         return value
+
+
+def _given_scope(given: Mapping[str, Any]) -> Any:
+    """``SCOPE`` of ``NUDGED`` as it is written."""
+    nudged = given.get("NUDGED")
+    return nudged.get("SCOPE") if isinstance(nudged, Mapping) else None
 
 
 conf: Final = Conf()

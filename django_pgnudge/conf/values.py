@@ -53,7 +53,9 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "FEED": MappingProxyType({}),
         "INVALIDATE": MappingProxyType({}),
         "RESYNC": "versions",
-        "NUDGED": MappingProxyType({"CACHES": ("default",), "LEASE": 10.0, "SKEW": 1.0}),
+        "NUDGED": MappingProxyType(
+            {"CACHES": ("default",), "LEASE": 10.0, "SKEW": 1.0, "SCOPE": None}
+        ),
     }
 )
 
@@ -300,6 +302,8 @@ def _nudged(value: Any) -> list[Problem]:
         problems += _lease(value["LEASE"])
     if "SKEW" in value:
         problems += _skew(value["SKEW"])
+    if "SCOPE" in value:
+        problems += _scope(value["SCOPE"])
     return problems
 
 
@@ -343,6 +347,19 @@ def _skew(value: Any) -> list[Problem]:
         "hosts' clocks may be from 0 to 60 seconds apart",
         "Give a number of seconds.",
     )
+
+
+def _scope(value: Any) -> list[Problem]:
+    if value is None or callable(value):
+        return []
+    where, hint = 'NUDGED"]["SCOPE', "Give a function of an alias, or its dotted path."
+    if not isinstance(value, str) or not is_dotted_path(value):
+        return wrong_value(where, value, "it is no function", hint)
+    try:
+        import_callable(value)
+    except ValueError as error:
+        return wrong_value(where, value, str(error), hint)
+    return []
 
 
 PROBLEMS: Final[Mapping[str, Callable[[Any], list[Problem]]]] = MappingProxyType(

@@ -22,6 +22,7 @@ from django_pgnudge.fresh.arguments import UnsureError, bind, digest, instances_
 from django_pgnudge.fresh.collecting import note_unkept
 from django_pgnudge.fresh.dependencies import DependsOn, Row, row
 from django_pgnudge.fresh.functions import name_of, qualified_name, signature_of
+from django_pgnudge.fresh.scope import scope_of
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import reading, reading_since
 from django_pgnudge.fresh.values import REMEMBERED, WAIT, Options, Value
@@ -129,7 +130,8 @@ class NudgedFunction(Generic[P, R]):
         kinds = tuple(map(type, (*args, *kwargs.values())))
         if not self._is_plain or not PLAIN.issuperset(kinds):
             return self._make_value(args, kwargs)
-        call = self, args, tuple(kwargs.items()), kinds, conf.nudged_home()
+        scope = scope_of(self._options.database)
+        call = self, args, tuple(kwargs.items()), kinds, conf.nudged_home(), scope
         value = values.get(call)
         if value is None:
             value = self._make_value(args, kwargs)

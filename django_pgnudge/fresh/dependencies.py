@@ -1,7 +1,7 @@
 """What a value stands on: from models, labels, rows and payloads to `Dependency`.
 
-Tables have the names the daemon gives them, so PostgreSQL is asked once a process, on a connection
-of its own, where search_path finds them and in which order their primary keys are.
+Tables have the names the daemon gives them, so PostgreSQL is asked once a process and scope, on a
+connection of its own, where search_path finds them and in which order their primary keys are.
 """
 
 from __future__ import annotations
@@ -12,26 +12,38 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from django.db import connections, router
+from django.db import connections
 from django.db.models import Model
 
 from django_pgnudge.decoding import write_value
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.keys import Dependency
 from django_pgnudge.fresh.rowkeys import assumed_column, key_value
+from django_pgnudge.fresh.scope import UNKNOWN_SCOPE, Scope
 from django_pgnudge.fresh.seldom import seldom
+from django_pgnudge.fresh.watching import unwatched
 from django_pgnudge.log import get_logger
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules.ruleset import shares_pk
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from django_pgnudge.events import Key, KeyValue
+    from django_pgnudge.fresh.collecting import Ground
 
 __all__ = ["DependsOn", "Row", "Tables", "row", "tables"]
 
 logger = get_logger("django_pgnudge.nudged")
 
 REMEMBERED: Final = 4096
+"""Meanings kept for the scope that connections begin with."""
+
+REMEMBERED_IN_SCOPE: Final = 256
+"""Meanings kept for each other scope."""
+
+SCOPES: Final = 1000
+"""Scopes of which a process keeps the tables."""
 
 LOOK_AGAIN: Final = 10.0
 """Seconds before PostgreSQL is asked again about a table that it did not have."""
@@ -68,17 +80,31 @@ def row(target: type[Model] | str, pk: Any) -> Row:
 
 
 class Tables:
-    """The tables of one database, as the stream names them."""
+    """The tables of one database and scope, as the stream names them."""
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, scope: Scope = None) -> None:
         self.using = using
+        self.scope = scope
         self.registry = Registry(using)
         self._known = self._trusting = False
         self.doubted = False
-        """Whether the database behind the alias may be another than the one that was asked."""
+        """Whether PostgreSQL is to be asked again: its tables may be others, or it may be."""
+        self.epochs: dict[Ground, str] = {}
+        self._news: dict[Ground, str] = {}
         self._meanings: dict[tuple[int, tuple[DependsOn, ...]], frozenset[Dependency]] = {}
+        self._most = REMEMBERED if scope is None else REMEMBERED_IN_SCOPE
         self._asked_at: float | None = None
         self._lock = threading.Lock()
+
+    @property
+    def is_trusting(self) -> bool:
+        """Whether ``trust_models`` was called."""
+        return self._trusting
+
+    @property
+    def path(self) -> tuple[str, ...] | None:
+        """The effective search_path by which they are found; None while that is not known."""
+        return self.registry.path if self._known else None
 
     def trust_models(self) -> None:
         """Never ask PostgreSQL, and take the models' names as they are: for tests without one."""
@@ -87,6 +113,18 @@ class Tables:
     def doubt(self) -> None:
         """Ask PostgreSQL again when something is next asked for, though not all the time."""
         self.doubted = not self._trusting
+
+    def knows(self, ground: Ground, epoch: str) -> bool:
+        """Whether the tables were read after this epoch of a lease had been seen.
+
+        A daemon that finds primary keys, partitions or names changed begins a new epoch, and names
+        rows by what it has read since. If False, the tables are read again when next asked for.
+        """
+        if self._trusting or self.epochs.get(ground) == epoch:
+            return True
+        self._news[ground] = epoch
+        self.doubted = True
+        return False
 
     def dependencies(self, entries: Iterable[DependsOn]) -> frozenset[Dependency] | None:
         """What the entries mean; None while PostgreSQL cannot be asked.
@@ -102,7 +140,7 @@ class Tables:
             return self._look_up(entries)
         if remembered is None:
             remembered = self._look_up(entries)
-            if len(self._meanings) >= REMEMBERED:
+            if len(self._meanings) >= self._most:
                 self._meanings.clear()
             self._meanings[self.registry.generation, entries] = remembered
         return remembered
@@ -120,21 +158,16 @@ class Tables:
         except TypeError:
             return True
 
-    def elsewhere(self, entries: Iterable[DependsOn]) -> str | None:
-        """The alias that a model is read from, if it is not this database.
-
-        A replica may show old rows after the token has changed: nothing read there may be kept.
-        """
-        for entry in entries:
-            target = entry.target if isinstance(entry, Row) else entry
-            model = self._model(target)
-            if model is not None and (alias := router.db_for_read(model)) != self.using:
-                return str(alias)
-        return None
+    def are_found_by(self, path: tuple[str, ...]) -> bool:
+        """Whether a session with this effective search_path finds these tables, no others."""
+        if self._trusting or path == self.path:
+            return True
+        # A schema may have been made since, or a privilege granted.
+        return self._ask() and path == self.path
 
     def _look_up(self, entries: tuple[DependsOn, ...]) -> frozenset[Dependency]:
         found = frozenset(each for entry in entries for each in self._meaning(entry))
-        if self._is_news(found) and self._ask():
+        if self._is_news(found) and self._ask(news=True):
             found = frozenset(each for entry in entries for each in self._meaning(entry))
         return found
 
@@ -224,28 +257,73 @@ class Tables:
             "." in each.payload and not self.registry.exists(each.payload) for each in found
         )
 
-    def _ask(self) -> bool:
+    def _ask(self, *, news: bool = False) -> bool:
+        if self.scope == UNKNOWN_SCOPE:
+            if seldom(f"unknown scope {self.using}"):
+                logger.warning(
+                    "nudged: asynchronous code cannot tell which tenant the connections of the"
+                    " database %r serve, so its values are computed and not cached. Say so by"
+                    ' PGNUDGE["NUDGED"]["SCOPE"].',
+                    self.using,
+                )
+            return False
         with self._lock:
-            now = time.monotonic()
-            if self._asked_at is not None and now - self._asked_at < LOOK_AGAIN:
+            epochs, now = dict(self._news), time.monotonic()
+            asked_now = self._asked_at is not None and now - self._asked_at < LOOK_AGAIN
+            if asked_now and not (epochs and self._known):
                 return False
             self._asked_at = now
-            connection = connections[self.using].copy()
-            try:
-                self.registry.refresh(connection)
-            except Exception as error:
-                if seldom(f"ask failed {self.using}"):
-                    logger.warning(
-                        "nudged: database %r did not say what its tables are, so nothing is"
-                        " cached: %s",
-                        self.using,
-                        error,
-                    )
+            if not self._read(news, epochs):
+                self._known = self._known and not epochs
                 return False
-            finally:
-                connection.close()
-            self._known, self.doubted = True, False
+            self.epochs.update(epochs)
+            self._news = {
+                ground: epoch for ground, epoch in self._news.items() if epochs.get(ground) != epoch
+            }
+            self.doubted = bool(self._news)
             return True
+
+    def _read(self, news: bool, epochs: dict[Ground, str]) -> bool:
+        connection = connections[self.using].copy()
+        try:
+            with unwatched():
+                if self.scope is None:
+                    self.registry.refresh(connection)
+                else:
+                    self.registry = self._on_path(connection, self.scope, news, epochs)
+        except Exception as error:
+            if seldom(f"ask failed {self.using}"):
+                logger.warning(
+                    "nudged: database %r did not say what its tables are, so nothing is cached: %s",
+                    self.using,
+                    error,
+                )
+            return False
+        finally:
+            connection.close()
+        self._meanings.clear()
+        self._known = True
+        return True
+
+    def _on_path(
+        self,
+        connection: BaseDatabaseWrapper,
+        scope: tuple[str, ...],
+        news: bool,
+        epochs: dict[Ground, str],
+    ) -> Registry:
+        """What all scopes share is read once, and again for a tenant or table that is younger, and
+        in another epoch."""
+        shared = tables(self.using)
+        whole = shared.registry
+        if not shared.epochs.items() >= epochs.items():
+            whole.refresh(connection)
+            shared.epochs.update(epochs)
+        found = whole.on_path(connection, scope)
+        if found.lacks_schemas() or (news and whole.age() >= LOOK_AGAIN):
+            whole.refresh(connection)
+            found = whole.on_path(connection, scope)
+        return found
 
 
 def _whole(values: Iterable[KeyValue | None]) -> Key | None:
@@ -261,12 +339,17 @@ def _parents(model: type[Model] | None) -> Iterator[type[Model]]:
                 yield parent
 
 
-known_tables: dict[str, Tables] = {}
+known_tables: dict[tuple[str, Scope], Tables] = {}
 
 
-def tables(using: str) -> Tables:
-    """The tables of a database alias."""
-    found = known_tables.get(using)
+def tables(using: str, scope: Scope = None) -> Tables:
+    """The tables of a database alias in a scope."""
+    found = known_tables.get((using, scope))
     if found is None:
-        found = known_tables[using] = Tables(using)
+        if scope is not None and tables(using).is_trusting:
+            return tables(using)
+        if len(known_tables) >= SCOPES:
+            oldest = next((known for known in [*known_tables] if known[1] is not None), None)
+            known_tables.pop(oldest, None)  # type: ignore[arg-type]
+        found = known_tables.setdefault((using, scope), Tables(using, scope))
     return found

@@ -17,11 +17,11 @@ from asgiref.sync import sync_to_async
 from django.core.cache import caches as django_caches
 
 from django_pgnudge import caches
-from django_pgnudge.caches import Question
-from django_pgnudge.fresh.bypass import in_cache_transaction, may_use_cache
+from django_pgnudge.caches import Question, Values
+from django_pgnudge.fresh.bypass import in_cache_transaction, may_keep, may_use_cache
 from django_pgnudge.fresh.collecting import Collected, Ground, collecting
-from django_pgnudge.fresh.flights import flights
 from django_pgnudge.fresh.reading import Steps
+from django_pgnudge.fresh.scope import Scope
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.steps import (
     FORBIDDEN,
@@ -38,22 +38,24 @@ from django_pgnudge.fresh.steps import (
     Sleep,
     Step,
 )
+from django_pgnudge.fresh.watching import Seen, unwatched, watching
 from django_pgnudge.log import get_logger
 
-__all__ = ["Place", "alook", "arun", "flights", "lifetime", "look", "on_loop", "perform_one", "run"]
+__all__ = ["Computation", "Place", "alook", "arun", "lifetime", "look", "perform_one", "run"]
 
 logger = get_logger("django_pgnudge.nudged")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value lives: a cache alias, the database it comes from, its name for logs, and the
-    name of the lease that stands for it."""
+    """Where a value lives: a cache alias, its database and scope, its name for logs, and the name
+    of the lease that stands for it."""
 
     alias: str
     using: str
     what: str
     lease: str
+    scope: Scope = None
 
     @property
     def ground(self) -> Ground:
@@ -64,46 +66,43 @@ class Place:
 class Computation:
     """One call of the function, and what was seen of it.
 
-    ``watching`` goes around the call, and around all else that makes the result, such as the
+    ``watched`` goes around the call, and around all else that makes the result, such as the
     rendering of a response.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self._seen = Seen(place.using, place.scope)
         self._used: list[Collected] = []
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
         """What runs inside belongs to the computation."""
-        with collecting() as used:
+        with watching(self._seen), collecting() as used:
             self._used.append(used)
             yield
 
     def result(self, value: Any) -> Computed:
-        """What came of it so far."""
+        """What came of it so far; to be asked in the thread of its connection.
+
+        PostgreSQL is asked whether it is what everybody would have computed.
+        """
         ground = self._place.ground
         others = [stamp for used in self._used for stamp in used.stamps(ground)]
-        trouble = next(filter(None, (used.trouble(ground) for used in self._used)), "")
-        return Computed(value, tuple(others), trouble)
-
-
-def on_loop() -> bool:
-    """Whether this thread runs an event loop, which must not be made to wait."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+        why = next(filter(None, (used.trouble(ground) for used in self._used)), "")
+        private = bool(why) or not may_keep(self._seen, self._place.what)
+        return Computed(value, tuple(others), private, why)
 
 
 def look(place: Place, question: Question) -> Any:
     """The answer to ``Ask``, in this thread."""
-    if not may_use_cache(place.using):
+    if not may_use_cache(place.using, place.scope):
         return FORBIDDEN
     try:
         if in_cache_transaction(django_caches[place.alias]):
             return FORBIDDEN
-        return caches.values(place.alias).ask(question)
+        with unwatched():
+            return caches.values(place.alias).ask(question)
     except Exception as error:
         _complain(place, error)
     return None
@@ -121,7 +120,7 @@ def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
         match step:
             case Compute():
                 computation = Computation(place)
-                with computation.watching():
+                with computation.watched():
                     value = compute()
                 return computation.result(value)
             case Sleep():
@@ -160,9 +159,9 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
         match step:
             case Compute():
                 computation = Computation(place)
-                with computation.watching():
+                with computation.watched():
                     value = await compute()
-                return computation.result(value)
+                return await sync_to_async(computation.result)(value)
             case Sleep():
                 await asyncio.sleep(step.seconds)
                 return None
@@ -195,27 +194,11 @@ def _touch(place: Place, step: Step) -> Any:
     """One request to the cache; None if it fails."""
     if isinstance(step, Ask):
         return look(place, step.question)
-    if isinstance(step, Keep | Make) and not may_use_cache(place.using):
-        return None
     try:
         if isinstance(step, Keep | Make) and in_cache_transaction(django_caches[place.alias]):
             return None
-        values = caches.values(place.alias)
-        match step:
-            case Make():
-                if step.foreign:
-                    values.drop(step.foreign)
-                return values.make(step.question, step.tokens)
-            case Get():
-                return values.get(step.key)
-            case Has():
-                return values.has(step.key)
-            case Add():
-                return values.add(step.key, step.text, step.timeout)
-            case Keep():
-                values.keep(step.key, step.stamp.text(), step.value, step.timeout)
-            case Delete():
-                values.drop([step.key])
+        with unwatched():
+            return _ask_for(caches.values(place.alias), step)
     except Exception as error:
         if isinstance(step, Keep) and (reason := _unstorable(step.value)) is not None:
             if seldom(f"unstorable {place.what}"):
@@ -227,6 +210,25 @@ def _touch(place: Place, step: Step) -> Any:
                 )
         else:
             _complain(place, error)
+    return None
+
+
+def _ask_for(values: Values, step: Step) -> Any:
+    match step:
+        case Make():
+            if step.foreign:
+                values.drop(step.foreign)
+            return values.make(step.question, step.tokens)
+        case Get():
+            return values.get(step.key)
+        case Has():
+            return values.has(step.key)
+        case Add():
+            return values.add(step.key, step.text, step.timeout)
+        case Keep():
+            values.keep(step.key, step.stamp.text(), step.value, step.timeout)
+        case Delete():
+            values.drop([step.key])
     return None
 
 

@@ -19,7 +19,8 @@ from django.utils.cache import get_cache_key, has_vary_header, learn_cache_key, 
 from django.utils.module_loading import import_string
 
 from django_pgnudge.fresh.decorator import check_dependencies
-from django_pgnudge.fresh.driving import arun, flights, perform_one, run
+from django_pgnudge.fresh.driving import arun, perform_one, run
+from django_pgnudge.fresh.flights import flights
 from django_pgnudge.fresh.reading import read
 from django_pgnudge.fresh.steps import Keep
 from django_pgnudge.fresh.values import WAIT, Options, Value

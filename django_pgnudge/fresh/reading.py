@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from django_pgnudge.fresh.entries import Stamp
     from django_pgnudge.fresh.flights import Flight, Flights
-    from django_pgnudge.fresh.keys import Coverage
+    from django_pgnudge.fresh.keys import Coverage, Lease
 
 __all__ = ["LOCK_SECONDS", "Read", "Recipe", "Store", "read", "read_on", "stamp_now", "store_entry"]
 
@@ -56,8 +56,8 @@ class Recipe:
     """What a reader knows of its value.
 
     ``believes`` says whether a lease counts. ``coverages`` remembers the lists of what streams
-    carry, by their digests. ``may_store`` is asked with the one of the lease, None and a word if
-    there is no lease. ``store`` makes the step that keeps the value, or None. ``vouch`` says
+    carry, by their digests. ``may_store`` is asked with the lease and the one it names, or Nones
+    and what there is instead. ``store`` makes the step that keeps the value, or None. ``vouch`` says
     whether all that the function is handed was read under these tokens too. ``timeout`` is the
     entry's, in the user's words; ``lifetime`` what it comes to in seconds. ``wait`` is how long to
     wait for others who compute the same value; 0 for not at all, and no lock either; ``lease`` how
@@ -73,7 +73,7 @@ class Recipe:
     on_loop: bool
     believes: Believes
     coverages: MutableMapping[str, Coverage]
-    may_store: Callable[[Coverage | None, str], bool]
+    may_store: Callable[[Lease | None, Coverage | None, str], bool]
     vouch: Callable[[Stamp], bool]
     refuse: Callable[[str], None]
     store: Store
@@ -225,7 +225,8 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
             stamp = None
     computed: Computed = yield Compute()
     if computed.private:
-        recipe.refuse(computed.private)
+        if computed.why:
+            recipe.refuse(computed.why)
         return Read(computed.value, private=True)
     if stamp is not None:
         whole = stamp.with_others(computed.others)
@@ -244,18 +245,18 @@ def _may_store(recipe: Recipe, state: Judgement) -> Generator[Step, Any, bool]:
     if isinstance(state, Hit):
         return True
     if state.lease is None:
-        return recipe.may_store(None, state.why)
+        return recipe.may_store(None, None, state.why)
     digest = state.lease.coverage
     coverage = recipe.coverages.get(digest)
     if coverage is None:
         listed = yield Get(recipe.plan.coverage_key(digest))
         if not isinstance(listed, frozenset | set | list | tuple):
-            return recipe.may_store(None, "what the lease covers is not listed")
+            return recipe.may_store(None, None, "what the lease covers is not listed")
         try:
             coverage = recipe.coverages[digest] = frozenset(listed)
         except TypeError:
-            return recipe.may_store(None, "what the lease covers is not listed")
-    return recipe.may_store(coverage, "")
+            return recipe.may_store(None, None, "what the lease covers is not listed")
+    return recipe.may_store(state.lease, coverage, "")
 
 
 def _token_timeout(recipe: Recipe, key: str) -> int | None:

@@ -20,6 +20,7 @@ from ..emitting import emit
 from ..errors import PgNudgeError
 from .dependencies import tables
 from .keys import SETTLE_PREFIX, Names
+from .session import IDLE, status
 
 __all__ = ["SettleError", "asettled", "settled"]
 
@@ -41,7 +42,12 @@ def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
     the question would wait for.
     """
     request, using = secrets.token_hex(16), using or conf.DATABASE
-    if connections[using].in_atomic_block or not connections[using].get_autocommit():
+    connection = connections[using]
+    if (
+        connection.in_atomic_block
+        or not connection.get_autocommit()
+        or status(connection.connection) != IDLE
+    ):
         raise SettleError(
             f"settled() inside a transaction of database {using!r} would wait for itself; "
             "call it after the commit, for instance in transaction.on_commit()"

@@ -112,13 +112,15 @@ class Compute:
 class Computed:
     """What a function returned.
 
-    ``others`` are the stamps of the nudged values it used, ``private`` why the result is not
-    everybody's and must be neither stored nor handed to others, or nothing.
+    ``others`` are the stamps of the nudged values it used, ``private`` whether the result is not
+    everybody's and must be neither stored nor handed to others, and ``why`` a reason that has not
+    been logged.
     """
 
     value: Any
     others: tuple[Stamp, ...] = ()
-    private: str = ""
+    private: bool = False
+    why: str = ""
 
 
 Step: TypeAlias = Ask | Make | Get | Has | Add | Keep | Delete | Sleep | Join | Compute

@@ -16,18 +16,19 @@ from django_pgnudge.fresh import sightings
 from django_pgnudge.fresh.clock import Sight
 from django_pgnudge.fresh.collecting import note, note_unkept
 from django_pgnudge.fresh.dependencies import DependsOn, tables
-from django_pgnudge.fresh.driving import Place, alook, arun, lifetime, look, on_loop, run
-from django_pgnudge.fresh.entries import NOT_BELIEVED, Hit, Plan, judge
+from django_pgnudge.fresh.driving import Place, alook, arun, lifetime, look, run
+from django_pgnudge.fresh.entries import NOT_BELIEVED, Hit, Miss, Plan, judge
 from django_pgnudge.fresh.flights import flights
 from django_pgnudge.fresh.keys import Names
 from django_pgnudge.fresh.reading import Read, Recipe, Store, read_on, store_entry
+from django_pgnudge.fresh.scope import entry_name, on_loop, scope_of
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.steps import FORBIDDEN
 from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
-    from django_pgnudge.fresh.entries import Believes, Stamp
-    from django_pgnudge.fresh.keys import Coverage
+    from django_pgnudge.fresh.entries import Believes, Judgement, Stamp
+    from django_pgnudge.fresh.keys import Coverage, Lease
 
 __all__ = ["WAIT", "Options", "Value"]
 
@@ -105,6 +106,7 @@ class Value:
         self.depends_on = tuple(depends_on)
         self.alias = options.alias
         self.using = options.database
+        self.scope = scope_of(self.using)
         self._handed = handed
         self._since = since
         self._planned: Planned | None = None
@@ -114,14 +116,20 @@ class Value:
         planned = self._plan()
         if planned is None:
             return self._alone(compute)
-        plan, place = planned.plan, planned.place
-        answer = look(place, plan.question)
+        place = planned.place
+        answer = look(place, planned.plan.question)
         if answer is FORBIDDEN:
             return self._alone(compute)
-        state = judge(plan, answer, planned.believes, look_first)
+        state = judge(planned.plan, answer, planned.believes, look_first)
         if isinstance(state, Hit):
             note(place.ground, state.stamp)
             return state.value
+        if self._is_news(place, state):
+            planned = self._plan()
+            if planned is None:
+                return self._alone(compute)
+            answer = look(place, planned.plan.question)
+            state = judge(planned.plan, answer, planned.believes, look_first)
         recipe = self._recipe(planned)
         if on_loop():
             recipe = replace(recipe, wait=0.0)
@@ -133,18 +141,33 @@ class Value:
         if planned is None:
             note_unkept(self.what)
             return await compute()
-        plan, place = planned.plan, planned.place
-        answer = await alook(place, plan.question)
+        place = planned.place
+        answer = await alook(place, planned.plan.question)
         if answer is FORBIDDEN:
             note_unkept(self.what)
             return await compute()
-        state = judge(plan, answer, planned.believes, look_first)
+        state = judge(planned.plan, answer, planned.believes, look_first)
         if isinstance(state, Hit):
             note(place.ground, state.stamp)
             return state.value
+        if self._is_news(place, state):
+            planned = await self._aplan()
+            if planned is None:
+                note_unkept(self.what)
+                return await compute()
+            answer = await alook(place, planned.plan.question)
+            state = judge(planned.plan, answer, planned.believes, look_first)
         recipe = self._recipe(planned, on_loop=True)
         steps = read_on(recipe, flights, state, look_first)
         return self.noted(await arun(steps, place, compute), place)
+
+    def _is_news(self, place: Place, state: Judgement) -> bool:
+        """Whether the tables must be read again before anything is stored in this epoch."""
+        lease = state.lease if isinstance(state, Miss) else None
+        return lease is not None and not self._knows(place, lease.epoch)
+
+    def _knows(self, place: Place, epoch: str) -> bool:
+        return tables(self.using, self.scope).knows(place.ground, epoch)
 
     def noted(self, done: Read, place: Place) -> Any:
         """The value of a reading, noted for whoever is computing with it."""
@@ -180,13 +203,13 @@ class Value:
 
     async def _aplan(self) -> Planned | None:
         """``_plan`` for a task: PostgreSQL is asked in a thread, and almost never."""
-        if tables(self.using).may_ask(self.depends_on):
+        if tables(self.using, self.scope).may_ask(self.depends_on):
             return await sync_to_async(self._plan)()
         return self._plan()
 
     def _plan(self) -> Planned | None:
         """The keys to ask for, and where; None where it cannot be cached at all."""
-        mine, home = tables(self.using), conf.nudged_home()
+        mine, home = tables(self.using, self.scope), conf.nudged_home()
         grounds = mine, mine.registry.generation, home
         planned = self._planned
         if planned is not None and planned.grounds == grounds and not mine.doubted:
@@ -213,13 +236,13 @@ class Value:
         if dependencies is None or identity is None:
             return None
         names = Names.of(identity)
-        entry = names.entry(self.name)
+        entry = names.entry(entry_name(self.name, self.scope))
         plan = plans.get((entry, dependencies))
         if plan is None:
             if len(plans) >= REMEMBERED:
                 plans.clear()
             plan = plans[entry, dependencies] = Plan.of(names, entry, dependencies)
-        place = Place(self.alias, self.using, self.what, names.lease)
+        place = Place(self.alias, self.using, self.what, names.lease, self.scope)
         grounds = mine, mine.registry.generation, home
         self._planned = Planned(grounds, plan, place, _believing(place, home.skew))
         return self._planned
@@ -238,17 +261,21 @@ class Value:
             on_loop=on_loop,
             believes=planned.believes,
             coverages=coverages,
-            may_store=partial(self._may_store, planned.plan),
+            may_store=partial(self._may_store, planned),
             vouch=partial(self._vouch, planned.place),
             refuse=self._refuse,
             store=store,
         )
 
-    def _may_store(self, plan: Plan, coverage: Coverage | None, why: str) -> bool:
-        if coverage is None:
+    def _may_store(
+        self, planned: Planned, lease: Lease | None, coverage: Coverage | None, why: str
+    ) -> bool:
+        if lease is None or coverage is None:
             self._warn_of_no_lease(why)
             return False
-        lacking = plan.uncovered(coverage)
+        if not self._knows(planned.place, lease.epoch):
+            return False
+        lacking = planned.plan.uncovered(coverage)
         if lacking:
             self._warn(
                 f"uncovered {self.what}",
@@ -262,7 +289,7 @@ class Value:
 
     def _warn_of_no_lease(self, why: str) -> None:
         # Another database may answer by this name since: its leases have other names.
-        tables(self.using).doubt()
+        tables(self.using, self.scope).doubt()
         hint = (
             "Set the clocks of this host and of runnudge's by one source (NTP)"
             if why == NOT_BELIEVED

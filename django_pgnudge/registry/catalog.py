@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Catalog",
+    "find_on_path",
     "payload_for",
     "quote_identifier",
     "read_catalog",
@@ -53,10 +54,14 @@ SELECT 'parent', n.nspname::text, c.relname::text, c.relispartition, up.depth,
 """  # noqa: S608  # nothing in it comes from outside
 
 _SEARCH_PATH = """
-SELECT t.name, n.nspname::text
-  FROM unnest(%s::text[]) AS t (name)
-  JOIN pg_class c ON c.oid = to_regclass(quote_ident(t.name))
-  JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT p.path, found.name, found.schema
+  FROM (SELECT current_schemas(false)::text[]) AS p (path)
+  LEFT JOIN (
+    SELECT t.name, n.nspname::text
+      FROM unnest(%s::text[]) AS t (name)
+      JOIN pg_class c ON c.oid = to_regclass(quote_ident(t.name))
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+  ) AS found (name, schema) ON true
 """
 
 # The system identifier is a physical standby's, too, and stays when that is promoted; initdb and
@@ -72,8 +77,12 @@ _MAY_ASK_IDENTITY = "SELECT has_function_privilege('pg_control_system()', 'EXECU
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """One reading of the catalogs; payloads are ``schema.table``."""
+    """One reading of the catalogs; payloads are ``schema.table``.
 
+    ``path`` is the effective search_path by which ``schemas`` were found.
+    """
+
+    path: tuple[str, ...] = ()
     schemas: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     partitioned: frozenset[str] = frozenset()
@@ -104,8 +113,7 @@ def quote_identifier(name: str) -> str:
 def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Catalog:
     """Ask where search_path finds the ``unqualified`` tables, and what all tables look like."""
     with connection.cursor() as cursor:
-        cursor.execute(_SEARCH_PATH, [unqualified])
-        schemas: dict[str, str] = dict(cursor.fetchall())
+        path, schemas = _found(cursor, unqualified)
         cursor.execute(_RELATIONS)
         rows: list[tuple[str, str, str, bool, int, Any]] = cursor.fetchall()
         identity = read_identity(cursor)
@@ -128,7 +136,9 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
                 parents[payload] = (*parents.get(payload, ()), parent)
             if flag:
                 roots[payload] = parent  # rows come by depth: the last one is the root
-    return Catalog(schemas, tables, frozenset(partitioned), primary_keys, parents, roots, identity)
+    return Catalog(
+        path, schemas, tables, frozenset(partitioned), primary_keys, parents, roots, identity
+    )
 
 
 def read_identity(cursor: CursorWrapper) -> str | None:
@@ -142,6 +152,32 @@ def read_identity(cursor: CursorWrapper) -> str | None:
         if not answer:
             return None
     return str(answer)
+
+
+def find_on_path(
+    connection: BaseDatabaseWrapper, unqualified: list[str], schemas: tuple[str, ...]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Where a search_path of these ``schemas`` finds tables, and what is effective of it.
+
+    The connection has its own search_path again afterwards: it may be a pool's.
+    """
+    with connection.cursor() as cursor:
+        # One cursor for all: tenants' backends set search_path for each.
+        cursor.execute("BEGIN")
+        cursor.execute(
+            "SELECT pg_catalog.set_config('search_path', %s, true)",
+            [", ".join(map(quote_identifier, schemas))],
+        )
+        found = _found(cursor, unqualified)
+        cursor.execute("ROLLBACK")
+    return found
+
+
+def _found(cursor: Any, unqualified: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The effective search_path, and the schemas in which it finds tables."""
+    cursor.execute(_SEARCH_PATH, [unqualified])
+    rows: list[tuple[list[str], str | None, str]] = cursor.fetchall()
+    return tuple(rows[0][0]), {name: schema for _, name, schema in rows if name is not None}
 
 
 def server_version(connection: BaseDatabaseWrapper) -> int:

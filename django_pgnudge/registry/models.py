@@ -9,6 +9,7 @@ it is. Nothing else here touches the database.
 from __future__ import annotations
 
 import re
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -21,7 +22,7 @@ from django.utils import timezone
 
 from django_pgnudge.conf import conf, did_you_mean
 from django_pgnudge.errors import ConfigError
-from django_pgnudge.registry.catalog import Catalog, payload_for, read_catalog
+from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, read_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,10 +77,32 @@ class Registry:
 
     def refresh(self, connection: BaseDatabaseWrapper) -> None:
         """Read search_path, partitions, primary keys and the identity from the database."""
-        unqualified = [table for schema, table in self._by_table if schema is None]
-        catalog = read_catalog(connection, unqualified)
-        self._catalog = catalog
+        self._catalog = read_catalog(connection, self._unqualified())
         self._index()
+
+    def on_path(self, connection: BaseDatabaseWrapper, schemas: tuple[str, ...]) -> Registry:
+        """The same tables as a session sees them whose search_path is ``schemas``.
+
+        Shares what the last ``refresh`` read.
+        """
+        path, found = find_on_path(connection, self._unqualified(), schemas)
+        other = copy(self)
+        other._catalog = replace(self._catalog, path=path, schemas=found)  # noqa: SLF001
+        other._index()  # noqa: SLF001
+        return other
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The effective search_path by which tables were found."""
+        return self._catalog.path
+
+    def lacks_schemas(self) -> bool:
+        """Whether search_path found tables in a schema that had none at the last ``refresh``."""
+        known = {schema for schema, _ in self._catalog.tables.values()}
+        return not known.issuperset(self._catalog.schemas.values())
+
+    def _unqualified(self) -> list[str]:
+        return [table for schema, table in self._by_table if schema is None]
 
     def unknown(self, payload: str) -> bool:
         """Whether ``refresh`` may give ``payload`` a meaning that it has not.

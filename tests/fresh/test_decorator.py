@@ -211,21 +211,6 @@ def test_no_lease_is_said_once_in_a_while(
     assert caplog.text.count("Is runnudge running") == 1
 
 
-def test_a_model_read_from_a_replica_is_not_kept(
-    nudge_fake: NudgeFake, settings: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Router:
-        def db_for_read(self, model: Any, **hints: Any) -> str:
-            return "other"
-
-    settings.DATABASE_ROUTERS = [Router()]
-    default = Counter("value")
-    for _ in range(2):
-        nudged.get_or_set("key", default, depends_on=[Product])
-    assert len(default.calls) == 2
-    assert "may lag behind" in caplog.text
-
-
 # Keys.
 
 
