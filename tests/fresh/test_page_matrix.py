@@ -1,0 +1,140 @@
+"""nudged_page in whole requests: nobody gets a byte of another's page, and what is all's is shared.
+
+Two users and an anonymous visitor take turns at pages of each kind, which use each thing of their
+reader, with middleware that adds to the context and without, with ATOMIC_REQUESTS and without.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
+from django.core.cache import caches
+from django.db import connections
+from django.middleware.csrf import _does_token_match
+from django.test import AsyncClient, Client
+from django.test.utils import override_settings
+
+from django_pgnudge.fresh import bypass, driving
+from tests.fresh.page_site import KINDS, MIDDLEWARE, TEMPLATES, USES, Touching, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django_pgnudge.testing import NudgeFake
+
+    Browser = type[Client | AsyncClient]
+
+PEOPLE = ("ann", "bob", "nobody")
+TURNS = ("ann", "bob", "nobody", "bob", "ann", "nobody")
+TOUCHING = f"{Touching.__module__}.{Touching.__qualname__}"
+
+
+@pytest.fixture
+def cookies(django_postgres: Any, nudge_fake: NudgeFake, settings: Any) -> Iterator[dict[str, Any]]:
+    """The cookies of each person who has logged in, if they could; the site is ready."""
+    settings.ROOT_URLCONF = "tests.fresh.page_site"
+    settings.TEMPLATES = TEMPLATES
+    caches["default"].clear()
+    nudge_fake.lease()
+    clients = {name: Client() for name in PEOPLE}
+    for name in PEOPLE[:2]:
+        clients[name].force_login(User.objects.create(username=name))
+    with mock.patch.object(driving, "may_use_cache", bypass.may_use_cache):
+        yield {name: client.cookies for name, client in clients.items()}
+
+
+@contextmanager
+def arranged(*, touching: bool, atomic: bool) -> Iterator[None]:
+    middleware = [*MIDDLEWARE, TOUCHING] if touching else MIDDLEWARE
+    database = mock.patch.dict(connections.settings["default"], ATOMIC_REQUESTS=atomic)
+    with override_settings(MIDDLEWARE=middleware), database:
+        yield
+
+
+class Visitor:
+    """One person's browser."""
+
+    def __init__(self, name: str, browser: Browser, cookies: Any) -> None:
+        self.name = name
+        self._client = browser(raise_request_exception=False)
+        self._client.cookies.update(cookies)
+
+    def get(self, address: str, **query: str) -> Any:
+        get = self._client.get
+        ask = get if isinstance(self._client, Client) else async_to_sync(get)
+        return ask(address, query, headers={"X-Visitor": self.name})
+
+    def wrong_with(self, response: Any, use: str, message: str) -> str | None:
+        """What an answer holds that is not this person's, or lacks that is."""
+        text = response.getvalue().decode()
+        if response.status_code != 200:
+            return f"has status {response.status_code}"
+        everything = f"{text}{response.serialize_headers()!r}{response.cookies}"
+        for name in PEOPLE:
+            if name != self.name and name in everything:
+                return f"is of {name}"
+        found = re.findall(r"(user|token|message)=([^;]*);", text)
+        match use:
+            case "session":
+                return None if found == [("user", self.name)] else f"shows {found}"
+            case "messages":
+                return None if found == [("message", message)] else f"shows {found}"
+            case "cookie":
+                return None if "visitor" in response.cookies else "sets no cookie"
+            case "csrf":
+                cookie = self._client.cookies.get("csrftoken")
+                tokens = [token for _, token in found if cookie is not None]
+                valid = [token for token in tokens if _does_token_match(token, cookie.value)]
+                return (
+                    None if tokens and tokens == valid else "has a token that is not its reader's"
+                )
+        return None
+
+
+def visit(kind: str, use: str, cell: str, browser: Browser, cookies: Any) -> Iterator[str]:
+    """All take their turns at one page; yields what is wrong with what they get."""
+    visitors = {name: Visitor(name, browser, cookies[name]) for name in PEOPLE}
+    for turn, name in enumerate(TURNS):
+        message = f"{name} {turn}"
+        if use == "messages":
+            visitors[name].get("/say/", text=message)
+        response = visitors[name].get(f"/{kind}/{use}/", cell=cell)
+        if (reason := visitors[name].wrong_with(response, use, message)) is not None:
+            yield f"{use} {cell}: {name}'s page in turn {turn} {reason}"
+        if TOUCHING in cell and "template" in kind and b"touched;" not in response.content:
+            yield f"{use} {cell}: {name}'s page in turn {turn} was not touched"
+    expected = len(TURNS)
+    if kind != "streaming" and use in ("session", "none"):
+        expected = len(PEOPLE) if use == "session" else 1
+    if runs.pop(cell, 0) != expected:
+        yield f"{use} {cell}: the view did not run {expected} times"
+
+
+def handler_of(kind: str) -> Browser:
+    return AsyncClient if "coroutine" in kind else Client
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_gets_another_s_page_and_what_is_all_s_is_shared(kind: str, cookies: Any) -> None:
+    wrong: list[str] = []
+    for use, touching, atomic in itertools.product(USES, (False, True), (False, True)):
+        with arranged(touching=touching, atomic=atomic):
+            cell = f"{TOUCHING if touching else ''} {'atomic' if atomic else ''}"
+            wrong += visit(kind, use, cell, handler_of(kind), cookies)
+    assert wrong == []
+
+
+def test_it_is_the_same_on_the_handler_that_is_not_the_view_s_own(cookies: Any) -> None:
+    wrong: list[str] = []
+    with arranged(touching=True, atomic=False):
+        for kind, use in itertools.product(KINDS, USES):
+            browser: Browser = Client if handler_of(kind) is AsyncClient else AsyncClient
+            wrong += visit(kind, use, f"{TOUCHING} {kind}", browser, cookies)
+    assert wrong == []
