@@ -21,7 +21,7 @@ from django.utils.http import parse_etags
 
 from django_pgnudge.fresh.arguments import digest
 from django_pgnudge.fresh.decorator import check_dependencies
-from django_pgnudge.fresh.driving import arun, run
+from django_pgnudge.fresh.driving import Place, arun, on_loop, perform_one, run
 from django_pgnudge.fresh.personal import (
     django_request,
     headers_sent,
@@ -73,9 +73,12 @@ def nudged_condition(
     def decorate(view: View) -> View:
         what = f"condition {view.__module__}.{getattr(view, '__qualname__', '')}"
 
-        def condition_of(request: HttpRequest, args: Any, kwargs: Any, stamp: Stamp) -> _Condition:
+        def condition_of(
+            request: HttpRequest, args: Any, kwargs: Any, stamp: Stamp, place: Place
+        ) -> _Condition:
             more = "" if etag is None else str(etag(request, *args, **kwargs))
-            return _Condition(django_request(request), headers, (what, *stamp.tokens, more))
+            seen = (what, *stamp.tokens, more)
+            return _Condition(django_request(request), headers, seen, place)
 
         @wraps(view)
         async def ainner(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -88,7 +91,7 @@ def nudged_condition(
             stamp = await arun(stamp_now(recipe), value.place, _anever)
             if stamp is None:
                 return await view(request, *args, **kwargs)
-            condition = condition_of(request, args, kwargs, stamp)
+            condition = condition_of(request, args, kwargs, stamp, value.place)
             response = condition.answer()
             if response is None:
                 watch(condition.request)
@@ -107,7 +110,7 @@ def nudged_condition(
             stamp = run(stamp_now(recipe), value.place, _never)
             if stamp is None:
                 return view(request, *args, **kwargs)
-            condition = condition_of(request, args, kwargs, stamp)
+            condition = condition_of(request, args, kwargs, stamp, value.place)
             response = condition.answer()
             if response is None:
                 watch(condition.request)
@@ -124,13 +127,14 @@ class _Condition:
     """The tags of one request; ``seen`` is what they say beside it, the tokens among it."""
 
     def __init__(
-        self, request: HttpRequest, headers: tuple[str, ...], seen: tuple[str, ...]
+        self, request: HttpRequest, headers: tuple[str, ...], seen: tuple[str, ...], place: Place
     ) -> None:
         self.request = request
         self._headers = headers
         self._always = frozenset(name.lower() for name in headers)
         self._seen = seen
         self._named = named(request)
+        self._place = place
 
     def answer(self) -> Any:
         """304 or 412 if the request's conditions ask for it, else None."""
@@ -153,8 +157,14 @@ class _Condition:
             return
         if is_late(response):
             made: Any = response
-            made.add_post_render_callback(self._finish)
+            made.add_post_render_callback(lambda rendered: self._finish_late(recipe, rendered))
         else:
+            self._finish(response)
+
+    def _finish_late(self, recipe: Recipe, response: Any) -> None:
+        """Tag a response that has just been rendered, in the thread that did it."""
+        # A loop must not wait for the cache, and has no connection whose transaction would tell.
+        if not on_loop() and perform_one(Begin(recipe.plan.question), self._place) is not None:
             self._finish(response)
 
     def _finish(self, response: Any) -> None:

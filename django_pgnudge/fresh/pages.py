@@ -33,6 +33,7 @@ from django_pgnudge.fresh.personal import (
     vary_of,
     vary_on_what_was_used,
     watch,
+    why_not_stored,
     why_personal,
 )
 from django_pgnudge.fresh.reading import read
@@ -235,7 +236,7 @@ class _Page:
         ):
             return "it is no whole response to GET with status 200"
         vary_on_what_was_used(self.request, response)
-        why = why_personal(self.request, response)
+        why = why_personal(self.request, response) or why_not_stored(response)
         if why and seldom(f"personal {self._what} {why}"):
             logger.info("nudged: %s was not kept, since %s.", self._what, why)
         return why

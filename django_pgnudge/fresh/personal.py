@@ -29,6 +29,7 @@ __all__ = [
     "vary_of",
     "vary_on_what_was_used",
     "watch",
+    "why_not_stored",
     "why_personal",
 ]
 
@@ -116,14 +117,18 @@ def why_personal(request: HttpRequest, response: HttpResponseBase | None = None)
     return "" if response is None else _why_response_is_personal(request, response)
 
 
+def why_not_stored(response: HttpResponseBase) -> str:
+    """Why its ``Cache-Control`` forbids a response to be kept here; empty if it does not."""
+    control = _cache_control(response)
+    forbids = any(word in control for word in ("private", "no-cache", "no-store"))
+    return f"its Cache-Control is {control!r}" if forbids else ""
+
+
 def _why_response_is_personal(request: HttpRequest, response: HttpResponseBase) -> str:
     if response.cookies or response.has_header("Set-Cookie"):
         return "it set a cookie"
     if any("'nonce-" in response.headers.get(policy, "") for policy in _POLICIES):
         return "it used a nonce of its content security policy"
-    control = _cache_control(response)
-    if any(word in control for word in ("private", "no-cache", "no-store")):
-        return f"its Cache-Control is {control!r}"
     vary = vary_of(response)
     if vary is None:
         return "it varies on everything"

@@ -23,7 +23,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from django_pgnudge import nudged_page
+from django_pgnudge import nudged_condition, nudged_page
 from tests.shop.models import Product
 
 if TYPE_CHECKING:
@@ -180,6 +180,80 @@ KINDS: dict[str, Callable[[str], Callable[..., Any]]] = {
 }
 
 
+def products(request: Any) -> str:
+    """Their names; who asks so writes one first."""
+    if "X-Write" in request.headers:
+        Product.objects.create(name="never")
+    return ",".join(Product.objects.order_by("pk").values_list("name", flat=True))
+
+
+def take_back(request: Any) -> None:
+    """End the transaction that has written so that nothing was."""
+    if "X-Write" in request.headers:
+        transaction.set_rollback(True)
+
+
+class Around(MiddlewareMixin):
+    """One transaction for the request and its rendering."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        with transaction.atomic():
+            response = self.get_response(request)
+            take_back(request)
+        return response
+
+
+def taking_back(view: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator inside the transaction of ATOMIC_REQUESTS."""
+
+    def inner(request: Any) -> Any:
+        response = view(request)
+        if "rendered" not in view.__name__:
+            take_back(request)
+        return response
+
+    return inner
+
+
+def products_plain(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(products(request))
+
+
+def products_template(request: HttpRequest) -> HttpResponse:
+    return TemplateResponse(request, "page.html", {"run": products(request)})
+
+
+def products_rendered(request: HttpRequest) -> HttpResponse:
+    return TemplateResponse(request, "page.html", {"run": lambda: products(request)})
+
+
+def products_api(request: Any) -> Response:
+    return Response({"text": products(request)})
+
+
+def as_it_is(view: Callable[..., Any]) -> Callable[..., Any]:
+    return view
+
+
+def as_api(view: Callable[..., Any]) -> Callable[..., Any]:
+    plain = renderer_classes([JSONRenderer])(authentication_classes([])(view))
+    api: Callable[..., Any] = api_view(["GET"])(plain)
+    return api
+
+
+PRODUCTS: dict[str, Callable[..., Any]] = {
+    f"{view.__name__}-{name}": adapt(taking_back(nudge(view)))
+    for view, adapt in (
+        (products_plain, as_it_is),
+        (products_template, as_it_is),
+        (products_rendered, as_it_is),
+        (products_api, as_api),
+    )
+    for name, nudge in (("page", nudged_page(60, Product)), ("tag", nudged_condition(Product)))
+}
+"""Whatever its view has written is taken back; of "rendered" by the middleware `Around`."""
+
+
 def say(request: HttpRequest) -> HttpResponse:
     """Leave a message for the next page."""
     messages.success(request, request.GET["text"])
@@ -188,5 +262,6 @@ def say(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("say/", say),
+    *(path(f"{name}/", view) for name, view in PRODUCTS.items()),
     *(path(f"{kind}/{use}/", make(use)) for kind, make in KINDS.items() for use in USES),
 ]

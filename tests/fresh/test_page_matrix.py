@@ -22,10 +22,19 @@ from django.test import AsyncClient, Client
 from django.test.utils import override_settings
 
 from django_pgnudge.fresh import bypass, driving
-from tests.fresh.page_site import KINDS, MIDDLEWARE, TEMPLATES, USES, Touching, runs
+from tests.fresh.page_site import (
+    KINDS,
+    MIDDLEWARE,
+    PRODUCTS,
+    TEMPLATES,
+    USES,
+    Around,
+    Touching,
+    runs,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from django_pgnudge.testing import NudgeFake
 
@@ -51,8 +60,8 @@ def cookies(django_postgres: Any, nudge_fake: NudgeFake, settings: Any) -> Itera
 
 
 @contextmanager
-def arranged(*, touching: bool, atomic: bool) -> Iterator[None]:
-    middleware = [*MIDDLEWARE, TOUCHING] if touching else MIDDLEWARE
+def arranged(*, touching: bool, atomic: bool, more: Sequence[str] = ()) -> Iterator[None]:
+    middleware = [*MIDDLEWARE, *more, *([TOUCHING] if touching else [])]
     database = mock.patch.dict(connections.settings["default"], ATOMIC_REQUESTS=atomic)
     with override_settings(MIDDLEWARE=middleware), database:
         yield
@@ -128,7 +137,7 @@ def test_nobody_gets_another_s_page_and_what_is_all_s_is_shared(kind: str, cooki
         with arranged(touching=touching, atomic=atomic):
             cell = f"{TOUCHING if touching else ''} {'atomic' if atomic else ''}"
             wrong += visit(kind, use, cell, handler_of(kind), cookies)
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_it_is_the_same_on_the_handler_that_is_not_the_view_s_own(cookies: Any) -> None:
@@ -137,4 +146,23 @@ def test_it_is_the_same_on_the_handler_that_is_not_the_view_s_own(cookies: Any) 
         for kind, use in itertools.product(KINDS, USES):
             browser: Browser = Client if handler_of(kind) is AsyncClient else AsyncClient
             wrong += visit(kind, use, f"{TOUCHING} {kind}", browser, cookies)
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_is_left_of_a_transaction_that_was_taken_back(cookies: Any) -> None:
+    """Not in the cache, and not in a browser that would be told it is still true."""
+    wrong = []
+    for name, touching in itertools.product(PRODUCTS, (False, True)):
+        around = [f"{Around.__module__}.{Around.__qualname__}"] if "rendered" in name else []
+        address, client = f"/{name}/?{touching}", Client()
+        with arranged(touching=touching, atomic=True, more=around):
+            first = client.get(address, headers={"X-Write": "1"})
+            assert b"never" in first.content
+            tag = first.headers.get("ETag", "")
+            again = client.get(address, headers={"If-None-Match": tag})
+            if b"never" in again.content or again.status_code != 200:
+                wrong.append(f"{name}, touching={touching}: {again.status_code} {again.content!r}")
+            if name.endswith("tag"):
+                tag = again.headers.get("ETag", "")
+                assert client.get(address, headers={"If-None-Match": tag}).status_code == 304
+    assert not wrong, "\n".join(wrong)
