@@ -22,7 +22,8 @@ from django.utils.http import parse_etags
 from django_pgnudge.fresh.arguments import digest
 from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.driving import Place, arun, on_loop, perform_one, run
-from django_pgnudge.fresh.personal import (
+from django_pgnudge.fresh.reading import stamp_now
+from django_pgnudge.fresh.requests import (
     django_request,
     headers_sent,
     is_late,
@@ -32,7 +33,6 @@ from django_pgnudge.fresh.personal import (
     watch,
     why_personal,
 )
-from django_pgnudge.fresh.reading import stamp_now
 from django_pgnudge.fresh.steps import Begin
 from django_pgnudge.fresh.values import Options, Value
 

@@ -25,7 +25,9 @@ from django_pgnudge.fresh.arguments import digest, instances_in
 from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.driving import arun, flights, on_loop, perform_one, run
 from django_pgnudge.fresh.entries import pack
-from django_pgnudge.fresh.personal import (
+from django_pgnudge.fresh.reading import read
+from django_pgnudge.fresh.rendering import BeingRendered, renderings
+from django_pgnudge.fresh.requests import (
     django_request,
     headers_sent,
     is_late,
@@ -36,8 +38,6 @@ from django_pgnudge.fresh.personal import (
     why_not_stored,
     why_personal,
 )
-from django_pgnudge.fresh.reading import read
-from django_pgnudge.fresh.rendering import BeingRendered, renderings
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import reading_since
 from django_pgnudge.fresh.steps import Begin, GetMany, Set
@@ -275,12 +275,12 @@ def _base(
     The address stands for the arguments that it gave the view. Others, from a decorator or a view
     that calls this one, do not show in it.
     """
-    match = request.resolver_match
+    address, match = named(request), request.resolver_match
     given: tuple[object, ...] = (args, tuple(sorted(kwargs.items())))
-    if match is not None and args == tuple(match.args) and kwargs == match.kwargs:
-        given = ()
     try:
-        return digest([what, prefix, named(request), given], what)
+        if match is not None and (args, kwargs) == (tuple(match.args), match.kwargs):
+            given = ()
+        return digest([what, prefix, address, given], what)
     except Exception as error:  # comparing and naming run the arguments' own code
         if seldom(f"arguments {what}"):
             logger.warning("nudged: %s is called each time: %s", what, error)

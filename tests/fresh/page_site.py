@@ -17,17 +17,17 @@ from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.utils.deprecation import MiddlewareMixin
-from rest_framework.authentication import SessionAuthentication
-from rest_framework.decorators import api_view, authentication_classes, renderer_classes
-from rest_framework.renderers import JSONRenderer
-from rest_framework.response import Response
-from rest_framework.viewsets import ViewSet
+from rest_framework.authentication import SessionAuthentication  # type: ignore[import-untyped]
+from rest_framework.decorators import api_view, authentication_classes, renderer_classes  # type: ignore[import-untyped]
+from rest_framework.renderers import JSONRenderer  # type: ignore[import-untyped]
+from rest_framework.response import Response  # type: ignore[import-untyped]
+from rest_framework.viewsets import ViewSet  # type: ignore[import-untyped]
 
 from django_pgnudge import nudged_condition, nudged_page
 from tests.shop.models import Product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from django.http import HttpRequest
 
@@ -121,19 +121,22 @@ def authenticated_by(use: str) -> list[Any]:
     return [SessionAuthentication] if use == "session" else []
 
 
+def as_api(view: Callable[..., Any], authenticated_by: Sequence[Any] = ()) -> Callable[..., Any]:
+    rendered = renderer_classes([JSONRenderer])(view)
+    api: Callable[..., Any] = api_view(["GET"])(authentication_classes(authenticated_by)(rendered))
+    return api
+
+
 def api(use: str) -> Callable[..., Any]:
-    @api_view(["GET"])
-    @authentication_classes(authenticated_by(use))
-    @renderer_classes([JSONRenderer])
     @nudged_page(60, Product)
     def view(request: Any) -> Any:
         return marked(request, use, Response({"text": words(request, use, request.user)}))
 
-    return view
+    return as_api(view, authenticated_by(use))
 
 
 def viewset(use: str) -> Callable[..., Any]:
-    class Pages(ViewSet):
+    class Pages(ViewSet):  # type: ignore[misc]
         authentication_classes = authenticated_by(use)
         renderer_classes = [JSONRenderer]
 
@@ -141,7 +144,8 @@ def viewset(use: str) -> Callable[..., Any]:
         def list(self, request: Any) -> Any:
             return marked(request, use, Response({"text": words(request, use, request.user)}))
 
-    return Pages.as_view({"get": "list"})
+    view: Callable[..., Any] = Pages.as_view({"get": "list"})
+    return view
 
 
 def coroutine(use: str) -> Callable[..., Any]:
@@ -233,12 +237,6 @@ def products_api(request: Any) -> Response:
 
 def as_it_is(view: Callable[..., Any]) -> Callable[..., Any]:
     return view
-
-
-def as_api(view: Callable[..., Any]) -> Callable[..., Any]:
-    plain = renderer_classes([JSONRenderer])(authentication_classes([])(view))
-    api: Callable[..., Any] = api_view(["GET"])(plain)
-    return api
 
 
 PRODUCTS: dict[str, Callable[..., Any]] = {

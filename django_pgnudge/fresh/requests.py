@@ -35,6 +35,18 @@ __all__ = [
 
 _SEPARATOR: Final = re.compile(r"\s*,\s*")
 
+_FORM: Final = (
+    "accept",
+    "hx-",
+    "origin",
+    "save-data",
+    "sec-",
+    "turbo-",
+    "user-agent",
+    "x-requested",
+)
+"""How headers begin that tell in what form a page is wanted, and not by whom."""
+
 _POLICIES: Final = ("Content-Security-Policy", "Content-Security-Policy-Report-Only")
 
 
@@ -160,9 +172,7 @@ def _tells_user(request: HttpRequest, vary: frozenset[str]) -> bool:
         if "cookie" in vary and str(session.get(SESSION_KEY)) == str(pk):
             return True
         vary -= {"cookie"}
-    return any(
-        request.headers.get(name) for name in vary if name != "accept" and name[:7] != "accept-"
-    )
+    return any(request.headers.get(name) for name in vary if not name.startswith(_FORM))
 
 
 def _cache_control(response: HttpResponseBase) -> str:

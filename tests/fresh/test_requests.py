@@ -1,4 +1,4 @@
-"""personal: what tells pages apart, and what makes one its reader's alone."""
+"""requests: what tells pages apart, and what makes one its reader's alone."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_arguments_that_the_address_does_not_give_name_the_page() -> None:
 def test_arguments_that_the_address_gives_need_no_name() -> None:
     page = Page()
     anything = object()
-    request = get("/a")
+    request: Any = get("/a")
     request.resolver_match = SimpleNamespace(args=(), kwargs={"pk": anything})
     assert [page(request, pk=anything), page(request, pk=anything)] == ["run 1"] * 2
 
@@ -272,7 +272,7 @@ def request_for(act: Any, **headers: str) -> Any:
     if act is show_messages:
         say(request, "hello")
         # As if it had come with the request.
-        get_messages(request).added_new = False
+        request._messages.added_new = False
     return request
 
 
@@ -326,10 +326,11 @@ def test_a_user_of_whom_no_header_tells_is_alone_with_the_page() -> None:
 
 def test_a_user_whom_a_header_named_in_vary_tells_shares_it_with_nobody_else() -> None:
     page = Page(use_user)
-    page.page = vary_on_headers("X-Api-Key")(page._view)
-    page.page = nudged_page(60, Product)(page.page)
+    page.page = nudged_page(60, Product)(vary_on_headers("X-Api-Key", "HX-Request")(page._view))
     shown = [page(asked_by(name, **{"X-Api-Key": name})) for name in ("ann", "robert", "ann")]
     assert shown == ["run 1 for ann", "run 2 for robert", "run 1 for ann"]
+    shown = [page(asked_by(name, **{"HX-Request": "true"})) for name in ("ann", "robert")]
+    assert shown == ["run 3 for ann", "run 4 for robert"]
 
 
 def test_a_user_of_whom_nobody_asked_does_not_matter() -> None:
