@@ -308,6 +308,17 @@ def test_a_token_that_a_decorator_has_sent_already_is_still_its_reader_s() -> No
     assert len({page(get("/a")).content for _ in range(3)}) == 3
 
 
+def test_a_token_that_is_kept_in_the_session_is_its_reader_s_too(settings: Any) -> None:
+    """Where the decorator has neither a cookie to set nor the session to change."""
+    settings.CSRF_USE_SESSIONS = True
+    page = nudged_page(60, Product)(csrf_protect(lambda request: HttpResponse(get_token(request))))
+
+    def ask() -> bytes:
+        return bytes(page(with_session(get("/a"), _csrftoken="s" * 32)).content)
+
+    assert len({ask() for _ in range(3)}) == 3
+
+
 def use_user(request: Any, response: HttpResponse) -> None:
     response.write(f" for {request.user.username}")
 
@@ -346,11 +357,11 @@ def test_a_user_who_is_not_the_session_s_is_not_told_by_its_cookie() -> None:
         use_user(request, response)
 
     page = Page(act)
-    shown = [page(with_session(asked_by(name))) for name in ("ann", "robert")]
+    shown = [page(with_session(asked_by(name, Cookie="theme=x"))) for name in ("ann", "robert")]
     assert shown == ["run 1 for ann", "run 2 for robert"]
-    session = {SESSION_KEY: "3"}
-    assert page(with_session(asked_by("ann"), **session)) == "run 3 for ann"
-    assert page(with_session(asked_by("ann"), **session)) == "run 3 for ann"
+    for _ in range(2):
+        request = with_session(asked_by("ann", Cookie="theme=x"), **{SESSION_KEY: "3"})
+        assert page(request) == "run 3 for ann"
 
 
 def test_nobody_in_particular_is_no_user() -> None:
@@ -422,8 +433,12 @@ def test_a_tag_is_of_the_session_s_cookie_where_the_page_used_the_session() -> N
 
 def test_another_address_has_another_tag() -> None:
     assert tag_of(get("/b")) != tag_of(get("/a/../b"))
-    by_header = {"Authorization": "Basic x"}
-    assert tag_of(get("/b"), vary_on=()) != tag_of(get("/b", headers=by_header), vary_on=())
+
+
+def test_a_tag_from_before_is_no_tag_of_somebody_who_is_authorized() -> None:
+    page = nudged_condition(Product, vary_on=())(lambda request: HttpResponse())
+    headers = {"If-None-Match": page(get("/a"))["ETag"], "Authorization": "Basic x"}
+    assert page(get("/a", headers=headers)).status_code == 200
 
 
 def test_what_only_browsers_may_keep_has_a_tag_and_is_not_kept_here() -> None:
