@@ -71,6 +71,15 @@ def test_a_page_is_kept_until_what_it_shows_changes(nudge_fake: NudgeFake) -> No
     assert body(page(get("/a"))) == "run 3"
 
 
+def test_a_hit_asks_for_the_headers_that_name_it_and_for_the_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = nudged_page(60, Product)(View())
+    page(get("/a?vary"))
+    asked = count_calls(monkeypatch)
+    assert (body(page(get("/a?vary"))), len(asked)) == ("run 1", 2)
+
+
 async def test_a_page_of_an_async_view_is_kept_too(nudge_fake: NudgeFake) -> None:
     runs = []
 
