@@ -42,7 +42,7 @@ MIDDLEWARE = [
 ]
 
 SOURCE = """run={{ run }};{{ touched }}
-{% if use == "session" %}user={{ user.username|default:"nobody" }};{% endif %}
+{% if use == "session" %}user={{ user.username|default:"nobody-at-all" }};{% endif %}
 {% if use == "csrf" %}{% csrf_token %}token={{ csrf_token }};{% endif %}
 {% if use == "messages" %}{% for each in messages %}message={{ each }};{% endfor %}{% endif %}
 """
@@ -83,7 +83,7 @@ def ran(request: Any) -> int:
 def words(request: Any, use: str, user: Any) -> str:
     text = f"run={ran(request)};"
     if use == "session":
-        text += f"user={user.username or 'nobody'};"
+        text += f"user={user.username or 'nobody-at-all'};"
     if use == "csrf":
         text += f"token={get_token(request)};"
     if use == "messages":

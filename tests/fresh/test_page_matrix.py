@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     Browser = type[Client | AsyncClient]
 
-PEOPLE = ("ann", "bob", "nobody")
-TURNS = ("ann", "bob", "nobody", "bob", "ann", "nobody")
+# No token, being letters and digits, has one of these in it.
+PEOPLE = ANN, BOB, NOBODY = ("ann-one", "bob-two", "nobody-at-all")
+TURNS = (ANN, BOB, NOBODY, BOB, ANN, NOBODY)
 TOUCHING = f"{Touching.__module__}.{Touching.__qualname__}"
 
 
