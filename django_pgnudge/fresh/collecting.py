@@ -18,7 +18,16 @@ from django_pgnudge.fresh.entries import MOST_TOKENS, Stamp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Collected", "Ground", "collecting", "note", "note_unkept", "observe_blocks"]
+__all__ = [
+    "Collected",
+    "Ground",
+    "collect_nothing",
+    "collect_on",
+    "collecting",
+    "note",
+    "note_unkept",
+    "observe_blocks",
+]
 
 Ground: TypeAlias = tuple[str, str]
 """What a value is proved by: a cache alias and the name of the lease in it."""
@@ -103,6 +112,18 @@ def collecting() -> Iterator[Collected]:
         yield collected
     finally:
         _innermost.reset(token)
+
+
+def collect_on(collected: Collected) -> Callable[[], object]:
+    """Collect from here on; the function that is returned ends it."""
+    before = _innermost.get()
+    _innermost.set(collected)
+    return lambda: _innermost.set(before)
+
+
+def collect_nothing() -> None:
+    """A request begins: what an earlier one left open in this thread is over."""
+    _innermost.set(None)
 
 
 def note(ground: Ground, stamp: Stamp) -> None:

@@ -2,23 +2,41 @@
 
 As long as the tokens stand, what the view would read is what it read: 304, for one question to
 the cache, and no view runs.
+
+A tag says which headers the response named in ``Vary``, so that it can be made again, from another
+request, before there is a response: ``W/"<digest>.<header>.<header>"``.
 """
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_vary_headers
-from django.utils.translation import get_language
+from django.utils.http import parse_etags
 
+from django_pgnudge.fresh.arguments import digest
 from django_pgnudge.fresh.decorator import check_dependencies
-from django_pgnudge.fresh.driving import arun, run
+from django_pgnudge.fresh.driving import Computation, Place, arun, run
 from django_pgnudge.fresh.reading import stamp_now
+from django_pgnudge.fresh.requests import (
+    django_request,
+    headers_sent,
+    is_late,
+    named,
+    vary_of,
+    vary_on_what_was_used,
+    watch,
+    why_personal,
+)
+from django_pgnudge.fresh.scope import on_loop
+from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.values import Options, Value
+from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -26,8 +44,15 @@ if TYPE_CHECKING:
     from django_pgnudge.fresh.dependencies import DependsOn
     from django_pgnudge.fresh.entries import Stamp
     from django_pgnudge.fresh.pages import View
+    from django_pgnudge.fresh.steps import Computed
 
 __all__ = ["nudged_condition"]
+
+logger = get_logger("django_pgnudge.nudged")
+
+_TAG: Final = re.compile(r'(?:W/)?"[0-9a-f]+((?:\.[a-z0-9_-]+)*)"')
+
+_HEADER: Final = re.compile(r"[a-z0-9_-]+")
 
 
 def nudged_condition(
@@ -39,9 +64,10 @@ def nudged_condition(
 ) -> Callable[[View], View]:
     """Answer 304 to a browser that has what the view would send.
 
-    Two requests are asked the same only if the headers of ``vary_on`` are the same; they are added
-    to the response's ``Vary``. ``etag`` gets the view's arguments and returns what else the page
-    depends on, such as the version of the code. There is no ETag without a lease.
+    Two requests are asked the same only if the headers of ``vary_on``, and those that the response
+    names in ``Vary``, are the same; the former are added to ``Vary``. ``etag`` gets the view's
+    arguments and returns what else the page depends on, such as the version of the code. There is
+    no ETag without a lease, nor for what is its reader's alone.
     """
     check_dependencies(depends_on, "nudged_condition()")
     options = Options(cache=cache, using=using, wait=0.0)
@@ -50,20 +76,11 @@ def nudged_condition(
     def decorate(view: View) -> View:
         what = f"condition {view.__module__}.{getattr(view, '__qualname__', '')}"
 
-        def tag(stamp: Stamp | None, request: HttpRequest, args: Any, kwargs: Any) -> str | None:
-            if stamp is None:
-                return None
-            more = "" if etag is None else etag(request, *args, **kwargs)
-            language = get_language()
-            sent = [request.headers.get(name) for name in headers]
-            seen = (stamp.text(), request.get_full_path(), sent, language, more)
-            return f'W/"{hashlib.sha256(repr(seen).encode()).hexdigest()[:32]}"'
-
-        def finish(request: HttpRequest, response: Any, found: str | None) -> Any:
-            if found is not None and response.status_code in (200, 304):
-                response.headers.setdefault("ETag", found)
-                patch_vary_headers(response, headers)
-            return response
+        def condition_of(
+            request: HttpRequest, args: Any, kwargs: Any, stamp: Stamp, place: Place
+        ) -> _Condition:
+            more = "" if etag is None else str(etag(request, *args, **kwargs))
+            return _Condition(django_request(request), headers, what, stamp, more, place)
 
         @wraps(view)
         async def ainner(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -71,14 +88,22 @@ def nudged_condition(
                 return await view(request, *args, **kwargs)
             value = Value("condition", depends_on, options, what)
             prepared = await value.arecipe()
-            stamp = None
-            if prepared is not None:
-                stamp = await arun(stamp_now(prepared[0]), prepared[1], _never)
-            found = tag(stamp, request, args, kwargs)
-            response = found and get_conditional_response(request, found)
-            if not response:
-                response = await view(request, *args, **kwargs)
-            return finish(request, response, found)
+            if prepared is None:
+                return await view(request, *args, **kwargs)
+            recipe, place = prepared
+            stamp = await arun(stamp_now(recipe), place, _anever)
+            if stamp is None:
+                return await view(request, *args, **kwargs)
+            condition = condition_of(request, args, kwargs, stamp, place)
+            response = condition.answer()
+            if response is None:
+                watch(condition.request)
+                computation = Computation(place)
+                with computation.watched():
+                    response = await view(request, *args, **kwargs)
+                computed = await sync_to_async(computation.result)(response)
+                condition.returned(computed)
+            return response
 
         @wraps(view)
         def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -86,19 +111,118 @@ def nudged_condition(
                 return view(request, *args, **kwargs)
             value = Value("condition", depends_on, options, what)
             prepared = value.recipe(on_loop=False)
-            stamp = None
-            if prepared is not None:
-                stamp = run(stamp_now(prepared[0]), prepared[1], _never)
-            found = tag(stamp, request, args, kwargs)
-            response = found and get_conditional_response(request, found)
-            if not response:
-                response = view(request, *args, **kwargs)
-            return finish(request, response, found)
+            if prepared is None:
+                return view(request, *args, **kwargs)
+            recipe, place = prepared
+            stamp = run(stamp_now(recipe), place, _never)
+            if stamp is None:
+                return view(request, *args, **kwargs)
+            condition = condition_of(request, args, kwargs, stamp, place)
+            response = condition.answer()
+            if response is None:
+                watch(condition.request)
+                computation = Computation(place)
+                with computation.watched():
+                    response = view(request, *args, **kwargs)
+                condition.returned(computation.result(response))
+            return response
 
         return ainner if iscoroutinefunction(view) else inner
 
     return decorate
 
 
+class _Condition:
+    """The tags of one request; ``more`` is what they say beside it and the tokens."""
+
+    def __init__(
+        self,
+        request: HttpRequest,
+        headers: tuple[str, ...],
+        what: str,
+        stamp: Stamp,
+        more: str,
+        place: Place,
+    ) -> None:
+        self.request = request
+        self._headers = headers
+        self._always = frozenset(name.lower() for name in headers)
+        self._what = what
+        self._stamp = stamp
+        self._said = (what, stamp.text(), more)
+        self._named = named(request)
+        self._place = place
+
+    def answer(self) -> Any:
+        """304 or 412 if the request's conditions ask for it, else None."""
+        more: frozenset[str] = frozenset()
+        for sent in parse_etags(self.request.META.get("HTTP_IF_NONE_MATCH", "")):
+            if (found := _TAG.fullmatch(sent)) is not None:
+                names = frozenset(filter(None, found[1].split(".")))
+                if self._tag(names).removeprefix("W/") == sent.removeprefix("W/"):
+                    more = names
+        response: Any = get_conditional_response(self.request, self._tag(more))
+        if response is not None and response.status_code == 304:
+            self._put_tag(response, more)
+        return response
+
+    def returned(self, computed: Computed) -> None:
+        """The view has returned; in whatever transaction, it is still the one that it read in."""
+        response = computed.value
+        if not isinstance(response, HttpResponseBase) or not self._vouches(computed):
+            return
+        if is_late(response):
+            made: Any = response
+            rendering = Computation(self._place)
+            rendering.go_on()
+            made.add_post_render_callback(lambda done: self._finish_late(done, rendering))
+        else:
+            self._finish(response)
+
+    def _finish_late(self, response: Any, rendering: Computation) -> None:
+        """Tag a response that has just been rendered, in the thread that did it."""
+        rendering.stop()
+        # A loop has no connection whose transaction would tell.
+        if not on_loop() and self._vouches(rendering.result(response)):
+            self._finish(response)
+
+    def _vouches(self, computed: Computed) -> bool:
+        """Whether the tag's tokens are all that the response stands on."""
+        whole = None if computed.private else self._stamp.with_others(computed.others)
+        if whole is not None and whole.tokens.keys() != self._stamp.tokens.keys():
+            if seldom(f"wider {self._what}"):
+                logger.warning(
+                    "nudged: %s gets no ETag, for it used nudged values that depend on more than it"
+                    " names. Name that in nudged_condition() too.",
+                    self._what,
+                )
+            return False
+        return whole is not None
+
+    def _finish(self, response: Any) -> None:
+        """Tag a response that is rendered, if the tag says all that it depends on."""
+        if response.status_code != 200 or response.streaming:
+            return
+        vary_on_what_was_used(self.request, response)
+        if not why_personal(self.request, response):
+            more = (vary_of(response) or frozenset()) - self._always
+            if all(map(_HEADER.fullmatch, more)):
+                self._put_tag(response, more)
+
+    def _put_tag(self, response: Any, more: frozenset[str]) -> None:
+        response.headers.setdefault("ETag", self._tag(more))
+        patch_vary_headers(response, (*self._headers, *sorted(more)))
+
+    def _tag(self, more: frozenset[str]) -> str:
+        # Always the Authorization too: a response names it only to those who have sent one.
+        sent = headers_sent(self.request, {"authorization", *self._always, *more})
+        made = digest([self._said, self._named, sent], self._what)
+        return 'W/"' + ".".join([made, *sorted(more)]) + '"'
+
+
 def _never() -> Any:
     raise AssertionError("taking a stamp computes nothing")
+
+
+async def _anever() -> Any:
+    _never()

@@ -9,7 +9,7 @@ import asyncio
 import pickle
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from django.core.cache import caches as django_caches
 from django_pgnudge import caches
 from django_pgnudge.caches import Question, Values
 from django_pgnudge.fresh.bypass import in_cache_transaction, may_keep, may_use_cache
-from django_pgnudge.fresh.collecting import Collected, Ground, collecting
+from django_pgnudge.fresh.collecting import Collected, Ground, collect_on, collecting
 from django_pgnudge.fresh.reading import Steps
 from django_pgnudge.fresh.scope import Scope
 from django_pgnudge.fresh.seldom import seldom
@@ -35,10 +35,11 @@ from django_pgnudge.fresh.steps import (
     Join,
     Keep,
     Make,
+    Put,
     Sleep,
     Step,
 )
-from django_pgnudge.fresh.watching import Seen, unwatched, watching
+from django_pgnudge.fresh.watching import Seen, unwatched, watch_on, watching
 from django_pgnudge.log import get_logger
 
 __all__ = ["Computation", "Place", "alook", "arun", "lifetime", "look", "perform_one", "run"]
@@ -74,6 +75,20 @@ class Computation:
         self._place = place
         self._seen = Seen(place.using, place.scope)
         self._used: list[Collected] = []
+        self._going_on = ExitStack()
+
+    def go_on(self) -> None:
+        """What runs in this request from here on belongs to the computation, until `stop` or the
+        end of the request.
+        """
+        used = Collected()
+        self._used.append(used)
+        self._going_on.callback(watch_on(self._seen))
+        self._going_on.callback(collect_on(used))
+
+    def stop(self) -> None:
+        """See `go_on`."""
+        self._going_on.close()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -227,6 +242,8 @@ def _ask_for(values: Values, step: Step) -> Any:
             return values.add(step.key, step.text, step.timeout)
         case Keep():
             values.keep(step.key, step.stamp.text(), step.value, step.timeout)
+        case Put():
+            values.set(step.key, step.value, step.timeout)
         case Delete():
             values.drop([step.key])
     return None

@@ -57,11 +57,12 @@ class Recipe:
 
     ``believes`` says whether a lease counts. ``coverages`` remembers the lists of what streams
     carry, by their digests. ``may_store`` is asked with the lease and the one it names, or Nones
-    and what there is instead. ``store`` makes the step that keeps the value, or None. ``vouch`` says
-    whether all that the function is handed was read under these tokens too. ``timeout`` is the
+    and what there is instead. ``store`` makes the step that keeps the value, or None. ``vouch``
+    says whether all that the function is handed was read under these tokens too. ``timeout`` is the
     entry's, in the user's words; ``lifetime`` what it comes to in seconds. ``wait`` is how long to
     wait for others who compute the same value; 0 for not at all, and no lock either; ``lease`` how
-    old what they hand over may be. ``refuse`` is told why a result is not stored.
+    old what they hand over may be, where nothing can be stored, if ``hands_over``. ``refuse`` is
+    told why a result is not stored.
     """
 
     plan: Plan
@@ -77,6 +78,7 @@ class Recipe:
     vouch: Callable[[Stamp], bool]
     refuse: Callable[[str], None]
     store: Store
+    hands_over: bool = True
     clock: Callable[[], float] = time.monotonic
 
     def judged(self, answer: Any, may_hit: bool = True) -> Judgement:
@@ -88,12 +90,13 @@ class Recipe:
 class Read:
     """What came of reading: a value, and the stamp it stands on, None if nothing does.
 
-    ``private`` says that the value is its caller's alone.
+    ``private`` says that the value is its caller's alone, ``stored`` that others find it.
     """
 
     value: Any
     stamp: Stamp | None = None
     private: bool = False
+    stored: bool = False
 
 
 def store_entry(recipe: Recipe, value: Any, stamp: Stamp) -> Step | None:
@@ -123,7 +126,7 @@ def read_on(recipe: Recipe, flights: Flights, first: Judgement, look_first: bool
     if isinstance(first, Hit):
         return Read(first.value, first.stamp)
     storable = yield from _may_store(recipe, first)
-    if not recipe.wait or not look_first:
+    if not (recipe.wait and look_first and (storable or recipe.hands_over)):
         return (yield from _compute(recipe, first, storable))
     deadline = recipe.clock() + recipe.wait
     while True:
@@ -136,7 +139,8 @@ def read_on(recipe: Recipe, flights: Flights, first: Judgement, look_first: bool
                     done = yield from _compute_for_all(recipe, deadline)
                 else:
                     done = yield from _compute(recipe, first, storable)
-                flight.tell(done.value, stored=done.stamp is not None, private=done.private)
+                private = done.private or not recipe.hands_over
+                flight.tell(done.value, stored=done.stored, private=private)
             return done
         landed = yield from _wait(flight, flights, deadline - recipe.clock())
         if landed and (handed := flight.handed(recipe.lease)) is not None:
@@ -192,7 +196,7 @@ def _compute_for_all(recipe: Recipe, deadline: float) -> Steps:
         pause = min(POLL[1], pause * 1.5)
         state = recipe.judged((yield Ask(plan.question)))
         if isinstance(state, Hit):
-            return Read(state.value, state.stamp)
+            return Read(state.value, state.stamp, stored=True)
         if not (yield from _may_store(recipe, state)):
             return (yield from _compute(recipe, state, storable=False))
         if not (yield Has(plan.lock)):
@@ -201,7 +205,7 @@ def _compute_for_all(recipe: Recipe, deadline: float) -> Steps:
         # Someone may have stored it between the first look and the lock.
         state = recipe.judged((yield Ask(plan.question)))
         if isinstance(state, Hit):
-            return Read(state.value, state.stamp)
+            return Read(state.value, state.stamp, stored=True)
         storable = yield from _may_store(recipe, state)
         return (yield from _compute(recipe, state, storable))
     finally:
@@ -215,7 +219,7 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
     if storable:
         state = yield from _take_stamp(recipe, state)
         if isinstance(state, Hit):
-            return Read(state.value, state.stamp)
+            return Read(state.value, state.stamp, stored=True)
         if state.missing and state.lease is not None:
             # They were there and have gone, or cannot be made: somebody else's change or bytes.
             recipe.refuse("its tokens could not be made")
@@ -236,7 +240,7 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
         step = recipe.store(recipe, computed.value, whole)
         if step is not None:
             yield step
-        return Read(computed.value, whole)
+        return Read(computed.value, whole, stored=step is not None)
     return Read(computed.value)
 
 

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from django.core.signals import request_finished, request_started
 
-from django_pgnudge.fresh.collecting import Collected, observe_blocks
+from django_pgnudge.fresh.collecting import Collected, collect_nothing, observe_blocks
+from django_pgnudge.fresh.watching import watch_nothing
 
 __all__ = ["Sightings", "reading", "reading_since", "used_here"]
 
@@ -84,10 +85,15 @@ def reading() -> Iterator[None]:
 
 
 def _begin(**kwargs: Any) -> None:
+    # A response that was thrown away before it was rendered leaves its watchers.
+    collect_nothing()
+    watch_nothing()
     _request.block = _Block()
 
 
 def _end(**kwargs: Any) -> None:
+    collect_nothing()
+    watch_nothing()
     _request.block = None
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Join",
     "Keep",
     "Make",
+    "Put",
     "Sleep",
     "Step",
 ]
@@ -82,6 +83,15 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Put:
+    """Store plain data that stands on nothing; ``timeout`` as the user gave it."""
+
+    key: str
+    value: Any
+    timeout: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Delete a key."""
 
@@ -123,4 +133,4 @@ class Computed:
     why: str = ""
 
 
-Step: TypeAlias = Ask | Make | Get | Has | Add | Keep | Delete | Sleep | Join | Compute
+Step: TypeAlias = Ask | Make | Get | Has | Add | Keep | Put | Delete | Sleep | Join | Compute

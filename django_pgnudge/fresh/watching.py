@@ -33,6 +33,8 @@ __all__ = [
     "trust",
     "unwatched",
     "watch_connections",
+    "watch_nothing",
+    "watch_on",
     "watching",
 ]
 
@@ -135,6 +137,19 @@ def watching(seen: Seen) -> Iterator[None]:
         yield
     finally:
         _watchers.reset(token)
+
+
+def watch_on(seen: Seen) -> Callable[[], object]:
+    """Note from here on; the function that is returned ends it."""
+    seen.begin()
+    before = _watchers.get()
+    _watchers.set((*before, seen))
+    return lambda: _watchers.set(before)
+
+
+def watch_nothing() -> None:
+    """A request begins: what an earlier one left open in this thread is over."""
+    _watchers.set(())
 
 
 @contextmanager

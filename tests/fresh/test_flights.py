@@ -14,7 +14,7 @@ from django.db import connections
 
 from django_pgnudge import nudged
 from django_pgnudge.fresh import reading
-from django_pgnudge.fresh.driving import flights
+from django_pgnudge.fresh.flights import flights
 from django_pgnudge.fresh.flights import Flights
 from tests.shop.models import Product
 

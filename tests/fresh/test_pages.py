@@ -69,6 +69,15 @@ def test_a_page_is_kept_until_what_it_shows_changes(nudge_fake: NudgeFake) -> No
     assert body(page(get("/a"))) == "run 3"
 
 
+def test_a_hit_asks_for_the_headers_that_name_it_and_for_the_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = nudged_page(60, Product)(View())
+    page(get("/a?vary"))
+    asked = count_calls(monkeypatch)
+    assert (body(page(get("/a?vary"))), len(asked)) == ("run 1", 2)
+
+
 async def test_a_page_of_an_async_view_is_kept_too(nudge_fake: NudgeFake) -> None:
     runs = []
 
@@ -164,23 +173,17 @@ def _template_response(runs: list[int]) -> Callable[[Any], TemplateResponse]:
     return view
 
 
-class Touching:
-    def __init__(self, get_response: Any) -> None:
-        pass
-
-    def process_template_response(self, request: Any, response: Any) -> Any:
-        return response
-
-
-@pytest.mark.parametrize("middleware", [[], [f"{__name__}.Touching"]])
-def test_template_responses_are_kept_rendered(middleware: list[str], settings: Any) -> None:
-    settings.MIDDLEWARE = middleware
+def test_a_page_is_kept_once_its_maker_has_rendered_it(settings: Any) -> None:
     settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
-    page = nudged_page(60, Product)(_template_response([]))
+    runs: list[int] = []
+    page = nudged_page(60, Product)(_template_response(runs))
     first = page(get("/a"))
-    assert first.is_rendered is not bool(middleware)
+    assert not first.is_rendered
+    assert not page(get("/a")).is_rendered
     first.render()
-    assert body(page(get("/a"))) == body(first) == "run 1"
+    again = page(get("/a"))
+    assert (body(again), len(runs)) == (body(first), 2) == ("run 1", 2)
+    again.context_data["more"] = "from middleware"
 
 
 def test_a_broken_cache_runs_the_view(monkeypatch: pytest.MonkeyPatch) -> None:

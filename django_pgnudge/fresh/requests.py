@@ -1,0 +1,203 @@
+"""What tells the responses to requests apart, and what makes one its reader's alone.
+
+All of it is asked of the request and the response, after rendering: templates are lazy, and what a
+page used of its reader is known when it is made, and no sooner.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from django.contrib.auth import SESSION_KEY
+from django.contrib.messages import get_messages
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+from django.utils.functional import LazyObject, empty
+from django.utils.timezone import get_current_timezone, get_current_timezone_name
+from django.utils.translation import get_language
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+__all__ = [
+    "django_request",
+    "headers_sent",
+    "is_late",
+    "named",
+    "vary_of",
+    "vary_on_what_was_used",
+    "watch",
+    "why_not_stored",
+    "why_personal",
+]
+
+_SEPARATOR: Final = re.compile(r"\s*,\s*")
+
+_FORM: Final = (
+    "accept",
+    "hx-",
+    "origin",
+    "save-data",
+    "sec-",
+    "turbo-",
+    "user-agent",
+    "x-requested",
+)
+"""How headers begin that tell in what form a page is wanted, and not by whom."""
+
+_POLICIES: Final = ("Content-Security-Policy", "Content-Security-Policy-Report-Only")
+
+
+def django_request(request: Any) -> HttpRequest:
+    """The request itself where a framework wraps it, as Django REST framework does."""
+    inner: HttpRequest = getattr(request, "_request", request)
+    return inner
+
+
+def named(request: HttpRequest) -> tuple[str | None, ...]:
+    """What a page is of, before any header: the address, the language and the time zone.
+
+    Not the absolute URI: ``/a/../b`` is written ``/b`` there, and a view is told which it was.
+    """
+    return (
+        request.scheme,
+        request.get_host(),
+        request.path,
+        request.path_info,
+        request.META.get("QUERY_STRING", ""),
+        str(getattr(request, "urlconf", None)),
+        get_language(),
+        getattr(request, "LANGUAGE_CODE", None),
+        get_current_timezone_name(),
+        repr(get_current_timezone()),
+    )
+
+
+def headers_sent(request: HttpRequest, names: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
+    """The named headers of a request; None for one that was not sent."""
+    return tuple((name, request.headers.get(name)) for name in sorted(names))
+
+
+def is_late(response: Any) -> bool:
+    """Whether a response has still to be rendered."""
+    return isinstance(response, HttpResponseBase) and not getattr(response, "is_rendered", True)
+
+
+def vary_of(response: HttpResponseBase) -> frozenset[str] | None:
+    """The headers that a response's ``Vary`` names, in lower case; None for ``*``."""
+    names = _SEPARATOR.split(response.headers.get("Vary", "").strip().lower())
+    return None if "*" in names else frozenset(filter(None, names))
+
+
+def watch(request: HttpRequest) -> None:
+    """Notice from here on whether the cookies are looked at."""
+    if not isinstance(request.COOKIES, _Cookies):
+        request.COOKIES = _Cookies(request.COOKIES)
+
+
+def vary_on_what_was_used(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Name in ``Vary`` what the response depends on, which middleware would only say later."""
+    session = getattr(request, "session", None)
+    cookies = getattr(request.COOKIES, "were_looked_at", False)
+    if cookies or getattr(session, "accessed", False):
+        patch_vary_headers(response, ("Cookie",))
+    if request.headers.get("Authorization") and "public" not in _cache_control(response):
+        patch_vary_headers(response, ("Authorization",))
+
+
+def why_personal(request: HttpRequest, response: HttpResponseBase | None = None) -> str:
+    """Why what was rendered for a request, by now, must be shown to nobody else; empty if it may.
+
+    Without a response it tells what the request says. What was only read from the session or a
+    cookie is no reason: such a page varies on the cookie, see `vary_on_what_was_used`.
+    """
+    # The middleware sets it to False once it has sent the cookie.
+    if "CSRF_COOKIE_NEEDS_UPDATE" in request.META:
+        return "it used the CSRF token"
+    messages: Any = get_messages(request)
+    if getattr(messages, "added_new", False):
+        return "it added messages"
+    if getattr(messages, "used", False) and len(messages):
+        return "it showed messages"
+    # Of Django 6 (`django.middleware.csp`), false until used, and of django-csp.
+    if getattr(request, "_csp_nonce", None):
+        return "it used a nonce of its content security policy"
+    if getattr(getattr(request, "session", None), "modified", False):
+        return "it changed the session"
+    return "" if response is None else _why_response_is_personal(request, response)
+
+
+def why_not_stored(response: HttpResponseBase) -> str:
+    """Why its ``Cache-Control`` forbids a response to be kept here; empty if it does not."""
+    control = _cache_control(response)
+    forbids = any(word in control for word in ("private", "no-cache", "no-store"))
+    return f"its Cache-Control is {control!r}" if forbids else ""
+
+
+def _why_response_is_personal(request: HttpRequest, response: HttpResponseBase) -> str:
+    if response.cookies or response.has_header("Set-Cookie"):
+        return "it set a cookie"
+    if any("'nonce-" in response.headers.get(policy, "") for policy in _POLICIES):
+        return "it used a nonce of its content security policy"
+    vary = vary_of(response)
+    if vary is None:
+        return "it varies on everything"
+    if _has_user(request) and not _tells_user(request, vary):
+        return (
+            "it was made for a user whom neither the session nor a header named in Vary tells"
+            " apart: name the header that does, by vary_on_headers()"
+        )
+    return ""
+
+
+def _has_user(request: HttpRequest) -> bool:
+    """Whether anybody has asked who the user is, and it is one."""
+    user = vars(request).get("user")
+    if isinstance(user, LazyObject) and vars(user).get("_wrapped") is empty:
+        return False
+    return bool(getattr(user, "is_authenticated", False))
+
+
+def _tells_user(request: HttpRequest, vary: frozenset[str]) -> bool:
+    """Whether the headers named tell this user from others.
+
+    ``Cookie`` does if the session in it is the user's; of a session that was looked at and is not,
+    it says nothing: the user may be known by a header, and ``Cookie`` be named for the session.
+    """
+    session: Any = getattr(request, "session", None)
+    if getattr(session, "accessed", False):
+        pk = getattr(vars(request)["user"], "pk", None)
+        if "cookie" in vary and str(session.get(SESSION_KEY)) == str(pk):
+            return True
+        vary -= {"cookie"}
+    return any(request.headers.get(name) for name in vary if not name.startswith(_FORM))
+
+
+def _cache_control(response: HttpResponseBase) -> str:
+    return str(response.headers.get("Cache-Control", "")).lower()
+
+
+class _Cookies(dict[str, str]):
+    """A request's cookies, and whether anybody looked at them."""
+
+    were_looked_at = False
+
+
+def _noticed(name: str) -> Callable[..., Any]:
+    read = getattr(dict, name)
+
+    def look(self: _Cookies, *args: Any) -> Any:
+        self.were_looked_at = True
+        return read(self, *args)
+
+    return look
+
+
+for _name in (
+    *("__contains__", "__eq__", "__getitem__", "__iter__", "__len__", "__ne__", "__or__"),
+    *("__repr__", "__reversed__", "__ror__", "copy", "get", "items", "keys", "pop", "popitem"),
+    *("setdefault", "values"),
+):
+    setattr(_Cookies, _name, _noticed(_name))
