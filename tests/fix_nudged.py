@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import subprocess
@@ -91,15 +92,25 @@ def memcached() -> Iterator[dict[str, Any]]:
         process.wait()
 
 
-@pytest.fixture
-def real_sessions(django_postgres: Any, nudge_fake: NudgeFake) -> Iterator[NudgeFake]:
-    forget()
+@contextlib.contextmanager
+def asking_postgres(fake: NudgeFake) -> Iterator[None]:
+    """Readers ask PostgreSQL about their sessions and tables, as they do beside a daemon."""
     with (
         mock.patch.object(driving, "may_use_cache", bypass.may_use_cache),
         mock.patch.object(driving, "may_keep", bypass.may_keep),
         mock.patch.dict(dependencies.known_tables),
     ):
         dependencies.known_tables.clear()
+        # They know the database by its own name.
+        fake.names = names_of()
+        fake.lease()
+        yield
+
+
+@pytest.fixture
+def real_sessions(django_postgres: Any, nudge_fake: NudgeFake) -> Iterator[NudgeFake]:
+    forget()
+    with asking_postgres(nudge_fake):
         yield nudge_fake
 
 

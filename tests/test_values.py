@@ -82,11 +82,33 @@ def test_a_token_that_is_there_stays_and_one_that_is_missing_is_made(each_cache:
 def test_a_lease_is_written_only_if_the_mark_stands(each_cache: str) -> None:
     values = caches.values("default")
     values.set("mark", 7, 60)
-    assert values.count("mark") == 8
+    raised = values.witness("lease", "mark", 7).mark
+    assert raised is not None
     assert not values.grant("lease", "late", 60, "mark", 7)
     assert values.ask(Question(*QUESTION)).texts == {}
-    assert values.grant("lease", "in time", 60, "mark", 8)
-    assert values.ask(Question(*QUESTION)).texts == {"lease": "in time"}
+    assert values.grant("lease", "in time", 60, "mark", raised)
+    assert values.witness("lease", "mark", raised).lease == "in time"
+
+
+@pytest.mark.parametrize("number", [6, 8, None])
+def test_a_mark_that_is_not_the_last_one_is_told(each_cache: str, number: int | None) -> None:
+    values = caches.values("default")
+    if number is not None:
+        values.set("mark", number, 60)
+    assert values.witness("lease", "mark", 7).mark is None
+
+
+def test_a_round_that_comes_again_cannot_make_up_for_one_that_was_lost(
+    backend: str, configure: Any, redis_server: Redis
+) -> None:
+    """By counting, two rounds of which one is lost and one comes twice would be two."""
+    values = configure(backend, redis_server.url)
+    values.set("mark", 7, 60)
+    second = values.witness("lease", "mark", 7).mark
+    assert second is not None
+    values.set("mark", 7, 60)  # an older memory
+    assert values.witness("lease", "mark", 7).mark not in (None, second)  # the first, again
+    assert values.witness("lease", "mark", second).mark is None
 
 
 class Gone:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge.caches.base import UnsupportedError
-from django_pgnudge.caches.redis_values import pack
+from django_pgnudge.caches.redis_values import pack, raise_mark
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -27,10 +27,11 @@ AT_ONCE: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a round: keys deleted, tokens not counted, and the number of the mark."""
+    """What came of a round: keys deleted, tokens not counted, and the mark that was there before;
+    None for none."""
 
     deleted: int
-    mark: int | None
+    mark: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,9 @@ class Round:
     answers: int
     counted: slice
     mark: int | None
+    """Which of the answers tells the mark."""
+    raised: int | None
+    """What the mark is then."""
 
     @property
     def small(self) -> bool:
@@ -57,9 +61,12 @@ class Pipeline:
         connection.connect()
 
     def round(
-        self, tokens: Collection[str], kills: Mapping[CacheRef, Kills], mark: str | None
+        self,
+        tokens: Collection[str],
+        kills: Mapping[CacheRef, Kills],
+        mark: tuple[str, int] | None,
     ) -> Round:
-        """Tokens, then keys, then one is added to the mark, then tokens again.
+        """Tokens, then keys, then the mark is set to its number, then tokens again.
 
         Raises for keys that cannot be sent.
         """
@@ -70,13 +77,13 @@ class Pipeline:
         first = len(commands)
         commands += [self._unlink(stored(*each)) for each in keys]
         counted = slice(first, len(commands))
-        if mark is not None:
-            commands += [self._command(b"INCR", plain([mark], None))]
-            if end:
-                commands.append(end)
-        return Round(
-            b"".join(commands), len(commands), counted, None if mark is None else counted.stop
-        )
+        if mark is None:
+            return Round(b"".join(commands), len(commands), counted, None, None)
+        (stored_mark,) = plain([mark[0]], None)
+        commands += raise_mark(stored_mark, mark[1])
+        if end:
+            commands.append(end)
+        return Round(b"".join(commands), len(commands), counted, counted.stop, mark[1])
 
     def send(self, it: Round) -> None:
         """Write. Does not block if the round is small and the one before has been received."""
@@ -95,7 +102,9 @@ class Pipeline:
             if is_refused(exc):
                 raise UnsupportedError(str(exc)) from exc
             raise
-        mark = None if it.mark is None else int(answers[it.mark])
+        mark = None if it.mark is None else answers[it.mark]
+        if isinstance(mark, bytes):
+            mark = mark.decode("ascii", "replace")
         return Answer(sum(map(int, answers[it.counted])), mark)
 
     def close(self) -> None:

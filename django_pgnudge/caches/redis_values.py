@@ -9,18 +9,22 @@ has been ended, and bring it back.
 from __future__ import annotations
 
 import functools
+import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from django_pgnudge.caches.values import FORMAT, Answer, Entry, Question, Values
+from django_pgnudge.caches.values import FORMAT, Answer, Entry, Question, Values, Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from django_pgnudge.caches.redis import RedisStore
 
-__all__ = ["RedisValues", "pack"]
+__all__ = ["MARK_SECONDS", "RedisValues", "pack", "raise_mark"]
+
+MARK_SECONDS: Final = 86_400
+"""How long the mark of a daemon that has gone stays."""
 
 _GRANT: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -108,9 +112,25 @@ class RedisValues(Values):
     def touch(self, key: str, seconds: int) -> None:
         self._exchange([pack("EXPIRE", self._key(key), str(seconds))], 1)
 
-    def count(self, mark: str) -> int | None:
-        # One that is made here begins at 1, which is no daemon's number.
-        return int(self._exchange([pack("INCR", self._key(mark))], 1)[0])
+    def next_mark(self, number: int) -> int:
+        # A round that comes twice, or late, knows none of the later numbers.
+        return secrets.randbits(53)
+
+    def witness(self, lease: str, mark: str, number: int) -> Witness:
+        raised = self.next_mark(number)
+        commands = [
+            pack("MULTI"),
+            pack("GET", self._key(lease)),
+            *raise_mark(self._key(mark), raised),
+            _TIME,
+            pack("EXEC"),
+        ]
+        *_, (text, before, _, now) = self._exchange(commands, len(commands))
+        return Witness(
+            None if text is None else text.decode("ascii", "replace"),
+            raised if before == str(number).encode() else None,
+            int(now[0]) + int(now[1]) / 1e6,
+        )
 
     def grant(self, lease: str, text: str, seconds: int, mark: str, number: int) -> bool:
         from redis.exceptions import ResponseError  # noqa: PLC0415
@@ -203,6 +223,14 @@ class RedisValues(Values):
         except UnicodeDecodeError:
             return None
         return Entry(text, functools.partial(self._read, value))
+
+
+def raise_mark(stored: str, number: int) -> tuple[bytes, bytes]:
+    """Commands that set a mark, say what it was, and put off its end."""
+    return (
+        pack("GETSET", stored, str(number)),
+        pack("EXPIRE", stored, str(MARK_SECONDS)),
+    )
 
 
 def pack(*words: str | bytes) -> bytes:

@@ -19,7 +19,7 @@ from django.core.cache.backends.memcached import BaseMemcachedCache
 if TYPE_CHECKING:
     from django_pgnudge.caches.base import Store
 
-__all__ = ["FORMAT", "Answer", "Entry", "Question", "Values"]
+__all__ = ["FORMAT", "Answer", "Entry", "Question", "Values", "Witness"]
 
 FORMAT: Final = "pgnudge2"
 """How an entry begins that this release has written."""
@@ -63,6 +63,17 @@ class Answer:
     now: float
     one_clock: bool
     foreign: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What a cache says of itself: the text under the lease's key, the number that the mark was
+    raised to (None if it was not the one expected before), and the time by `Values.now`.
+    """
+
+    lease: str | None
+    mark: int | None
+    now: float
 
 
 class Values:
@@ -157,12 +168,23 @@ class Values:
 
     # What the daemon's proof stands on.
 
-    def count(self, mark: str) -> int | None:
-        """Raise a mark by one; None if there is none to raise."""
+    def next_mark(self, number: int) -> int:
+        """What a mark is raised to from ``number``."""
+        return number + 1
+
+    def witness(self, lease: str, mark: str, number: int) -> Witness:
+        """The lease as it is, then the mark raised from ``number``, then the time: in one step of
+        the cache's own where it has one, so that no older memory comes in between.
+        """
+        text = self._cache.get(lease)
         try:
-            return int(self._cache.incr(mark))
+            found = int(self._cache.incr(mark))
         except (ValueError, TypeError):
-            return None
+            found = None
+        raised = self.next_mark(number)
+        return Witness(
+            text if type(text) is str else None, raised if found == raised else None, self.now()
+        )
 
     def grant(self, lease: str, text: str, seconds: int, mark: str, number: int) -> bool:
         """Write the lease if the mark is ``number``; whether it was, before and after."""

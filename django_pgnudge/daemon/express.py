@@ -46,7 +46,7 @@ class Express:
             if self._pipeline is None:
                 self._open_at = float("inf")
 
-    def send(self, work: Work, mark: str | None, *, waiting: bool) -> Round | None:
+    def send(self, work: Work, mark: tuple[str, int] | None, *, waiting: bool) -> Round | None:
         """Write the whole of ``work``, or nothing and say None.
 
         Without ``waiting`` only what can be written without waiting is.

@@ -30,7 +30,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from django_pgnudge import caches
-from django_pgnudge.caches import Question
 from django_pgnudge.daemon.memory import MARK_TIMEOUT, CacheMemory
 from django_pgnudge.daemon.proof import NotCurrentError, Proof
 from django_pgnudge.daemon.work import Work
@@ -135,20 +134,26 @@ class LeaseKeeper:
             if memory is None or memory.names is not names:
                 memory = worker.memory = CacheMemory(worker.alias, names)
                 memory.begin()
-            worker.count_round()
+            elif not memory.begun:
+                memory.begin()
+            # In one step: a lease that was read before the cache lost memory tells nothing of it.
+            seen = memory.look()
+            if seen is None:
+                worker.say_forgotten()
+                memory.begin()
+                raise _EpochEndedError
             values.touch(memory.mark, MARK_TIMEOUT)
-            answer = values.ask(Question(names.lease, memory.mark, ()))
-            lease = Lease.parse(answer.texts.get(names.lease, ""))
+            lease, now, one_clock = seen
             skew = self._skew()
             if (
                 lease is not None
                 and lease.keeper != self._keeper
-                and lease.holds(answer.now, skew)
-                and lease.proven > memory.began_at + (0.0 if values.one_clock else skew)
+                and lease.holds(now, skew)
+                and lease.proven > memory.began_at + (0.0 if one_clock else skew)
             ):
                 memory.epoch = lease.epoch
                 return None
-        return _Renewal(memory, memory.epoch, answer.now)
+        return _Renewal(memory, memory.epoch, now)
 
     def _close(self, renewal: _Renewal, length: float, covered: frozenset[str]) -> None:
         """Step 3, in the worker's thread, behind every delete submitted before."""

@@ -1,8 +1,8 @@
 """What the daemon knows of the memory of one cache that holds nudged values: mark and epoch.
 
-The mark is a number in the cache that every round of deletes raises by one. A cache that has
-forgotten rounds, since it restarted with an older memory or a replica took over, has an older
-number, or none. Then its tokens may be such as had been ended, and nothing stored under them may be
+The mark is a number in the cache that every round of deletes changes. A cache that has forgotten
+rounds, since it restarted with an older memory or a replica took over, has an older number, or
+none. Then its tokens may be such as had been ended, and nothing stored under them may be
 served again: a new epoch begins.
 """
 
@@ -12,7 +12,7 @@ import secrets
 from typing import Final
 
 from django_pgnudge import caches
-from django_pgnudge.fresh.keys import Names
+from django_pgnudge.fresh.keys import Lease, Names
 
 __all__ = ["MARK_TIMEOUT", "CacheMemory"]
 
@@ -49,19 +49,35 @@ class CacheMemory:
         self.number = number
         self.epoch = secrets.token_hex(8)
 
-    def count(self) -> bool:
-        """Count a round; False if the cache has forgotten something since the last.
-
-        In one step of the cache's own: between a look and a write the server could be replaced.
-        """
-        if self.number is None:
-            return False
-        with caches.writing_values(self.alias) as values:
-            found = values.count(self.mark)
-        return found is not None and self.counted(found)
-
-    def counted(self, found: int) -> bool:
-        """The cache has counted a round and said ``found``; False as for ``count``."""
+    def next_mark(self) -> int:
+        """What the next round raises the mark to."""
         assert self.number is not None
-        self.number += 1
-        return found == self.number
+        return caches.values(self.alias).next_mark(self.number)
+
+    def raised(self, before: str | None, number: int) -> bool:
+        """The mark was raised to ``number``; False if what it was ``before`` shows that the cache
+        has forgotten something since the last round.
+        """
+        stands = before == str(self.number)
+        if stands:
+            # Else the next count shows it too, and what follows from it.
+            self.number = number
+        return stands
+
+    def count(self) -> bool:
+        """Count a round; False as for `raised`."""
+        return self.number is not None and self.look() is not None
+
+    def look(self) -> tuple[Lease | None, float, bool] | None:
+        """The lease there is, the time, and whether all have one clock, with a round counted in
+        the same step; None as for `raised`.
+        """
+        assert self.number is not None
+        with caches.writing_values(self.alias) as values:
+            seen = values.witness(self.names.lease, self.mark, self.number)
+            one_clock = values.one_clock
+        if seen.mark is None:
+            self.number = None
+            return None
+        self.number = seen.mark
+        return Lease.parse(seen.lease or ""), seen.now, one_clock

@@ -126,7 +126,8 @@ class CacheWorker:
     def _express_round(self, work: Work, *, waiting: bool) -> Round | None:
         if self.memory is not None and not self.memory.begun:
             return None
-        mark = None if self.memory is None else self.memory.mark
+        memory = self.memory
+        mark = None if memory is None else (memory.mark, memory.next_mark())
         return self._express.send(work, mark, waiting=waiting)
 
     def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
@@ -252,7 +253,9 @@ class CacheWorker:
         """How many keys a round sent at once has deleted; None if it is to be done again."""
         answer = self._express.receive(sent)
         if answer is not None and (
-            answer.mark is None or self.memory is None or self.memory.counted(answer.mark)
+            sent.raised is None
+            or self.memory is None
+            or self.memory.raised(answer.mark, sent.raised)
         ):
             return answer.deleted
         # Is it another server?
@@ -288,15 +291,20 @@ class CacheWorker:
         """Raise the mark; end the epoch of a cache that has forgotten something. In the thread."""
         memory = self.memory
         assert memory is not None
-        for attempt in range(3):
+        for _ in range(3):
+            known = memory.begun
             if memory.count():
                 return
-            if attempt or memory.begun:
-                logger.warning("Cache %r lost memory; nudged values begin anew.", self.alias)
-                # Is it another server? Then plain keys are cleared too.
-                self._next_heartbeat = 0.0
+            if known:
+                self.say_forgotten()
             memory.begin()
         raise CacheError(f"cache {self.alias!r} forgets what it was told a moment ago")
+
+    def say_forgotten(self) -> None:
+        """The cache has lost memory. In the thread."""
+        logger.warning("Cache %r lost memory; nudged values begin anew.", self.alias)
+        # Is it another server? Then plain keys are cleared too.
+        self._next_heartbeat = 0.0
 
     def _is_other_server(self) -> bool:
         found = caches.incarnation(self.alias)

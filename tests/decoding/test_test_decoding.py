@@ -221,10 +221,12 @@ def test_messages_of_others_nudge_nothing_and_break_nothing(line: bytes) -> None
 
 
 def test_a_message_has_any_content() -> None:
-    for content in (b"", b"a\nb: COMMIT", b"x" * 5000, b"\0\xff"):
-        line = b"message: transactional: 1 prefix: pgnudge, sz: %d content:%b"
+    line = b"message: transactional: 1 prefix: pgnudge, sz: %d content:%b"
+    for content in (b"a\nb: COMMIT", b"x" * 200, b"\0\xff"):
         told = one("test_decoding", line % (len(content), content))
         assert told == ("message", content.decode("utf-8", "backslashreplace"))
+    for content in (b"", b"x" * 5000, b"public.t"):
+        assert decode("test_decoding", [line % (len(content), content)]) == []
 
 
 @pytest.mark.parametrize(

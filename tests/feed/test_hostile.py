@@ -154,27 +154,35 @@ AT_LOGIN: dict[str, tuple[Script, type[Exception]]] = {
     "floods with protocol versions": (floods(backend.message(b"v", b"\0" * 8)), LOST),
 }
 
+COVERAGE = "WITH RECURSIVE relation"
+"""How the question for what is covered begins."""
+
 IN_COMMANDS: dict[str, tuple[Script, type[Exception]]] = {
     "fails the catalog query": (
-        answers("SELECT n.nspname", backend.error("no", "42501"), backend.ready()),
+        answers(COVERAGE, backend.error("no", "42501"), backend.ready()),
         SERVER,
     ),
     "hangs up in the catalog query": (
-        answers("SELECT n.nspname", backend.row_description("a"), hangs_up=True),
+        answers(COVERAGE, backend.row_description("a"), hangs_up=True),
         LOST,
     ),
-    "never answers the catalog query": (answers("SELECT n.nspname"), LOST),
+    "never answers the catalog query": (answers(COVERAGE), LOST),
     "sends rows that are none": (
-        answers("SELECT n.nspname", backend.message(b"D", b"\0\1")),
+        answers(COVERAGE, backend.message(b"D", b"\0\1")),
         PROTOCOL,
     ),
-    "answers a query with a stream": (answers("SELECT n.nspname", backend.copy_both()), PROTOCOL),
+    "answers a query with a stream": (
+        answers(COVERAGE, backend.copy_both()),
+        PROTOCOL,
+    ),
     "answers a query with a copy": (
-        answers("SELECT n.nspname", backend.message(b"H", b"\0\0\0")),
+        answers(COVERAGE, backend.message(b"H", b"\0\0\0")),
         PROTOCOL,
     ),
     "floods with rows": (
-        answers("SELECT n.nspname", backend.row_description("a"), backend.data_row(None) * 1000),
+        answers(
+            "WITH RECURSIVE relation", backend.row_description("a"), backend.data_row(None) * 1000
+        ),
         LOST,
     ),
     "refuses the slot": (

@@ -394,14 +394,11 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 import django; django.setup()
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django_pgnudge.fresh import bypass, dependencies, driving
 from django_pgnudge.testing import faked
+from tests.fix_nudged import asking_postgres
 from tests.fresh.test_bypass import names
 from tests.shop.models import Product
-keep, use = bypass.may_keep, bypass.may_use_cache
-with faked():
-    driving.may_keep, driving.may_use_cache = keep, use
-    dependencies.known_tables.clear()
+with faked() as fake, asking_postgres(fake):
     print(connection.Database.__name__, names(), sep="\\n")
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")

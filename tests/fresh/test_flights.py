@@ -14,8 +14,7 @@ from django.db import connections
 
 from django_pgnudge import nudged
 from django_pgnudge.fresh import reading
-from django_pgnudge.fresh.flights import flights
-from django_pgnudge.fresh.flights import Flights
+from django_pgnudge.fresh.flights import Flights, flights
 from tests.shop.models import Product
 
 if TYPE_CHECKING:
