@@ -1,0 +1,206 @@
+"""One state for all worlds that differ in nothing but luck.
+
+Two things are done to a world. What can never be served again is forgotten: an entry, or a value on
+its way, whose token or epoch nobody can bring back; a lease that is over. And random values are
+numbered in the order in which they are met.
+"""
+
+from __future__ import annotations
+
+from tests.model.bounds import Bounds
+from tests.model.state import (
+    NOBODY,
+    NOTHING,
+    SINCE_ANOTHER_LIFE,
+    Daemon,
+    Entry,
+    Late,
+    Lease,
+    Memory,
+    Reader,
+    World,
+)
+
+__all__ = ["named"]
+
+
+def named(world: World, bounds: Bounds) -> World:
+    """The world that stands for all that are like ``world``."""
+    world = _without_the_dead(world, bounds)
+    if bounds.symmetric and len(world.daemons) > 1:
+        world = _in_order(world)
+    return _numbered(world, bounds.map_changes)
+
+
+def _without_the_dead(world: World, bounds: Bounds) -> World:
+    guards = bounds.guards
+    cache, saved, daemons, readers, late = world[:5]
+    if guards.lease_is_judged_by != "nothing":
+        dead = bounds.length + 1
+        if cache.lease is not None and cache.lease.age == dead:
+            cache = cache._replace(lease=None)
+        if (
+            saved is not None
+            and saved.lease is not None
+            and saved.lease.age == dead
+            and guards.lease_is_judged_by == "the cache's clock"
+        ):
+            saved = saved._replace(lease=None)
+        if late is not None and not world.daemons[1:] and late.lease and late.lease.age == dead:
+            late = None
+    if late is not None and late.lease is not None and not late.stands:
+        # It writes nothing, unless the memory comes back in which its mark stands.
+        late = late if saved is not None and late.stands_saved else None
+    if guards.tokens_are_compared and guards.epochs_are_compared:
+        epochs = {NOTHING, *(daemon.epoch for daemon in daemons if daemon is not None)}
+        if cache.lease is not None:
+            epochs.add(cache.lease.epoch)
+        tokens = {NOTHING}
+        if late is not None:
+            tokens.add(late.token)
+            if late.lease is not None:
+                epochs.add(late.lease.epoch)
+        entry = cache.entry
+        if entry is not None and not (
+            (entry.token == cache.token or entry.token in tokens) and entry.epoch in epochs
+        ):
+            cache = cache._replace(entry=None)
+        if saved is not None:
+            if saved.lease is not None:
+                epochs.add(saved.lease.epoch)
+            entry = saved.entry
+            if entry is not None and not (
+                (entry.token == saved.token or entry.token in tokens) and entry.epoch in epochs
+            ):
+                saved = saved._replace(entry=None)
+            tokens.add(saved.token)
+        tokens.add(cache.token)
+        if readers:
+            readers = tuple(
+                reader for reader in readers if reader.token in tokens and reader.epoch in epochs
+            )
+        if not bounds.losses and cache.token and cache.entry is None and late is None:
+            for reader in readers:
+                if reader.token == cache.token:
+                    break
+            else:
+                cache = cache._replace(token=NOTHING)
+    return World(cache, saved, daemons, readers, late, *world[5:])
+
+
+def _in_order(world: World) -> World:
+    """Two daemons that change places are the same two: the one that comes first by what it is."""
+    cache, saved, daemons, _, late = world[:5]
+
+    def standing(me: int) -> tuple:
+        it = daemons[me]
+        alike = () if it is None else (it.behind, it.resynced, it.swept, it.proof or ())
+        marks = cache.marks[me], -1 if saved is None else saved.marks[me]
+        keeps = cache.lease is not None and cache.lease.keeper == me
+        return alike, marks, keeps
+
+    if standing(0) <= standing(1):
+        return world
+
+    def lease(it: Lease | None) -> Lease | None:
+        if it is None or it.keeper == SINCE_ANOTHER_LIFE:
+            return it
+        return it._replace(keeper=1 - it.keeper)
+
+    def memory(it: Memory | None) -> Memory | None:
+        return it and it._replace(lease=lease(it.lease), marks=it.marks[::-1])
+
+    if late is not None:
+        late = late._replace(
+            lease=lease(late.lease), counts=late.counts if late.counts == NOBODY else 1 - late.counts
+        )
+    return world._replace(
+        cache=memory(cache), saved=memory(saved), daemons=daemons[::-1], late=late
+    )
+
+
+class _Numbers(dict[int, int]):
+    def __missing__(self, value: int) -> int:
+        self[value] = number = len(self)
+        return number
+
+
+def _counts_up(values: list[int]) -> bool:
+    top = 0
+    for value in values:
+        if value > top:
+            if value != top + 1:
+                return False
+            top = value
+    return True
+
+
+def _is_numbered(world: World) -> bool:
+    """Whether there is nothing to do, told quickly."""
+    cache, saved, daemons, readers, late = world[:5]
+    epochs, tokens = [], []
+    for memory in (cache,) if saved is None else (cache, saved):
+        lease, token, entry, _ = memory
+        if lease is not None:
+            epochs.append(lease[1])
+        tokens.append(token)
+        if entry is not None:
+            epochs.append(entry[0])
+            tokens.append(entry[2])
+    epochs += [daemon[0] for daemon in daemons if daemon is not None]
+    if late is not None:
+        if late.lease is not None:
+            epochs.append(late.lease[1])
+        tokens.append(late.token)
+    for reader in readers:
+        epochs.append(reader[0])
+        tokens.append(reader[2])
+    return _counts_up(epochs) and _counts_up(tokens)
+
+
+def _numbered(world: World, map_changes: bool) -> World:
+    if len(world.readers) > 1:
+        world = world._replace(readers=tuple(sorted(world.readers)))
+    if not map_changes and _is_numbered(world):
+        return world
+    epochs, tokens, fingerprints = _Numbers(), _Numbers(), _Numbers()
+    epochs[NOTHING] = tokens[NOTHING] = fingerprints[NOTHING] = NOTHING
+
+    def lease(it: Lease | None) -> Lease | None:
+        if it is None:
+            return None
+        return Lease(it[0], epochs[it[1]], it[2], fingerprints[it[3]])
+
+    def memory(it: Memory) -> Memory:
+        entry = it.entry
+        if entry is not None:
+            entry = Entry(epochs[entry[0]], fingerprints[entry[1]], tokens[entry[2]], entry[3])
+        return Memory(lease(it.lease), tokens[it.token], entry, it.marks)
+
+    def daemon(it: Daemon | None) -> Daemon | None:
+        if it is None:
+            return None
+        epoch, swept, behind, resynced, proof, remembered = it
+        if proof is not None:
+            proof = proof._replace(fingerprint=fingerprints[proof.fingerprint])
+        return Daemon(
+            epochs[epoch], swept, behind, resynced, proof, fingerprints[remembered]
+        )  # fmt: skip
+
+    cache, saved, daemons, readers, late, streamed, fingerprint, logged = world
+    fingerprint = fingerprints[fingerprint]
+    cache = memory(cache)
+    saved = None if saved is None else memory(saved)
+    daemons = tuple(map(daemon, daemons))
+    if late is not None:
+        late = Late(lease(late[0]), late[1], late[2], tokens[late[3]], late[4])
+    if readers:
+        readers = tuple(
+            sorted(
+                Reader(epochs[each[0]], fingerprints[each[1]], tokens[each[2]], each[3])
+                for each in readers
+            )
+        )
+    return World(
+        cache, saved, daemons, readers, late, streamed, fingerprint, logged
+    )  # fmt: skip

@@ -1,0 +1,476 @@
+"""The protocol as steps: what reader, daemon, database, cache and network may do next.
+
+Each step is one request to a server, or one thing that befalls one. Any step may come between any
+two others. A step is a method that yields what it is called and the world after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+from tests.model.bounds import Bounds
+from tests.model.naming import named
+from tests.model.state import (
+    CUT_OFF,
+    FAR,
+    NOTHING,
+    SINCE_ANOTHER_LIFE,
+    TRUE_NOW,
+    UNREAD,
+    Daemon,
+    Entry,
+    Late,
+    Lease,
+    Memory,
+    Proof,
+    Reader,
+    World,
+)
+
+__all__ = ["Protocol"]
+
+Steps: TypeAlias = Iterator[tuple[str, World]]
+
+FRESH: Final = 99
+"""A random value never made before; `naming` gives it a number."""
+
+
+class Protocol:
+    """The steps of one row's value in one cache, within ``bounds``."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.guards = bounds.guards
+        self.dead = bounds.length + 1
+        """The age of what is older than a lease."""
+
+    def beginning(self) -> World:
+        """An empty cache and nobody there, or daemon 0 with a lease."""
+        bounds = self.bounds
+        cache = self._empty()
+        daemons: list[Daemon | None] = [None] * bounds.daemons
+        if bounds.running:
+            in_lease = self.guards.map_is_proved_by == "versions, in the lease"
+            lease = Lease(0, FRESH, 0, 1 if in_lease else NOTHING)
+            cache = cache._replace(lease=lease, marks=_with(cache.marks, 0, 0))
+            daemons[0] = Daemon(FRESH, False, 0, self.dead, None, 1)
+        world = World(
+            cache=cache,
+            saved=None,
+            daemons=tuple(daemons),
+            readers=(),
+            late=None,
+            streamed=True,
+            fingerprint=1,
+            logged=False,
+        )
+        return named(world, bounds)
+
+    def steps(self, world: World) -> Steps:
+        for words, after in self._steps(world):
+            yield words, named(after, self.bounds)
+
+    def _steps(self, world: World) -> Steps:
+        yield "time: a tick passes", self._aged(world)
+        yield from self._database(world)
+        if len(world.readers) < self.bounds.readers:
+            yield from self._reader_begins(world)
+        for number, reader in enumerate(world.readers):
+            yield from self._reader_goes_on(world, number, reader)
+        for number, daemon in enumerate(world.daemons):
+            if daemon is None:
+                yield from self._daemon_starts(world, number)
+            else:
+                yield from self._daemon_lives(world, number, daemon)
+        yield from self._faults(world)
+
+    # What is promised.
+
+    def served_too_old(self, world: World) -> bool:
+        """Whether a reader would be served what ceased to be true more than a lease ago."""
+        return (entry := self.served(world)) is not None and entry.value > self.bounds.length
+
+    def served(self, world: World) -> Entry | None:
+        """What a reader that asked the cache would be served. (``judge`` in the code.)"""
+        lease, token, entry, _ = world.cache
+        guards = self.guards
+        if lease is None or entry is None or not self.is_live(lease):
+            return None
+        if guards.tokens_are_compared and not token == entry.token != NOTHING:
+            return None
+        if guards.epochs_are_compared and lease[1::2] != entry[:2]:
+            return None
+        return entry
+
+    def is_live(self, lease: Lease | None) -> bool:
+        return lease is not None and (
+            lease.age < self.dead or self.guards.lease_is_judged_by == "nothing"
+        )
+
+    # The database.
+
+    def _database(self, world: World) -> Steps:
+        if any(each and each.behind >= self.bounds.unheard for each in world.daemons):
+            return
+        if not self.bounds.held_commits:
+            yield "writer: commits", self._told(self._replaced(world))
+        elif not world.logged:
+            logged = world._replace(logged=True)
+            if not self.guards.deletes_wait_until_visible:
+                logged = self._told(logged)
+            yield "writer: its commit is in the log, and waits to become visible", logged
+        else:
+            visible = self._replaced(world._replace(logged=False))
+            if self.guards.deletes_wait_until_visible:
+                visible = self._told(visible)
+            yield "writer: its commit becomes visible", visible
+        if self.bounds.map_changes:
+            words = "leaves" if world.streamed else "enters"
+            yield (
+                f"DDL: the table {words} the publication",
+                world._replace(streamed=not world.streamed, fingerprint=FRESH),
+            )
+
+    def _told(self, world: World) -> World:
+        """The commit is on its way to every daemon whose stream carries it."""
+        if not world.streamed:
+            return world
+        daemons = tuple(
+            each._replace(behind=each.behind + 1) if each and each.behind != CUT_OFF else each
+            for each in world.daemons
+        )
+        return world._replace(daemons=daemons)
+
+    def _replaced(self, world: World) -> World:
+        """What was true until this moment is not any longer."""
+
+        def memory(it: Memory | None) -> Memory | None:
+            if it is None or it.entry is None or it.entry.value != TRUE_NOW:
+                return it
+            return it._replace(entry=it.entry._replace(value=0))
+
+        readers = tuple(
+            each._replace(value=0) if each.value == TRUE_NOW else each for each in world.readers
+        )
+        return world._replace(
+            cache=memory(world.cache), saved=memory(world.saved), readers=readers
+        )
+
+    # Readers: fresh/reading and fresh/entries.
+
+    def _reader_begins(self, world: World) -> Steps:
+        """A miss, or a reader that computes in any case. Without a lease it stores nothing, and
+        so leaves no trace."""
+        if not self.guards.stamp_comes_before_query:
+            reader = Reader(NOTHING, 0, NOTHING, TRUE_NOW)
+            yield "reader: queries the database", self._with_reader(world, reader)
+        else:
+            yield from self._reader_stamps(world, TRUE_NOW if self.bounds.hasty else UNREAD)
+
+    def _reader_stamps(self, world: World, value: int) -> Steps:
+        """One request makes the token if it is missing, and reads lease, token and clock."""
+        cache = world.cache
+        if not self.is_live(cache.lease):
+            return
+        reader = Reader(cache.lease.epoch, cache.lease.fingerprint, cache.token or FRESH, value)
+        made = cache._replace(token=reader.token)
+        after = self._with_reader(world._replace(cache=made), reader)
+        if cache.token:
+            yield "reader: takes the lease's epoch and the token as its stamp", after
+            return
+        yield "reader: makes a token, and takes it and the lease's epoch as its stamp", after
+        if self._may_delay(world):
+            late = Late(token=FRESH)
+            if self.guards.tokens_are_made_once:
+                words = "reader: asks for a token to be made, and gives up waiting"
+                yield words, self._delayed(world, late)
+            else:
+                words = "reader: makes a token as its stamp; its client sends the request twice"
+                yield words, self._delayed(after, late)
+
+    def _reader_goes_on(self, world: World, number: int, reader: Reader) -> Steps:
+        others = world.readers[:number] + world.readers[number + 1 :]
+        without = world._replace(readers=others)
+        if reader.token == NOTHING:
+            yield from self._reader_stamps(without, reader.value)
+        elif reader.value == UNREAD:
+            read = reader._replace(value=TRUE_NOW)
+            yield "reader: queries the database", self._with_reader(without, read)
+        else:
+            stored = world.cache._replace(entry=Entry(*reader))
+            yield "reader: stores what it read under its stamp", without._replace(cache=stored)
+
+    def _with_reader(self, world: World, reader: Reader) -> World:
+        return world._replace(readers=tuple(sorted((*world.readers, reader))))
+
+    # Daemons: their life and their stream. daemon/core and feed.
+
+    def _daemon_starts(self, world: World, me: int) -> Steps:
+        """A new process: it knows no epoch, its mark is in no memory, and it keeps no lease."""
+
+        def memory(it: Memory | None) -> Memory | None:
+            if it is None:
+                return None
+            lease = it.lease
+            if lease is not None and lease.keeper == me:
+                lease = lease._replace(keeper=SINCE_ANOTHER_LIFE)
+            return it._replace(lease=lease, marks=_with(it.marks, me, FAR))
+
+        late = world.late
+        if late is not None and late.lease is not None and late.lease.keeper == me:
+            late = late._replace(lease=late.lease._replace(keeper=SINCE_ANOTHER_LIFE))
+        elif late is not None and late.counts == me:
+            late = None
+        begun = world._replace(cache=memory(world.cache), saved=memory(world.saved), late=late)
+        daemon = Daemon(NOTHING, False, 0, self.dead, None, 0)
+        yield f"daemon {me}: starts; its stream is live", self._with_daemon(begun, me, daemon)
+
+    def _daemon_lives(self, world: World, me: int, daemon: Daemon) -> Steps:
+        if self.bounds.deaths:
+            yield f"daemon {me}: dies", self._with_daemon(world, me, None)
+        if daemon.behind == CUT_OFF:
+            back = daemon._replace(behind=0)
+            if back.proof is not None:
+                back = back._replace(proof=back.proof._replace(left=0))
+            yield f"daemon {me}: its stream is live again", self._with_daemon(world, me, back)
+            return
+        if self.bounds.gaps:
+            cut = daemon._replace(behind=CUT_OFF)
+            if self.guards.gap_ends_epoch:
+                cut = cut._replace(epoch=NOTHING, swept=False, resynced=self.dead, proof=None)
+            yield f"daemon {me}: loses its stream", self._with_daemon(world, me, cut)
+        yield from self._daemon_deletes(world, me, daemon)
+        if daemon.epoch == NOTHING:
+            yield self._daemon_resyncs(world, me, daemon)
+        elif daemon.proof is None:
+            yield from self._daemon_begins_renewal(world, me, daemon)
+        elif daemon.proof.left == 0:
+            yield from self._daemon_writes_lease(world, me, daemon, daemon.proof)
+
+    def _daemon_resyncs(self, world: World, me: int, daemon: Daemon) -> tuple[str, World]:
+        """The lease goes first; what is proven later has its proof begun after the clock's answer."""
+        if not daemon.swept:
+            swept = self._with_daemon(world, me, daemon._replace(swept=True))
+            swept = swept._replace(cache=swept.cache._replace(lease=None))
+            if world.cache.marks[me] != 0:
+                swept = self._marked_anew(swept, me)
+            if self.bounds.hasty:
+                return self._daemon_resyncs(swept, me, daemon._replace(swept=True))
+            return f"daemon {me}: Resync: deletes the lease", swept
+        ready = daemon._replace(epoch=FRESH, swept=False, resynced=0)
+        words = f"daemon {me}: Resync: asks the cache's clock and begins an epoch"
+        return words, self._with_daemon(world, me, ready)
+
+    # Rounds of deletes: daemon/workers and caches/pipeline.
+
+    def _daemon_deletes(self, world: World, me: int, daemon: Daemon) -> Steps:
+        """One message: the tokens, the mark, the tokens again."""
+        if not daemon.behind and not self.bounds.losses:
+            return
+        heard = daemon
+        if daemon.behind:
+            heard = daemon._replace(behind=daemon.behind - 1)
+            if daemon.proof is not None:
+                left = max(0, daemon.proof.left - 1)
+                heard = heard._replace(proof=daemon.proof._replace(left=left))
+        cache = world.cache._replace(token=NOTHING) if daemon.behind else world.cache
+        words = f"daemon {me}: " + ("deletes the token" if daemon.behind else "counts a round")
+        stands = cache.marks[me] == 0
+        if stands or not self.guards.lost_memory_ends_epoch:
+            after = self._counted(self._with_daemon(world._replace(cache=cache), me, heard), me)
+        else:
+            words += "; its mark shows that the cache lost memory"
+            heard = heard._replace(epoch=NOTHING, swept=False, proof=None, resynced=self.dead)
+            after = self._with_daemon(world._replace(cache=cache), me, heard)
+        yield words, after
+        if stands and self._may_delay(world):
+            yield f"{words}, by a second request, as the first is slow", self._delayed(
+                after, Late(counts=me)
+            )
+
+    def _counted(self, world: World, me: int) -> World:
+        """A number more in the cache and in the daemon; a saved memory is one more behind."""
+        if not self.bounds.losses:
+            return self._unmark(world, me)
+        saved = world.saved
+        if saved is not None and saved.marks[me] != FAR:
+            behind = saved.marks[me] + 1 if self.guards.mark == "a count" else FAR
+            marks = _with(saved.marks, me, FAR if behind > 2 else behind)
+            world = world._replace(saved=saved._replace(marks=marks))
+        return self._unmark(world, me)
+
+    def _marked_anew(self, world: World, me: int) -> World:
+        """A random number, which stands in no other memory."""
+        saved = world.saved
+        if saved is not None:
+            world = world._replace(saved=saved._replace(marks=_with(saved.marks, me, FAR)))
+        cache = world.cache._replace(marks=_with(world.cache.marks, me, 0))
+        return self._unmark(world._replace(cache=cache), me)
+
+    def _unmark(self, world: World, me: int) -> World:
+        """A lease write under way finds another mark than it expects."""
+        late = world.late
+        if (
+            late is not None
+            and late.lease is not None
+            and late.lease.keeper == me
+            and self.guards.mark_is_looked_at_in_the_write
+        ):
+            return world._replace(late=late._replace(stands=False))
+        return world
+
+    # The renewal of the lease: daemon/lease.
+
+    def _daemon_begins_renewal(self, world: World, me: int, daemon: Daemon) -> Steps:
+        """Asks for the clock and the lease, then for the log's end and the map's fingerprint."""
+        lease = world.cache.lease
+        guards = self.guards
+        if self.is_live(lease) and lease.keeper != me:
+            younger = lease.age < daemon.resynced
+            if younger or not guards.only_leases_younger_than_resync_are_adopted:
+                if daemon.epoch != lease.epoch:
+                    words = f"daemon {me}: finds another's lease, and makes its epoch its own"
+                    stands_by = daemon._replace(epoch=lease.epoch)
+                    yield words, self._with_daemon(world, me, stands_by)
+                return
+        if not world.streamed:
+            return
+        left = daemon.behind if guards.proof_waits else 0
+        proof = Proof(0, left, world.fingerprint)
+        words = f"daemon {me}: begins a renewal: asks the cache's clock and the end of the log"
+        yield words, self._with_daemon(world, me, daemon._replace(proof=proof))
+
+    def _daemon_writes_lease(self, world: World, me: int, daemon: Daemon, proof: Proof) -> Steps:
+        """Sends the lease; the cache writes it if the mark stands, in one step."""
+        guards = self.guards
+        done = daemon._replace(proof=None)
+        fingerprint = proof.fingerprint
+        if guards.map_is_proved_by != "versions, in the lease":
+            fingerprint = NOTHING
+        if guards.map_is_proved_by == "versions, remembered":
+            done = done._replace(remembered=proof.fingerprint)
+            if daemon.remembered not in (0, proof.fingerprint):
+                done = done._replace(epoch=NOTHING)
+                yield f"daemon {me}: finds the map moved", self._with_daemon(world, me, done)
+                return
+        age = proof.age if guards.clock_is_asked_before_proof else 0
+        lease = Lease(age, daemon.epoch, me, fingerprint)
+        after = self._with_daemon(world, me, done)
+        stands = world.cache.marks[me] == 0 or not guards.lost_memory_ends_epoch
+        if not stands:
+            yield f"daemon {me}: writes no lease, for its mark does not stand", after
+            return
+        written = self._written(after, lease)
+        yield f"daemon {me}: writes the lease", written
+        if self._may_delay(world):
+            saved = world.saved
+            anyway = not guards.mark_is_looked_at_in_the_write
+            late = Late(lease, True, anyway or (saved is not None and saved.marks[me] == 0))
+            yield f"daemon {me}: sends the lease, which is slow", self._delayed(after, late)
+            words = f"daemon {me}: writes the lease; its client sends the request twice"
+            yield words, self._delayed(written, late)
+
+    def _written(self, world: World, lease: Lease) -> World:
+        if self.guards.lease_is_judged_by == "its time to live":
+            lease = lease._replace(age=0)
+        return world._replace(cache=world.cache._replace(lease=lease))
+
+    # What may befall cache and network.
+
+    def _faults(self, world: World) -> Steps:
+        if world.late is not None:
+            yield self._arrives(world._replace(late=None), world.late)
+        if not self.bounds.losses:
+            return
+        late = world.late
+        if world.saved is None:
+            saved = world._replace(saved=world.cache)
+            if late is not None:
+                saved = saved._replace(late=late._replace(stands_saved=late.stands))
+            yield "cache: its memory is saved (or is as far as a replica has come)", saved
+        back = world.saved or self._empty()
+        if self.guards.lease_is_judged_by == "its time to live" and back.lease is not None:
+            # A replica that is told a time to live begins to count when it is told.
+            back = back._replace(lease=back.lease._replace(age=0))
+        lost = world._replace(cache=back, saved=None)
+        if late is not None:
+            stands = late.stands_saved
+            if world.saved is None:
+                stands = late.lease is None or not self.guards.mark_is_looked_at_in_the_write
+            lost = lost._replace(late=late._replace(stands=stands))
+        yield "cache: comes back with the saved memory (or the replica is promoted)", lost
+
+    def _arrives(self, world: World, late: Late) -> tuple[str, World]:
+        cache = world.cache
+        if late.lease is not None:
+            if late.stands:
+                return "network: the late lease arrives", self._written(world, late.lease)
+            return "network: the late lease arrives, and its mark does not stand", world
+        if late.token:
+            made = cache._replace(token=cache.token or late.token)
+            return "network: the late request for a token arrives", world._replace(cache=made)
+        me = late.counts
+        mark = cache.marks[me]
+        if self.guards.mark == "a count":
+            counted = mark if mark == FAR else mark - 1
+        else:
+            counted = FAR
+        marks = _with(cache.marks, me, counted)
+        words = f"network: the late round of daemon {me} arrives"
+        return words, world._replace(cache=cache._replace(marks=marks))
+
+    def _may_delay(self, world: World) -> bool:
+        return self.bounds.delays and world.late is None
+
+    def _delayed(self, world: World, late: Late) -> World:
+        return world._replace(late=late)
+
+    # Time.
+
+    def _aged(self, world: World) -> World:
+        dead = self.dead
+
+        def older(age: int) -> int:
+            return age + 1 if 0 <= age < dead else age
+
+        def lease(it: Lease | None) -> Lease | None:
+            return None if it is None else it._replace(age=older(it.age))
+
+        def memory(it: Memory | None) -> Memory | None:
+            if it is None:
+                return None
+            entry = it.entry
+            if entry is not None:
+                entry = entry._replace(value=older(entry.value))
+            return it._replace(lease=lease(it.lease), entry=entry)
+
+        def daemon(it: Daemon | None) -> Daemon | None:
+            if it is None:
+                return None
+            proof = it.proof
+            if proof is not None:
+                age = older(proof.age)
+                proof = None if age == dead else proof._replace(age=age)
+            return it._replace(resynced=older(it.resynced), proof=proof)
+
+        late = world.late
+        if late is not None and late.lease is not None:
+            late = late._replace(lease=lease(late.lease))
+        return world._replace(
+            cache=memory(world.cache),
+            saved=memory(world.saved),
+            daemons=tuple(map(daemon, world.daemons)),
+            readers=tuple(each._replace(value=older(each.value)) for each in world.readers),
+            late=late,
+        )
+
+    def _with_daemon(self, world: World, me: int, daemon: Daemon | None) -> World:
+        return world._replace(daemons=_with(world.daemons, me, daemon))
+
+    def _empty(self) -> Memory:
+        return Memory(None, NOTHING, None, (FAR,) * self.bounds.daemons)
+
+
+def _with(items: tuple, index: int, item: object) -> tuple:
+    return (*items[:index], item, *items[index + 1 :])
