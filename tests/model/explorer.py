@@ -26,6 +26,13 @@ class Explored(Generic[S]):
     seconds: float
     trace: tuple[tuple[str, S], ...] | None
 
+    def told(self) -> str:
+        """The trace in words, and the state it ends in."""
+        if self.trace is None:
+            return f"nothing is served too old in {self.states:,} states"
+        lines = [f"{number:>3}. {words}" for number, (words, _) in enumerate(self.trace, 1)]
+        return "\n".join([*lines, "Served too old:", f"     {self.trace[-1][1]}"])
+
 
 def explore(
     beginning: S,
