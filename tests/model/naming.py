@@ -52,40 +52,59 @@ def _without_the_dead(world: World, bounds: Bounds) -> World:
         # It writes nothing, unless the memory comes back in which its mark stands.
         late = late if saved is not None and late.stands_saved else None
     if guards.tokens_are_compared and guards.epochs_are_compared:
-        epochs = {NOTHING, *(daemon.epoch for daemon in daemons if daemon is not None)}
-        if cache.lease is not None:
-            epochs.add(cache.lease.epoch)
-        tokens = {NOTHING}
-        if late is not None:
-            tokens.add(late.token)
-            if late.lease is not None:
-                epochs.add(late.lease.epoch)
-        entry = cache.entry
-        if entry is not None and not (
-            (entry.token == cache.token or entry.token in tokens) and entry.epoch in epochs
-        ):
-            cache = cache._replace(entry=None)
-        if saved is not None:
-            if saved.lease is not None:
-                epochs.add(saved.lease.epoch)
-            entry = saved.entry
-            if entry is not None and not (
-                (entry.token == saved.token or entry.token in tokens) and entry.epoch in epochs
-            ):
-                saved = saved._replace(entry=None)
-            tokens.add(saved.token)
-        tokens.add(cache.token)
-        if readers:
-            readers = tuple(
-                reader for reader in readers if reader.token in tokens and reader.epoch in epochs
-            )
+        cache, saved, readers = _without_dead_values(
+            world._replace(cache=cache, saved=saved, late=late)
+        )
         if not bounds.losses and cache.token and cache.entry is None and late is None:
-            for reader in readers:
-                if reader.token == cache.token:
-                    break
-            else:
+            # A token that nobody carries is as good as one that is still to be made.
+            if all(reader.token != cache.token for reader in readers):
                 cache = cache._replace(token=NOTHING)
     return World(cache, saved, daemons, readers, late, *world[5:])
+
+
+def _without_dead_values(world: World) -> tuple[Memory, Memory | None, tuple[Reader, ...]]:
+    """The memories and readers without what no lease or token to come will match."""
+    cache, saved, daemons, readers, late = world[:5]
+    epochs, tokens, fingerprints = {NOTHING}, {NOTHING}, {NOTHING, world.fingerprint}
+    for daemon in daemons:
+        if daemon is not None:
+            epochs.add(daemon.epoch)
+            if daemon.proof is not None:
+                fingerprints.add(daemon.proof.fingerprint)
+    for lease in (cache.lease, late and late.lease):
+        if lease is not None:
+            epochs.add(lease.epoch)
+            fingerprints.add(lease.fingerprint)
+    if late is not None:
+        tokens.add(late.token)
+
+    def living(memory: Memory) -> Memory:
+        entry = memory.entry
+        if entry is None or (
+            (entry.token == memory.token or entry.token in tokens)
+            and entry.epoch in epochs
+            and entry.fingerprint in fingerprints
+        ):
+            return memory
+        return memory._replace(entry=None)
+
+    cache = living(cache)
+    if saved is not None:
+        if saved.lease is not None:
+            epochs.add(saved.lease.epoch)
+            fingerprints.add(saved.lease.fingerprint)
+        saved = living(saved)
+        tokens.add(saved.token)
+    if readers:
+        tokens.add(cache.token)
+        readers = tuple(
+            reader
+            for reader in readers
+            if reader.token in tokens
+            and reader.epoch in epochs
+            and reader.fingerprint in fingerprints
+        )
+    return cache, saved, readers
 
 
 def _in_order(world: World) -> World:
@@ -112,7 +131,8 @@ def _in_order(world: World) -> World:
 
     if late is not None:
         late = late._replace(
-            lease=lease(late.lease), counts=late.counts if late.counts == NOBODY else 1 - late.counts
+            lease=lease(late.lease),
+            counts=late.counts if late.counts == NOBODY else 1 - late.counts,
         )
     return world._replace(
         cache=memory(cache), saved=memory(saved), daemons=daemons[::-1], late=late

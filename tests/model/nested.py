@@ -95,8 +95,11 @@ class Nesting:
         )
 
     def steps(self, world: NestedWorld) -> Steps:
-        yield "time: a tick passes", self._each_value(world, self._older)._replace(
-            caches=tuple(map(self._aged, self._each_value(world, self._older).caches))
+        yield (
+            "time: a tick passes",
+            self._each_value(world, self._older)._replace(
+                caches=tuple(map(self._aged, self._each_value(world, self._older).caches))
+            ),
         )
         yield from self._writer(world)
         for number in range(len(world.caches)):

@@ -51,10 +51,12 @@ class Protocol:
         cache = self._empty()
         daemons: list[Daemon | None] = [None] * bounds.daemons
         if bounds.running:
-            in_lease = self.guards.map_is_proved_by == "versions, in the lease"
-            lease = Lease(0, FRESH, 0, 1 if in_lease else NOTHING)
+            fingerprint, remembered = 1, NOTHING
+            if self.guards.map_is_proved_by != "versions, in the lease":
+                fingerprint, remembered = NOTHING, 1
+            lease = Lease(0, FRESH, 0, fingerprint)
             cache = cache._replace(lease=lease, marks=_with(cache.marks, 0, 0))
-            daemons[0] = Daemon(FRESH, False, 0, self.dead, None, 1)
+            daemons[0] = Daemon(FRESH, False, 0, self.dead, None, remembered)
         world = World(
             cache=cache,
             saved=None,
@@ -153,9 +155,7 @@ class Protocol:
         readers = tuple(
             each._replace(value=0) if each.value == TRUE_NOW else each for each in world.readers
         )
-        return world._replace(
-            cache=memory(world.cache), saved=memory(world.saved), readers=readers
-        )
+        return world._replace(cache=memory(world.cache), saved=memory(world.saved), readers=readers)
 
     # Readers: fresh/reading and fresh/entries.
 
@@ -285,8 +285,9 @@ class Protocol:
             after = self._with_daemon(world._replace(cache=cache), me, heard)
         yield words, after
         if stands and self._may_delay(world):
-            yield f"{words}, by a second request, as the first is slow", self._delayed(
-                after, Late(counts=me)
+            yield (
+                f"{words}, by a second request, as the first is slow",
+                self._delayed(after, Late(counts=me)),
             )
 
     def _counted(self, world: World, me: int) -> World:
