@@ -31,6 +31,7 @@ class Guards:
     clock_is_asked_before_proof: bool = True
     proof_waits: bool = True
     mark_is_looked_at_in_the_write: bool = True
+    mark_is_raised_in_the_step_that_adopts: bool = True
     only_leases_younger_than_resync_are_adopted: bool = True
     map_is_proved_by: Literal[
         "versions, in the lease", "versions, remembered", "its present state"
@@ -48,9 +49,10 @@ class Bounds:
     cache may come back with an older memory, with none, or as a replica that lagged; one older
     memory at a time. ``delays``: a request may arrive at any time after its sender has gone on, or
     twice; one at a time. ``held_commits``: a commit is in the log before a snapshot sees it.
-    ``map_changes``: the table leaves and enters the publication. ``running``: daemon 0 has
-    written a lease, where the cache is else empty and no daemon there. ``deaths``: a daemon may die,
-    and another start in its place. ``gaps``: it may lose its stream, and live on.
+    ``map_changes``: the table leaves and enters the publication. ``running``: how
+    many daemons are there at the beginning; the first has written a lease. ``replaced``: so has a
+    reader stored a value, and a commit that replaced it is still to be heard. ``deaths``: a daemon may
+    die, and another start in its place. ``gaps``: it may lose its stream, and live on.
 
     ``hasty``: a reader queries at once after it has its stamp, since a query later on reads nothing
     older; and a Resync's two requests are one step. ``symmetric``: two daemons that change places
@@ -63,7 +65,8 @@ class Bounds:
     unheard: int = 2
     losses: bool = False
     delays: bool = False
-    running: bool = False
+    running: int = 0
+    replaced: bool = False
     deaths: bool = True
     gaps: bool = True
     hasty: bool = False

@@ -46,7 +46,7 @@ class Protocol:
         """The age of what is older than a lease."""
 
     def beginning(self) -> World:
-        """An empty cache and nobody there, or daemon 0 with a lease."""
+        """An empty cache and nobody there, or daemons of which the first has written a lease."""
         bounds = self.bounds
         cache = self._empty()
         daemons: list[Daemon | None] = [None] * bounds.daemons
@@ -55,8 +55,15 @@ class Protocol:
             if self.guards.map_is_proved_by != "versions, in the lease":
                 fingerprint, remembered = NOTHING, 1
             lease = Lease(0, FRESH, 0, fingerprint)
-            cache = cache._replace(lease=lease, marks=_with(cache.marks, 0, 0))
-            daemons[0] = Daemon(FRESH, False, 0, self.dead, None, remembered)
+            marks = (0,) * bounds.running + (FAR,) * (bounds.daemons - bounds.running)
+            cache = cache._replace(lease=lease, marks=marks)
+            behind = 0
+            if bounds.replaced:
+                cache = cache._replace(token=FRESH, entry=Entry(FRESH, fingerprint, FRESH, 0))
+                behind = 1
+            for me in range(bounds.running):
+                remembers = NOTHING if me else remembered
+                daemons[me] = Daemon(FRESH + me, False, behind, self.dead, None, remembers)
         world = World(
             cache=cache,
             saved=None,
@@ -95,9 +102,9 @@ class Protocol:
 
     def served(self, world: World) -> Entry | None:
         """What a reader that asked the cache would be served. (``judge`` in the code.)"""
-        lease, token, entry, _ = world.cache
         guards = self.guards
-        if lease is None or entry is None or not self.is_live(lease):
+        lease, token, entry = self.live_lease(world), world.cache.token, world.cache.entry
+        if lease is None or entry is None:
             return None
         if guards.tokens_are_compared and not token == entry.token != NOTHING:
             return None
@@ -105,10 +112,10 @@ class Protocol:
             return None
         return entry
 
-    def is_live(self, lease: Lease | None) -> bool:
-        return lease is not None and (
-            lease.age < self.dead or self.guards.lease_is_judged_by == "nothing"
-        )
+    def live_lease(self, world: World) -> Lease | None:
+        lease = world.cache.lease
+        ends = self.guards.lease_is_judged_by != "nothing"
+        return None if lease is None or (ends and lease.age == self.dead) else lease
 
     # The database.
 
@@ -170,10 +177,10 @@ class Protocol:
 
     def _reader_stamps(self, world: World, value: int) -> Steps:
         """One request makes the token if it is missing, and reads lease, token and clock."""
-        cache = world.cache
-        if not self.is_live(cache.lease):
+        cache, lease = world.cache, self.live_lease(world)
+        if lease is None:
             return
-        reader = Reader(cache.lease.epoch, cache.lease.fingerprint, cache.token or FRESH, value)
+        reader = Reader(lease.epoch, lease.fingerprint, cache.token or FRESH, value)
         made = cache._replace(token=reader.token)
         after = self._with_reader(world._replace(cache=made), reader)
         if cache.token:
@@ -249,7 +256,7 @@ class Protocol:
             yield from self._daemon_writes_lease(world, me, daemon, daemon.proof)
 
     def _daemon_resyncs(self, world: World, me: int, daemon: Daemon) -> tuple[str, World]:
-        """The lease goes first; what is proven later has its proof begun after the clock's answer."""
+        """The lease goes first; what has a later t is proven after that."""
         if not daemon.swept:
             swept = self._with_daemon(world, me, daemon._replace(swept=True))
             swept = swept._replace(cache=swept.cache._replace(lease=None))
@@ -325,15 +332,13 @@ class Protocol:
 
     def _daemon_begins_renewal(self, world: World, me: int, daemon: Daemon) -> Steps:
         """Asks for the clock and the lease, then for the log's end and the map's fingerprint."""
-        lease = world.cache.lease
         guards = self.guards
-        if self.is_live(lease) and lease.keeper != me:
+        lease = self.live_lease(world)
+        if lease is not None and lease.keeper != me:
             younger = lease.age < daemon.resynced
             if younger or not guards.only_leases_younger_than_resync_are_adopted:
                 if daemon.epoch != lease.epoch:
-                    words = f"daemon {me}: finds another's lease, and makes its epoch its own"
-                    stands_by = daemon._replace(epoch=lease.epoch)
-                    yield words, self._with_daemon(world, me, stands_by)
+                    yield self._daemon_adopts(world, me, daemon, lease)
                 return
         if not world.streamed:
             return
@@ -341,6 +346,20 @@ class Protocol:
         proof = Proof(0, left, world.fingerprint)
         words = f"daemon {me}: begins a renewal: asks the cache's clock and the end of the log"
         yield words, self._with_daemon(world, me, daemon._replace(proof=proof))
+
+    def _daemon_adopts(
+        self, world: World, me: int, daemon: Daemon, lease: Lease
+    ) -> tuple[str, World]:
+        """One step reads the lease and raises the mark: a memory with this mark is one in which
+        the other daemon had done the deletes that its lease speaks of."""
+        words = f"daemon {me}: finds another's lease"
+        if self.guards.mark_is_raised_in_the_step_that_adopts:
+            if world.cache.marks[me] != 0:
+                lost = daemon._replace(epoch=NOTHING, resynced=self.dead)
+                return f"{words}; its mark shows lost memory", self._with_daemon(world, me, lost)
+            world = self._counted(world, me)
+        adopted = self._with_daemon(world, me, daemon._replace(epoch=lease.epoch))
+        return f"{words}, and makes its epoch its own", adopted
 
     def _daemon_writes_lease(self, world: World, me: int, daemon: Daemon, proof: Proof) -> Steps:
         """Sends the lease; the cache writes it if the mark stands, in one step."""
@@ -413,10 +432,8 @@ class Protocol:
             return "network: the late request for a token arrives", world._replace(cache=made)
         me = late.counts
         mark = cache.marks[me]
-        if self.guards.mark == "a count":
-            counted = mark if mark == FAR else mark - 1
-        else:
-            counted = FAR
+        may_fit = self.guards.mark == "a count" and mark != FAR
+        counted = mark - 1 if may_fit else FAR
         marks = _with(cache.marks, me, counted)
         words = f"network: the late round of daemon {me} arrives"
         return words, world._replace(cache=cache._replace(marks=marks))
