@@ -49,10 +49,11 @@ class Bounds:
     cache may come back with an older memory, with none, or as a replica that lagged; one older
     memory at a time. ``delays``: a request may arrive at any time after its sender has gone on, or
     twice; one at a time. ``held_commits``: a commit is in the log before a snapshot sees it.
-    ``map_changes``: the table leaves and enters the publication. ``running``: how
-    many daemons are there at the beginning; the first has written a lease. ``replaced``: so has a
-    reader stored a value, and a commit that replaced it is still to be heard. ``deaths``: a daemon may
-    die, and another start in its place. ``gaps``: it may lose its stream, and live on.
+    ``map_changes``: the table leaves and enters the publication. ``deaths``: a daemon may die, and
+    another start in its place. ``gaps``: it may lose its stream, and live on.
+
+    ``running``: how many daemons are there at the beginning; the first has written a lease.
+    ``replaced``: a value is stored under it, and the commit that replaced it is still to be heard.
 
     ``hasty``: a reader queries at once after it has its stamp, since a query later on reads nothing
     older; and a Resync's two requests are one step. ``symmetric``: two daemons that change places

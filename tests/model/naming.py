@@ -55,10 +55,10 @@ def _without_the_dead(world: World, bounds: Bounds) -> World:
         cache, saved, readers = _without_dead_values(
             world._replace(cache=cache, saved=saved, late=late)
         )
-        if not bounds.losses and cache.token and cache.entry is None and late is None:
+        alone = not bounds.losses and late is None and cache.token and cache.entry is None
+        if alone and all(reader.token != cache.token for reader in readers):
             # A token that nobody carries is as good as one that is still to be made.
-            if all(reader.token != cache.token for reader in readers):
-                cache = cache._replace(token=NOTHING)
+            cache = cache._replace(token=NOTHING)
     return World(cache, saved, daemons, readers, late, *world[5:])
 
 
@@ -126,8 +126,8 @@ def _in_order(world: World) -> World:
             return it
         return it._replace(keeper=1 - it.keeper)
 
-    def memory(it: Memory | None) -> Memory | None:
-        return it and it._replace(lease=lease(it.lease), marks=it.marks[::-1])
+    def memory(it: Memory) -> Memory:
+        return it._replace(lease=lease(it.lease), marks=it.marks[::-1])
 
     if late is not None:
         late = late._replace(
@@ -135,7 +135,7 @@ def _in_order(world: World) -> World:
             counts=late.counts if late.counts == NOBODY else 1 - late.counts,
         )
     return world._replace(
-        cache=memory(cache), saved=memory(saved), daemons=daemons[::-1], late=late
+        cache=memory(cache), saved=saved and memory(saved), daemons=daemons[::-1], late=late
     )
 
 

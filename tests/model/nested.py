@@ -61,7 +61,7 @@ class NestedCache(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A function that runs: its stamp, and the oldest it has read. ``called``: the inner one too."""
+    """A function that runs: its stamp, and the oldest it has read; ``called``: by the inner too."""
 
     token: int
     value: int

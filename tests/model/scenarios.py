@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -113,7 +113,8 @@ REMOVALS: Final = [
     ),
     _removal(
         "the fingerprint stands in the lease, not in each daemon's memory", "C1",
-        _out(map_is_proved_by="versions, remembered"), length=0, daemons=2, running=2, map_changes=True,
+        _out(map_is_proved_by="versions, remembered"),
+        length=0, daemons=2, running=2, map_changes=True,
     ),
     _removal(
         "deletes wait until the commit is visible", "",
@@ -162,7 +163,7 @@ REMOVALS: Final = [
 ]  # fmt: skip
 
 
-def run(bounds: AnyBounds, *, limit: int = 1_000_000) -> Explored[Hashable]:
+def run(bounds: AnyBounds, *, limit: int = 1_000_000) -> Explored[Any]:
     model: Model
     model = Nesting(bounds) if isinstance(bounds, NestedBounds) else protocol.Protocol(bounds)
     return explore(model.beginning(), model.steps, model.served_too_old, limit=limit)

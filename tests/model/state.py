@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 __all__ = [
-    "CUT_OFF", "FAR", "NOBODY", "NOTHING", "SINCE_ANOTHER_LIFE", "TRUE_NOW", "UNREAD", "Daemon", "Entry", "Late",
-    "Lease", "Memory", "Proof", "Reader", "World", "older",
+    "CUT_OFF", "FAR", "NOBODY", "NOTHING", "SINCE_ANOTHER_LIFE", "TRUE_NOW", "UNREAD", "Daemon",
+    "Entry", "Late", "Lease", "Memory", "Proof", "Reader", "World", "older",
 ]  # fmt: skip
 
 NOTHING: Final = 0
@@ -38,7 +38,7 @@ SINCE_ANOTHER_LIFE: Final = 9
 
 
 class Lease(NamedTuple):
-    """``age``: since the cache's clock said t. ``fingerprint`` is that of the map that was proven."""
+    """``age``: since the cache's clock said t. ``fingerprint``: of the map that was proven."""
 
     age: int
     epoch: int
@@ -68,7 +68,7 @@ class Memory(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """A renewal under way: ``age`` since t was asked, and how many commits are still to be heard."""
+    """A renewal under way: ``age`` since t was asked, ``left`` how many commits it waits for."""
 
     age: int
     left: int
@@ -116,8 +116,8 @@ class Late(NamedTuple):
 class World(NamedTuple):
     """``saved`` is an older memory of the server, or a replica that lags.
 
-    ``streamed``: the table's changes are in the stream. ``fingerprint``: the versions of the catalog
-    rows that say so. ``logged``: a commit that is in the log and that no snapshot sees yet.
+    ``streamed``: the table's changes are in the stream. ``fingerprint``: the versions of the
+    catalog rows that say so. ``logged``: a commit is in the log, and no snapshot sees it yet.
     """
 
     cache: Memory
