@@ -75,9 +75,12 @@ DEEP: Final = [
     ),
     Scenario(
         "two daemons that may die, and a request late or twice",
-        replace(TWO, delays=True, deaths=True),
+        replace(TWO, deaths=True, delays=True),
     ),
-    Scenario("two daemons, and memory lost", replace(TWO, losses=True)),
+    Scenario(
+        "two daemons, the second starts behind a commit, and memory lost",
+        replace(TWO, running=1, replaced=True, losses=True),
+    ),
 ]
 """What takes minutes and gigabytes: run by hand."""
 
