@@ -9,7 +9,7 @@ from tests.model.scenarios import DEEP, REMOVALS, SCENARIOS, run
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
-    parser.add_argument("--deep", action="store_true", help="the large bounds: minutes, gigabytes")
+    parser.add_argument("--deep", action="store_true", help="the large bounds: some minutes")
     parser.add_argument("--traces", action="store_true", help="the shortest way to each violation")
     options = parser.parse_args()
     total = 0.0

@@ -82,7 +82,7 @@ DEEP: Final = [
         replace(TWO, running=1, replaced=True, losses=True),
     ),
 ]
-"""What takes minutes and gigabytes: run by hand."""
+"""What takes minutes: run by hand."""
 
 
 def _out(**guards: Any) -> Guards:
