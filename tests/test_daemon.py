@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 FLAKY = "tests.fakes.FlakyCache"
 PRICES = "legacy.prices"
+IDENTITY = "identity"
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +77,7 @@ async def running(*, tables: Any = None, **options: Any) -> AsyncIterator[tuple[
     async def refresh(patience: float | None) -> bool:
         if tables:
             tables(daemon.registry)
+        daemon.registry._catalog = replace(daemon.registry._catalog, identity=IDENTITY)
         return True
 
     daemon.lookups.refresh = refresh  # type: ignore[method-assign]
@@ -328,11 +331,12 @@ async def test_a_question_to_a_cache_that_hangs_does_not_keep_receivers_from_hea
         FlakyCache.hang.pop("default").set()
 
 
-SETTLE = "pgnudge:settle:x"
+REQUEST = "0" * 32
+SETTLE = f"pgnudge:settle:{REQUEST}"
 
 
 def answered() -> bool:
-    return bool(django_caches["default"].get(Names("default").settled("x")))
+    return REQUEST in (django_caches["default"].get(Names(IDENTITY).settled) or ())
 
 
 async def test_settled_is_answered_behind_what_an_unknown_name_turns_out_to_mean() -> None:

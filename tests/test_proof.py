@@ -13,19 +13,18 @@ from django.db import connections
 
 from django_pgnudge.daemon import lookups
 from django_pgnudge.daemon.background import BackgroundDaemon
-from django_pgnudge.fresh.keys import Names
 from django_pgnudge.fresh.settled import settled
 
 from .fix_django import pointed
+from .fix_nudged import names_of
 from .shop.models import Category
-from .test_lease import cleared_daemon, gone, holds, plant, proven_again, table_name, until
+from .test_lease import cleared_daemon, epoch, gone, holds, plant, proven_again, table_name, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .fix_servers import Database
 
-NAMES = Names("default")
 SCHEMA = (
     "CREATE TABLE a (id int, note text) PARTITION BY LIST (id)",
     "CREATE TABLE b (id int, note text) PARTITION BY LIST (id)",
@@ -58,20 +57,11 @@ def site(settings: Any, redis_server: Any, django_postgres: Database) -> Databas
 
 
 def tokens(*tables: str) -> list[str]:
-    return [name for table in tables for name in (NAMES.table(table), NAMES.bulk(table))]
+    return [name for table in tables for name in (names_of().table(table), names_of().bulk(table))]
 
 
 MOVES: dict[str, tuple[Sequence[str], Sequence[str], Sequence[str]]] = {
     # What changes without a word in the log, the tables that it concerns, and the rules.
-    "a table is not logged for a while": (
-        [
-            "ALTER TABLE parent SET UNLOGGED",
-            "UPDATE parent SET code = 5",
-            "ALTER TABLE parent SET LOGGED",
-        ],
-        ["public.parent"],
-        ["list of parent"],
-    ),
     "a partition moves to another table": (
         [
             "ALTER TABLE a DETACH PARTITION leaf",
@@ -118,25 +108,51 @@ def test_what_moved_between_two_proofs_is_over_before_the_lease_counts(site, mov
     statements, tables, keys = MOVES[move]
     with cleared_daemon() as running:
         proven_again(running)
-        plant(NAMES.epoch, *tokens(*tables, "public.auth_user"), *keys)
+        before = epoch()
+        plant(*tokens(*tables, "public.auth_user"), *keys)
         site.execute(*statements)
         proven_again(running)
         proven_again(running)
         assert gone(*tokens(*tables))
         assert gone(*keys)
-        assert not gone(NAMES.epoch), "which tables are concerned is known"
-        assert not gone(NAMES.table("public.auth_user"))
+        assert epoch() != before, "readers have to read the catalogs again"
+        assert not gone(names_of().table("public.auth_user"))
 
 
-def test_a_truncate_ends_no_more_than_its_table(site):
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["TRUNCATE leaf"],
+        ["VACUUM FULL leaf"],
+        [
+            "ALTER TABLE leaf SET UNLOGGED",
+            "UPDATE leaf SET note = 'b'",
+            "ALTER TABLE leaf SET LOGGED",
+        ],
+    ],
+    ids=lambda statements: statements[0],
+)
+def test_a_table_that_is_stored_anew_ends_no_more_than_its_values(site, statements):
     with cleared_daemon() as running:
         proven_again(running)
-        plant(NAMES.epoch, *tokens("public.leaf", "public.parent"))
-        site.execute("TRUNCATE leaf")
+        before = epoch()
+        plant(*tokens("public.leaf", "public.parent"))
+        site.execute(*statements)
         proven_again(running)
         proven_again(running)
         assert gone(*tokens("public.leaf"))
-        assert cache_has(NAMES.epoch, *tokens("public.parent"))
+        assert epoch() == before
+        assert cache_has(*tokens("public.parent"))
+
+
+def test_a_table_that_came_ends_nothing(site):
+    with cleared_daemon() as running:
+        proven_again(running)
+        before = epoch()
+        site.execute("CREATE TABLE came (id int PRIMARY KEY)")
+        proven_again(running)
+        proven_again(running)
+        assert epoch() == before
 
 
 def cache_has(*names: str) -> bool:
@@ -148,7 +164,8 @@ def test_what_left_the_publication_and_came_back_is_over(site, settings):
     settings.PGNUDGE = {**settings.PGNUDGE, "PLUGIN": "pgoutput", "PUBLICATION": "ours"}
     with cleared_daemon() as running:
         proven_again(running)
-        plant(NAMES.epoch, *tokens("public.parent", table_name()), "list of parent")
+        before = epoch()
+        plant(*tokens("public.parent", table_name()), "list of parent")
         site.execute(
             "ALTER PUBLICATION ours DROP TABLE parent",
             "UPDATE parent SET code = 7",
@@ -157,7 +174,8 @@ def test_what_left_the_publication_and_came_back_is_over(site, settings):
         proven_again(running)
         proven_again(running)
         assert gone(*tokens("public.parent"), "list of parent")
-        assert cache_has(NAMES.epoch, *tokens(table_name()))
+        assert epoch() != before
+        assert cache_has(*tokens(table_name()))
 
 
 def test_a_publication_that_left_out_an_operation_for_a_while_ends_the_epoch(site, settings):
@@ -165,7 +183,8 @@ def test_a_publication_that_left_out_an_operation_for_a_while_ends_the_epoch(sit
     settings.PGNUDGE = {**settings.PGNUDGE, "PLUGIN": "pgoutput", "PUBLICATION": "ours"}
     with cleared_daemon() as running:
         proven_again(running)
-        plant(NAMES.epoch, *tokens("public.parent", table_name()), "list of parent")
+        before = epoch()
+        plant(*tokens("public.parent", table_name()), "list of parent")
         site.execute(
             "ALTER PUBLICATION ours SET (publish = 'insert')",
             "UPDATE parent SET code = 7",
@@ -173,18 +192,19 @@ def test_a_publication_that_left_out_an_operation_for_a_while_ends_the_epoch(sit
         )
         proven_again(running)
         proven_again(running)
-        assert gone(NAMES.epoch, *tokens("public.parent", table_name()), "list of parent")
+        assert gone(*tokens("public.parent", table_name()), "list of parent")
+        assert epoch() != before
 
 
 def test_another_view_ends_the_epoch(site):
     site.execute("CREATE VIEW seen AS SELECT id FROM parent")
     with cleared_daemon() as running:
         proven_again(running)
-        plant(NAMES.epoch)
+        before = epoch()
         site.execute("CREATE OR REPLACE VIEW seen AS SELECT code AS id FROM parent")
         proven_again(running)
         proven_again(running)
-        assert gone(NAMES.epoch)
+        assert epoch() != before
 
 
 def test_rows_are_told_by_another_primary_key_after_it_changed(site):
@@ -193,11 +213,11 @@ def test_rows_are_told_by_another_primary_key_after_it_changed(site):
         site.execute("ALTER TABLE parent DROP CONSTRAINT parent_pkey, ADD PRIMARY KEY (code)")
         proven_again(running)
         proven_again(running)
-        row = NAMES.row("public.parent", (33,))
-        plant(row, NAMES.bulk("public.parent"))
+        row = names_of().row("public.parent", (33,))
+        plant(row, names_of().bulk("public.parent"))
         site.execute("INSERT INTO parent VALUES (9, 33)")
         until(lambda: gone(row), "the end of the row's token")
-        assert not gone(NAMES.bulk("public.parent"))
+        assert not gone(names_of().bulk("public.parent"))
 
 
 def test_a_child_that_came_later_is_streamed_though_tables_are_named(site, settings):
@@ -208,9 +228,9 @@ def test_a_child_that_came_later_is_streamed_though_tables_are_named(site, setti
         site.execute("CREATE TABLE later (PRIMARY KEY (id)) INHERITS (parent)")
         until(lambda: running.daemon.resyncs == 2, "a stream for it")
         proven_again(running)
-        plant(NAMES.table("public.parent"))
+        plant(names_of().table("public.parent"))
         site.execute("INSERT INTO later VALUES (7, 7)")
-        until(lambda: gone(NAMES.table("public.parent")), "the end of the token")
+        until(lambda: gone(names_of().table("public.parent")), "the end of the token")
 
 
 def test_the_registry_is_read_behind_the_slot(site):
@@ -229,7 +249,7 @@ def test_the_registry_is_read_behind_the_slot(site):
         plant(*tokens("public.b"))
         site.execute("INSERT INTO b VALUES (2, 'd')")
         assert settled(timeout=10)
-        assert gone(NAMES.table("public.b"))
+        assert gone(names_of().table("public.b"))
         starting.stop()
 
 
@@ -242,7 +262,7 @@ def test_settled_waits_for_what_a_partition_of_a_moment_ago_means(site):
                 f"INSERT INTO a VALUES ({number}, 'x')",
             )
             assert settled(timeout=10)
-            assert gone(NAMES.table("public.a"), "list of a")
+            assert gone(names_of().table("public.a"), "list of a")
 
 
 def test_settled_waits_for_what_a_table_attached_a_moment_ago_means(site, settings):
@@ -251,13 +271,13 @@ def test_settled_waits_for_what_a_table_attached_a_moment_ago_means(site, settin
     with cleared_daemon():
         site.execute("INSERT INTO loaded VALUES (2, 'c')")
         assert settled(timeout=10)
-        plant(NAMES.table("public.b"), "list of b")
+        plant(names_of().table("public.b"), "list of b")
         site.execute(
             "ALTER TABLE b ATTACH PARTITION loaded FOR VALUES IN (2)",
             "INSERT INTO b VALUES (2, 'x')",
         )
         assert settled(timeout=10)
-        assert gone(NAMES.table("public.b"), "list of b")
+        assert gone(names_of().table("public.b"), "list of b")
 
 
 def test_settled_is_false_while_the_catalogs_cannot_be_read(site, monkeypatch, caplog):
@@ -331,17 +351,17 @@ def test_a_daemon_follows_the_name_to_a_promoted_standby(
                 connections.settings["default"].update(HOST=proxy.host, PORT=str(proxy.port))
                 with BackgroundDaemon() as running:
                     until(holds, "the lease")
-                    plant(NAMES.epoch)
+                    before = epoch()
                     proven_again(running)
                     standby.promote()
                     proxy.target = (proxy.host, standby.port)
                     until(lambda: running.daemon.resyncs == 2, "the resync")
-                    until(lambda: gone(NAMES.epoch), "the end of the epoch")
+                    until(lambda: epoch() not in (before, None), "the next epoch")
                     proven_again(running)
-                    plant(NAMES.table(table_name()))
+                    plant(names_of().table(table_name()))
                     connections["default"].close()
                     Category.objects.create(name="on the new primary")
-                    until(lambda: gone(NAMES.table(table_name())), "the end of the token")
+                    until(lambda: gone(names_of().table(table_name())), "the end of the token")
         finally:
             standby.stop()
     assert "a new connection to" in caplog.text

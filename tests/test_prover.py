@@ -80,12 +80,22 @@ async def test_a_table_that_moved_is_told_under_its_names_and_parents_of_before_
     before = await world.map()
     world.feed.moved = Moved(frozenset({LEAF}))
     world.catalog = Catalog(tables=TABLES, parents={LEAF: (NEW,)}, roots={LEAF: NEW})
-    assert await world.map() == before
+    after = await world.map()
+    assert after != before
     assert set(world.killed) == {LEAF, OLD, NEW}
     assert world.any_row
     assert len(world.feed.relearned) == 1
-    assert await world.map() == before
+    assert await world.map() == after
     assert len(world.killed) == 3, "once"
+
+
+async def test_a_table_that_is_only_stored_anew_is_told_and_the_map_is_the_same(
+    world: World,
+) -> None:
+    before = await world.map()
+    world.feed.moved = Moved(frozenset({LEAF}), stored=frozenset({LEAF}))
+    assert await world.map() == before
+    assert set(world.killed) == {LEAF, OLD}
 
 
 async def test_a_publication_that_moved_concerns_what_it_covers_and_every_rule(

@@ -172,7 +172,8 @@ def test_one_question_serves_caches_of_other_prefixes_and_versions(
     backend: str, configure: Any, redis_server: Redis
 ) -> None:
     asked = Question(*QUESTION)
-    for number, more in enumerate(({}, {"KEY_PREFIX": "a"}, {"KEY_PREFIX": "ä", "VERSION": 2})):
+    settings: list[dict[str, Any]] = [{}, {"KEY_PREFIX": "a"}, {"KEY_PREFIX": "ä", "VERSION": 2}]
+    for number, more in enumerate(settings):
         values = configure(backend, redis_server.url, **more)
         values.set_text("lease", f"lease {number}")
         assert values.ask(asked).texts == {"lease": f"lease {number}"}

@@ -94,6 +94,7 @@ class LeaseKeeper:
     async def run(self) -> None:
         while True:
             self._kicked.clear()
+            began = asyncio.get_running_loop().time()
             try:
                 await self._renew()
             except _EpochEndedError:
@@ -104,7 +105,8 @@ class LeaseKeeper:
                 self._tell(None)
             self.tried.set()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._length() / ROUNDS):
+                # A lease counts from when its proof began, so the next one is timed from there.
+                async with asyncio.timeout_at(began + self._length() / ROUNDS):
                     await self._kicked.wait()
 
     async def _renew(self) -> None:
@@ -112,7 +114,7 @@ class LeaseKeeper:
         if names is None:
             raise NotCurrentError("PostgreSQL has not described its tables yet")
         length = self._length()
-        async with _within(length / 2, f"the proof took longer than {length / 2:g} s"):
+        async with _within(length, f"the proof took longer than the lease of {length:g} s"):
             renewal = await self._worker.call(lambda: self._open(names))
             if renewal is None:
                 # Another daemon of this database holds the lease; it proves what we would.

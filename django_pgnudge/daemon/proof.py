@@ -75,8 +75,9 @@ class Proven(Protocol):
 class Proof:
     """``covered`` are the payloads whose every change reaches the caches.
 
-    ``map`` is another number once the map has moved in a way of which it is not known which tables
-    it concerns: then whatever was computed before is over, and the epoch has to end.
+    ``map`` is another number once the map has moved so that readers may name tables and rows
+    wrongly, or that it is not known which tables it concerns: then whatever was computed before is
+    over, and the epoch has to end.
     """
 
     covered: frozenset[str]
@@ -175,7 +176,9 @@ class Prover:
         concerned |= self._with_parents(moved.payloads)
         logger.info("The catalogs have changed (%s): they are read anew.", _what(moved))
         await self._fire(concerned)
-        if moved.publication or moved.reading:
+        if moved.publication or moved.reading or moved.payloads - moved.stored:
+            # Readers name rows and tables by what they have read, and read it again in an epoch
+            # that is new to them. One who read it between a change and its change back has to.
             self._map += 1
         feed.accept(survey)
         return frozenset(concerned)

@@ -12,7 +12,8 @@ The catalogs are looked at in three parts, by what follows if one has moved:
 
 - for each table its own rows, its columns, the indexes that are its primary key or identity, its
   parents, its schema, and its place in the publication. Which tables moved is known exactly. A
-  TRUNCATE, a rewrite and a GRANT move the table's own row too, and only that table's.
+  TRUNCATE, a rewrite and a GRANT move the table's own row too, and only that table's. Of the first
+  two it is told that the table has other storage and is otherwise as it was.
 - what the publication says of all its tables;
 - what a query means beyond tables: views, rules, functions, policies, labels of enums, settings
   of roles and databases (a search_path). Which values stood on it nobody knows.
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import ProtocolError
 from .catalog import literal
@@ -55,22 +57,23 @@ def _version(alias: str, kind: int) -> str:
 def _parts(publication: str | None, server_version: int) -> str:
     """The three parts as a WITH list; each row adds its version to the sum of its part."""
     tables = [
-        f"""SELECT c.oid AS relation, {_version("c", 1)} # {_version("n", 2)} AS version
-            FROM pg_catalog.pg_class c
+        f"""SELECT c.oid AS relation, {_version("c", 1)} AS version, true AS own
+            FROM pg_catalog.pg_class c WHERE {_TABLE}""",
+        f"""SELECT c.oid, {_version("n", 2)}, false FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {_TABLE}""",
-        f"""SELECT c.oid, {_version("a", 3)} FROM pg_catalog.pg_attribute a
+        f"""SELECT c.oid, {_version("a", 3)}, false FROM pg_catalog.pg_attribute a
             JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
             WHERE a.attnum > 0 AND {_TABLE}""",
-        f"""SELECT c.oid, {_version("i", 4)} FROM pg_catalog.pg_index i
+        f"""SELECT c.oid, {_version("i", 4)}, false FROM pg_catalog.pg_index i
             JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
             WHERE (i.indisprimary OR i.indisreplident) AND {_TABLE}""",
-        f"""SELECT c.oid, {_version("i", 5)} FROM pg_catalog.pg_inherits i
+        f"""SELECT c.oid, {_version("i", 5)}, false FROM pg_catalog.pg_inherits i
             JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE {_TABLE}""",
     ]
     published = []
     if publication is not None:
         ours = f"p.pubname = {literal(publication)}"
-        tables.append(f"""SELECT c.oid, {_version("r", 6)} FROM pg_catalog.pg_publication p
+        tables.append(f"""SELECT c.oid, {_version("r", 6)}, false FROM pg_catalog.pg_publication p
             JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
             JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE {ours} AND {_TABLE}""")
         published.append(
@@ -113,36 +116,63 @@ def _summary(publication: str | None, server_version: int) -> str:
 
 def _details(publication: str | None, server_version: int) -> str:
     return f"""{_parts(publication, server_version)}
-        SELECT t.relation::pg_catalog.text, n.nspname, c.relname, t.version
-        FROM (SELECT relation, {_SUM} AS version FROM tables GROUP BY relation) t
+        SELECT t.relation::pg_catalog.text, n.nspname, c.relname, t.version, t.rest,
+               pg_catalog.concat_ws(' ', c.relkind, c.relpersistence, c.relreplident,
+                                    c.relispartition, c.relowner, c.relacl::pg_catalog.text),
+               c.relfilenode::pg_catalog.text
+        FROM (SELECT relation, {_SUM} AS version,
+                     COALESCE(pg_catalog.sum(version) FILTER (WHERE NOT own), 0)::pg_catalog.text
+                     AS rest
+              FROM tables GROUP BY relation) t
         JOIN pg_catalog.pg_class c ON c.oid = t.relation
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        UNION ALL SELECT '{_PUBLICATION}', NULL, NULL, (SELECT {_SUM} FROM published)
-        UNION ALL SELECT '{_READING}', NULL, NULL, (SELECT {_SUM} FROM reading)
+        UNION ALL SELECT '{_PUBLICATION}', NULL, NULL, (SELECT {_SUM} FROM published), '', '', ''
+        UNION ALL SELECT '{_READING}', NULL, NULL, (SELECT {_SUM} FROM reading), '', '', ''
     """
+
+
+class Table(NamedTuple):
+    """One table's rows: the sum of all their versions, of all but its own row's, and of that what
+    it says and the file it names."""
+
+    payload: str
+    version: int
+    rest: str = ""
+    says: str = ""
+    file: str = ""
+
+    def is_only_stored_anew(self, before: Table) -> bool:
+        """Whether a TRUNCATE or a rewrite is all that has happened to it, as far as can be told."""
+        return (
+            self.file != before.file
+            and self._replace(version=before.version, file=before.file) == before
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """The versions at one moment, as sums of hashes; a table's by its oid, with its payload."""
+    """The versions at one moment, as sums of hashes; a table's by its oid."""
 
-    tables: Mapping[str, tuple[str, int]]
+    tables: Mapping[str, Table]
     published: int = 0
     reading: int = 0
 
     def digest(self) -> tuple[int, int, int]:
         """What the server's own sums are compared with."""
-        return sum(version for _, version in self.tables.values()), self.published, self.reading
+        tables = sum(table.version for table in self.tables.values())
+        return tables, self.published, self.reading
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
     """What has moved since a fingerprint; false if nothing has.
 
-    ``payloads`` are the names, before and after, of the tables that moved, came or went.
+    ``payloads`` are the names, before and after, of the tables that moved, came or went; ``stored``
+    those of them that came, or have other storage and are otherwise as they were.
     """
 
     payloads: frozenset[str] = frozenset()
+    stored: frozenset[str] = frozenset()
     publication: bool = False
     reading: bool = False
 
@@ -163,22 +193,34 @@ async def take(
     rows: Callable[..., Awaitable[Rows]], publication: str | None, server_version: int
 ) -> Fingerprint:
     """All of it, in one statement."""
-    tables: dict[str, tuple[str, int]] = {}
+    tables: dict[str, Table] = {}
     parts = dict.fromkeys((_PUBLICATION, _READING), 0)
-    for oid, schema, table, text in await rows(_details(publication, server_version), columns=4):
+    for row in await rows(_details(publication, server_version), columns=7):
+        oid, schema, table, text, rest, says, file = (value or "" for value in row)
         version = _number(text)
         if oid in parts:
             parts[oid] = version
         else:
-            tables[str(oid)] = f"{schema}.{table}", version
+            tables[oid] = Table(f"{schema}.{table}", version, rest, says, file)
     return Fingerprint(tables, parts[_PUBLICATION], parts[_READING])
 
 
 def moved_between(before: Fingerprint, after: Fingerprint) -> Moved:
     """What has moved from one to the other."""
-    different = set(before.tables.items()) ^ set(after.tables.items())
+    old, new = before.tables, after.tables
+    moved: set[str] = set()
+    changed: set[str] = set()
+    for oid in old.keys() | new.keys():
+        was, now = old.get(oid), new.get(oid)
+        if was == now:
+            continue
+        names = {each.payload for each in (was, now) if each is not None}
+        moved |= names
+        if was is not None and not (now is not None and now.is_only_stored_anew(was)):
+            changed |= names
     return Moved(
-        frozenset(payload for _, (payload, _) in different),
+        frozenset(moved),
+        frozenset(moved - changed),
         before.published != after.published,
         before.reading != after.reading,
     )

@@ -13,9 +13,12 @@ from django.db import models
 from django_pgnudge import nudged
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.dependencies import Row, Tables
+from django_pgnudge.fresh.dependencies import tables as tables_of
 from django_pgnudge.fresh.keys import Dependency
 from django_pgnudge.fresh.rowkeys import assumed_column, key_value
 from django_pgnudge.fresh.seldom import forget
+from django_pgnudge.testing import NudgeFake
+from tests.fix_nudged import asking_postgres
 from tests.shop.models import (
     Bistro,
     CheapProduct,
@@ -169,3 +172,29 @@ def test_postgres_writes_keys_as_they_are_written_here(
 
 def test_while_postgres_does_not_answer_nothing_is_named() -> None:
     assert Tables("default").dependencies([Product]) is None
+
+
+def test_in_an_epoch_that_is_new_to_a_process_it_reads_the_tables_again(
+    django_postgres: Any, nudge_fake: NudgeFake
+) -> None:
+    """A row named by a primary key that the daemon has seen replaced would never be ended."""
+    with asking_postgres(nudge_fake):
+        row = nudged.row(Product, 7)
+
+        def read() -> Any:
+            return nudged.get_or_set("row", lambda: None, depends_on=[row])
+
+        def stands_on() -> set[Any]:
+            return {each.row for each in tables_of("default").dependencies([row]) or ()}
+
+        read()
+        assert stands_on() == {(7,)}
+        django_postgres.execute(
+            "ALTER TABLE shop_product DROP CONSTRAINT shop_product_pkey CASCADE,"
+            " ADD PRIMARY KEY (name)"
+        )
+        read()
+        assert stands_on() == {(7,)}, "nothing has told it so"
+        nudge_fake.resync()
+        read()
+        assert stands_on() == {None}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -32,7 +34,7 @@ def answer(
     now: float = 105.0,
     foreign: frozenset[str] = frozenset(),
     load: Any = lambda: "value",
-    **tokens: str | None,
+    tokens: Mapping[str, str | None] = MappingProxyType({}),
 ) -> Answer:
     texts = {NAMES.lease: lease, **TOKENS, **tokens}
     entry = Entry(stamp if isinstance(stamp, str) else stamp.text(), load)
@@ -51,15 +53,15 @@ def test_a_value_is_served_if_everything_agrees() -> None:
 
 @pytest.mark.parametrize("token", TOKENS)
 def test_a_token_that_is_missing_or_another_ends_it(token: str) -> None:
-    assert judged(answer(**{token: None})) == Miss(LEASE, (token,))
-    changed = judged(answer(**{token: "f" * 24}))
+    assert judged(answer(tokens={token: None})) == Miss(LEASE, (token,))
+    changed = judged(answer(tokens={token: "f" * 24}))
     assert changed.stamp == Stamp("epoch", "digest", {**TOKENS, token: "f" * 24})
 
 
 @pytest.mark.parametrize("token", TOKENS)
 def test_what_is_no_token_is_made_anew(token: str) -> None:
-    assert judged(answer(**{token: "nonsense"})).foreign == (token,)
-    other = judged(answer(**{token: None}, foreign=frozenset({token})))
+    assert judged(answer(tokens={token: "nonsense"})).foreign == (token,)
+    other = judged(answer(tokens={token: None}, foreign=frozenset({token})))
     assert (other.missing, other.foreign) == ((token,), (token,))
 
 
@@ -127,9 +129,9 @@ def test_an_entry_that_stands_on_more_is_served_once_all_of_it_was_asked_for() -
     mine.widen(first.more)
     assert set(mine.question.keys()) == {NAMES.lease, mine.entry, *wider.tokens}
     assert judged(answer(stamp=wider), of=mine).more == ()
-    assert judged(answer(stamp=wider, **inner), of=mine) == Hit("value", wider)
-    ended = dict.fromkeys(inner, "b" * 24)
-    assert judged(answer(stamp=wider, **ended), of=mine).stamp == STAMP
+    assert judged(answer(stamp=wider, tokens=inner), of=mine) == Hit("value", wider)
+    ended: dict[str, str | None] = dict.fromkeys(inner, "b" * 24)
+    assert judged(answer(stamp=wider, tokens=ended), of=mine).stamp == STAMP
 
 
 def test_stamps_that_contradict_each_other_make_none() -> None:

@@ -19,7 +19,7 @@ from servers.process import wait_until
 from django_pgnudge import nudged
 from django_pgnudge.fresh import watching
 from django_pgnudge.fresh.watching import Seen, alters_session
-from tests.feed.test_standby import Standby
+from tests.feed.standby import Standby
 from tests.fix_django import TEMPLATE, migrate_template, pointed
 from tests.fix_servers import installations
 from tests.shop.models import Category, Product
