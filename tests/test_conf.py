@@ -154,9 +154,10 @@ def test_the_package_is_imported_without_settings() -> None:
 
 
 def test_nudged_has_defaults_for_what_is_left_out() -> None:
-    assert conf.NUDGED == {"CACHES": ("default",), "LEASE": 10.0, "SCOPE": None}
+    others = {"CACHES": ("default",), "SKEW": 1.0, "SCOPE": None}
+    assert conf.NUDGED == {**others, "LEASE": 10.0}
     with override_settings(PGNUDGE={"NUDGED": {"LEASE": 3}}):
-        assert conf.NUDGED == {"CACHES": ("default",), "LEASE": 3, "SCOPE": None}
+        assert conf.NUDGED == {**others, "LEASE": 3}
 
 
 @pytest.mark.parametrize(

@@ -345,7 +345,9 @@ async def test_settled_is_answered_behind_what_an_unknown_name_turns_out_to_mean
 
         async def refresh(patience: float | None) -> bool:
             await known.wait()
-            daemon.registry._catalog = Catalog(parents={leaf: (PRICES,)}, roots={leaf: PRICES})
+            daemon.registry._catalog = Catalog(
+                parents={leaf: (PRICES,)}, roots={leaf: PRICES}, identity=IDENTITY
+            )
             daemon.registry._index()
             return True
 

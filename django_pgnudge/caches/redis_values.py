@@ -47,6 +47,9 @@ class RedisValues(Values):
         self._layout = (self._cache.key_prefix, self._cache.version)
         self._write, self._read = self._redis.codec()
         self._connect = _connecting()
+        from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004, PLC0415
+
+        self._lost, self._slow = ConnectionError, TimeoutError
 
     def refusal(self) -> str | None:
         from redis import Redis  # noqa: PLC0415
@@ -65,14 +68,11 @@ class RedisValues(Values):
 
     def ask(self, question: Question) -> Answer:
         data = self._packed(question)
-        from redis.exceptions import ConnectionError as LostError  # noqa: PLC0415
-        from redis.exceptions import TimeoutError as SlowError  # noqa: PLC0415
-
         try:
             replies = self._exchange(data, 2)
-        except SlowError:
+        except self._slow:
             raise  # To ask again would take as long.
-        except LostError:
+        except self._lost:
             # A connection that had been idle for too long; a question may be put twice.
             replies = self._exchange(data, 2)
         return self._answered(question, *replies)

@@ -9,7 +9,6 @@ before a value is kept.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from django.core.cache.backends.base import BaseCache
@@ -21,13 +20,14 @@ from django_pgnudge.fresh.scope import Scope
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.session import IDLE, INTRANS, View, ask, reported_path, status
 from django_pgnudge.fresh.watching import Seen, distrust, is_doubtful, trust, unwatched
+from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = ["in_cache_transaction", "may_keep", "may_use_cache", "was_seen_well"]
 
-logger = logging.getLogger("django_pgnudge.nudged")
+logger = get_logger("django_pgnudge.nudged")
 
 
 def may_use_cache(using: str, scope: Scope = None) -> bool:
