@@ -57,7 +57,7 @@ class NudgeFake:
         self._epoch = "fake"
 
     def lease(self) -> None:
-        """Grant a lease that lasts."""
+        """Write a lease that lasts."""
         for alias in conf.NUDGED["CACHES"]:
             values = caches.values(alias)
             lease = Lease(values.now(), LASTING, self._epoch, "fake", "fake")

@@ -374,3 +374,35 @@ def test_every_number_in_the_source_is_in_the_table_and_the_other_way_round() ->
             used |= set(re.findall(r'"([EWI]\d{3})"', path.read_text()))
     assert used == set(IDS)
     assert settings.PGNUDGE == {}
+
+
+@pytest.mark.parametrize(
+    ("cache", "words"),
+    [
+        (
+            {
+                "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+                "LOCATION": ["127.0.0.1:1", "127.0.0.1:2"],
+            },
+            "several memcached servers",
+        ),
+        (
+            {
+                "BACKEND": "django_redis.cache.RedisCache",
+                "LOCATION": ["redis://127.0.0.1:1/0", "redis://127.0.0.1:1/1"],
+                "OPTIONS": {"CLIENT_CLASS": "django_redis.client.ShardClient"},
+            },
+            "several servers",
+        ),
+        ({"BACKEND": "django.core.cache.backends.dummy.DummyCache"}, "keeps nothing"),
+        ({"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}, None),
+    ],
+)
+def test_a_cache_that_cannot_hold_nudged_values_is_told(
+    settings: Any, cache: dict[str, Any], words: str | None
+) -> None:
+    settings.CACHES = {"default": {**settings.CACHES["default"]}, "values": cache}
+    settings.PGNUDGE = {"NUDGED": {"CACHES": ["values"]}}
+    found = [each for each in static.run() if each.id == "django_pgnudge.W006"]
+    assert len(found) == (words is not None)
+    assert words is None or words in found[0].msg

@@ -155,9 +155,9 @@ def test_the_package_is_imported_without_settings() -> None:
 
 def test_nudged_has_defaults_for_what_is_left_out() -> None:
     others = {"CACHES": ("default",), "SKEW": 1.0, "SCOPE": None}
-    assert conf.NUDGED == {**others, "LEASE": 10.0}
+    assert {**others, "LEASE": 10.0} == conf.NUDGED
     with override_settings(PGNUDGE={"NUDGED": {"LEASE": 3}}):
-        assert conf.NUDGED == {**others, "LEASE": 3}
+        assert {**others, "LEASE": 3} == conf.NUDGED
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,7 @@ def test_a_lease_is_not_renewed_while_postgres_does_not_answer(site, settings, p
         until(holds, "the lease")
         proxy.stall()
         until(lambda: not holds(), "the end of the lease")
+        until(lambda: "Cannot renew the lease" in caplog.text, "a word of it")
         proxy.resume()
         until(lambda: "is renewed again" in caplog.text and holds(), "a renewal")
     assert "Cannot renew the lease in cache 'default'" in caplog.text
@@ -364,3 +365,17 @@ def table_name() -> str:
     from django_pgnudge.registry import Registry
 
     return Registry("default").payload_of(Category)
+
+
+def test_two_databases_behind_one_redis_have_nothing_in_common(site, settings, other_database):
+    """Both sites call theirs "default", and their tables bear the same names."""
+    mine, theirs = names_of("default"), names_of("other")
+    table = table_name()
+    assert mine.lease != theirs.lease
+    with cleared_daemon():
+        plant(mine.table(table), theirs.table(table))
+        Category.objects.create(name="a")
+        until(lambda: gone(mine.table(table)), "the end of the token")
+        assert settled(timeout=10)
+        assert not gone(theirs.table(table))
+        assert lease_in("default", theirs) is None

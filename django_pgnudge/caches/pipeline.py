@@ -1,8 +1,8 @@
 """A round of deletes in one write and one answer, on a connection of its own to one Redis.
 
 Who writes need not be who waits: the daemon's loop sends a small round where it learns of the
-change, and the thread of the cache waits for what Redis says. Anything unexpected is an exception,
-after which the round is to be done in the ordinary way, that knows what to make of it.
+change, and the thread of the cache waits for what Redis says. Anything unexpected is an exception;
+the worker then repeats the round the regular way.
 """
 
 from __future__ import annotations

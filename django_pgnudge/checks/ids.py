@@ -30,6 +30,7 @@ IDS: Final[dict[str, str]] = {
     "W003": "A template is meant for a cache without patterns",
     "W004": "A rule names a table that TABLES or EXCLUDE keeps out",
     "W005": "A resync cannot clear one version of a cache",
+    "W006": "A cache of NUDGED cannot hold nudged values",
     "W020": "wal_level is not logical",
     "W021": "The role may not replicate",
     "W022": "The server does not allow the output plugin",

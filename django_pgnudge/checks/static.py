@@ -157,6 +157,20 @@ def check_visible(known: _Known) -> Iterator[CheckMessage]:
             )
 
 
+def check_nudged_caches(known: _Known) -> Iterator[CheckMessage]:
+    # A cache that is only there by default may be meant for nothing of the kind.
+    if "NUDGED" not in getattr(settings, "PGNUDGE", {}) or not conf.is_usable("NUDGED"):
+        return
+    for alias in conf.NUDGED["CACHES"]:
+        if (refusal := _refusal(alias)) is not None:
+            yield message(
+                "W006",
+                f'PGNUDGE["NUDGED"]["CACHES"] names {alias!r}, which cannot hold nudged values:'
+                f" {refusal}.",
+                "Name a cache of one server; until then nudged values are computed each time.",
+            )
+
+
 def check_selected(known: _Known) -> Iterator[CheckMessage]:
     if not (conf.is_usable("TABLES") and conf.is_usable("EXCLUDE")):
         return
@@ -183,6 +197,7 @@ _CHECKS: tuple[Callable[[_Known], Iterator[CheckMessage]], ...] = (
     check_one_version,
     check_sessions,
     check_visible,
+    check_nudged_caches,
     check_selected,
 )
 
@@ -205,6 +220,16 @@ def _same_place(first: str, second: str) -> bool:
         return killing.same_place(first, second)
     except PgNudgeError:
         return bool(one.get("LOCATION") == two.get("LOCATION"))
+
+
+def _refusal(alias: str) -> str | None:
+    """Why a cache cannot hold nudged values; None if it can, or cannot be made at all."""
+    from django_pgnudge import caches as killing  # noqa: PLC0415 - as in _supports
+
+    try:
+        return killing.values(alias).refusal()
+    except Exception:  # check_cache_exists says so
+        return None
 
 
 def _supports(question: str, alias: str) -> bool:

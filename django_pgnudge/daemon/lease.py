@@ -13,7 +13,7 @@ under it was true at some moment after step 1, so within the lease's length. Rea
 one clock, the cache's. A cache that lost memory has lost the mark, which is written behind every
 round of deletes; then a new epoch begins.
 
-Two daemons follow one database for each other's sake. The one that finds a lease of the other,
+Two daemons may follow one database. The one that finds a lease of the other,
 proved after its own epoch began, stands by and takes that epoch over: since then it has deleted
 whatever the other has.
 """
@@ -112,9 +112,14 @@ class LeaseKeeper:
     async def _renew(self) -> None:
         names = self._names()
         if names is None:
-            raise NotCurrentError("PostgreSQL has not described its tables yet")
+            raise NotCurrentError(
+                "PostgreSQL has not told which database this is: it does not answer, or the role"
+                " may not call pg_control_system()"
+            )
         length = self._length()
-        async with _within(length, f"the proof took longer than the lease of {length:g} s"):
+        # The next one begins a round after the last, so that it is told when the lease ends.
+        patience = length * (ROUNDS - 1) / ROUNDS
+        async with _within(patience, f"the proof took longer than {patience:g} s"):
             renewal = await self._worker.call(lambda: self._open(names))
             if renewal is None:
                 # Another daemon of this database holds the lease; it proves what we would.

@@ -174,7 +174,7 @@ class Prover:
         await feed.relearn(survey)
         await self._refresh()
         concerned |= self._with_parents(moved.payloads)
-        logger.info("The catalogs have changed (%s): they are read anew.", _what(moved))
+        logger.info("The catalogs have changed (%s) and were read again.", _what(moved))
         await self._fire(concerned)
         if moved.publication or moved.reading or moved.payloads - moved.stored:
             # Readers name rows and tables by what they have read, and read it again in an epoch

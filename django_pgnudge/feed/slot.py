@@ -70,7 +70,7 @@ async def create_slot(
         except ServerError as error:
             if error.sqlstate not in _PLUGIN_REFUSED:
                 raise
-            log.info("output plugin %s is not to be had (%s)", plugin, error.message)
+            log.info("output plugin %s is unavailable (%s)", plugin, error.message)
         else:
             return plugin
     await _create(connection, name, last, checker, patience)

@@ -235,7 +235,7 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
     if stamp is not None:
         whole = stamp.with_others(computed.others)
         if whole is None:
-            recipe.refuse("it used nudged values from before and after a change")
+            recipe.refuse("the nudged values it used are of before a change, or too many to name")
             return Read(computed.value)
         step = recipe.store(recipe, computed.value, whole)
         if step is not None:

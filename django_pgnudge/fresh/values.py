@@ -232,8 +232,17 @@ class Value:
             )
             return None
         dependencies = mine.dependencies(self.depends_on)
+        if dependencies is None:
+            return None
         identity = mine.identity()
-        if dependencies is None or identity is None:
+        if identity is None:
+            self._warn(
+                f"no identity {self.using}",
+                "the role of the database %r may not call pg_control_system(), which tells one"
+                " database from another, so values are computed and not cached. GRANT EXECUTE ON"
+                " FUNCTION pg_control_system() TO it.",
+                self.using,
+            )
             return None
         names = Names.of(identity)
         entry = names.entry(entry_name(self.name, self.scope))
@@ -297,14 +306,14 @@ class Value:
         )
         self._warn(
             f"no lease {self.alias}",
-            "values are computed and not cached, for in the cache %r %s. %s",
+            "cache %r: %s, so values are computed and not cached. %s",
             self.alias,
             why,
             hint,
         )
 
     def _refuse(self, why: str) -> None:
-        self._warn(f"private {self.what}", "%s is not cached, for %s.", self.what, why)
+        self._warn(f"private {self.what}", "%s is not cached: %s.", self.what, why)
 
     def _vouch(self, place: Place, stamp: Stamp) -> bool:
         if not self._handed:
