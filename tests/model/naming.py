@@ -75,8 +75,7 @@ def _without_dead_values(world: World) -> tuple[Memory, Memory | None, tuple[Rea
     def living(memory: Memory) -> Memory:
         entry = memory.entry
         if entry is None or (
-            (entry.token == memory.token or entry.token in tokens)
-            and entry.epoch in epochs
+            (entry.token == memory.token or entry.token in tokens) and entry.epoch in epochs
         ):
             return memory
         return memory._replace(entry=None)
@@ -229,10 +228,7 @@ def _numbered(world: World, map_changes: bool) -> World:
         late = Late(lease(late[0]), late[1], late[2], tokens[late[3]], late[4])
     if readers:
         readers = tuple(
-            sorted(
-                Reader(epochs[each[0]], tokens[each[1]], each[2], each[3])
-                for each in readers
-            )
+            sorted(Reader(epochs[each[0]], tokens[each[1]], each[2], each[3]) for each in readers)
         )
     if process is not None:
         process = process._replace(epoch=epochs[process.epoch], news=epochs[process.news])

@@ -55,7 +55,9 @@ SCENARIOS: Final = [
     Scenario("two readers, and commits that become visible late", Bounds(2, held_commits=True)),
     Scenario("one reader, and a lease of two ticks", Bounds(length=2, held_commits=True)),
     Scenario("a request that comes late or twice", Bounds(delays=True)),
-    Scenario("memory lost, or a lagging replica promoted", Bounds(unheard=1, losses=True, gaps=False)),
+    Scenario(
+        "memory lost, or a lagging replica promoted", Bounds(unheard=1, losses=True, gaps=False)
+    ),
     Scenario("both of these", replace(TINY, losses=True, delays=True)),
     Scenario("two readers, and memory lost", replace(TINY, readers=2, losses=True)),
     Scenario("a table that leaves the publication and enters", Bounds(map_changes=True)),
