@@ -26,7 +26,7 @@ class Guards:
 
     # The daemon's rounds.
     deletes_wait_until_visible: bool = True
-    a_round_is_one_message: bool = True
+    a_round: Literal["one message", "two requests", "three requests"] = "one message"
     gap_ends_epoch: bool = True
     lost_memory_ends_epoch: bool = True
     mark: Literal["a name", "a count"] = "a name"

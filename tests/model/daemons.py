@@ -128,19 +128,20 @@ class Daemons:
 
     def _daemon_deletes(self, world: World, me: int, daemon: Daemon) -> Steps:
         """One message: the tokens, the mark, the tokens again."""
-        if daemon.half:
+        three = self.guards.a_round == "three requests"
+        if daemon.half and three:
             yield self._daemon_ends_round(world, me, daemon)
             return
         if not daemon.behind and not self.bounds.losses:
             return
-        if daemon.behind and not self.guards.a_round_is_one_message:
+        if daemon.behind and not daemon.half and self.guards.a_round != "one message":
             deleted = world._replace(cache=world.cache._replace(token=NOTHING))
-            words = f"daemon {me}: deletes the token, the first of three requests"
+            words = f"daemon {me}: deletes the token, the first of {self.guards.a_round}"
             yield words, self._with_daemon(deleted, me, daemon._replace(half=1))
             return
         heard = daemon
         if daemon.behind:
-            heard = self._heard(daemon)
+            heard = self._heard(daemon)._replace(half=0)
         cache = world.cache._replace(token=NOTHING) if daemon.behind else world.cache
         words = f"daemon {me}: " + ("deletes the token" if daemon.behind else "counts a round")
         stands = cache.marks[me] == 0

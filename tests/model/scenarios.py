@@ -59,6 +59,10 @@ SCENARIOS: Final = [
         "memory lost, or a lagging replica promoted", Bounds(unheard=1, losses=True, gaps=False)
     ),
     Scenario("both of these", replace(TINY, losses=True, delays=True)),
+    Scenario(
+        "rounds of two requests, and memory lost",
+        replace(TINY, losses=True, guards=Guards(a_round="two requests")),
+    ),
     Scenario("two readers, and memory lost", replace(TINY, readers=2, losses=True)),
     Scenario("a table that leaves the publication and enters", Bounds(map_changes=True)),
     Scenario("rows that come to be named otherwise", Bounds(map_changes=True, names=True)),
@@ -128,23 +132,24 @@ REMOVALS: Final = [
     ),
     _removal(
         "a reader stores only in an epoch in which its map was read", "",
-        _out(stores_only_in_epochs_it_read_the_map_in=False), map_changes=True, names=True,
+        _out(stores_only_in_epochs_it_read_the_map_in=False),
+        length=0, map_changes=True, names=True,
     ),
     _removal(
         "the names that a reader asks for are of that map", "",
-        _out(names_are_of_that_map=False), map_changes=True, names=True,
+        _out(names_are_of_that_map=False), length=0, map_changes=True, names=True,
     ),
     _removal(
         "the epoch is seen before the map is read", "",
-        _out(epoch_is_seen_before_map_is_read=False), map_changes=True, names=True,
+        _out(epoch_is_seen_before_map_is_read=False), length=0, map_changes=True, names=True,
     ),
     _removal(
         "deletes wait until the commit is visible", "",
         _out(deletes_wait_until_visible=False), held_commits=True,
     ),
     _removal(
-        "a round is one message", "",
-        _out(a_round_is_one_message=False), length=0, losses=True,
+        "the step that raises the mark deletes the tokens too", "",
+        _out(a_round="three requests"), length=0, losses=True,
     ),
     _removal("a gap in the stream ends the epoch", "", _out(gap_ends_epoch=False), gaps=True),
     _removal(

@@ -84,8 +84,8 @@ class Daemon(NamedTuple):
     deleted the lease, 2 once it has a new mark too.
 
     ``behind``: commits in its stream that it has not yet heard. ``remembered``: the fingerprint of
-    the map that it has read last. ``half``: a round whose tokens are deleted, and which is counted
-    next (1), or is counted, and whose tokens are deleted once more (2).
+    the map that it has read last. ``half``: of a round that is several
+    requests the tokens are deleted (1), or it is counted too (2).
     """
 
     epoch: int
