@@ -155,6 +155,17 @@ def test_a_table_that_came_ends_nothing(site):
         assert epoch() == before
 
 
+def test_a_table_that_came_before_another_of_its_name_ends_the_epoch(site):
+    """By some search_path what was read of the one is read of the other."""
+    with cleared_daemon() as running:
+        proven_again(running)
+        before = epoch()
+        site.execute("CREATE SCHEMA tenant", "CREATE TABLE tenant.parent (id int PRIMARY KEY)")
+        proven_again(running)
+        proven_again(running)
+        assert epoch() != before
+
+
 def cache_has(*names: str) -> bool:
     return len(caches["default"].get_many(names)) == len(names)
 

@@ -98,6 +98,16 @@ def test_a_mark_that_is_not_the_last_one_is_told(each_cache: str, number: int | 
     assert values.witness("lease", "mark", 7).mark is None
 
 
+def test_what_a_round_ends_goes_in_the_step_that_raises_the_mark(each_cache: str) -> None:
+    values = caches.values("default")
+    fill(values)
+    values.set("mark", 7, 60)
+    seen = values.witness("lease", "mark", 7, ["one", "entry"])
+    assert seen.lease == "the lease"
+    assert seen.mark is not None
+    assert values.ask(Question(*QUESTION)).texts == {"lease": "the lease"}
+
+
 def test_a_round_that_comes_again_cannot_make_up_for_one_that_was_lost(
     backend: str, configure: Any, redis_server: Redis
 ) -> None:

@@ -17,7 +17,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django_pgnudge.caches.values import FORMAT, Answer, Entry, Question, Values, Witness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from django_pgnudge.caches.redis import RedisStore
 
@@ -116,16 +116,18 @@ class RedisValues(Values):
         # A round that comes twice, or late, knows none of the later numbers.
         return secrets.randbits(53)
 
-    def witness(self, lease: str, mark: str, number: int) -> Witness:
+    def witness(self, lease: str, mark: str, number: int, ended: Collection[str] = ()) -> Witness:
         raised = self.next_mark(number)
         commands = [
             pack("MULTI"),
+            *([pack("DEL", *self._redis.stored(ended, None))] if ended else ()),
             pack("GET", self._key(lease)),
             *raise_mark(self._key(mark), raised),
             _TIME,
             pack("EXEC"),
         ]
-        *_, (text, before, _, now) = self._exchange(commands, len(commands))
+        *_, answers = self._exchange(commands, len(commands))
+        text, before, _, now = answers[-4:]
         return Witness(
             None if text is None else text.decode("ascii", "replace"),
             raised if before == str(number).encode() else None,

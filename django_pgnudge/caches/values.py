@@ -8,7 +8,7 @@ KEY_FUNCTION: one that makes a key of the tenant at hand would hide the daemon's
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -172,15 +172,19 @@ class Values:
         """What a mark is raised to from ``number``."""
         return number + 1
 
-    def witness(self, lease: str, mark: str, number: int) -> Witness:
-        """The lease as it is, then the mark raised from ``number``, then the time: in one step of
-        the cache's own where it has one, so that no older memory comes in between.
+    def witness(self, lease: str, mark: str, number: int, ended: Collection[str] = ()) -> Witness:
+        """The lease as it is, then the mark raised from ``number``, then the time, with keys that
+        are ``ended`` deleted: in one step of the cache's own where it has one, so that no older
+        memory comes in between.
         """
         text = self._cache.get(lease)
         try:
             found = int(self._cache.incr(mark))
         except (ValueError, TypeError):
             found = None
+        if ended:
+            # Behind the mark: had another server come before it, that would have them still.
+            self.delete(ended)
         raised = self.next_mark(number)
         return Witness(
             text if type(text) is str else None, raised if found == raised else None, self.now()

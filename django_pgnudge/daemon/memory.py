@@ -9,10 +9,13 @@ served again: a new epoch begins.
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from django_pgnudge import caches
 from django_pgnudge.fresh.keys import Lease, Names
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["MARK_TIMEOUT", "CacheMemory"]
 
@@ -64,17 +67,18 @@ class CacheMemory:
             self.number = number
         return stands
 
-    def count(self) -> bool:
-        """Count a round; False as for `raised`."""
-        return self.number is not None and self.look() is not None
+    def count(self, ended: Collection[str] = ()) -> bool:
+        """Count a round that ends these tokens, and delete them in the same step; False as for
+        `raised`."""
+        return self.number is not None and self.look(ended) is not None
 
-    def look(self) -> tuple[Lease | None, float, bool] | None:
-        """The lease there is, the time, and whether all have one clock, with a round counted in
-        the same step; None as for `raised`.
+    def look(self, ended: Collection[str] = ()) -> tuple[Lease | None, float, bool] | None:
+        """The lease there is, the time, and whether all have one clock, with a round counted and
+        tokens ``ended`` in the same step; None as for `raised`.
         """
         assert self.number is not None
         with caches.writing_values(self.alias) as values:
-            seen = values.witness(self.names.lease, self.mark, self.number)
+            seen = values.witness(self.names.lease, self.mark, self.number, ended)
             one_clock = values.one_clock
         if seen.mark is None:
             self.number = None

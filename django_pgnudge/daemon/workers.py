@@ -23,7 +23,7 @@ from django_pgnudge.log import get_logger
 from django_pgnudge.threads import settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from django_pgnudge.caches.pipeline import Round
     from django_pgnudge.daemon.memory import CacheMemory
@@ -279,21 +279,20 @@ class CacheWorker:
                 # The mark may be among what was cleared. Whatever came back with an older memory
                 # before it is written again ends with the epoch.
                 self.memory.begin()
-            self.count_round()
-            if work.tokens:
-                # Had the server been replaced between the deletes and the count, by one that
-                # remembers exactly the round before, they would have been forgotten unseen.
-                with caches.writing_values(self.alias) as values:
-                    values.delete(work.tokens)
+            self.count_round(work.tokens)
         return deleted
 
-    def count_round(self) -> None:
-        """Raise the mark; end the epoch of a cache that has forgotten something. In the thread."""
+    def count_round(self, tokens: Collection[str]) -> None:
+        """Raise the mark; end the epoch of a cache that has forgotten something. In the thread.
+
+        ``tokens`` are deleted in the same step, though they have been deleted before: the server
+        may have been replaced since, by one that remembers exactly the round before.
+        """
         memory = self.memory
         assert memory is not None
         for _ in range(3):
             known = memory.begun
-            if memory.count():
+            if memory.count(tokens):
                 return
             if known:
                 self.say_forgotten()

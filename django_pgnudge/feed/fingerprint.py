@@ -137,6 +137,7 @@ class Table(NamedTuple):
 
     payload: str
     version: int
+    name: str = ""
     rest: str = ""
     says: str = ""
     file: str = ""
@@ -168,7 +169,8 @@ class Moved:
     """What has moved since a fingerprint; false if nothing has.
 
     ``payloads`` are the names, before and after, of the tables that moved, came or went; ``stored``
-    those of them that came, or have other storage and are otherwise as they were.
+    those of them that came by a name that no table had, or have other storage and are otherwise as
+    they were.
     """
 
     payloads: frozenset[str] = frozenset()
@@ -201,7 +203,7 @@ async def take(
         if oid in parts:
             parts[oid] = version
         else:
-            tables[oid] = Table(f"{schema}.{table}", version, rest, says, file)
+            tables[oid] = Table(f"{schema}.{table}", version, table, rest, says, file)
     return Fingerprint(tables, parts[_PUBLICATION], parts[_READING])
 
 
@@ -210,13 +212,19 @@ def moved_between(before: Fingerprint, after: Fingerprint) -> Moved:
     old, new = before.tables, after.tables
     moved: set[str] = set()
     changed: set[str] = set()
+    known = {table.name for table in old.values()}
     for oid in old.keys() | new.keys():
         was, now = old.get(oid), new.get(oid)
         if was == now:
             continue
         names = {each.payload for each in (was, now) if each is not None}
         moved |= names
-        if was is not None and not (now is not None and now.is_only_stored_anew(was)):
+        if was is None:
+            # One that came may be found before another of its name, by some search_path.
+            only_stored = now is not None and now.name not in known
+        else:
+            only_stored = now is not None and now.is_only_stored_anew(was)
+        if not only_stored:
             changed |= names
     return Moved(
         frozenset(moved),

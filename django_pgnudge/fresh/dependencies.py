@@ -134,15 +134,17 @@ class Tables:
         entries = tuple(entries)
         if (self.doubted or not self._known) and not self._ask() and not self._known:
             return None
+        # Before they are looked up: another thread may read the tables meanwhile.
+        generation = self.registry.generation
         try:
-            remembered = self._meanings.get((self.registry.generation, entries))
+            remembered = self._meanings.get((generation, entries))
         except TypeError:  # a primary key that cannot be hashed
             return self._look_up(entries)
         if remembered is None:
             remembered = self._look_up(entries)
             if len(self._meanings) >= self._most:
                 self._meanings.clear()
-            self._meanings[self.registry.generation, entries] = remembered
+            self._meanings[generation, entries] = remembered
         return remembered
 
     def identity(self) -> str | None:

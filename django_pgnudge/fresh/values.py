@@ -231,7 +231,12 @@ class Value:
                 refusal,
             )
             return None
-        dependencies = mine.dependencies(self.depends_on)
+        while True:
+            # First: another thread may read the tables meanwhile.
+            generation = mine.registry.generation
+            dependencies = mine.dependencies(self.depends_on)
+            if generation == mine.registry.generation:
+                break
         if dependencies is None:
             return None
         identity = mine.identity()
@@ -252,8 +257,7 @@ class Value:
                 plans.clear()
             plan = plans[entry, dependencies] = Plan.of(names, entry, dependencies)
         place = Place(self.alias, self.using, self.what, names.lease, self.scope)
-        grounds = mine, mine.registry.generation, home
-        self._planned = Planned(grounds, plan, place, _believing(place, home.skew))
+        self._planned = Planned((mine, generation, home), plan, place, _believing(place, home.skew))
         return self._planned
 
     def _recipe(
@@ -283,6 +287,11 @@ class Value:
             self._warn_of_no_lease(why)
             return False
         if not self._knows(planned.place, lease.epoch):
+            return False
+        # Behind that: it may be another thread that has read the tables in this epoch, and then
+        # these are the names of those before.
+        mine = tables(self.using, self.scope)
+        if planned.grounds[:2] != (mine, mine.registry.generation):
             return False
         lacking = planned.plan.uncovered(coverage)
         if lacking:

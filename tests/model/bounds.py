@@ -20,9 +20,13 @@ class Guards:
     )
     stamp_comes_before_query: bool = True
     tokens_are_made_once: bool = True
+    stores_only_in_epochs_it_read_the_map_in: bool = True
+    names_are_of_that_map: bool = True
+    epoch_is_seen_before_map_is_read: bool = True
 
     # The daemon's rounds.
     deletes_wait_until_visible: bool = True
+    a_round: Literal["one message", "two requests", "three requests"] = "one message"
     gap_ends_epoch: bool = True
     lost_memory_ends_epoch: bool = True
     mark: Literal["a name", "a count"] = "a name"
@@ -34,8 +38,8 @@ class Guards:
     mark_is_raised_in_the_step_that_adopts: bool = True
     only_leases_younger_than_resync_are_adopted: bool = True
     map_is_proved_by: Literal[
-        "versions, in the lease", "versions, remembered", "its present state"
-    ] = "versions, in the lease"
+        "versions, since the stream began", "versions, since the first proof", "its present state"
+    ] = "versions, since the stream began"
 
     def without(self, **changes: Any) -> Guards:
         return replace(self, **changes)
@@ -49,7 +53,8 @@ class Bounds:
     cache may come back with an older memory, with none, or as a replica that lagged; one older
     memory at a time. ``delays``: a request may arrive at any time after its sender has gone on, or
     twice; one at a time. ``held_commits``: a commit is in the log before a snapshot sees it.
-    ``map_changes``: the table leaves and enters the publication. ``deaths``: a daemon may die, and
+    ``map_changes``: the table leaves and enters the publication, or if they are changes of
+    ``names``, its rows come to be named otherwise. ``deaths``: a daemon may die, and
     another start in its place. ``gaps``: it may lose its stream, and live on.
 
     ``running``: how many daemons are there at the beginning; the first has written a lease.
@@ -74,4 +79,5 @@ class Bounds:
     symmetric: bool = False
     held_commits: bool = False
     map_changes: bool = False
+    names: bool = False
     guards: Guards = field(default_factory=Guards)

@@ -60,22 +60,19 @@ class Daemons:
         begun = world._replace(
             cache=memory(world.cache), saved=world.saved and memory(world.saved), late=late
         )
-        daemon = Daemon(NOTHING, False, 0, self.dead, None, 0)
+        daemon = Daemon(NOTHING, 0, 0, self.dead, None, self._first_look(world))
         yield f"daemon {me}: starts; its stream is live", self._with_daemon(begun, me, daemon)
 
     def _daemon_lives(self, world: World, me: int, daemon: Daemon) -> Steps:
         if self.bounds.deaths:
             yield f"daemon {me}: dies", self._with_daemon(world, me, None)
         if daemon.behind == CUT_OFF:
-            back = daemon._replace(behind=0)
-            if back.proof is not None:
-                back = back._replace(proof=back.proof._replace(left=0))
-            yield f"daemon {me}: its stream is live again", self._with_daemon(world, me, back)
+            yield from self._daemon_is_cut_off(world, me, daemon)
             return
         if self.bounds.gaps:
             cut = daemon._replace(behind=CUT_OFF)
-            if self.guards.gap_ends_epoch:
-                cut = cut._replace(epoch=NOTHING, swept=False, resynced=self.dead, proof=None)
+            if cut.proof is not None and (cut.proof.left or not cut.proof.looked):
+                cut = cut._replace(proof=None)
             yield f"daemon {me}: loses its stream", self._with_daemon(world, me, cut)
         yield from self._daemon_deletes(world, me, daemon)
         if daemon.epoch == NOTHING:
@@ -83,34 +80,68 @@ class Daemons:
         elif daemon.proof is None:
             yield from self._daemon_begins_renewal(world, me, daemon)
         elif daemon.proof.left == 0:
+            if daemon.proof.looked:
+                yield from self._daemon_writes_lease(world, me, daemon, daemon.proof)
+            else:
+                yield self._daemon_looks_at_map(world, me, daemon, daemon.proof)
+
+    def _daemon_is_cut_off(self, world: World, me: int, daemon: Daemon) -> Steps:
+        """It goes on in its epoch until the next stream brings a Resync. It proves nothing
+        meanwhile, but what it has proven before it may still write."""
+        back = daemon._replace(behind=0, remembered=self._first_look(world))
+        if self.guards.gap_ends_epoch:
+            back = back._replace(epoch=NOTHING, swept=0, resynced=self.dead, proof=None)
+        yield f"daemon {me}: its stream is live again", self._with_daemon(world, me, back)
+        if daemon.epoch == NOTHING:
+            return
+        if daemon.proof is not None:
             yield from self._daemon_writes_lease(world, me, daemon, daemon.proof)
+        elif (lease := self._adoptable(world, me, daemon)) and lease.epoch != daemon.epoch:
+            yield self._daemon_adopts(world, me, daemon, lease)
+
+    def _first_look(self, world: World) -> int:
+        """The fingerprint of the map is taken before a stream begins."""
+        by = self.guards.map_is_proved_by
+        return world.fingerprint if by == "versions, since the stream began" else NOTHING
 
     def _daemon_resyncs(self, world: World, me: int, daemon: Daemon) -> tuple[str, World]:
         """The lease goes first; what has a later t is proven after that."""
-        if not daemon.swept:
-            swept = self._with_daemon(world, me, daemon._replace(swept=True))
-            swept = swept._replace(cache=swept.cache._replace(lease=None))
-            if world.cache.marks[me] != 0:
-                swept = self._marked_anew(swept, me)
-            if self.bounds.hasty:
-                return self._daemon_resyncs(swept, me, daemon._replace(swept=True))
-            return f"daemon {me}: Resync: deletes the lease", swept
-        ready = daemon._replace(epoch=FRESH, swept=False, resynced=0)
-        words = f"daemon {me}: Resync: asks the cache's clock and begins an epoch"
-        return words, self._with_daemon(world, me, ready)
+        after, words = world, ""
+        for swept in range(daemon.swept, 3 if self.bounds.hasty else daemon.swept + 1):
+            if swept == 0:
+                words = "deletes the lease"
+                after = after._replace(cache=after.cache._replace(lease=None))
+                daemon = daemon._replace(swept=1)
+                if not self.bounds.losses:
+                    # Nothing can come between that matters.
+                    after, daemon = self._marked_anew(after, me), daemon._replace(swept=2)
+            elif swept == 1:
+                words = "sets a mark that no memory has"
+                after = self._marked_anew(after, me)
+                daemon = daemon._replace(swept=2)
+            else:
+                words = "asks the cache's clock and begins an epoch"
+                daemon = daemon._replace(epoch=FRESH, swept=0, resynced=0)
+        return f"daemon {me}: Resync: {words}", self._with_daemon(after, me, daemon)
 
     # Rounds of deletes: daemon/workers and caches/pipeline.
 
     def _daemon_deletes(self, world: World, me: int, daemon: Daemon) -> Steps:
         """One message: the tokens, the mark, the tokens again."""
+        three = self.guards.a_round == "three requests"
+        if daemon.half and three:
+            yield self._daemon_ends_round(world, me, daemon)
+            return
         if not daemon.behind and not self.bounds.losses:
+            return
+        if daemon.behind and not daemon.half and self.guards.a_round != "one message":
+            deleted = world._replace(cache=world.cache._replace(token=NOTHING))
+            words = f"daemon {me}: deletes the token, the first of {self.guards.a_round}"
+            yield words, self._with_daemon(deleted, me, daemon._replace(half=1))
             return
         heard = daemon
         if daemon.behind:
-            heard = daemon._replace(behind=daemon.behind - 1)
-            if daemon.proof is not None:
-                left = max(0, daemon.proof.left - 1)
-                heard = heard._replace(proof=daemon.proof._replace(left=left))
+            heard = self._heard(daemon)._replace(half=0)
         cache = world.cache._replace(token=NOTHING) if daemon.behind else world.cache
         words = f"daemon {me}: " + ("deletes the token" if daemon.behind else "counts a round")
         stands = cache.marks[me] == 0
@@ -118,7 +149,7 @@ class Daemons:
             after = self._counted(self._with_daemon(world._replace(cache=cache), me, heard), me)
         else:
             words += "; its mark shows that the cache lost memory"
-            heard = heard._replace(epoch=NOTHING, swept=False, proof=None, resynced=self.dead)
+            heard = self._lost(heard)
             after = self._with_daemon(world._replace(cache=cache), me, heard)
         yield words, after
         if stands and self._may_delay(world):
@@ -126,6 +157,29 @@ class Daemons:
                 f"{words}, by a second request, as the first is slow",
                 self._delayed(after, Late(counts=me)),
             )
+
+    def _daemon_ends_round(self, world: World, me: int, daemon: Daemon) -> tuple[str, World]:
+        """The second and the third request of a round that is three."""
+        if daemon.half == 2:
+            deleted = world._replace(cache=world.cache._replace(token=NOTHING))
+            heard = self._heard(daemon)._replace(half=0)
+            return f"daemon {me}: deletes the token again", self._with_daemon(deleted, me, heard)
+        if world.cache.marks[me] == 0:
+            counted = self._with_daemon(world, me, daemon._replace(half=2))
+            return f"daemon {me}: counts the round", self._counted(counted, me)
+        lost = self._with_daemon(world, me, self._lost(daemon)._replace(half=2))
+        return f"daemon {me}: counts the round; its mark shows that the cache lost memory", lost
+
+    def _heard(self, daemon: Daemon) -> Daemon:
+        """One commit less to come."""
+        proof = daemon.proof
+        if proof is not None:
+            proof = proof._replace(left=max(0, proof.left - 1))
+        return daemon._replace(behind=daemon.behind - 1, proof=proof)
+
+    def _lost(self, daemon: Daemon) -> Daemon:
+        """The mark does not stand: a new epoch is to begin."""
+        return daemon._replace(epoch=NOTHING, swept=0, proof=None, resynced=self.dead)
 
     def _counted(self, world: World, me: int) -> World:
         """A number more in the cache and in the daemon; a saved memory is one more behind."""
@@ -161,21 +215,48 @@ class Daemons:
     # The renewal of the lease: daemon/lease.
 
     def _daemon_begins_renewal(self, world: World, me: int, daemon: Daemon) -> Steps:
-        """Asks for the clock and the lease, then for the log's end and the map's fingerprint."""
-        guards = self.guards
-        lease = self.live_lease(world)
-        if lease is not None and lease.keeper != me:
-            younger = lease.age < daemon.resynced
-            if younger or not guards.only_leases_younger_than_resync_are_adopted:
-                if daemon.epoch != lease.epoch:
-                    yield self._daemon_adopts(world, me, daemon, lease)
-                return
-        if not world.streamed:
+        """Asks for the clock and the lease, then for the log's end."""
+        if (lease := self._adoptable(world, me, daemon)) is not None:
+            if daemon.epoch != lease.epoch:
+                yield self._daemon_adopts(world, me, daemon, lease)
             return
-        left = daemon.behind if guards.proof_waits else 0
-        proof = Proof(0, left, world.fingerprint)
+        if daemon.half:
+            # The cache's thread does one thing at a time.
+            return
+        left = daemon.behind if self.guards.proof_waits else 0
+        proof = Proof(0, left, not self.bounds.map_changes)
         words = f"daemon {me}: begins a renewal: asks the cache's clock and the end of the log"
         yield words, self._with_daemon(world, me, daemon._replace(proof=proof))
+
+    def _adoptable(self, world: World, me: int, daemon: Daemon) -> Lease | None:
+        """The lease of another that lets it stand by."""
+        lease = self.live_lease(world)
+        if lease is None or lease.keeper == me:
+            return None
+        if self.guards.only_leases_younger_than_resync_are_adopted:
+            return lease if lease.age < daemon.resynced else None
+        return lease
+
+    def _daemon_looks_at_map(
+        self, world: World, me: int, daemon: Daemon, proof: Proof
+    ) -> tuple[str, World]:
+        """Behind the log's end. What has moved is remembered as it is, and ends the epoch."""
+        known = daemon.remembered
+        words = f"daemon {me}: looks at the map"
+        daemon = daemon._replace(remembered=self._looked(world))
+        if known not in (NOTHING, daemon.remembered):
+            moved = daemon._replace(epoch=NOTHING, proof=None)
+            return f"{words}, which has moved", self._with_daemon(world, me, moved)
+        if not world.streamed:
+            # The lease would not cover the table.
+            unproven = self._with_daemon(world, me, daemon._replace(proof=None))
+            return f"{words}: the table is not in the stream", unproven
+        looked = daemon._replace(proof=proof._replace(looked=True))
+        return f"{words}, which has not moved", self._with_daemon(world, me, looked)
+
+    def _looked(self, world: World) -> int:
+        by_state = self.guards.map_is_proved_by == "its present state"
+        return NOTHING if by_state else world.fingerprint
 
     def _daemon_adopts(
         self, world: World, me: int, daemon: Daemon, lease: Lease
@@ -185,7 +266,7 @@ class Daemons:
         words = f"daemon {me}: finds another's lease"
         if self.guards.mark_is_raised_in_the_step_that_adopts:
             if world.cache.marks[me] != 0:
-                lost = daemon._replace(epoch=NOTHING, resynced=self.dead)
+                lost = self._lost(daemon)
                 return f"{words}; its mark shows lost memory", self._with_daemon(world, me, lost)
             world = self._counted(world, me)
         adopted = self._with_daemon(world, me, daemon._replace(epoch=lease.epoch))
@@ -195,17 +276,8 @@ class Daemons:
         """Sends the lease; the cache writes it if the mark stands, in one step."""
         guards = self.guards
         done = daemon._replace(proof=None)
-        fingerprint = proof.fingerprint
-        if guards.map_is_proved_by != "versions, in the lease":
-            fingerprint = NOTHING
-        if guards.map_is_proved_by == "versions, remembered":
-            done = done._replace(remembered=proof.fingerprint)
-            if daemon.remembered not in (0, proof.fingerprint):
-                done = done._replace(epoch=NOTHING)
-                yield f"daemon {me}: finds the map moved", self._with_daemon(world, me, done)
-                return
         age = proof.age if guards.clock_is_asked_before_proof else 0
-        lease = Lease(age, daemon.epoch, me, fingerprint)
+        lease = Lease(age, daemon.epoch, me)
         after = self._with_daemon(world, me, done)
         stands = world.cache.marks[me] == 0 or not guards.lost_memory_ends_epoch
         if not stands:

@@ -7,8 +7,9 @@ numbered in the order in which they are met.
 
 from __future__ import annotations
 
-from tests.model.bounds import Bounds
+from tests.model.bounds import Bounds, Guards
 from tests.model.state import (
+    MISNAMED,
     NOBODY,
     NOTHING,
     SINCE_ANOTHER_LIFE,
@@ -55,6 +56,8 @@ def _without_the_dead(world: World, bounds: Bounds) -> World:
         cache, saved, readers = _without_dead_values(
             world._replace(cache=cache, saved=saved, late=late)
         )
+        if world.process is not None and guards.stores_only_in_epochs_it_read_the_map_in:
+            world, readers = _without_dead_names(world._replace(readers=readers), guards)
         alone = not bounds.losses and late is None and cache.token and cache.entry is None
         if alone and all(reader.token != cache.token for reader in readers):
             # A token that nobody carries is as good as one that is still to be made.
@@ -64,26 +67,15 @@ def _without_the_dead(world: World, bounds: Bounds) -> World:
 
 def _without_dead_values(world: World) -> tuple[Memory, Memory | None, tuple[Reader, ...]]:
     """The memories and readers without what no lease or token to come will match."""
-    cache, saved, daemons, readers, late = world[:5]
-    epochs, tokens, fingerprints = {NOTHING}, {NOTHING}, {NOTHING, world.fingerprint}
-    for daemon in daemons:
-        if daemon is not None:
-            epochs.add(daemon.epoch)
-            if daemon.proof is not None:
-                fingerprints.add(daemon.proof.fingerprint)
-    for lease in (cache.lease, late and late.lease):
-        if lease is not None:
-            epochs.add(lease.epoch)
-            fingerprints.add(lease.fingerprint)
+    cache, saved, _, readers, late = world[:5]
+    epochs, tokens = _living_epochs(world), {NOTHING, MISNAMED}
     if late is not None:
         tokens.add(late.token)
 
     def living(memory: Memory) -> Memory:
         entry = memory.entry
         if entry is None or (
-            (entry.token == memory.token or entry.token in tokens)
-            and entry.epoch in epochs
-            and entry.fingerprint in fingerprints
+            (entry.token == memory.token or entry.token in tokens) and entry.epoch in epochs
         ):
             return memory
         return memory._replace(entry=None)
@@ -92,7 +84,6 @@ def _without_dead_values(world: World) -> tuple[Memory, Memory | None, tuple[Rea
     if saved is not None:
         if saved.lease is not None:
             epochs.add(saved.lease.epoch)
-            fingerprints.add(saved.lease.fingerprint)
         saved = living(saved)
         tokens.add(saved.token)
     if readers:
@@ -100,11 +91,35 @@ def _without_dead_values(world: World) -> tuple[Memory, Memory | None, tuple[Rea
         readers = tuple(
             reader
             for reader in readers
-            if reader.token in tokens
-            and reader.epoch in epochs
-            and reader.fingerprint in fingerprints
+            if reader.names or (reader.token in tokens and reader.epoch in epochs)
         )
     return cache, saved, readers
+
+
+def _living_epochs(world: World) -> set[int]:
+    """The epochs that a lease to come may name, but for one of a saved memory."""
+    epochs = {NOTHING} | {each.epoch for each in world.daemons if each is not None}
+    for lease in (world.cache.lease, world.late and world.late.lease):
+        if lease is not None:
+            epochs.add(lease.epoch)
+    return epochs
+
+
+def _without_dead_names(world: World, guards: Guards) -> tuple[World, tuple[Reader, ...]]:
+    """A process that knows no epoch to come, and without readers that will store in none."""
+    process = world.process
+    assert process is not None
+    epochs = _living_epochs(world)
+    process = process._replace(
+        epoch=process.epoch if process.epoch in epochs else NOTHING,
+        news=process.news if process.news in epochs else NOTHING,
+    )
+    readers = world.readers
+    if guards.names_are_of_that_map:
+        readers = tuple(
+            each for each in readers if not each.names or each.epoch in epochs - {NOTHING}
+        )
+    return world._replace(process=process), readers
 
 
 def _in_order(world: World) -> World:
@@ -140,8 +155,11 @@ def _in_order(world: World) -> World:
 
 
 class _Numbers(dict[int, int]):
+    def __init__(self) -> None:
+        super().__init__({NOTHING: NOTHING, MISNAMED: MISNAMED})
+
     def __missing__(self, value: int) -> int:
-        self[value] = number = len(self)
+        self[value] = number = len(self) - 1
         return number
 
 
@@ -156,7 +174,7 @@ def _counts_up(values: list[int]) -> bool:
 
 
 def _is_numbered(world: World) -> bool:
-    """Whether there is nothing to do, told quickly."""
+    """Whether there is nothing to do, told quickly; not asked where the map changes."""
     cache, saved, daemons, readers, late = world[:5]
     epochs, tokens = [], []
     for memory in (cache,) if saved is None else (cache, saved):
@@ -166,7 +184,7 @@ def _is_numbered(world: World) -> bool:
         tokens.append(token)
         if entry is not None:
             epochs.append(entry[0])
-            tokens.append(entry[2])
+            tokens.append(entry[1])
     epochs += [daemon[0] for daemon in daemons if daemon is not None]
     if late is not None:
         if late.lease is not None:
@@ -174,7 +192,7 @@ def _is_numbered(world: World) -> bool:
         tokens.append(late.token)
     for reader in readers:
         epochs.append(reader[0])
-        tokens.append(reader[2])
+        tokens.append(reader[1])
     return _counts_up(epochs) and _counts_up(tokens)
 
 
@@ -184,30 +202,24 @@ def _numbered(world: World, map_changes: bool) -> World:
     if not map_changes and _is_numbered(world):
         return world
     epochs, tokens, fingerprints = _Numbers(), _Numbers(), _Numbers()
-    epochs[NOTHING] = tokens[NOTHING] = fingerprints[NOTHING] = NOTHING
 
     def lease(it: Lease | None) -> Lease | None:
         if it is None:
             return None
-        return Lease(it[0], epochs[it[1]], it[2], fingerprints[it[3]])
+        return Lease(it[0], epochs[it[1]], it[2])
 
     def memory(it: Memory) -> Memory:
         entry = it.entry
         if entry is not None:
-            entry = Entry(epochs[entry[0]], fingerprints[entry[1]], tokens[entry[2]], entry[3])
+            entry = Entry(epochs[entry[0]], tokens[entry[1]], entry[2])
         return Memory(lease(it.lease), tokens[it.token], entry, it.marks)
 
     def daemon(it: Daemon | None) -> Daemon | None:
         if it is None:
             return None
-        epoch, swept, behind, resynced, proof, remembered = it
-        if proof is not None:
-            proof = proof._replace(fingerprint=fingerprints[proof.fingerprint])
-        return Daemon(
-            epochs[epoch], swept, behind, resynced, proof, fingerprints[remembered]
-        )  # fmt: skip
+        return it._replace(epoch=epochs[it.epoch], remembered=fingerprints[it.remembered])
 
-    cache, saved, daemons, readers, late, streamed, fingerprint, logged = world
+    cache, saved, daemons, readers, late, streamed, fingerprint, logged, process = world
     fingerprint = fingerprints[fingerprint]
     cache = memory(cache)
     saved = None if saved is None else memory(saved)
@@ -216,11 +228,10 @@ def _numbered(world: World, map_changes: bool) -> World:
         late = Late(lease(late[0]), late[1], late[2], tokens[late[3]], late[4])
     if readers:
         readers = tuple(
-            sorted(
-                Reader(epochs[each[0]], fingerprints[each[1]], tokens[each[2]], each[3])
-                for each in readers
-            )
+            sorted(Reader(epochs[each[0]], tokens[each[1]], each[2], each[3]) for each in readers)
         )
+    if process is not None:
+        process = process._replace(epoch=epochs[process.epoch], news=epochs[process.news])
     return World(
-        cache, saved, daemons, readers, late, streamed, fingerprint, logged
+        cache, saved, daemons, readers, late, streamed, fingerprint, logged, process
     )  # fmt: skip

@@ -11,6 +11,7 @@ from tests.model.naming import named
 from tests.model.state import (
     CUT_OFF,
     FAR,
+    MISNAMED,
     NOTHING,
     TRUE_NOW,
     UNREAD,
@@ -19,6 +20,7 @@ from tests.model.state import (
     Late,
     Lease,
     Memory,
+    Process,
     Reader,
     World,
 )
@@ -35,19 +37,20 @@ class Protocol(Daemons):
         cache = self._empty()
         daemons: list[Daemon | None] = [None] * bounds.daemons
         if bounds.running:
-            fingerprint, remembered = 1, NOTHING
-            if self.guards.map_is_proved_by != "versions, in the lease":
-                fingerprint, remembered = NOTHING, 1
-            lease = Lease(0, FRESH, 0, fingerprint)
+            lease = Lease(0, FRESH, 0)
             marks = (0,) * bounds.running + (FAR,) * (bounds.daemons - bounds.running)
             cache = cache._replace(lease=lease, marks=marks)
             behind = 0
             if bounds.replaced:
-                cache = cache._replace(token=FRESH, entry=Entry(FRESH, fingerprint, FRESH, 0))
+                cache = cache._replace(token=FRESH, entry=Entry(FRESH, FRESH, 0))
                 behind = 1
             for me in range(bounds.running):
-                remembers = NOTHING if me else remembered
-                daemons[me] = Daemon(FRESH + me, False, behind, self.dead, None, remembers)
+                since_start = self.guards.map_is_proved_by == "versions, since the stream began"
+                remembers = NOTHING if self.guards.map_is_proved_by == "its present state" else 1
+                if me and not since_start:
+                    # It has not proved anything yet.
+                    remembers = NOTHING
+                daemons[me] = Daemon(FRESH + me, 0, behind, self.dead, None, remembers)
         world = World(
             cache=cache,
             saved=None,
@@ -57,6 +60,7 @@ class Protocol(Daemons):
             streamed=True,
             fingerprint=1,
             logged=False,
+            process=Process(NOTHING, NOTHING, True) if bounds.names else None,
         )
         return named(world, bounds)
 
@@ -67,6 +71,8 @@ class Protocol(Daemons):
     def _steps(self, world: World) -> Steps:
         yield "time: a tick passes", self._aged(world)
         yield from self._database(world)
+        if world.process is not None:
+            yield from self._process_learns(world, world.process)
         if len(world.readers) < self.bounds.readers:
             yield from self._reader_begins(world)
         for number, reader in enumerate(world.readers):
@@ -90,9 +96,10 @@ class Protocol(Daemons):
         lease, token, entry = self.live_lease(world), world.cache.token, world.cache.entry
         if lease is None or entry is None:
             return None
-        if guards.tokens_are_compared and not token == entry.token != NOTHING:
+        matches = token == entry.token != NOTHING or entry.token == MISNAMED
+        if guards.tokens_are_compared and not matches:
             return None
-        if guards.epochs_are_compared and lease[1::2] != entry[:2]:
+        if guards.epochs_are_compared and lease.epoch != entry.epoch:
             return None
         return entry
 
@@ -113,12 +120,31 @@ class Protocol(Daemons):
             if self.guards.deletes_wait_until_visible:
                 visible = self._told(visible)
             yield "writer: its commit becomes visible", visible
-        if self.bounds.map_changes:
+        if self.bounds.names:
+            yield "DDL: the table's rows are named otherwise", self._renamed(world)
+        elif self.bounds.map_changes:
             words = "leaves" if world.streamed else "enters"
             yield (
                 f"DDL: the table {words} the publication",
                 world._replace(streamed=not world.streamed, fingerprint=FRESH),
             )
+
+    def _renamed(self, world: World) -> World:
+        """What stands on the row's token stands on one that no daemon ends: at worst, since they
+        learn of it at once. Whoever knows the map knows an old one."""
+        cache, entry, process = world.cache, world.cache.entry, world.process
+        if entry is not None:
+            cache = cache._replace(entry=entry._replace(token=MISNAMED))
+        readers = tuple(
+            each._replace(names=2) if each.names else each._replace(token=MISNAMED)
+            for each in world.readers
+        )
+        return world._replace(
+            cache=cache._replace(token=NOTHING),
+            readers=tuple(sorted(readers)),
+            fingerprint=FRESH,
+            process=process and process._replace(right=False),
+        )
 
     def _told(self, world: World) -> World:
         """The commit is on its way to every daemon whose stream carries it."""
@@ -150,18 +176,54 @@ class Protocol(Daemons):
     def _reader_begins(self, world: World) -> Steps:
         """A miss, or a reader that computes in any case. Without a lease it stores nothing, and
         so leaves no trace."""
-        if not self.guards.stamp_comes_before_query:
-            reader = Reader(NOTHING, 0, NOTHING, TRUE_NOW)
+        if world.process is not None:
+            names = 1 if world.process.right else 2
+            reader = Reader(world.process.epoch, NOTHING, UNREAD, names)
+            yield "reader: names its tokens by the map", self._with_reader(world, reader)
+        elif not self.guards.stamp_comes_before_query:
+            reader = Reader(NOTHING, NOTHING, TRUE_NOW)
             yield "reader: queries the database", self._with_reader(world, reader)
         else:
             yield from self._reader_stamps(world, TRUE_NOW if self.bounds.hasty else UNREAD)
+
+    def _process_learns(self, world: World, process: Process) -> Steps:
+        """An epoch that it does not know has a process read the catalogs anew: fresh/dependencies.
+        Any of its threads may do that at any time, and all of them know what was read."""
+        lease = self.live_lease(world)
+        before = self.guards.epoch_is_seen_before_map_is_read
+        if before and lease is not None and lease.epoch not in process[:2]:
+            seen = world._replace(process=process._replace(news=lease.epoch))
+            yield "process: sees an epoch that it does not know", seen
+        if not before and lease is not None and process.epoch != lease.epoch:
+            noted = world._replace(process=process._replace(epoch=lease.epoch))
+            yield "process: has read the catalogs, and notes the epoch that there is", noted
+        if process.news or not process.right:
+            epoch = process.news or process.epoch
+            read = world._replace(process=Process(epoch, NOTHING, True))
+            yield "process: reads the catalogs", read
+
+    def _reader_stamps_by_names(self, world: World, without: World, reader: Reader) -> Steps:
+        """As below. It has named its tokens by a map which was read in one epoch, and stores
+        nothing in another."""
+        guards, lease, process = self.guards, self.live_lease(world), world.process
+        if lease is None or process is None:
+            return
+        knows = reader.epoch if guards.names_are_of_that_map else process.epoch
+        if guards.stores_only_in_epochs_it_read_the_map_in and knows != lease.epoch:
+            return
+        value = TRUE_NOW if self.bounds.hasty else UNREAD
+        if reader.names == 1:
+            yield from self._reader_stamps(without, value)
+        else:
+            stamped = self._with_reader(without, Reader(lease.epoch, MISNAMED, value))
+            yield "reader: takes as its stamp a token that is not the row's by the map", stamped
 
     def _reader_stamps(self, world: World, value: int) -> Steps:
         """One request makes the token if it is missing, and reads lease, token and clock."""
         cache, lease = world.cache, self.live_lease(world)
         if lease is None:
             return
-        reader = Reader(lease.epoch, lease.fingerprint, cache.token or FRESH, value)
+        reader = Reader(lease.epoch, cache.token or FRESH, value)
         made = cache._replace(token=reader.token)
         after = self._with_reader(world._replace(cache=made), reader)
         if cache.token:
@@ -180,13 +242,15 @@ class Protocol(Daemons):
     def _reader_goes_on(self, world: World, number: int, reader: Reader) -> Steps:
         others = world.readers[:number] + world.readers[number + 1 :]
         without = world._replace(readers=others)
-        if reader.token == NOTHING:
+        if reader.names:
+            yield from self._reader_stamps_by_names(world, without, reader)
+        elif reader.token == NOTHING:
             yield from self._reader_stamps(without, reader.value)
         elif reader.value == UNREAD:
             read = reader._replace(value=TRUE_NOW)
             yield "reader: queries the database", self._with_reader(without, read)
         else:
-            stored = world.cache._replace(entry=Entry(*reader))
+            stored = world.cache._replace(entry=Entry(*reader[:3]))
             yield "reader: stores what it read under its stamp", without._replace(cache=stored)
 
     def _with_reader(self, world: World, reader: Reader) -> World:

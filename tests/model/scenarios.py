@@ -55,11 +55,18 @@ SCENARIOS: Final = [
     Scenario("two readers, and commits that become visible late", Bounds(2, held_commits=True)),
     Scenario("one reader, and a lease of two ticks", Bounds(length=2, held_commits=True)),
     Scenario("a request that comes late or twice", Bounds(delays=True)),
-    Scenario("memory lost, or a lagging replica promoted", Bounds(unheard=1, losses=True)),
+    Scenario(
+        "memory lost, or a lagging replica promoted", Bounds(unheard=1, losses=True, gaps=False)
+    ),
     Scenario("both of these", replace(TINY, losses=True, delays=True)),
+    Scenario(
+        "rounds of two requests, and memory lost",
+        replace(TINY, losses=True, guards=Guards(a_round="two requests")),
+    ),
     Scenario("two readers, and memory lost", replace(TINY, readers=2, losses=True)),
     Scenario("a table that leaves the publication and enters", Bounds(map_changes=True)),
-    Scenario("two daemons", Bounds(daemons=2, unheard=1, symmetric=True)),
+    Scenario("rows that come to be named otherwise", Bounds(map_changes=True, names=True)),
+    Scenario("two daemons", Bounds(daemons=2, unheard=1, hasty=True, symmetric=True)),
     Scenario("two daemons, and a request late or twice", replace(TWO, delays=True)),
     Scenario("two daemons, and a table that leaves", replace(TWO, deaths=True, map_changes=True)),
     Scenario("values in values, two caches", NestedBounds(2, outer_reads=True, unheard=1)),
@@ -80,6 +87,10 @@ DEEP: Final = [
     Scenario(
         "two daemons, the second starts behind a commit, and memory lost",
         replace(TWO, running=1, replaced=True, losses=True),
+    ),
+    Scenario(
+        "two daemons, and rows that come to be named otherwise",
+        replace(TWO, map_changes=True, names=True),
     ),
 ]
 """What takes minutes: run by hand."""
@@ -115,13 +126,30 @@ REMOVALS: Final = [
         _out(map_is_proved_by="its present state"), map_changes=True,
     ),
     _removal(
-        "the fingerprint stands in the lease, not in each daemon's memory", "C1",
-        _out(map_is_proved_by="versions, remembered"),
+        "the first fingerprint is taken before the stream begins, not at the first proof", "C1",
+        _out(map_is_proved_by="versions, since the first proof"),
         length=0, daemons=2, running=2, map_changes=True,
+    ),
+    _removal(
+        "a reader stores only in an epoch in which its map was read", "",
+        _out(stores_only_in_epochs_it_read_the_map_in=False),
+        length=0, map_changes=True, names=True,
+    ),
+    _removal(
+        "the names that a reader asks for are of that map", "",
+        _out(names_are_of_that_map=False), length=0, map_changes=True, names=True,
+    ),
+    _removal(
+        "the epoch is seen before the map is read", "",
+        _out(epoch_is_seen_before_map_is_read=False), length=0, map_changes=True, names=True,
     ),
     _removal(
         "deletes wait until the commit is visible", "",
         _out(deletes_wait_until_visible=False), held_commits=True,
+    ),
+    _removal(
+        "the step that raises the mark deletes the tokens too", "",
+        _out(a_round="three requests"), length=0, losses=True,
     ),
     _removal("a gap in the stream ends the epoch", "", _out(gap_ends_epoch=False), gaps=True),
     _removal(

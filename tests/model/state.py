@@ -12,12 +12,15 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 __all__ = [
-    "CUT_OFF", "FAR", "NOBODY", "NOTHING", "SINCE_ANOTHER_LIFE", "TRUE_NOW", "UNREAD", "Daemon",
-    "Entry", "Late", "Lease", "Memory", "Proof", "Reader", "World", "older",
+    "CUT_OFF", "FAR", "MISNAMED", "NOBODY", "NOTHING", "SINCE_ANOTHER_LIFE", "TRUE_NOW", "UNREAD",
+    "Daemon", "Entry", "Late", "Lease", "Memory", "Process", "Proof", "Reader", "World", "older",
 ]  # fmt: skip
 
 NOTHING: Final = 0
 """No token, no epoch: random values are numbers from 1."""
+
+MISNAMED: Final = -1
+"""The token of a name that the map does not give to the row: no daemon ends it."""
 
 TRUE_NOW: Final = -1
 """The age of a version that no commit has replaced."""
@@ -38,19 +41,17 @@ SINCE_ANOTHER_LIFE: Final = 9
 
 
 class Lease(NamedTuple):
-    """``age``: since the cache's clock said t. ``fingerprint``: of the map that was proven."""
+    """``age``: since the cache's clock said t."""
 
     age: int
     epoch: int
     keeper: int
-    fingerprint: int
 
 
 class Entry(NamedTuple):
     """A value with what it was stored under; ``value`` is the time since it ceased to be true."""
 
     epoch: int
-    fingerprint: int
     token: int
     value: int
 
@@ -68,35 +69,54 @@ class Memory(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """A renewal under way: ``age`` since t was asked, ``left`` how many commits it waits for."""
+    """A renewal under way: ``age`` since t was asked, ``left`` how many commits it waits for.
+
+    ``looked``: the map has been looked at since, and it is the one that was known.
+    """
 
     age: int
     left: int
-    fingerprint: int
+    looked: bool
 
 
 class Daemon(NamedTuple):
-    """``epoch`` is NOTHING until a Resync is through, ``swept`` once it has deleted the lease.
+    """``epoch`` is NOTHING until a Resync is through; ``swept`` says how far it is: 1 once it has
+    deleted the lease, 2 once it has a new mark too.
 
     ``behind``: commits in its stream that it has not yet heard. ``remembered``: the fingerprint of
-    its last proof, where a guard lets it rest on that.
+    the map that it has read last. ``half``: of a round that is several
+    requests the tokens are deleted (1), or it is counted too (2).
     """
 
     epoch: int
-    swept: bool
+    swept: int
     behind: int
     resynced: int
     proof: Proof | None
     remembered: int
+    half: int = 0
 
 
 class Reader(NamedTuple):
-    """A reader on its way from its stamp, or its query, to the store."""
+    """A reader on its way from its names, its stamp or its query to the store.
+
+    ``names``: until it has a stamp, those that it will ask for: 1 the row's by the map, 2 by one
+    that is not the map. ``epoch`` is then the one in which its process had read that map.
+    """
 
     epoch: int
-    fingerprint: int
     token: int
     value: int
+    names: int = 0
+
+
+class Process(NamedTuple):
+    """What the process of the readers knows of the map, for all of them: it was read after
+    ``epoch`` had been seen, and is ``right`` still; ``news`` is an epoch seen since."""
+
+    epoch: int
+    news: int
+    right: bool
 
 
 class Late(NamedTuple):
@@ -128,6 +148,7 @@ class World(NamedTuple):
     streamed: bool
     fingerprint: int
     logged: bool
+    process: Process | None = None
 
 
 def older(age: int, dead: int) -> int:
