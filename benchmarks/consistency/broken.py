@@ -5,7 +5,8 @@ The daemon gives no lease to a feed with `visibility=False`, so that one is brok
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import math
 from typing import Any, Final, Literal, TypeAlias
 
 Part: TypeAlias = Literal["visibility", "tokens", "lease"]
@@ -41,14 +42,25 @@ def _ignore_tokens() -> None:
 
 def _ignore_the_lease() -> None:
     """Whatever lease there was last is trusted for ever."""
-    from django_pgnudge.fresh.keys import Lease, Names  # noqa: PLC0415 - Django first
+    from django_pgnudge.caches.redis_values import RedisValues  # noqa: PLC0415 - Django first
+    from django_pgnudge.fresh.keys import Lease  # noqa: PLC0415 - Django first
 
-    last: list[Lease] = []
-    held = Lease.held
+    last: dict[str, str] = {}
+    answered = RedisValues._answered
 
-    def held_for_ever(names: Names, found: Mapping[str, Any]) -> Lease | None:
-        if (lease := held(names, found)) is not None:
-            last[:] = [lease]
-        return last[0] if last else None
+    def answered_as_before(self: RedisValues, question: Any, *replies: Any) -> Any:
+        answer = answered(self, question, *replies)
+        lease = answer.texts.get(question.lease) or last.get(question.lease)
+        if lease is None:
+            return answer
+        last[question.lease] = lease
+        return dataclasses.replace(answer, texts={**answer.texts, question.lease: lease})
 
-    Lease.held = held_for_ever  # type: ignore[method-assign]
+    parse = Lease.parse
+
+    def parse_as_endless(text: str) -> Lease | None:
+        lease = parse(text)
+        return None if lease is None else dataclasses.replace(lease, length=math.inf)
+
+    RedisValues._answered = answered_as_before  # type: ignore[method-assign]
+    Lease.parse = parse_as_endless  # type: ignore[method-assign]
