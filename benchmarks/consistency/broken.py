@@ -9,8 +9,8 @@ import dataclasses
 import math
 from typing import Any, Final, Literal, TypeAlias
 
-Part: TypeAlias = Literal["visibility", "tokens", "lease"]
-PARTS: Final[tuple[Part, ...]] = ("visibility", "tokens", "lease")
+Part: TypeAlias = Literal["visibility", "tokens", "lease", "nested", "map"]
+PARTS: Final[tuple[Part, ...]] = ("visibility", "tokens", "lease", "nested", "map")
 
 
 def break_readers(part: str | None) -> None:
@@ -19,12 +19,16 @@ def break_readers(part: str | None) -> None:
         _ignore_tokens()
     elif part == "lease":
         _ignore_the_lease()
+    elif part == "nested":
+        _forget_what_is_inside()
 
 
 def break_daemon(part: str | None) -> None:
     """In the daemon's process, before it starts."""
     if part == "visibility":
         _take_everything_for_visible()
+    elif part == "map":
+        _take_the_map_for_the_same()
 
 
 def _take_everything_for_visible() -> None:
@@ -64,3 +68,19 @@ def _ignore_the_lease() -> None:
 
     RedisValues._answered = answered_as_before  # type: ignore[method-assign]
     Lease.parse = parse_as_endless  # type: ignore[method-assign]
+
+
+def _forget_what_is_inside() -> None:
+    """A value stands on its own tokens only, not on those of what it used."""
+    from django_pgnudge.fresh.collecting import Collected  # noqa: PLC0415 - Django first
+
+    Collected.add = lambda *_: None  # type: ignore[method-assign]
+    Collected.add_unkept = lambda *_: None  # type: ignore[method-assign]
+
+
+def _take_the_map_for_the_same() -> None:
+    """The fingerprint never moves."""
+    from django_pgnudge.feed import survey  # noqa: PLC0415 - Django first
+    from django_pgnudge.feed.fingerprint import Moved  # noqa: PLC0415
+
+    survey.moved_between = lambda *_: Moved()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.consistency.broken import PARTS, Part
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+
+
+SITUATIONS: Final[dict[Part, str]] = {
+    "visibility": "slow commits", "nested": "mixed", "map": "nothing",
+}  # fmt: skip
+"""What writers do, where a part is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,7 @@ class Options:
     seed: int = 0
     faults: bool = False
     only: str = ""
+    ddl: bool = False
     server: str | None = None
     plugin: str = "auto"
     cache: str = "django-redis"
@@ -34,14 +41,20 @@ class Options:
     keep: Path | None = None
 
     @property
+    def changes_tables(self) -> bool:
+        return self.ddl or self.broken == "map"
+
+    @property
     def writer_plans(self) -> list[str]:
         if self.broken is None:
             return ["mixed"]
-        return ["slow commits" if self.broken == "visibility" else "calm"]
+        return [SITUATIONS.get(self.broken, "calm")]
 
     @property
     def reader_plans(self) -> list[str]:
-        return ["plain", "nudged"] if self.broken is None else ["nudged"]
+        if self.broken is None:
+            return ["plain", "nudged", "kinds"]
+        return ["kinds"] if self.broken == "nested" else ["nudged"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,10 +66,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     add("--seconds", type=float, help="how long writers write (default: %(default)g)")
     add("--writers", type=int, help="default: %(default)s")
-    add("--readers", type=int, help="half plain, half nudged (default: %(default)s)")
+    add(
+        "--readers",
+        type=int,
+        help="in turn plain keys, nudged values, and further kinds of them (default: %(default)s)",
+    )
     add("--seed", type=int, help="of all that is random (default: %(default)s)")
     add("--faults", action="store_true", help="break things at random")
     add("--only", metavar="WORDS", help="only faults with these words in their names")
+    add("--ddl", action="store_true", help="change tables and publications at random")
     add("--server", metavar="NAME", help="pg15, pg16 …: one of those on this machine")
     add("--plugin", help="output plugin (default: %(default)s)")
     add("--cache", choices=("django-redis", "django"), help="the Redis backend")

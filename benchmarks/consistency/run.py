@@ -22,7 +22,7 @@ import django_pgnudge
 from benchmarks.consistency.faults import Faults
 from benchmarks.consistency.history import Checker, History
 from benchmarks.consistency.records import Reads, writes
-from benchmarks.consistency.stack import Stack
+from benchmarks.consistency.stack import DATABASE, Stack
 
 if TYPE_CHECKING:
     from benchmarks.consistency.options import Options
@@ -61,7 +61,8 @@ class _Run:
 
     def report(self) -> dict[str, Any]:
         self._set_up()
-        from benchmarks.consistency.end import End  # noqa: PLC0415 - Django first
+        from benchmarks.consistency.copies import lagging_copy  # noqa: PLC0415 - Django first
+        from benchmarks.consistency.end import End  # noqa: PLC0415
 
         end = End(self.options)
         self.stack.start_daemon()
@@ -69,7 +70,11 @@ class _Run:
         self.say(f"{self.stack.installation}, {self.stack.redis.program}: the daemon is live.")
         with contextlib.ExitStack() as closing:
             readers = closing.enter_context(self._workers("reader", self.options.readers))
-            writers = closing.enter_context(self._workers("writer", self.options.writers))
+            writers = [
+                *closing.enter_context(self._workers("writer", self.options.writers)),
+                *closing.enter_context(self._workers("ddl", int(self.options.changes_tables))),
+            ]
+            closing.enter_context(lagging_copy())
             faults = self._work()
             self.say("Writers stop.")
             quiet_since = self._finish(writers)
@@ -91,8 +96,15 @@ class _Run:
         django.setup()
         call_command("migrate", run_syncdb=True, verbosity=0, interactive=False)
         from benchmarks.consistency.end import fill  # noqa: PLC0415 - Django first
+        from benchmarks.consistency.site.models import PUBLISHED  # noqa: PLC0415
 
         fill(self.folder / "writer-start.log")
+        if self.stack.publication:
+            # Not FOR ALL TABLES: of that none can be taken out.
+            self.stack.postgres.execute(
+                f"CREATE PUBLICATION {self.stack.publication} FOR TABLE {', '.join(PUBLISHED)}",
+                DATABASE,
+            )
 
     def _work(self) -> Faults:
         """The time in which writers write and things break; ends with nothing broken."""
@@ -133,6 +145,7 @@ class _Run:
                     "again": self.options.again,
                     "lease": self.options.lease,
                     "break": self.options.broken,
+                    "publication": self.stack.publication,
                 }
                 module = "benchmarks.consistency.worker"
                 started.append(
@@ -169,7 +182,7 @@ class _Run:
     def _judge(self, end: Any, faults: Faults, waited: float) -> dict[str, Any]:
         self.say("Checking.")
         began = time.monotonic()
-        logs = sorted(self.folder.glob("writer-*.log"))
+        logs = [*sorted(self.folder.glob("writer-*.log")), *self.folder.glob("ddl-*.log")]
         history = History(writes(logs))
         reads = Reads(tuple(sorted(self.folder.glob("reader-*.log"))))
         bound = self.options.lease + CLOCK
@@ -181,7 +194,9 @@ class _Run:
             for path in sorted(self.folder.glob("*.counts"))
             for result in json.loads(path.read_text())
         ]
-        counts: dict[str, Counter[str]] = {"writer": Counter(), "reader": Counter()}
+        counts: dict[str, Counter[str]] = {
+            "writer": Counter(), "reader": Counter(), "ddl": Counter(),
+        }  # fmt: skip
         for result in results:
             counts[result["name"].partition("-")[0]].update(result["counts"])
         raised = [text for result in results for text in result["tracebacks"]]
@@ -194,6 +209,7 @@ class _Run:
             "options": dataclasses.asdict(self.options),
             "versions": self._versions(),
             "writes": dict(counts["writer"]),
+            "ddl": dict(counts["ddl"]),
             "reads": {kind: each.report() for kind, each in sorted(checker.tallies.items())},
             "reader errors": dict(counts["reader"]),
             "faults": {

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.consistency.options import Options
 
 DATABASE: Final = "consistency"
+OTHER: Final = "consistency_other"
 PUBLICATION: Final = "consistency"
 
 # Those that want to wait for the standby that does not exist say so; everybody else must not.
@@ -58,8 +59,7 @@ class Stack:
             self.redis_link = stack.enter_context(Proxy(self.redis.port))
             stack.callback(self.kill_daemon)
             self.postgres.create_database(DATABASE)
-            if self.publication:
-                self.postgres.execute(f"CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES", DATABASE)
+            self.postgres.create_database(OTHER)
             self._closing = stack.pop_all()
         return self
 
@@ -92,6 +92,8 @@ class Stack:
             "port": self.postgres_link.port if daemon else self.postgres.port,
             "redis": f"redis://{LOOPBACK}:{redis}/0",
             "nudged_redis": nudged,
+            "second_redis": f"redis://{LOOPBACK}:{redis}/2",
+            "other": OTHER,
             "backend": self.options.cache,
             "plugin": self.plugin,
             "publication": self.publication,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from benchmarks.consistency.ddl import Ddl
     from benchmarks.consistency.reads import Reader
     from benchmarks.consistency.writes import Writer
 
@@ -59,6 +60,7 @@ class Work(threading.Thread):
     """One writer or one reader."""
 
     def __init__(self, job: dict[str, Any], index: int, stop: threading.Event) -> None:
+        from benchmarks.consistency.ddl import Ddl  # noqa: PLC0415
         from benchmarks.consistency.reads import Reader  # noqa: PLC0415
         from benchmarks.consistency.records import Log  # noqa: PLC0415
         from benchmarks.consistency.writes import Writer  # noqa: PLC0415
@@ -67,8 +69,12 @@ class Work(threading.Thread):
         self.failure: BaseException | None = None
         self._log = Log(Path(job["folder"], f"{self.name}.log"))
         rng = random.Random(f"{job['seed']}:{self.name}")
-        self.worker: Reader | Writer
-        if job["kind"] == "reader":
+        self.worker: Reader | Writer | Ddl
+        if job["kind"] == "ddl":
+            self.worker = Ddl(
+                self._log, rng, stop, lease=job["lease"], publication=job["publication"]
+            )
+        elif job["kind"] == "reader":
             plan = job["plans"][index % len(job["plans"])]
             self.worker = Reader(self.name, self._log, rng, stop, plan=plan, again=job["again"])
         else:
