@@ -54,14 +54,16 @@ class Ddl:
 
     def __init__(
         self, log: Log, rng: random.Random, stop: threading.Event, *, lease: float,
-        publication: str | None,
+        publication: str | None, calm: bool = False,
     ) -> None:  # fmt: skip
+        """``calm``: what is away stays so for longer than a lease."""
         self.counts: Counter[str] = Counter()
         self._log = log
         self._rng = rng
         self._stop = stop
         self._lease = lease
         self._publication = publication
+        self._pauses = (2 * lease if calm else 0, 3 * lease if calm else 2 * lease)
 
     def run(self) -> None:
         actions: list[Callable[[], None]] = [
@@ -177,7 +179,7 @@ class Ddl:
     # Inside.
 
     def _pause(self) -> None:
-        self._stop.wait(self._rng.uniform(0, 2 * self._lease))
+        self._stop.wait(self._rng.uniform(*self._pauses))
 
     def _has_come(self, part: Part) -> bool:
         return self._holds(

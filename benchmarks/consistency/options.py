@@ -69,7 +69,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "--readers",
         type=int,
-        help="in turn plain keys, nudged values, and further kinds of them (default: %(default)s)",
+        help="a third of plain keys (default: %(default)s)",
     )
     add("--seed", type=int, help="of all that is random (default: %(default)s)")
     add("--faults", action="store_true", help="break things at random")

@@ -72,8 +72,9 @@ class Work(threading.Thread):
         self.worker: Reader | Writer | Ddl
         if job["kind"] == "ddl":
             self.worker = Ddl(
-                self._log, rng, stop, lease=job["lease"], publication=job["publication"]
-            )
+                self._log, rng, stop, lease=job["lease"], publication=job["publication"],
+                calm=job["break"] == "map",
+            )  # fmt: skip
         elif job["kind"] == "reader":
             plan = job["plans"][index % len(job["plans"])]
             self.worker = Reader(self.name, self._log, rng, stop, plan=plan, again=job["again"])

@@ -194,8 +194,9 @@ def _versions(number: int) -> list[int]:
 
 PATHS: Final[dict[str, tuple[Path_, float]]] = {
     "save": (save, 5), "update": (update, 5), "raw": (raw, 5), "copy": (copy, 3),
-    "truncate": (truncate, 0.5), "move": (move, 4), "truncate leaf": (truncate_leaf, 0.5), "big": (big, 0.5), "savepoint": (savepoint, 3),
-    "sales": (sales, 2), "copied sales": (copied_sales, 0.7),
+    "truncate": (truncate, 0.5), "move": (move, 4), "truncate leaf": (truncate_leaf, 0.5),
+    "big": (big, 0.5), "savepoint": (savepoint, 3), "sales": (sales, 2),
+    "copied sales": (copied_sales, 0.7),
 }  # fmt: skip
 ONLY: Final[dict[str, tuple[str, ...]]] = {
     "big": ("stock",), "move": ("part", "parent"), "truncate leaf": ("part",),
@@ -210,7 +211,8 @@ class Writer:
 
     plan: "mixed"; or one of the situations of `--break`: "slow commits" makes every COMMIT wait
     for a standby, and then leaves the row alone for longer than the lease; "calm" changes one row
-    at a time by SQL, and leaves all alone for longer than the lease.
+    at a time by SQL, and leaves all alone for longer than the lease; "nothing" leaves it to the
+    writer of DDL.
     """
 
     def __init__(
@@ -230,6 +232,8 @@ class Writer:
                 wait = self._rng.uniform(0.8, 1.2) if self._plan == "slow commits" else 0.0
                 self.transaction("raw", "product", wait)
                 self._stop.wait(2 * self._lease + 0.5)
+            elif self._plan == "nothing":
+                self._stop.wait()
             else:
                 self._burst()
         connection.close()
