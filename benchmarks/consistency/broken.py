@@ -77,7 +77,7 @@ def _ignore_the_lease() -> None:
         lease = parse(text)
         return None if lease is None else dataclasses.replace(lease, length=math.inf)
 
-    RedisValues._answered = answered_as_before  # type: ignore[method-assign] # noqa: SLF001
+    setattr(RedisValues, "_answered", answered_as_before)  # noqa: B010 - mypy knows its arguments
     Lease.parse = parse_as_endless  # type: ignore[method-assign]
 
 
@@ -94,7 +94,7 @@ def _take_the_map_for_the_same() -> None:
     from django_pgnudge.feed import survey  # noqa: PLC0415 - Django first
     from django_pgnudge.feed.fingerprint import Moved  # noqa: PLC0415
 
-    survey.moved_between = lambda *_: Moved()
+    setattr(survey, "moved_between", lambda *_: Moved())  # noqa: B010 - it is imported there
 
 
 def _send_tokens_twice() -> None:

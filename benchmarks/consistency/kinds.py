@@ -95,7 +95,7 @@ def _client(user: str) -> Client:
             session = SessionStore()
             session["name"] = user
             session.save()
-            client.cookies["sessionid"] = session.session_key
+            client.cookies["sessionid"] = str(session.session_key)
     return client
 
 

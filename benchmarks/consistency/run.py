@@ -248,7 +248,7 @@ class _Run:
 
 
 class _Situation:
-    """For `--break lease` and `clock`: a daemon that is stopped for longer than a lease, again and again."""
+    """For `--break lease` and `clock`: a daemon that is away longer than a lease, repeatedly."""
 
     def __init__(self, stack: Stack, options: Options) -> None:
         self._stack = stack

@@ -31,7 +31,7 @@ def _rows(row: int) -> list[Any]:
     made.count += 1
     with connection.cursor() as cursor:
         cursor.execute("SELECT 'product', id, version FROM product WHERE id = %s", [row])
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 @nudged_page(LASTS, Product)
