@@ -47,9 +47,9 @@ Reads inside a transaction that has written, or that holds an old snapshot, are 
 they return is theirs alone and is not judged; that it reaches nobody else is.
 
 **Rows that leave.** A partition that is detached, or a child that no longer inherits, takes its
-rows with it. Its writer notes a version for each, which nobody can read: with it the one before is over.
-It comes back with newer versions. Who was given no row is judged by when the row came back after
-the latest leaving that began before the read had ended: the most that can be said for the reader.
+rows with it. Its writer notes a version for each, which nobody can read: with it the one before is
+over. It comes back with newer versions. Who was given no row is judged by when the row came back
+after the latest leaving that began before the read had ended: the most that can be said for him.
 
 **A value inside another** may be older than the other's own rows, each within the lease, so the two
 are not asked to be of one moment. What a router has read from a copy that lags is judged only when

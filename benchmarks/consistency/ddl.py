@@ -45,6 +45,34 @@ PARTS: Final = (
     ),
 )  # fmt: skip
 
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """What may be made below a table, holds some of its rows for a while, and is dropped."""
+
+    table: str
+    new: str
+    make: str
+    fill: str
+    empty: str
+
+
+NEWS: Final = (
+    New(
+        "part", "part_4", "CREATE TABLE part_4 PARTITION OF part FOR VALUES IN (4)",
+        f"UPDATE part SET zone = 4, version = {NEXT} WHERE id <= 3 AND zone <> 2"
+        " RETURNING id, version",
+        f"UPDATE part SET zone = 1, version = {NEXT} WHERE zone = 4 RETURNING id, version",
+    ),
+    New(
+        "parent", "young", "CREATE TABLE young (PRIMARY KEY (id)) INHERITS (parent)",
+        "WITH gone AS (DELETE FROM parent WHERE id <= 3 RETURNING id)"
+        f" INSERT INTO young (id, version) SELECT id, {NEXT} FROM gone RETURNING id, version",
+        "WITH gone AS (DELETE FROM young RETURNING id)"
+        f" INSERT INTO parent (id, version) SELECT id, {NEXT} FROM gone RETURNING id, version",
+    ),
+)  # fmt: skip
+
 KEYED: Final = ("product", "price")
 IDENTITIES: Final = ("FULL", "NOTHING", "DEFAULT")
 
@@ -68,7 +96,8 @@ class Ddl:
     def run(self) -> None:
         actions: list[Callable[[], None]] = [
             self._leave_and_come, self._leave_and_come, self._leave_and_come_at_once,
-            self._change_under_another_name, self._without_a_key, self._identity,
+            self._make_and_drop, self._change_under_another_name, self._without_a_key,
+            self._identity,
         ]  # fmt: skip
         if self._publication:
             actions.append(self._unpublished)
@@ -107,6 +136,26 @@ class Ddl:
             return seen
 
         return come
+
+    def _make_and_drop(self) -> None:
+        new = self._rng.choice(NEWS)
+
+        def make(cursor: Any) -> list[Seen]:
+            cursor.execute(new.make)
+            cursor.execute(new.fill)
+            return [Seen(new.table, *row) for row in cursor.fetchall()]
+
+        def drop(cursor: Any) -> list[Seen]:
+            cursor.execute(f"LOCK TABLE {new.new}")
+            cursor.execute(new.empty)
+            seen = [Seen(new.table, *row) for row in cursor.fetchall()]
+            cursor.execute(f"DROP TABLE {new.new}")
+            return seen
+
+        self._transaction(f"{new.new} is made", make)
+        self._pause()
+        there = f"SELECT to_regclass('{new.new}') IS NULL"
+        self._surely(lambda: self._holds(there), f"{new.new} is dropped", drop)
 
     def _change_under_another_name(self) -> None:
         def rename(cursor: Any) -> list[Seen]:
