@@ -79,6 +79,8 @@ them; a daemon that is dead for four leases; DDL and nothing else), and must end
     map         the fingerprint of the catalogs never moves; with pgoutput
     once        requests that make tokens arrive twice, the second late
     clock       readers whose clock is a minute late believe any lease that is there
+    keep        nobody asks which database was read, or in which transaction
+    page        a page that used its reader's cookie does not say so
 
 A daemon that ends by itself, and anything but a database's error raised out of a `nudged` read,
 are violations as well. A worker that does not end prints where it hangs, and the run fails.

@@ -10,28 +10,30 @@ import dataclasses
 import math
 import random
 import threading
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-Part: TypeAlias = Literal["visibility", "tokens", "lease", "nested", "map", "once", "clock"]
-PARTS: Final[tuple[Part, ...]] = ("visibility", "tokens", "lease", "nested", "map", "once", "clock")
-
-
+Part: TypeAlias = Literal[
+    "visibility", "tokens", "lease", "nested", "map", "once", "clock", "keep", "page",
+]  # fmt: skip
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
 LATE: Final = 8.0
 """Seconds by which the second of two requests comes late, at the most."""
 
 
 def break_readers(part: str | None) -> None:
     """In a process of readers, before they start."""
-    if part == "tokens":
-        _ignore_tokens()
-    elif part == "lease":
-        _ignore_the_lease()
-    elif part == "nested":
-        _forget_what_is_inside()
-    elif part == "once":
-        _send_tokens_twice()
-    elif part == "clock":
-        _believe_any_clock()
+    breaks: dict[str, Callable[[], None]] = {
+        "tokens": _ignore_tokens,
+        "lease": _ignore_the_lease,
+        "nested": _forget_what_is_inside,
+        "once": _send_tokens_twice,
+        "clock": _believe_any_clock,
+        "keep": _keep_whatever_was_read,
+        "page": _take_pages_for_everybodys,
+    }
+    if part in breaks:
+        breaks[part]()
 
 
 def break_daemon(part: str | None) -> None:
@@ -121,3 +123,17 @@ def _believe_any_clock() -> None:
     from django_pgnudge.fresh.clock import Sight  # noqa: PLC0415 - Django first
 
     Sight.believes = lambda *_, **__: True  # type: ignore[method-assign]
+
+
+def _keep_whatever_was_read() -> None:
+    """Nobody asks which database was read, or in which transaction."""
+    from django_pgnudge.fresh import driving  # noqa: PLC0415 - Django first
+
+    setattr(driving, "may_keep", lambda *_: True)  # noqa: B010 - it is imported there
+
+
+def _take_pages_for_everybodys() -> None:
+    """A page that used its reader's cookie does not say so."""
+    from django_pgnudge.fresh import pages  # noqa: PLC0415 - Django first
+
+    setattr(pages, "vary_on_what_was_used", lambda *_: None)  # noqa: B010 - it is imported there

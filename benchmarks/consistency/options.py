@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 SITUATIONS: Final[dict[Part, str]] = {
-    "visibility": "slow commits", "nested": "mixed", "map": "nothing",
+    "visibility": "slow commits", "nested": "mixed", "map": "nothing", "keep": "mixed",
+    "page": "mixed",
 }  # fmt: skip
 """What writers do, where a part is broken."""
 
@@ -67,7 +68,7 @@ class Options:
     def reader_plans(self) -> list[str]:
         if self.broken is None:
             return ["plain", "nudged", "kinds"]
-        return ["kinds"] if self.broken == "nested" else ["nudged"]
+        return ["kinds"] if self.broken in {"nested", "keep", "page"} else ["nudged"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
