@@ -5,25 +5,43 @@ The daemon gives no lease to a feed with `visibility=False`, so that one is brok
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+import contextlib
+import dataclasses
+import math
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-Part: TypeAlias = Literal["visibility", "tokens", "lease"]
-PARTS: Final[tuple[Part, ...]] = ("visibility", "tokens", "lease")
+Part: TypeAlias = Literal[
+    "visibility", "tokens", "lease", "nested", "map", "once", "clock", "keep", "page",
+]  # fmt: skip
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+LATE: Final = 8.0
+"""Seconds by which the second of two requests comes late, at the most."""
 
 
 def break_readers(part: str | None) -> None:
     """In a process of readers, before they start."""
-    if part == "tokens":
-        _ignore_tokens()
-    elif part == "lease":
-        _ignore_the_lease()
+    breaks: dict[str, Callable[[], None]] = {
+        "tokens": _ignore_tokens,
+        "lease": _ignore_the_lease,
+        "nested": _forget_what_is_inside,
+        "once": _send_tokens_twice,
+        "clock": _believe_any_clock,
+        "keep": _keep_whatever_was_read,
+        "page": _take_pages_for_everybodys,
+    }
+    if part in breaks:
+        breaks[part]()
 
 
 def break_daemon(part: str | None) -> None:
     """In the daemon's process, before it starts."""
     if part == "visibility":
         _take_everything_for_visible()
+    elif part == "map":
+        _take_the_map_for_the_same()
 
 
 def _take_everything_for_visible() -> None:
@@ -41,14 +59,81 @@ def _ignore_tokens() -> None:
 
 def _ignore_the_lease() -> None:
     """Whatever lease there was last is trusted for ever."""
-    from django_pgnudge.fresh.keys import Lease, Names  # noqa: PLC0415 - Django first
+    from django_pgnudge.caches.redis_values import RedisValues  # noqa: PLC0415 - Django first
+    from django_pgnudge.fresh.keys import Lease  # noqa: PLC0415 - Django first
 
-    last: list[Lease] = []
-    held = Lease.held
+    last: dict[str, str] = {}
+    answered = RedisValues._answered  # noqa: SLF001 - what it says is to be broken
 
-    def held_for_ever(names: Names, found: Mapping[str, Any]) -> Lease | None:
-        if (lease := held(names, found)) is not None:
-            last[:] = [lease]
-        return last[0] if last else None
+    def answered_as_before(self: RedisValues, question: Any, *replies: Any) -> Any:
+        answer = answered(self, question, *replies)
+        lease = answer.texts.get(question.lease) or last.get(question.lease)
+        if lease is None:
+            return answer
+        last[question.lease] = lease
+        return dataclasses.replace(answer, texts={**answer.texts, question.lease: lease})
 
-    Lease.held = held_for_ever  # type: ignore[method-assign]
+    parse = Lease.parse
+
+    def parse_as_endless(text: str) -> Lease | None:
+        lease = parse(text)
+        return None if lease is None else dataclasses.replace(lease, length=math.inf)
+
+    setattr(RedisValues, "_answered", answered_as_before)  # noqa: B010 - mypy knows its arguments
+    Lease.parse = parse_as_endless  # type: ignore[method-assign]
+
+
+def _forget_what_is_inside() -> None:
+    """A value stands on its own tokens only, not on those of what it used."""
+    from django_pgnudge.fresh.collecting import Collected  # noqa: PLC0415 - Django first
+
+    Collected.add = lambda *_: None  # type: ignore[method-assign]
+    Collected.add_unkept = lambda *_: None  # type: ignore[method-assign]
+
+
+def _take_the_map_for_the_same() -> None:
+    """The fingerprint never moves."""
+    from django_pgnudge.feed import survey  # noqa: PLC0415 - Django first
+    from django_pgnudge.feed.fingerprint import Moved  # noqa: PLC0415
+
+    setattr(survey, "moved_between", lambda *_: Moved())  # noqa: B010 - it is imported there
+
+
+def _send_tokens_twice() -> None:
+    """Each request that makes tokens arrives once more, late."""
+    from django_pgnudge.caches.redis_values import RedisValues  # noqa: PLC0415 - Django first
+
+    make = RedisValues.make
+
+    def make_twice(self: RedisValues, question: Any, tokens: Any) -> Any:
+        def again() -> None:
+            with contextlib.suppress(Exception):
+                make(self, question, tokens)
+
+        timer = threading.Timer(random.uniform(0.5, LATE), again)
+        timer.daemon = True
+        timer.start()
+        return make(self, question, tokens)
+
+    RedisValues.make = make_twice  # type: ignore[method-assign]
+
+
+def _believe_any_clock() -> None:
+    """A lease counts whatever this reader's clock says, for as long as the cache keeps it."""
+    from django_pgnudge.fresh.clock import Sight  # noqa: PLC0415 - Django first
+
+    Sight.believes = lambda *_, **__: True  # type: ignore[method-assign]
+
+
+def _keep_whatever_was_read() -> None:
+    """Nobody asks which database was read, or in which transaction."""
+    from django_pgnudge.fresh import driving  # noqa: PLC0415 - Django first
+
+    setattr(driving, "may_keep", lambda *_: True)  # noqa: B010 - it is imported there
+
+
+def _take_pages_for_everybodys() -> None:
+    """A page that used its reader's cookie does not say so."""
+    from django_pgnudge.fresh import pages  # noqa: PLC0415 - Django first
+
+    setattr(pages, "vary_on_what_was_used", lambda *_: None)  # noqa: B010 - it is imported there

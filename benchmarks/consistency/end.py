@@ -11,16 +11,15 @@ from django.db import connection
 from servers.process import ServerFailedError
 
 from benchmarks.consistency.history import stored_late
-from benchmarks.consistency.reads import (
+from benchmarks.consistency.records import Log, Read, Seen, Value, Write, value_of
+from benchmarks.consistency.site.models import ROWS, SEQUENCE, Sale
+from benchmarks.consistency.site.tables import MAKE, SPREAD
+from benchmarks.consistency.targets import (
     CANARY,
     Target,
-    dependencies,
-    get_nudged,
     nudged_targets,
     targets,
 )
-from benchmarks.consistency.records import Log, Read, Seen, Value, Write, value_of
-from benchmarks.consistency.site.models import ROWS, SEQUENCE, Sale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,13 +34,15 @@ def fill(path: Path) -> None:
     seen = []
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE SEQUENCE {SEQUENCE}")
+        cursor.execute(MAKE)
         for table, (_, rows, read) in ROWS.items():
             cursor.execute(
-                f"INSERT INTO {table} SELECT g, nextval('{SEQUENCE}'), ''"
+                f"INSERT INTO {table} (id, version, note) SELECT g, nextval('{SEQUENCE}'), ''"
                 f" FROM generate_series(1, {rows}) g"
             )
             cursor.execute(f"SELECT id, version FROM {table} WHERE id <= {read}")
             seen += [Seen(table, *row) for row in cursor.fetchall()]
+        cursor.execute(SPREAD)
         cursor.execute(f"INSERT INTO canary VALUES (1, nextval('{SEQUENCE}'), '')")
         sale = Sale.objects.create(version=0)
     seen.append(Seen("sale", 0, sale.version, 1))
@@ -57,7 +58,6 @@ class End:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._cache = caches["default"]
-        self._depends_on = dependencies(CANARY)
 
     def wait_until_live(self, timeout: float, hint: Callable[[], str]) -> float:
         """Until a change to the canary's row has killed its plain key, and its `nudged` value is
@@ -92,7 +92,7 @@ class End:
         true = self._change()
         patience = min(until, time.monotonic() + 2 * self._options.lease + 1)
         while True:
-            value, hit = get_nudged(CANARY.key, self._depends_on, CANARY.compute)
+            value, hit = CANARY.get(CANARY.compute)
             if hit and value_of(value) == true:
                 return True
             if time.monotonic() > patience:
@@ -123,7 +123,7 @@ class End:
     def _compare_nudged(self, checker: Checker, target: Target) -> Counter[str]:
         counts: Counter[str] = Counter()
         true = value_of(target.compute())
-        cached, hit = get_nudged(target.key, dependencies(target), target.compute)
+        cached, hit = target.get(target.compute)
         if hit:
             counts["nudged compared"] += 1
             if not checker.at_the_end(

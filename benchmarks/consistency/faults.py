@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from servers.process import ServerFailedError
-from servers.proxy import Proxy
+from servers.process import LOOPBACK, ServerFailedError
+from servers.proxy import Direction, Proxy
 
 from benchmarks.consistency.stack import Stack
 
@@ -174,6 +175,48 @@ def _link_fault(strikes: str, link: Callable[[Stack], Proxy]) -> None:
                 link(stack).cut()
 
 
+@_fault("redis", "a replica that lagged is promoted")
+def _fail_over(stack: Stack, rng: random.Random) -> Iterator[None]:
+    assert stack.pair is not None
+    stack.pair.fail_over(rng.uniform(0, 1.5 * stack.options.lease))
+    yield
+
+
+@_fault("link of the site", "late requests of the site to the replicated Redis")
+def _late_requests(stack: Stack, rng: random.Random) -> Iterator[None]:
+    stack.site_link.delay = rng.uniform(0.05, stack.options.lease / 2)
+    try:
+        yield
+    finally:
+        stack.site_link.delay = 0.0
+
+
+@_fault("link to Redis", "requests of the daemon that arrive twice, the second late")
+def _doubled(stack: Stack, rng: random.Random) -> Iterator[None]:
+    def double(direction: Direction, data: bytes) -> bytes:
+        if direction == "to_server" and data.startswith(b"*"):
+            late = rng.uniform(0.1, 2 * stack.options.lease)
+            timer = threading.Timer(late, _send_again, (stack.redis.port, data))
+            timer.daemon = True
+            timer.start()
+        return data
+
+    stack.redis_link.hook = double
+    try:
+        yield
+    finally:
+        stack.redis_link.hook = None
+
+
+def _send_again(port: int, data: bytes) -> None:
+    """To each of the caches, whichever it was for."""
+    for database in (b"0", b"1", b"2"):
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), 2) as link:
+            link.sendall(b"*2\r\n$6\r\nSELECT\r\n$1\r\n" + database + b"\r\n" + data)
+            link.settimeout(0.5)
+            link.recv(1 << 16)
+
+
 _link_fault("link to PostgreSQL", lambda stack: stack.postgres_link)
 _link_fault("link to Redis", lambda stack: stack.redis_link)
 
@@ -186,7 +229,10 @@ class Faults(threading.Thread):
         self.log: list[dict[str, Any]] = []
         self.failure: BaseException | None = None
         self._stack = stack
-        self._faults = [each for each in FAULTS if stack.options.only in each.name]
+        self._faults = [
+            each for each in FAULTS
+            if stack.options.only in each.name and (stack.pair or "replica" not in each.name)
+        ]  # fmt: skip
         if not self._faults:
             raise ServerFailedError(f"No fault has {stack.options.only!r} in its name.")
         self._rng = random.Random(f"{seed}:faults")

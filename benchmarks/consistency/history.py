@@ -13,9 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from benchmarks.consistency.records import UNKNOWN, Read, Seen, Value, Write
+from benchmarks.consistency.records import ABSENT, UNKNOWN, Read, Seen, Value, Write
 
 EXAMPLES: Final = 20
+
+GONE: Final = "gone"
+"""The path of a write after which its rows are not there."""
 
 
 class RowHistory:
@@ -23,17 +26,31 @@ class RowHistory:
 
     def __init__(self) -> None:
         self._versions: dict[int, tuple[float, float]] = {}
+        self._gone: list[int] = []
         self.totals: dict[int, int | None] = {}
         self._frozen: tuple[list[int], list[float], list[float]] | None = None
 
-    def add(self, version: int, begun: float, ended: float, total: int | None = None) -> None:
-        """A transaction that wrote it; a number lost in a crash may come twice."""
+    def add(
+        self, version: int, begun: float, ended: float, total: int | None = None,
+        *, gone: bool = False,
+    ) -> None:  # fmt: skip
+        """A transaction that wrote it; a number lost in a crash may come twice.
+
+        ``gone`` is a version that nobody can read: with it the row went away.
+        """
+        if gone:
+            self._gone.append(version)
         earlier = self._versions.get(version)
         if earlier is not None:
             begun, ended = min(begun, earlier[0]), min(ended, earlier[1])
         self._versions[version] = begun, ended
         self.totals[version] = total
         self._frozen = None
+
+    def absent(self, by: float) -> float | None:
+        """Until when the row may have been away for who looked before ``by``, at the most."""
+        ends = [self.moments(version) for version in self._gone if self._versions[version][0] <= by]
+        return max((found[1] for found in ends if found is not None), default=None)
 
     def saw(self, version: int, at: float) -> None:
         """Somebody was given it at that time, so it was visible by then."""
@@ -78,7 +95,9 @@ class History:
 
     def add(self, write: Write) -> None:
         for seen in write.value:
-            self.row(seen).add(seen.version, write.begun, write.ended, seen.total)
+            self.row(seen).add(
+                seen.version, write.begun, write.ended, seen.total, gone=write.path == GONE
+            )
 
     def row(self, seen: Seen) -> RowHistory:
         return self._rows.setdefault((seen.table, seen.row), RowHistory())
@@ -90,15 +109,22 @@ class History:
                 for seen in read.value:
                     self.row(seen).saw(seen.version, read.ended)
 
-    def moments(self, value: Value) -> tuple[float, float] | None:
+    def moments(self, value: Value, by: float = UNKNOWN) -> tuple[float, float] | None:
         """Between which moments the whole value may have been true; they may be the wrong way
-        round.
+        round. ``by`` is when it had been read.
 
-        None: a part of it was never committed.
+        None: a part of it was never committed. A row that is not there may have been away at any
+        time before it came back, so it tells only when the value was over.
         """
         first, last = -math.inf, UNKNOWN
         for seen in value:
             row = self.row(seen)
+            if seen.version == ABSENT:
+                until = row.absent(by)
+                if until is None:
+                    return None
+                last = min(last, until)
+                continue
             found = row.moments(seen.version)
             if found is None or row.totals[seen.version] != seen.total:
                 return None
@@ -161,14 +187,15 @@ class Checker:
         if read.private:
             tally.private += 1
             return
-        moments = self.history.moments(read.value)
+        moments = self.history.moments(read.value, read.ended)
         if moments is None:
             self.violate("never committed", read)
             return
         first, last = moments
         if first > read.ended:
             self.violate("not yet committed", read)
-        elif first > last:
+        elif first > last and "nested" not in read.kind:
+            # A value inside another may be older than the other's own rows, within the lease.
             self.violate("of two moments", read, apart=first - last)
         age = read.begun - last
         if age > 0:

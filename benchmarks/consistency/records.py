@@ -14,6 +14,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 UNKNOWN: Final = float("inf")
 """When a COMMIT returned whose connection broke: perhaps never."""
 
+ABSENT: Final = -2
+"""The version of a row that was not there; see `history`."""
+
 
 class Seen(NamedTuple):
     """One row as a value holds it; `total` is the number of rows for a table of batches."""

@@ -22,7 +22,7 @@ import django_pgnudge
 from benchmarks.consistency.faults import Faults
 from benchmarks.consistency.history import Checker, History
 from benchmarks.consistency.records import Reads, writes
-from benchmarks.consistency.stack import Stack
+from benchmarks.consistency.stack import DATABASE, Stack
 
 if TYPE_CHECKING:
     from benchmarks.consistency.options import Options
@@ -61,7 +61,8 @@ class _Run:
 
     def report(self) -> dict[str, Any]:
         self._set_up()
-        from benchmarks.consistency.end import End  # noqa: PLC0415 - Django first
+        from benchmarks.consistency.copies import lagging_copy  # noqa: PLC0415 - Django first
+        from benchmarks.consistency.end import End  # noqa: PLC0415
 
         end = End(self.options)
         self.stack.start_daemon()
@@ -69,7 +70,11 @@ class _Run:
         self.say(f"{self.stack.installation}, {self.stack.redis.program}: the daemon is live.")
         with contextlib.ExitStack() as closing:
             readers = closing.enter_context(self._workers("reader", self.options.readers))
-            writers = closing.enter_context(self._workers("writer", self.options.writers))
+            writers = [
+                *closing.enter_context(self._workers("writer", self.options.writers)),
+                *closing.enter_context(self._workers("ddl", int(self.options.changes_tables))),
+            ]
+            closing.enter_context(lagging_copy())
             faults = self._work()
             self.say("Writers stop.")
             quiet_since = self._finish(writers)
@@ -91,8 +96,15 @@ class _Run:
         django.setup()
         call_command("migrate", run_syncdb=True, verbosity=0, interactive=False)
         from benchmarks.consistency.end import fill  # noqa: PLC0415 - Django first
+        from benchmarks.consistency.site.models import PUBLISHED  # noqa: PLC0415
 
         fill(self.folder / "writer-start.log")
+        if self.stack.publication:
+            # Not FOR ALL TABLES: of that none can be taken out.
+            self.stack.postgres.execute(
+                f"CREATE PUBLICATION {self.stack.publication} FOR TABLE {', '.join(PUBLISHED)}",
+                DATABASE,
+            )
 
     def _work(self) -> Faults:
         """The time in which writers write and things break; ends with nothing broken."""
@@ -114,7 +126,7 @@ class _Run:
                 faults.stop()
         if faults.failure is not None:
             raise ServerFailedError(f"A fault failed: {faults.failure!r}")
-        if self.options.broken == "lease":
+        if self.options.broken in {"lease", "clock"}:
             self.stack.start_daemon()
         return faults
 
@@ -133,6 +145,8 @@ class _Run:
                     "again": self.options.again,
                     "lease": self.options.lease,
                     "break": self.options.broken,
+                    "publication": self.stack.publication,
+                    "clock": self.options.clock_of(first // PER_PROCESS) * (kind == "reader"),
                 }
                 module = "benchmarks.consistency.worker"
                 started.append(
@@ -169,10 +183,15 @@ class _Run:
     def _judge(self, end: Any, faults: Faults, waited: float) -> dict[str, Any]:
         self.say("Checking.")
         began = time.monotonic()
-        logs = sorted(self.folder.glob("writer-*.log"))
+        logs = [*sorted(self.folder.glob("writer-*.log")), *self.folder.glob("ddl-*.log")]
         history = History(writes(logs))
         reads = Reads(tuple(sorted(self.folder.glob("reader-*.log"))))
+        from django_pgnudge.conf import conf  # noqa: PLC0415 - Django first
+
         bound = self.options.lease + CLOCK
+        if self.options.in_files:
+            # A clock that is late by less than SKEW lets a lease seem younger by as much.
+            bound += conf.nudged_home().skew
         checker = Checker(history, bound)
         checker.check(reads)
         compared = end.compare(checker, reads)
@@ -181,7 +200,9 @@ class _Run:
             for path in sorted(self.folder.glob("*.counts"))
             for result in json.loads(path.read_text())
         ]
-        counts: dict[str, Counter[str]] = {"writer": Counter(), "reader": Counter()}
+        counts: dict[str, Counter[str]] = {
+            "writer": Counter(), "reader": Counter(), "ddl": Counter(),
+        }  # fmt: skip
         for result in results:
             counts[result["name"].partition("-")[0]].update(result["counts"])
         raised = [text for result in results for text in result["tracebacks"]]
@@ -194,6 +215,7 @@ class _Run:
             "options": dataclasses.asdict(self.options),
             "versions": self._versions(),
             "writes": dict(counts["writer"]),
+            "ddl": dict(counts["ddl"]),
             "reads": {kind: each.report() for kind, each in sorted(checker.tallies.items())},
             "reader errors": dict(counts["reader"]),
             "faults": {
@@ -226,11 +248,11 @@ class _Run:
 
 
 class _Situation:
-    """For `--break lease`: a daemon that is stopped for longer than a lease, again and again."""
+    """For `--break lease` and `clock`: a daemon that is away longer than a lease, repeatedly."""
 
     def __init__(self, stack: Stack, options: Options) -> None:
         self._stack = stack
-        self._applies = options.broken == "lease"
+        self._applies = options.broken in {"lease", "clock"}
         self._running = True
         self._lasts = {True: 2 * options.lease + 1.0, False: 4 * options.lease + 2.0}
         self._next = time.monotonic() + self._lasts[True]

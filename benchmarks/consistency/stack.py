@@ -1,6 +1,7 @@
 """What a run stands on: PostgreSQL, Redis, a proxy to each, and runnudge, which goes through them.
 
-Writers and readers go to the servers directly: their links are not what is tried. Everything is a
+Writers and readers go to the servers directly, but to a Redis with a replica through a proxy too,
+which leads to whichever is the primary. Everything is a
 child that a guard process stops if the benchmark is killed.
 """
 
@@ -18,15 +19,17 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from servers.postgres import Postgres
 from servers.process import LOOPBACK, ServerProcess, tail
 from servers.proxy import Proxy
-from servers.redis import Redis, find_redis
+from servers.redis import Redis
 
 from benchmarks import ROOT
+from benchmarks.consistency.pair import Pair, redis_program
 from benchmarks.local import child_environment, choose_installation, redis_version
 
 if TYPE_CHECKING:
     from benchmarks.consistency.options import Options
 
 DATABASE: Final = "consistency"
+OTHER: Final = "consistency_other"
 PUBLICATION: Final = "consistency"
 
 # Those that want to wait for the standby that does not exist say so; everybody else must not.
@@ -42,7 +45,9 @@ class Stack:
         self.say = say
         self.installation = choose_installation(options.server)
         self.postgres = Postgres(self.installation, settings=SETTINGS)
-        self.redis = Redis(find_redis(given=False))
+        program = redis_program(options.redis)
+        self.pair = Pair(program) if options.replica else None
+        self._redis = Redis(program) if self.pair is None else self.pair.primary
         self.slowness = folder / "slowness"
         self.unexpected_exits: list[str] = []
         self._daemon: ServerProcess | None = None
@@ -53,13 +58,15 @@ class Stack:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.postgres)
-            stack.enter_context(self.redis)
+            stack.enter_context(self._redis if self.pair is None else self.pair.running())
             self.postgres_link = stack.enter_context(Proxy(self.postgres.port))
             self.redis_link = stack.enter_context(Proxy(self.redis.port))
+            self.site_link = stack.enter_context(Proxy(self.redis.port))
+            if self.pair is not None:
+                self.pair.links = [self.redis_link, self.site_link]
             stack.callback(self.kill_daemon)
             self.postgres.create_database(DATABASE)
-            if self.publication:
-                self.postgres.execute(f"CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES", DATABASE)
+            self.postgres.create_database(OTHER)
             self._closing = stack.pop_all()
         return self
 
@@ -67,7 +74,15 @@ class Stack:
         self._closing.close()
 
     @property
+    def redis(self) -> Redis:
+        """The primary, if there are two."""
+        return self._redis if self.pair is None else self.pair.primary
+
+    @property
     def plugin(self) -> str:
+        if self.options.broken == "map" and self.options.plugin == "auto":
+            # With the others, what a stream carries is asked in a way that shows it too.
+            return "pgoutput"
         if self.options.plugin == "auto" and self.installation.plugins == ("pgoutput",):
             return "pgoutput"
         return self.options.plugin
@@ -83,7 +98,8 @@ class Stack:
 
     def environment(self, *, daemon: bool = False) -> dict[str, str]:
         """For a process of the site; the daemon's leads through the proxies."""
-        redis = self.redis_link.port if daemon else self.redis.port
+        direct = self.redis if self.pair is None else self.site_link
+        redis = self.redis_link.port if daemon else direct.port
         nudged = None if self.options.shared_cache else f"redis://{LOOPBACK}:{redis}/1"
         site: dict[str, Any] = {
             "database": DATABASE,
@@ -92,7 +108,10 @@ class Stack:
             "port": self.postgres_link.port if daemon else self.postgres.port,
             "redis": f"redis://{LOOPBACK}:{redis}/0",
             "nudged_redis": nudged,
+            "second_redis": f"redis://{LOOPBACK}:{redis}/2",
+            "other": OTHER,
             "backend": self.options.cache,
+            "files": str(self.folder / "cache") if self.options.in_files else "",
             "plugin": self.plugin,
             "publication": self.publication,
             "feed": {

@@ -13,10 +13,12 @@ import random
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from benchmarks.consistency.ddl import Ddl
     from benchmarks.consistency.reads import Reader
     from benchmarks.consistency.writes import Writer
 
@@ -31,6 +33,7 @@ def main(text: str) -> None:
     # Waited for, not handled: a handler would set the event while its lock may be held.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
+    _shift_the_clock(job["clock"])
     import django  # noqa: PLC0415 - the signal is blocked first
 
     django.setup()
@@ -55,10 +58,18 @@ def main(text: str) -> None:
         sys.exit(1)
 
 
+def _shift_the_clock(seconds: float) -> None:
+    """As on a host whose clock is ahead by so much; the clock of the records is another."""
+    if seconds:
+        true = time.time
+        time.time = lambda: true() + seconds
+
+
 class Work(threading.Thread):
     """One writer or one reader."""
 
     def __init__(self, job: dict[str, Any], index: int, stop: threading.Event) -> None:
+        from benchmarks.consistency.ddl import Ddl  # noqa: PLC0415
         from benchmarks.consistency.reads import Reader  # noqa: PLC0415
         from benchmarks.consistency.records import Log  # noqa: PLC0415
         from benchmarks.consistency.writes import Writer  # noqa: PLC0415
@@ -67,8 +78,13 @@ class Work(threading.Thread):
         self.failure: BaseException | None = None
         self._log = Log(Path(job["folder"], f"{self.name}.log"))
         rng = random.Random(f"{job['seed']}:{self.name}")
-        self.worker: Reader | Writer
-        if job["kind"] == "reader":
+        self.worker: Reader | Writer | Ddl
+        if job["kind"] == "ddl":
+            self.worker = Ddl(
+                self._log, rng, stop, lease=job["lease"], publication=job["publication"],
+                calm=job["break"] == "map",
+            )  # fmt: skip
+        elif job["kind"] == "reader":
             plan = job["plans"][index % len(job["plans"])]
             self.worker = Reader(self.name, self._log, rng, stop, plan=plan, again=job["again"])
         else:

@@ -90,9 +90,42 @@ def copy(cursor: CursorWrapper, rng: random.Random, table: str) -> list[Seen]:
 
 
 def truncate(cursor: CursorWrapper, rng: random.Random, table: str) -> list[Seen]:
-    """TRUNCATE, and all rows again by COPY."""
+    """TRUNCATE, and all rows that were there again by COPY."""
+    cursor.execute(f"LOCK TABLE {table}")
+    cursor.execute(f"SELECT id FROM {table} ORDER BY id")
+    rows = [row for (row,) in cursor.fetchall()]
     cursor.execute(f"TRUNCATE {table}")
-    return _copy_in(cursor, table, range(1, ROWS[table][1] + 1))
+    return _copy_in(cursor, table, rows)
+
+
+def move(cursor: CursorWrapper, rng: random.Random, table: str) -> list[Seen]:
+    """Rows from one partition or child to another."""
+    if table == "part":
+        cursor.execute(
+            f"UPDATE part SET version = {NEXT}, zone = %s WHERE id = ANY(%s) RETURNING id, version",
+            [rng.randint(1, 3), _ids(rng, table)],
+        )
+        return _seen(table, cursor.fetchall())
+    # Locked, so that the child does not leave meanwhile.
+    cursor.execute("LOCK TABLE child IN ROW EXCLUSIVE MODE")
+    cursor.execute("SELECT FROM pg_inherits WHERE inhrelid = 'child'::regclass")
+    to = rng.choice(("parent", "child")) if cursor.fetchone() else "parent"
+    cursor.execute("DELETE FROM parent WHERE id = ANY(%s) RETURNING id", [_ids(rng, table)])
+    rows = sorted(row for (row,) in cursor.fetchall())
+    pairs = list(zip(rows, _versions(len(rows)), strict=True))
+    for pair in pairs:
+        cursor.execute(f"INSERT INTO {to} (id, version) VALUES (%s, %s)", pair)
+    return _seen(table, pairs)
+
+
+def truncate_leaf(cursor: CursorWrapper, rng: random.Random, table: str) -> list[Seen]:
+    """TRUNCATE of one partition, and its rows again in the first."""
+    leaf = rng.choice(("part_1", "part_3"))
+    cursor.execute(f"LOCK TABLE {leaf}")
+    cursor.execute(f"SELECT id FROM {leaf} ORDER BY id")
+    rows = [row for (row,) in cursor.fetchall()]
+    cursor.execute(f"TRUNCATE {leaf}")
+    return _copy_in(cursor, table, rows)
 
 
 def big(cursor: CursorWrapper, rng: random.Random, _: str) -> list[Seen]:
@@ -161,9 +194,14 @@ def _versions(number: int) -> list[int]:
 
 PATHS: Final[dict[str, tuple[Path_, float]]] = {
     "save": (save, 5), "update": (update, 5), "raw": (raw, 5), "copy": (copy, 3),
-    "truncate": (truncate, 0.5), "big": (big, 0.5), "savepoint": (savepoint, 3),
-    "sales": (sales, 2), "copied sales": (copied_sales, 0.7),
+    "truncate": (truncate, 0.5), "move": (move, 4), "truncate leaf": (truncate_leaf, 0.5),
+    "big": (big, 0.5), "savepoint": (savepoint, 3), "sales": (sales, 2),
+    "copied sales": (copied_sales, 0.7),
 }  # fmt: skip
+ONLY: Final[dict[str, tuple[str, ...]]] = {
+    "big": ("stock",), "move": ("part", "parent"), "truncate leaf": ("part",),
+}  # fmt: skip
+"""Which tables some of them are for."""
 SYNC_REP: Final = 0.06
 """How many of the commits wait for a standby that does not exist."""
 
@@ -173,7 +211,8 @@ class Writer:
 
     plan: "mixed"; or one of the situations of `--break`: "slow commits" makes every COMMIT wait
     for a standby, and then leaves the row alone for longer than the lease; "calm" changes one row
-    at a time by SQL, and leaves all alone for longer than the lease.
+    at a time by SQL, and leaves all alone for longer than the lease; "nothing" leaves it to the
+    writer of DDL.
     """
 
     def __init__(
@@ -193,6 +232,8 @@ class Writer:
                 wait = self._rng.uniform(0.8, 1.2) if self._plan == "slow commits" else 0.0
                 self.transaction("raw", "product", wait)
                 self._stop.wait(2 * self._lease + 0.5)
+            elif self._plan == "nothing":
+                self._stop.wait()
             else:
                 self._burst()
         connection.close()
@@ -206,7 +247,7 @@ class Writer:
             return
         names = [
             name for name in PATHS if ("sale" in name) == (table == "sale")
-            and (name != "big" or table == "stock")
+            and table in ONLY.get(name, (table,))
         ]  # fmt: skip
         weights = [PATHS[name][1] for name in names]
         pause = self._rng.choice([0.0, 0.02, 0.1, 0.5])

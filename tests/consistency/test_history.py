@@ -6,8 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.consistency.history import Checker, History, stored_late
-from benchmarks.consistency.records import UNKNOWN, Log, Read, Reads, Seen, Value, Write, writes
+from benchmarks.consistency.history import GONE, Checker, History, stored_late
+from benchmarks.consistency.records import (
+    ABSENT,
+    UNKNOWN,
+    Log,
+    Read,
+    Reads,
+    Seen,
+    Value,
+    Write,
+    writes,
+)
 
 LEASE = 2.0
 
@@ -137,6 +147,35 @@ def test_what_a_transaction_shows_itself_is_not_judged(history: History) -> None
     checker = check(history, read(30, value(1), private=True), read(30, value(-1), private=True))
     assert not checker.violations
     assert checker.tallies["nudged row"].private == 2
+
+
+class TestARowThatLeaves:
+    @pytest.fixture
+    def history(self) -> History:
+        """Away from between 10 and 11 until between 20 and 21."""
+        gone = Write(GONE, 10, 11, (Seen("product", 1, 2),))
+        return History([wrote(-1, -1, (1, 1)), gone, wrote(20, 21, (1, 3))])
+
+    def test_is_over_when_it_has_left(self, history: History) -> None:
+        assert not check(history, read(12, value(1))).violations
+        assert check(history, read(14, value(1))).violations == {"beyond the lease": 1}
+
+    def test_may_be_missed_until_it_has_come_back(self, history: History) -> None:
+        assert not check(history, read(10.5, value(ABSENT)), read(22, value(ABSENT))).violations
+        found = check(history, read(24, value(ABSENT))).violations
+        assert found == {"beyond the lease": 1}
+
+    def test_may_not_be_missed_before(self, history: History) -> None:
+        assert check(history, read(9, value(ABSENT))).violations == {"never committed": 1}
+
+
+def test_a_value_inside_another_may_be_of_another_moment() -> None:
+    history = History([
+        wrote(-1, -1, (1, 1), (2, 2)), wrote(10, 11, (1, 3)), wrote(12, 13, (2, 4)),
+    ])  # fmt: skip
+    found = check(history, read(12.5, value(1, 4), kind="nested"))
+    assert not found.violations
+    assert check(history, read(12.5, value(1, 4))).violations == {"of two moments": 1}
 
 
 def test_a_table_is_as_stale_as_its_stalest_row() -> None:

@@ -17,6 +17,7 @@ import pytest
 from servers.process import wait_until
 from servers.redis import find_redis
 
+from benchmarks.consistency.broken import PARTS
 from tests.fix_servers import installations, missing
 
 ROOT = Path(__file__).parent.parent.parent
@@ -74,10 +75,17 @@ def report(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
 SHORT = ("--writers", "1", "--readers", "2", "--lease", "1", "--again", "1")
 
 
-@pytest.mark.parametrize("part", ["visibility", "tokens", "lease"])
+SECONDS = {"map": "20", "once": "30", "keep": "20"}
+"""How long it takes until a part is certainly missed, where that is long."""
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_a_promise_with_a_part_taken_away_is_found_broken(start: Start, part: str) -> None:
-    status, found = report(start("--seconds", "8", *SHORT, "--break", part))
+    status, found = report(start("--seconds", SECONDS.get(part, "8"), *SHORT, "--break", part))
     assert status == 1
+    if part == "page":
+        assert "AnothersError" in found["violations"]["raised"][0]
+        return
     assert found["violations"]["counts"]["beyond the lease"] > 0
     assert found["violations"]["examples"][0]["age"] > found["bound"]["seconds"]
 
@@ -88,6 +96,17 @@ def test_the_promise_as_it_is_is_kept(start: Start) -> None:
     assert found["reads"]["nudged row"]["hits"] > 0
     assert found["reads"]["plain row"]["hits"] > 0
     assert found["end"]["nudged compared"] > 0
+
+
+KINDS = ("nested", "page", "tenant", "routed")
+
+
+def test_the_promise_is_kept_for_values_of_every_kind(start: Start) -> None:
+    arguments = ("--seconds", "10", "--writers", "1", "--readers", "3", "--ddl", "--replica")
+    status, found = report(start(*arguments))
+    assert (status, found["violations"]["counts"]) == (0, {})
+    assert all(found["reads"][f"nudged {kind}"]["hits"] > 0 for kind in KINDS)
+    assert found["ddl"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

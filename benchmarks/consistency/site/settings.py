@@ -15,6 +15,8 @@ from benchmarks.sites import databases
 SITE: Final[dict[str, Any]] = json.loads(os.environ["PGNUDGE_CONSISTENCY"])
 
 DATABASES = databases(SITE, OPTIONS={"connect_timeout": 5})
+DATABASES["other"] = {**DATABASES["default"], "NAME": SITE["other"]}
+DATABASE_ROUTERS = ["benchmarks.consistency.site.router.Router"]
 
 
 def _cache(location: str) -> dict[str, Any]:
@@ -30,12 +32,35 @@ def _cache(location: str) -> dict[str, Any]:
 CACHES = {"default": _cache(SITE["redis"])}
 if SITE["nudged_redis"]:
     CACHES["nudged"] = _cache(SITE["nudged_redis"])
-NUDGED_CACHE = "nudged" if SITE["nudged_redis"] else "default"
+CACHES["second"] = _cache(SITE["second_redis"])
+if SITE["files"]:
+    for alias in ("nudged", "second"):
+        CACHES[alias] = {
+            "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+            "LOCATION": f"{SITE['files']}/{alias}",
+            "OPTIONS": {"MAX_ENTRIES": 100_000},
+        }
+NUDGED_CACHE = "nudged" if "nudged" in CACHES else "default"
+SECOND_CACHE = "second"
 
 INSTALLED_APPS = ["django_pgnudge", "benchmarks.consistency.site"]
 SLOWNESS: str = SITE["slowness"]
 BROKEN: str | None = SITE["broken"]
 USE_TZ = True
+SECRET_KEY = "consistency"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "benchmarks.consistency.site.pages"
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "benchmarks.consistency.site.pages.TemplateMiddleware",
+]
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    }
+]
 TIME_ZONE = "UTC"
 
 
@@ -55,8 +80,16 @@ PGNUDGE: dict[str, Any] = {
             f"site.{table.capitalize()}": _rule(f"row:{table}:{{pk}}", f"table:{table}")
             for table in ("product", "price", "stock")
         },
+        "public.part": _rule("table:part"),
+        "public.parent": _rule("table:parent"),
+        "acme.item": _rule("table:acme.item"),
+        "umbrella.item": _rule("table:umbrella.item"),
         "public.sale": _rule("table:sale"),
         "site.Canary": _rule("canary"),
     },
-    "NUDGED": {"CACHES": [NUDGED_CACHE], "LEASE": SITE["lease"]},
+    "NUDGED": {
+        "CACHES": [NUDGED_CACHE, SECOND_CACHE],
+        "LEASE": SITE["lease"],
+        "SCOPE": "benchmarks.consistency.site.tenants.scope",
+    },
 }
