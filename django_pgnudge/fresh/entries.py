@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from django_pgnudge.caches import Question
+from django_pgnudge.caches import Answer, Question
 from django_pgnudge.fresh.keys import Lease
 
 if TYPE_CHECKING:
-    from django_pgnudge.caches import Answer
     from django_pgnudge.fresh.keys import Coverage, Dependency, Names
 
 __all__ = ["Hit", "Miss", "Plan", "Stamp", "judge", "new_token"]
@@ -136,20 +135,21 @@ Judgement: TypeAlias = Hit | Miss
 Believes: TypeAlias = Callable[[Lease, float, bool], bool]
 """Asked with a lease, the time, and whether that is by everybody's clock; see `clock`."""
 
+NO_ANSWER: Final = "the cache does not answer"
 NO_LEASE: Final = "there is no lease"
 ENDED: Final = "the lease has ended"
 UNREADABLE: Final = "there is something under the lease's key that is no lease"
 NOT_BELIEVED: Final = "the lease cannot be believed by this clock"
 
 
-def judge(plan: Plan, answer: Answer | None, believes: Believes, may_hit: bool = True) -> Judgement:
+def judge(plan: Plan, answer: object, believes: Believes, may_hit: bool = True) -> Judgement:
     """Whether an answer to ``plan.question`` lets the entry be served.
 
-    ``believes`` is asked whether a lease that is not over counts. None for an answer is a cache
-    that gave none.
+    ``believes`` is asked whether a lease that is not over counts. What is no `Answer` is a cache
+    that gave none, or may not be asked.
     """
-    if answer is None:
-        return Miss(None, why="the cache does not answer")
+    if not isinstance(answer, Answer):
+        return Miss(None, why=NO_ANSWER)
     texts = answer.texts
     text = texts.get(plan.names.lease)
     lease = None if text is None else Lease.parse(text)

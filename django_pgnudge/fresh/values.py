@@ -17,7 +17,15 @@ from django_pgnudge.fresh.clock import Sight
 from django_pgnudge.fresh.collecting import note, note_unkept
 from django_pgnudge.fresh.dependencies import DependsOn, tables
 from django_pgnudge.fresh.driving import Place, alook, arun, lifetime, look, run
-from django_pgnudge.fresh.entries import NOT_BELIEVED, Hit, Miss, Plan, judge
+from django_pgnudge.fresh.entries import (
+    NO_ANSWER,
+    NOT_BELIEVED,
+    UNREADABLE,
+    Hit,
+    Miss,
+    Plan,
+    judge,
+)
 from django_pgnudge.fresh.flights import flights
 from django_pgnudge.fresh.keys import Names
 from django_pgnudge.fresh.reading import Read, Recipe, Store, read_on, store_entry
@@ -306,13 +314,14 @@ class Value:
         return not lacking
 
     def _warn_of_no_lease(self, why: str) -> None:
+        if why == NO_ANSWER:
+            return  # and that was said
         # Another database may answer by this name since: its leases have other names.
         tables(self.using, self.scope).doubt()
-        hint = (
-            "Set the clocks of this host and of runnudge's by one source (NTP)"
-            if why == NOT_BELIEVED
-            else f"Is runnudge running for the database {self.using!r}?"
-        )
+        hint = {
+            NOT_BELIEVED: "Set the clocks of this host and of runnudge's by one source (NTP).",
+            UNREADABLE: "Give the cache a KEY_PREFIX that no other program uses.",
+        }.get(why, f"Is runnudge running for the database {self.using!r}?")
         self._warn(
             f"no lease {self.alias}",
             "cache %r: %s, so values are computed and not cached. %s",

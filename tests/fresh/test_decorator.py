@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import pickle
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,18 @@ from asgiref.sync import sync_to_async
 from django.core.cache import caches
 from django.db import connections
 from django.utils.safestring import SafeString
+from redis import Redis as Client
 
 from django_pgnudge import nudged
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.seldom import forget
+from django_pgnudge.testing import faked
 from tests.fix_nudged import count_calls
 from tests.shop.models import Category, Product
 
 if TYPE_CHECKING:
+    from servers.redis import Redis
+
     from django_pgnudge.testing import NudgeFake
 
 
@@ -366,3 +371,46 @@ def test_the_event_loop_s_thread_is_never_made_to_wait(nudge_fake: NudgeFake) ->
         assert time.monotonic() - began < 1
 
     asyncio.run(main())
+
+
+FOREIGN = [b"\xff\xfe", b"x", b"12", pickle.dumps({1}), pickle.dumps(None), b"pgnudge2 x\0\x80"]
+
+
+@pytest.mark.parametrize("backend", ["django_redis", "redis"])
+@pytest.mark.parametrize("bytes_", FOREIGN)
+def test_bytes_that_are_not_ours_are_a_miss_and_overwritten(
+    backend: str,
+    bytes_: bytes,
+    redis_server: Redis,
+    settings: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    module = (
+        "django_redis.cache" if backend == "django_redis" else "django.core.cache.backends.redis"
+    )
+    settings.CACHES = {"default": {"BACKEND": f"{module}.RedisCache", "LOCATION": redis_server.url}}
+    with faked() as fake:
+        default = Counter("value")
+
+        def read() -> Any:
+            return nudged.get_or_set("key", default, depends_on=[Product])
+
+        def overwrite(*parts: str) -> None:
+            with Client.from_url(redis_server.url) as client:
+                for key in client.scan_iter():
+                    if any(f":{part}" in key.decode() for part in parts):
+                        client.set(key, bytes_)
+
+        assert (read(), read(), len(default.calls)) == ("value", "value", 1)
+        overwrite("value:")
+        assert (read(), read(), len(default.calls)) == ("value", "value", 2)
+        overwrite("table:")
+        assert (read(), read(), len(default.calls)) == ("value", "value", 3)
+        assert caplog.text == ""
+        overwrite("lease")
+        assert (read(), len(default.calls)) == ("value", 4)
+        assert "no lease" in caplog.text
+        assert "Is runnudge running" not in caplog.text
+        fake.lease()
+        assert (read(), len(default.calls)) == ("value", 4)
+    caches["default"].close()
