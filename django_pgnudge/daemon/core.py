@@ -269,7 +269,8 @@ class Daemon:
             self._log_connected()
         level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
         logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
-        deletes = []
+        # First, since readers trust their leases, and what is cleared by rules may take its time.
+        deletes = [self._submit(alias, Work(epoch=True)) for alias in self._nudged]
         if self._resyncer.is_call():
             self._resyncer.call_soon(reason)
         else:
@@ -277,7 +278,6 @@ class Daemon:
                 # Callables of rules may query, in a mode that asks them.
                 compute = functools.partial(self._resyncer.work, alias)
                 deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
-        deletes += [self._submit(alias, Work(epoch=True)) for alias in self._nudged]
         self.publisher.add_resync(reason, deletes)
         if not self._stopping:
             # Before the next batch: what changed of the map before this stream is not in it.
