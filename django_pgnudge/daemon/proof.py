@@ -130,10 +130,14 @@ class Prover:
         async with self._lock:
             feed = self._feed()
             await feed.catch_up()
+            # What any look at the catalogs, ours or another, has found to have left by now has
+            # moved in this survey, or in one before.
+            left = frozenset(self._registry.left)
             survey = await feed.survey()
             if feed.slot_name != self._read_for:
                 await self._begin(feed)
             told = await self._follow(feed, survey) if survey.moved else frozenset()
+            self._registry.left -= left
             if self._widen():
                 raise NotCurrentError("the stream begins anew, for tables that came since")
             if not await self._lookups.settle_new():
@@ -188,7 +192,8 @@ class Prover:
             raise NotCurrentError("the catalogs cannot be read (see the line before)")
 
     def _with_parents(self, payloads: Collection[str]) -> set[str]:
-        return {name for payload in payloads for name in self._registry.lineage(payload)}
+        named = {name for payload in payloads for name in self._registry.lineage(payload)}
+        return named | {parent for payload, parent in self._registry.left if payload in payloads}
 
     async def _fire(self, payloads: Collection[str]) -> None:
         now = time.time()

@@ -25,7 +25,7 @@ from django_pgnudge.errors import ConfigError
 from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, read_catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from django.apps.registry import Apps
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -73,11 +73,15 @@ class Registry:
             self._by_table.setdefault(split_db_table(model._meta.db_table), []).append(model)
         self._catalog = Catalog()
         self._asked: set[str] = set()
+        self.left: set[tuple[str, str]] = set()
+        """Tables that are no longer below another, each with that one; see ``daemon.proof``."""
         self._index()
 
     def refresh(self, connection: BaseDatabaseWrapper) -> None:
         """Read search_path, partitions, primary keys and the identity from the database."""
-        self._catalog = read_catalog(connection, self._unqualified())
+        found = read_catalog(connection, self._unqualified())
+        self.left |= _pairs(self._catalog.parents) - _pairs(found.parents)
+        self._catalog = found
         self._index()
 
     def on_path(self, connection: BaseDatabaseWrapper, schemas: tuple[str, ...]) -> Registry:
@@ -381,3 +385,7 @@ def _to_python(field: Field[Any, Any], value: object) -> Any:
         # The event has UTC; Django's connection reads local time into naive values.
         return timezone.make_naive(converted, timezone.get_default_timezone())
     return converted
+
+
+def _pairs(parents: Mapping[str, Iterable[str]]) -> set[tuple[str, str]]:
+    return {(payload, parent) for payload, above in parents.items() for parent in above}

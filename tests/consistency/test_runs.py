@@ -75,7 +75,7 @@ def report(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
 SHORT = ("--writers", "1", "--readers", "2", "--lease", "1", "--again", "1")
 
 
-SECONDS = {"map": "20", "once": "30", "keep": "20"}
+SECONDS = {"nested": "20", "map": "20", "once": "30", "clock": "15", "keep": "20", "page": "20"}
 """How long it takes until a part is certainly missed, where that is long."""
 
 
