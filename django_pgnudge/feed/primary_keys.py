@@ -117,6 +117,12 @@ class KeyKeeper:
         self._look_again = 0.0
         self._read: tuple[PrimaryKeys, int] | None = None
         """What was read last, and where it begins to hold, until that is reached."""
+        self._superseded = 0
+
+    def supersede(self) -> None:
+        """Others have read the keys: what is being read here, or waits to hold, is older."""
+        self._superseded += 1
+        self._read = self._digest = None
 
     async def refresh(self, decoder: Decoder[Any], position: int) -> None:
         """Look for tables that were made or changed; to be called now and then.
@@ -133,7 +139,7 @@ class KeyKeeper:
         moved = decoder.lsn != self._looked_at
         if not (decoder.unknown or (moved and not decoder.proves_keys)):
             return
-        began = time.monotonic()
+        began, superseded = time.monotonic(), self._superseded
         if began < self._look_again:
             return
         self._looked_at = decoder.lsn
@@ -143,9 +149,12 @@ class KeyKeeper:
         if digest == self._digest:
             return
         keys = primary_keys(await self._checker.rows(PRIMARY_KEYS, columns=9))
+        if superseded != self._superseded:
+            return
         known = decoder.primary_keys
         same = {payload: key for payload, key in known.items() if keys.get(payload) == key}
         if len(same) < len(known):
             decoder.set_primary_keys(same)
-        self._read = keys, await self._checker.log_end()
-        self._digest = digest
+        begin = await self._checker.log_end()
+        if superseded == self._superseded:
+            self._read, self._digest = (keys, begin), digest

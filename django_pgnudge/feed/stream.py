@@ -496,4 +496,5 @@ class Stream:
         keys = primary_keys(await self._checker.rows(PRIMARY_KEYS, columns=9))
         # What was written before they were read may have had others.
         await self.catch_up()
+        self._keys.supersede()
         decoder.set_primary_keys(keys)

@@ -162,7 +162,10 @@ def judge(plan: Plan, answer: object, believes: Believes, may_hit: bool = True) 
         return Miss(None, why=NOT_BELIEVED)
     tokens = {key: texts[key] for key in plan.question.tokens if key in texts}
     entry, stamp = answer.entry, Stamp(lease.epoch, lease.coverage, tokens)
-    if may_hit and entry is not None and entry.stamp == stamp.text():
+    # Two plans may share an entry, as those of before and after a deploy do: one that was stored
+    # without a token of this plan's says nothing of the change that ended it.
+    is_whole = len(tokens) == len(plan.question.tokens) or tokens.keys() >= set(plan.tokens)
+    if may_hit and is_whole and entry is not None and entry.stamp == stamp.text():
         try:
             return Hit(entry.load(), stamp)
         except Exception:  # noqa: S110 - of a class that has gone with a deploy, say

@@ -82,6 +82,43 @@ async def test_a_changed_key_is_forgotten_and_the_others_stay(server: Server) ->
     assert decoder.primary_keys == {"public.s": [same], "public.t": [after]}
 
 
+async def test_what_was_read_before_others_set_the_keys_does_not_come_over_theirs(
+    server: Server,
+) -> None:
+    before, after = column("a", "int4"), column("b", "int4")
+    decoder, _ = make("pgoutput", keys={})
+    keeper = KeyKeeper(server)  # type: ignore[arg-type]
+    server.keys, server.end = {"t": before}, 500
+    decoder.doubt("public.t")
+    await keeper.refresh(decoder, 400)
+    keeper.supersede()
+    decoder.set_primary_keys({"public.t": [after]})
+    await keeper.refresh(decoder, 500)
+    assert decoder.primary_keys == {"public.t": [after]}
+
+
+async def test_what_others_supersede_while_it_is_read_is_thrown_away(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = column("a", "int4"), column("b", "int4")
+    decoder, _ = make("pgoutput", keys={})
+    keeper = KeyKeeper(server)  # type: ignore[arg-type]
+    server.keys, server.end = {"t": before}, 500
+    read = server.rows
+
+    async def superseded(sql: str, **options: Any) -> list[tuple[str, ...]]:
+        rows = await read(sql, **options)
+        keeper.supersede()
+        decoder.set_primary_keys({"public.t": [after]})
+        return rows
+
+    monkeypatch.setattr(server, "rows", superseded)
+    decoder.doubt("public.t")
+    await keeper.refresh(decoder, 400)
+    await keeper.refresh(decoder, 500)
+    assert decoder.primary_keys == {"public.t": [after]}
+
+
 async def test_nothing_is_asked_while_nothing_comes_or_where_the_stream_would_show_it(
     server: Server,
 ) -> None:

@@ -134,6 +134,14 @@ def test_an_entry_that_stands_on_more_is_served_once_all_of_it_was_asked_for() -
     assert judged(answer(stamp=wider, tokens=ended), of=mine).stamp == STAMP
 
 
+@pytest.mark.parametrize("added", TOKENS)
+def test_an_entry_that_stands_on_less_than_it_is_asked_for_is_not_served(added: str) -> None:
+    """As one that was stored before a deploy that named another table."""
+    less = Stamp("epoch", "digest", {key: TOKENS[key] for key in TOKENS if key != added})
+    assert judged(answer(stamp=less, tokens={added: None})) == Miss(LEASE, (added,))
+    assert judged(answer(stamp=less)).stamp == STAMP
+
+
 def test_stamps_that_contradict_each_other_make_none() -> None:
     key = next(iter(TOKENS))
     assert STAMP.with_others([Stamp("epoch", "digest", {key: TOKENS[key], "x": "y"})]) == Stamp(
