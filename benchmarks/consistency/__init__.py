@@ -76,7 +76,7 @@ them; a daemon that is dead for four leases; DDL and nothing else), and must end
     tokens      readers do not compare tokens
     lease       readers trust the last lease for ever
     nested      a value stands on its own tokens only, not on those of what it used
-    map         the fingerprint of the catalogs never moves; with pgoutput
+    map         the fingerprint of the catalogs never moves
     once        requests that make tokens arrive twice, the second late
     clock       readers whose clock is a minute late believe any lease that is there
     keep        nobody asks which database was read, or in which transaction

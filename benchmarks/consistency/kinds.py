@@ -132,8 +132,8 @@ class Tenant:
 class Routed:
     """Rows that a router has read here or from a copy that lags."""
 
+    key: str
     kind: str = "routed"
-    key: str = "routed"
 
     def compute(self) -> list[Seen]:
         rows = RoutedPrice.objects.filter(id__lte=4).order_by("id").values_list("id", "version")
@@ -146,7 +146,7 @@ class Routed:
 def everything() -> list[Any]:
     """All of them."""
     row = targets.row_target
-    found: list[Any] = [Routed()]
+    found: list[Any] = [Routed(f"routed:{number}") for number in range(8)]
     for number in range(1, 5):
         for cache in (NUDGED_CACHE, SECOND_CACHE):
             inner = row("product", number)._replace(cache=cache)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 SITUATIONS: Final[dict[Part, str]] = {
-    "visibility": "slow commits", "nested": "mixed", "map": "nothing", "keep": "mixed",
+    "visibility": "slow commits", "nested": "mixed", "map": "nothing", "keep": "prices",
     "page": "mixed",
 }  # fmt: skip
 """What writers do, where a part is broken."""

@@ -80,9 +80,6 @@ class Stack:
 
     @property
     def plugin(self) -> str:
-        if self.options.broken == "map" and self.options.plugin == "auto":
-            # With the others, what a stream carries is asked in a way that shows it too.
-            return "pgoutput"
         if self.options.plugin == "auto" and self.installation.plugins == ("pgoutput",):
             return "pgoutput"
         return self.options.plugin

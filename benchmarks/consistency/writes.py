@@ -211,8 +211,8 @@ class Writer:
 
     plan: "mixed"; or one of the situations of `--break`: "slow commits" makes every COMMIT wait
     for a standby, and then leaves the row alone for longer than the lease; "calm" changes one row
-    at a time by SQL, and leaves all alone for longer than the lease; "nothing" leaves it to the
-    writer of DDL.
+    at a time by SQL, and leaves all alone for longer than the lease; "prices" does so with prices;
+    "nothing" leaves it to the writer of DDL.
     """
 
     def __init__(
@@ -226,11 +226,11 @@ class Writer:
         self._lease = lease
 
     def run(self) -> None:
-        calm = {"slow commits", "calm"}
+        calm = {"slow commits": "product", "calm": "product", "prices": "price"}
         while not self._stop.is_set():
             if self._plan in calm:
                 wait = self._rng.uniform(0.8, 1.2) if self._plan == "slow commits" else 0.0
-                self.transaction("raw", "product", wait)
+                self.transaction("raw", calm[self._plan], wait)
                 self._stop.wait(2 * self._lease + 0.5)
             elif self._plan == "nothing":
                 self._stop.wait()

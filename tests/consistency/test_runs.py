@@ -98,7 +98,7 @@ def test_the_promise_as_it_is_is_kept(start: Start) -> None:
     assert found["end"]["nudged compared"] > 0
 
 
-KINDS = ("nested", "page", "tenant", "routed")
+KINDS = ("nested", "page", "tenant")
 
 
 def test_the_promise_is_kept_for_values_of_every_kind(start: Start) -> None:
