@@ -26,7 +26,7 @@ from django_pgnudge.caches.other import (
 )
 from django_pgnudge.caches.redis import RedisStore, is_redis
 from django_pgnudge.caches.values import Answer, Entry, Question, Values
-from django_pgnudge.errors import CacheError
+from django_pgnudge.errors import CacheError, PgNudgeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,7 +193,7 @@ def _store(alias: str) -> Iterator[Store]:
     try:
         store = _wrap(alias, caches[alias])
         yield store
-    except CacheError:
+    except PgNudgeError:
         raise
     except Exception as exc:
         where = f" ({store.address})" if store else ""

@@ -42,6 +42,9 @@ __all__ = ["LeaseKeeper"]
 
 logger = get_logger("django_pgnudge.daemon")
 
+AGAIN_AFTER: Final = 0.02
+"""Seconds before a renewal in an epoch that ended meanwhile is begun again."""
+
 ROUNDS: Final = 4
 """Renewals in the length of a lease, so that one that fails is made good before it ends."""
 
@@ -98,6 +101,7 @@ class LeaseKeeper:
             try:
                 await self._renew()
             except _EpochEndedError:
+                await asyncio.sleep(AGAIN_AFTER)
                 continue
             except PgNudgeError as error:
                 self._tell(str(error))
