@@ -85,7 +85,8 @@ has much to do a run gets to less."""
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_promise_with_a_part_taken_away_is_found_broken(start: Start, part: str) -> None:
-    status, found = 0, {}
+    status = 0
+    found: dict[str, Any] = {}
     for times in PATIENCE:
         seconds = str(SECONDS.get(part, 8) * times)
         status, found = report(start("--seconds", seconds, *SHORT, "--break", part))
