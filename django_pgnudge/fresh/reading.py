@@ -236,12 +236,13 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
         whole = stamp.with_others(computed.others)
         if whole is None:
             recipe.refuse("the nudged values it used are of before a change, or too many to name")
-            return Read(computed.value)
+            return Read(computed.value, private=True)
         step = recipe.store(recipe, computed.value, whole)
         if step is not None:
             yield step
         return Read(computed.value, whole, stored=step is not None)
-    return Read(computed.value)
+    # The nudged values it used may be as old as a lease by themselves.
+    return Read(computed.value, private=bool(computed.others))
 
 
 def _may_store(recipe: Recipe, state: Judgement) -> Generator[Step, Any, bool]:

@@ -286,6 +286,8 @@ class Value:
             vouch=partial(self._vouch, planned.place),
             refuse=self._refuse,
             store=store,
+            # Another caller may have been handed what was read long before.
+            hands_over=not self._handed,
         )
 
     def _may_store(
