@@ -108,7 +108,7 @@ def observe_blocks(block: Callable[[], Collected | None]) -> None:
 
 @contextmanager
 def collecting() -> Iterator[Collected]:
-    """What is used inside, by this thread or task, and the tasks and asgiref's threads it starts."""
+    """What is used inside, also by tasks that are started there and threads of asgiref's."""
     collected = Collected()
     token = _innermost.set(collected)
     try:

@@ -282,7 +282,7 @@ def test_what_was_made_of_an_instance_is_not_handed_to_one_with_another(
     for lease in (nudge_fake.lease, nudge_fake.no_lease):
         lease()
         names = iter(["as it was", "as it is"])
-        made = herd(lambda: name(Product(pk=1, name=next(names))), 2)  # noqa: B023
+        made = herd(lambda: name(Product(pk=1, name=next(names))), 2)
         assert {each for _, each in made} == {"as it was", "as it is"}
 
 
