@@ -6,12 +6,14 @@ page used of its reader is known when it is made, and no sooner.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib.auth import SESSION_KEY
 from django.contrib.messages import get_messages
+from django.contrib.sessions.backends.base import SessionBase
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.functional import LazyObject, empty
@@ -92,9 +94,13 @@ def vary_of(response: HttpResponseBase) -> frozenset[str] | None:
 
 
 def watch(request: HttpRequest) -> None:
-    """Notice from here on whether the cookies are looked at."""
+    """Notice from here on whether the cookies, or the key of the session, are looked at."""
     if not isinstance(request.COOKIES, _Cookies):
         request.COOKIES = _Cookies(request.COOKIES)
+    session = vars(request).get("session")
+    kind = type(session)
+    if issubclass(kind, SessionBase) and not issubclass(kind, _NoticedKey):
+        session.__class__ = _noticing_key(kind)
 
 
 def vary_on_what_was_used(request: HttpRequest, response: HttpResponseBase) -> None:
@@ -177,6 +183,22 @@ def _tells_user(request: HttpRequest, vary: frozenset[str]) -> bool:
 
 def _cache_control(response: HttpResponseBase) -> str:
     return str(response.headers.get("Cache-Control", "")).lower()
+
+
+class _NoticedKey:
+    """A session of which to read the key is to read the session, as for Django it is not."""
+
+    @property
+    def session_key(self) -> Any:
+        self.accessed = True
+        return super().session_key  # type: ignore[misc]
+
+
+@functools.cache
+def _noticing_key(kind: type[SessionBase]) -> type[SessionBase]:
+    # Sessions are signed by the name of their class.
+    named = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (_NoticedKey, kind), named)
 
 
 class _Cookies(dict[str, str]):
