@@ -205,11 +205,12 @@ def test_what_a_page_uses_while_it_is_rendered_counts_also_below_another_decorat
     table = Table()
     inner = nudged(Product, cache="fast", key=lambda: "inner")(table.read)
     page = nudged_page(60, Product, cache="default")(_lazily(inner))
-    view = {
+    decorated: dict[str, Any] = {
         "condition": lambda: nudged_condition(Product, cache="default")(page),
         "page": lambda: nudged_page(60, Category, cache="default")(page),
         "value": lambda: nudged(Product, cache="fast", key=lambda request: "v")(page),
-    }[outer]()
+    }
+    view = decorated[outer]()
     assert view(rf.get("/")).render().content == b"old"
     assert page(rf.get("/")).is_rendered is False, "it stands on another cache's lease"
 
