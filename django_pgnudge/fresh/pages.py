@@ -33,6 +33,7 @@ from django_pgnudge.fresh.requests import (
     named,
     vary_of,
     vary_on_what_was_used,
+    view_name,
     watch,
     why_not_stored,
     why_personal,
@@ -78,7 +79,7 @@ def nudged_page(
     options = Options(timeout, cache, using, wait)
 
     def decorate(view: View) -> View:
-        what = f"page {view.__module__}.{getattr(view, '__qualname__', type(view).__name__)}"
+        what = f"page {view_name(view)}"
 
         @wraps(view)
         async def ainner(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

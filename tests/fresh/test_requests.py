@@ -21,6 +21,7 @@ from django.template.response import SimpleTemplateResponse
 from django.test import RequestFactory
 from django.utils import timezone, translation
 from django.utils.functional import SimpleLazyObject, empty
+from django.views import View
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.vary import vary_on_headers
 
@@ -93,6 +94,39 @@ def test_a_session_that_is_watched_reads_and_writes_what_it_did_before() -> None
     assert not before.accessed
     assert before.session_key is None
     assert before.accessed
+
+
+class Shown(View):
+    """Says what it is."""
+
+    said = "shown"
+
+    def get(self, request: Any) -> HttpResponse:
+        return HttpResponse(self.said)
+
+
+class Other(Shown):
+    said = "other"
+
+
+VIEWS = (
+    Shown.as_view(),
+    Other.as_view(),
+    Shown.as_view(said="third"),
+    Shown.as_view(said="fourth"),
+)
+
+
+def test_views_of_classes_are_other_pages_though_one_address_leads_to_them() -> None:
+    pages = [nudged_page(60, Product)(view) for view in VIEWS]
+    for _ in range(2):
+        said = [page(get("/a")).content.decode() for page in pages]
+        assert said == ["shown", "other", "third", "fourth"]
+
+
+def test_views_of_classes_have_other_tags_though_one_address_leads_to_them() -> None:
+    pages = [nudged_condition(Product)(view) for view in VIEWS]
+    assert len({page(get("/a"))["ETag"] for page in pages}) == len(pages)
 
 
 def with_messages(request: Any) -> Any:
