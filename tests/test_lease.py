@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 from django.db import connection, transaction
+from servers.process import free_port
 
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.daemon.memory import CacheMemory
@@ -229,6 +230,17 @@ def test_settled_waits_until_the_caches_have_seen_what_was_committed(site):
 
 
 def test_settled_is_false_when_no_daemon_answers(site):
+    assert settled(timeout=0.05) is False
+
+
+def test_settled_is_false_while_the_cache_is_down(site, settings):
+    settings.CACHES = {
+        **settings.CACHES,
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": f"redis://127.0.0.1:{free_port()}",
+        },
+    }
     assert settled(timeout=0.05) is False
 
 

@@ -200,3 +200,30 @@ async def test_the_map_is_looked_at_though_nobody_asks(
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_a_change_that_waits_for_two_looks_at_the_catalogs_counts_once() -> None:
+    told: list[Batch] = []
+
+    async def kill(batch: Batch) -> None:
+        told.append(batch)
+
+    registry = Registry()
+    lookups = Lookups("default", registry, kill)
+    looks = 0
+
+    async def refresh(patience: float | None) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            lookups.add([event(LEAF, count=3)])
+        else:
+            registry._catalog = Catalog(tables=TABLES, parents={LEAF: (OLD,)}, roots={LEAF: OLD})
+            registry._index()
+        return True
+
+    lookups.refresh = refresh  # type: ignore[method-assign]
+    lookups.add([event("public.other")])
+    assert await lookups.settle(5.0)
+    assert await lookups.settle(5.0)
+    assert [(each.payload, each.count) for batch in told for each in batch.events] == [(LEAF, 3)]

@@ -110,8 +110,8 @@ class Lookups:
             await self._dispatch(Batch(events=tuple(found)))
         self._new_at_work = False
         # What came meanwhile came perhaps after the catalogs were read.
-        self._task = None
-        self.add(self._unresolved)
+        self._task, came, self._unresolved = None, self._unresolved, ()
+        self.add(came)
         return True
 
     def _means_more(self, payload: str) -> bool:

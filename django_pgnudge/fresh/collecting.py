@@ -95,6 +95,9 @@ class Collected:
 
 _innermost: ContextVar[Collected | None] = ContextVar("pgnudge_collected", default=None)
 
+_going_on: ContextVar[tuple[Collected, ...]] = ContextVar("pgnudge_collecting_on", default=())
+"""Those that the end of a block around them does not end."""
+
 _block: list[Callable[[], Collected | None]] = []
 
 
@@ -105,7 +108,7 @@ def observe_blocks(block: Callable[[], Collected | None]) -> None:
 
 @contextmanager
 def collecting() -> Iterator[Collected]:
-    """What is used inside, by this thread or task and those it starts."""
+    """What is used inside, also by tasks that are started there and threads of asgiref's."""
     collected = Collected()
     token = _innermost.set(collected)
     try:
@@ -115,15 +118,15 @@ def collecting() -> Iterator[Collected]:
 
 
 def collect_on(collected: Collected) -> Callable[[], object]:
-    """Collect from here on; the function that is returned ends it."""
-    before = _innermost.get()
-    _innermost.set(collected)
-    return lambda: _innermost.set(before)
+    """Collect from here on, past the end of any block; the function that is returned ends it."""
+    _going_on.set((*_going_on.get(), collected))
+    return lambda: _going_on.set(tuple([on for on in _going_on.get() if on is not collected]))
 
 
 def collect_nothing() -> None:
     """A request begins: what an earlier one left open in this thread is over."""
     _innermost.set(None)
+    _going_on.set(())
 
 
 def note(ground: Ground, stamp: Stamp) -> None:
@@ -142,6 +145,7 @@ def _here() -> Iterator[Collected]:
     innermost = _innermost.get()
     if innermost is not None:
         yield innermost
+    yield from _going_on.get()
     for block in _block:
         collected = block()
         if collected is not None:

@@ -30,6 +30,7 @@ from django_pgnudge.fresh.requests import (
     named,
     vary_of,
     vary_on_what_was_used,
+    view_name,
     watch,
     why_personal,
 )
@@ -74,7 +75,7 @@ def nudged_condition(
     headers = tuple(vary_on)
 
     def decorate(view: View) -> View:
-        what = f"condition {view.__module__}.{getattr(view, '__qualname__', '')}"
+        what = f"condition {view_name(view)}"
 
         def condition_of(
             request: HttpRequest, args: Any, kwargs: Any, stamp: Stamp, place: Place

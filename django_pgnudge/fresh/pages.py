@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asgiref.sync import iscoroutinefunction
@@ -33,6 +33,7 @@ from django_pgnudge.fresh.requests import (
     named,
     vary_of,
     vary_on_what_was_used,
+    view_name,
     watch,
     why_not_stored,
     why_personal,
@@ -78,7 +79,7 @@ def nudged_page(
     options = Options(timeout, cache, using, wait)
 
     def decorate(view: View) -> View:
-        what = f"page {view.__module__}.{getattr(view, '__qualname__', type(view).__name__)}"
+        what = f"page {view_name(view)}"
 
         @wraps(view)
         async def ainner(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -93,7 +94,6 @@ def nudged_page(
             recipe, page.place = prepared
 
             async def compute() -> Any:
-                page.yield_to_another(recipe)
                 watch(page.request)
                 response = await view(request, *args, **kwargs)
                 await arun(page.returned(response), page.place, _anever)
@@ -120,7 +120,6 @@ def nudged_page(
             recipe, page.place = prepared
 
             def compute() -> Any:
-                page.yield_to_another(recipe)
                 watch(page.request)
                 response = view(request, *args, **kwargs)
                 run(page.returned(response), page.place, _never)
@@ -194,13 +193,22 @@ class _Page:
         """Nobody waits for a page that is not kept, or of which the headers are not known yet; and
         nobody is handed one that was made for somebody else.
         """
-        is_known = self._headers is not None and self.request.method == "GET"
-        return replace(recipe, wait=recipe.wait if is_known else 0.0, hands_over=False)
+        return replace(
+            recipe,
+            wait=self._wait(recipe),
+            hands_over=False,
+            vouch=partial(self._yield_and_vouch, recipe),
+        )
 
-    def yield_to_another(self, recipe: Recipe) -> None:
-        """Raise BeingRendered if somebody is about to keep this page."""
-        if self.adapted(recipe).wait:
+    def _wait(self, recipe: Recipe) -> float:
+        is_known = self._headers is not None and self.request.method == "GET"
+        return recipe.wait if is_known else 0.0
+
+    def _yield_and_vouch(self, recipe: Recipe, stamp: Stamp) -> bool:
+        """Raise BeingRendered if somebody is about to keep what could be kept here."""
+        if self._wait(recipe):
             renderings.yield_to_another((recipe.alias, recipe.plan.entry), self._deadline)
+        return recipe.vouch(stamp)
 
     def returned(self, response: Any) -> Steps:
         """The view has returned; one that is to be rendered yet is judged when it is."""
@@ -219,7 +227,7 @@ class _Page:
         response.add_post_render_callback(
             lambda made: self._store_late(recipe, made, stamp, rendering)
         )
-        if self.adapted(recipe).wait:
+        if self._wait(recipe):
             renderings.begin((recipe.alias, recipe.plan.entry), response)
         return None
 

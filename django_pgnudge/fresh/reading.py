@@ -36,7 +36,17 @@ if TYPE_CHECKING:
     from django_pgnudge.fresh.flights import Flight, Flights
     from django_pgnudge.fresh.keys import Coverage, Lease
 
-__all__ = ["LOCK_SECONDS", "Read", "Recipe", "Store", "read", "read_on", "stamp_now", "store_entry"]
+__all__ = [
+    "LOCK_SECONDS",
+    "MOST_COVERAGES",
+    "Read",
+    "Recipe",
+    "Store",
+    "read",
+    "read_on",
+    "stamp_now",
+    "store_entry",
+]
 
 LOCK_SECONDS: Final = 30
 """How long a process that died keeps the lock of the value it computed."""
@@ -46,6 +56,10 @@ POLL: Final = (0.02, 0.2)
 
 ROW_TOKEN_SECONDS: Final = 86_400
 """Tokens of rows last at least so long: there are as many as rows, and they must not pile up."""
+
+MOST_COVERAGES: Final = 32
+"""Lists of what a stream carries that are remembered: each may name thousands of tables, and
+another begins with every table that comes."""
 
 Steps: TypeAlias = Generator[Step, Any, Any]
 Store: TypeAlias = "Callable[[Recipe, Any, Stamp], Step | None]"
@@ -236,12 +250,13 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
         whole = stamp.with_others(computed.others)
         if whole is None:
             recipe.refuse("the nudged values it used are of before a change, or too many to name")
-            return Read(computed.value)
+            return Read(computed.value, private=True)
         step = recipe.store(recipe, computed.value, whole)
         if step is not None:
             yield step
         return Read(computed.value, whole, stored=step is not None)
-    return Read(computed.value)
+    # The nudged values it used may be as old as a lease by themselves.
+    return Read(computed.value, private=bool(computed.others))
 
 
 def _may_store(recipe: Recipe, state: Judgement) -> Generator[Step, Any, bool]:
@@ -256,6 +271,8 @@ def _may_store(recipe: Recipe, state: Judgement) -> Generator[Step, Any, bool]:
         listed = yield Get(recipe.plan.coverage_key(digest))
         if not isinstance(listed, frozenset | set | list | tuple):
             return recipe.may_store(None, None, "what the lease covers is not listed")
+        if len(recipe.coverages) >= MOST_COVERAGES:
+            recipe.coverages.clear()
         try:
             coverage = recipe.coverages[digest] = frozenset(listed)
         except TypeError:

@@ -6,17 +6,21 @@ page used of its reader is known when it is made, and no sooner.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib.auth import SESSION_KEY
 from django.contrib.messages import get_messages
+from django.contrib.sessions.backends.base import SessionBase
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.functional import LazyObject, empty
 from django.utils.timezone import get_current_timezone, get_current_timezone_name
 from django.utils.translation import get_language
+
+from django_pgnudge.fresh.functions import qualified_name
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -28,6 +32,7 @@ __all__ = [
     "named",
     "vary_of",
     "vary_on_what_was_used",
+    "view_name",
     "watch",
     "why_not_stored",
     "why_personal",
@@ -75,6 +80,24 @@ def named(request: HttpRequest) -> tuple[str | None, ...]:
     )
 
 
+def view_name(view: Callable[..., Any]) -> str:
+    """What a view is called in keys and logs.
+
+    The views that classes make have one name, all of them: there it is the class that names it,
+    with what ``as_view()`` was told, as far as that has a text of its own.
+    """
+    kind = getattr(view, "view_class", None)
+    if kind is None:
+        return qualified_name(view if hasattr(view, "__qualname__") else type(view))
+    told: dict[str, Any] = getattr(view, "view_initkwargs", {})
+    texts = [
+        f"{name}={qualified_name(value) if isinstance(value, type) else repr(value)}"
+        for name, value in sorted(told.items())
+        if isinstance(value, type | str | int | float | None)
+    ]
+    return f"{qualified_name(kind)}({', '.join(texts)})" if texts else qualified_name(kind)
+
+
 def headers_sent(request: HttpRequest, names: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
     """The named headers of a request; None for one that was not sent."""
     return tuple((name, request.headers.get(name)) for name in sorted(names))
@@ -92,9 +115,13 @@ def vary_of(response: HttpResponseBase) -> frozenset[str] | None:
 
 
 def watch(request: HttpRequest) -> None:
-    """Notice from here on whether the cookies are looked at."""
+    """Notice from here on whether the cookies, or the key of the session, are looked at."""
     if not isinstance(request.COOKIES, _Cookies):
         request.COOKIES = _Cookies(request.COOKIES)
+    session = vars(request).get("session")
+    kind = type(session)
+    if issubclass(kind, SessionBase) and not issubclass(kind, _NoticedKey):
+        session.__class__ = _noticing_key(kind)
 
 
 def vary_on_what_was_used(request: HttpRequest, response: HttpResponseBase) -> None:
@@ -177,6 +204,22 @@ def _tells_user(request: HttpRequest, vary: frozenset[str]) -> bool:
 
 def _cache_control(response: HttpResponseBase) -> str:
     return str(response.headers.get("Cache-Control", "")).lower()
+
+
+class _NoticedKey:
+    """A session of which to read the key is to read the session, as for Django it is not."""
+
+    @property
+    def session_key(self) -> Any:
+        self.accessed = True
+        return super().session_key  # type: ignore[misc]
+
+
+@functools.cache
+def _noticing_key(kind: type[SessionBase]) -> type[SessionBase]:
+    # Sessions are signed by the name of their class.
+    named = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (_NoticedKey, kind), named)
 
 
 class _Cookies(dict[str, str]):

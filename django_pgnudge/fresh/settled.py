@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from django.db import connections
@@ -59,7 +60,11 @@ def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
             emit(SETTLE_PREFIX + request, using=using)
             asked = time.monotonic()
         identity = tables(using).identity()
-        answered = None if identity is None else values.get(Names.of(identity).settled)
+        answered = None
+        if identity is not None:
+            # A cache that is down has no answer: the daemon cannot have dealt with it either.
+            with suppress(Exception):
+                answered = values.get(Names.of(identity).settled)
         if isinstance(answered, list) and request in answered:
             return True
         time.sleep(pause)

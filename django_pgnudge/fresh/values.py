@@ -136,7 +136,10 @@ class Value:
             planned = self._plan()
             if planned is None:
                 return self._alone(compute)
+            place = planned.place
             answer = look(place, planned.plan.question)
+            if answer is FORBIDDEN:
+                return self._alone(compute)
             state = judge(planned.plan, answer, planned.believes, look_first)
         recipe = self._recipe(planned)
         if on_loop():
@@ -163,7 +166,11 @@ class Value:
             if planned is None:
                 note_unkept(self.what)
                 return await compute()
+            place = planned.place
             answer = await alook(place, planned.plan.question)
+            if answer is FORBIDDEN:
+                note_unkept(self.what)
+                return await compute()
             state = judge(planned.plan, answer, planned.believes, look_first)
         recipe = self._recipe(planned, on_loop=True)
         steps = read_on(recipe, flights, state, look_first)
@@ -286,6 +293,8 @@ class Value:
             vouch=partial(self._vouch, planned.place),
             refuse=self._refuse,
             store=store,
+            # Another caller may have been handed what was read long before.
+            hands_over=not self._handed,
         )
 
     def _may_store(

@@ -124,6 +124,9 @@ class Seen:
 
 _watchers: ContextVar[tuple[Seen, ...]] = ContextVar("pgnudge_watchers", default=())
 
+_going_on: ContextVar[tuple[Seen, ...]] = ContextVar("pgnudge_watching_on", default=())
+"""Those that the end of a block around them does not end."""
+
 
 @contextmanager
 def watching(seen: Seen) -> Iterator[None]:
@@ -140,25 +143,26 @@ def watching(seen: Seen) -> Iterator[None]:
 
 
 def watch_on(seen: Seen) -> Callable[[], object]:
-    """Note from here on; the function that is returned ends it."""
+    """Note from here on, past the end of any block; the function that is returned ends it."""
     seen.begin()
-    before = _watchers.get()
-    _watchers.set((*before, seen))
-    return lambda: _watchers.set(before)
+    _going_on.set((*_going_on.get(), seen))
+    return lambda: _going_on.set(tuple([each for each in _going_on.get() if each is not seen]))
 
 
 def watch_nothing() -> None:
     """A request begins: what an earlier one left open in this thread is over."""
     _watchers.set(())
+    _going_on.set(())
 
 
 @contextmanager
 def unwatched() -> Iterator[None]:
     """Note nothing: for the package's own statements."""
-    token = _watchers.set(())
+    token, going_on = _watchers.set(()), _going_on.set(())
     try:
         yield
     finally:
+        _going_on.reset(going_on)
         _watchers.reset(token)
 
 
@@ -170,7 +174,7 @@ def watch(
     alters = alters_session(sql, params)
     if alters and (notes := _notes_of(connection.connection)) is not None:
         notes.doubt = True
-    watchers = _watchers.get()
+    watchers = _watchers.get() + _going_on.get()
     if not watchers:
         return execute(sql, params, many, context)
     with unwatched():

@@ -16,7 +16,10 @@ from django.utils.safestring import SafeString
 from redis import Redis as Client
 
 from django_pgnudge import nudged
+from django_pgnudge.caches import values as cache_values
 from django_pgnudge.errors import ConfigError
+from django_pgnudge.fresh.keys import Lease
+from django_pgnudge.fresh.reading import MOST_COVERAGES
 from django_pgnudge.fresh.seldom import forget
 from django_pgnudge.testing import faked
 from tests.fix_nudged import count_calls
@@ -191,6 +194,21 @@ def test_a_table_that_is_not_covered_is_named_once(
     for _ in range(2):
         nudged.get_or_set("own", default, depends_on=["prices", Category])
     assert len(default.calls) == 3
+
+
+def test_a_process_remembers_few_of_the_lists_of_what_a_stream_carries(
+    nudge_fake: NudgeFake,
+) -> None:
+    home = cache_values("default")
+    covered = [each.payload for each in nudge_fake.tables.dependencies([Product]) or ()]
+    for number in range(3 * MOST_COVERAGES):
+        lease = Lease(home.now(), 60.0, "epoch", f"digest{number}", "daemon")
+        home.set_text(nudge_fake.names.lease, lease.text())
+        home.set(nudge_fake.names.coverage(lease.coverage), covered, None)
+        reads = [nudged.get_or_set("key", lambda n=n: n, depends_on=[Product]) for n in (1, 2)]
+        assert reads == [1, 1]
+        nudged.delete("key")
+    assert len(nudged_coverages()) <= MOST_COVERAGES
 
 
 def nudged_coverages() -> Any:

@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.cache import caches
 from django.db import connections
 
 from django_pgnudge import nudged
-from django_pgnudge.fresh import reading
+from django_pgnudge.fresh import driving, reading, values
+from django_pgnudge.fresh.dependencies import Tables
 from django_pgnudge.fresh.flights import Flights, flights
-from tests.shop.models import Product
+from tests.shop.models import Category, Product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -270,3 +272,50 @@ def test_nobody_is_handed_what_is_older_than_a_lease(nudge_fake: NudgeFake, sett
     nudge_fake.no_lease()
     slow = Slow(1.5)
     assert sorted(herd(lambda: nudged.get_or_set("key", slow, depends_on=[Product]), 2)) == [1, 2]
+
+
+def test_what_was_made_of_an_instance_is_not_handed_to_one_with_another(
+    nudge_fake: NudgeFake,
+) -> None:
+    """It may have been read long before the function was called."""
+    slow = Slow()
+    name = nudged(Product, key=lambda product: product.pk)(lambda product: (slow(), product.name))
+    names = iter(["as it was", "as it is"])
+    for lease in (nudge_fake.lease, nudge_fake.no_lease):
+        lease()
+        names = iter(["as it was", "as it is"])
+        made = herd(lambda: name(Product(pk=1, name=next(names))), 2)
+        assert {each for _, each in made} == {"as it was", "as it is"}
+
+
+def test_what_was_made_of_a_nudged_value_is_not_handed_over(
+    nudge_fake: NudgeFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value may be as old as a lease by itself."""
+    slow = Slow()
+    inner = nudged(Category, key=lambda: "inner")(lambda: "inner")
+    monkeypatch.setitem(
+        values.coverages, "fake", frozenset({"shop_category", "public.shop_category"})
+    )
+    inner()
+    made = herd(lambda: nudged.get_or_set("key", lambda: (slow(), inner()), depends_on=[Product]))
+    assert slow.calls == HERD
+    assert {each for _, each in made} == {"inner"}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_who_may_not_use_the_cache_when_the_tables_have_been_read_again_waits_for_nobody(
+    nudge_fake: NudgeFake, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    may_look = iter([True, False])
+    monkeypatch.setattr(driving, "may_use_cache", lambda *args: next(may_look))
+    monkeypatch.setattr(Tables, "knows", lambda *args: False)
+    joined: list[object] = []
+    monkeypatch.setattr(Flights, "join_or_start", lambda *args, **options: joined.append(args))
+    slow = Slow(0.0)
+    if is_async:
+        assert await nudged.aget_or_set("key", slow.later, depends_on=[Product]) == 1
+    else:
+        get = sync_to_async(nudged.get_or_set)
+        assert await get("key", slow, depends_on=[Product]) == 1
+    assert joined == []

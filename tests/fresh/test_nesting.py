@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches as django_caches
 
-from django_pgnudge import caches, nudged, nudged_condition
+from django_pgnudge import caches, nudged, nudged_condition, nudged_page
 from django_pgnudge.fresh.seldom import forget
 from django_pgnudge.testing import faked
 from tests.fix_nudged import count_calls
@@ -185,3 +185,47 @@ async def test_tasks_inside_belong_to_the_outer_value(both: NudgeFake) -> None:
     ended_in("default", both, Product)
     ended_in("fast", both, Product)
     assert await outer() == ["new", "new"]
+
+
+def _lazily(body: Any) -> Any:
+    """A view whose response is made of ``body()`` when it is rendered."""
+    from django.template.response import SimpleTemplateResponse
+
+    class Template:
+        def render(self, context: Any, request: Any) -> str:
+            return str(body())
+
+    return lambda request: SimpleTemplateResponse(Template())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("outer", ["condition", "page", "value"])
+def test_what_a_page_uses_while_it_is_rendered_counts_also_below_another_decorator(
+    both: NudgeFake, rf: Any, outer: str
+) -> None:
+    table = Table()
+    inner = nudged(Product, cache="fast", key=lambda: "inner")(table.read)
+    page = nudged_page(60, Product, cache="default")(_lazily(inner))
+    decorated: dict[str, Any] = {
+        "condition": lambda: nudged_condition(Product, cache="default")(page),
+        "page": lambda: nudged_page(60, Category, cache="default")(page),
+        "value": lambda: nudged(Product, cache="fast", key=lambda request: "v")(page),
+    }
+    view = decorated[outer]()
+    assert view(rf.get("/")).render().content == b"old"
+    assert page(rf.get("/")).is_rendered is False, "it stands on another cache's lease"
+
+
+def test_what_ends_a_value_used_in_rendering_ends_each_page_around_it(
+    both: NudgeFake, rf: Any
+) -> None:
+    table = Table()
+    inner = nudged(Category, cache="default", key=lambda: "inner")(table.read)
+    below = nudged_page(60, Product, cache="default")(_lazily(inner))
+    above = nudged_page(60, Product, cache="default")(below)
+    for page in (above, below):
+        assert page(rf.get("/")).render().content == b"old"
+    assert (above(rf.get("/")).content, below(rf.get("/")).content) == (b"old", b"old")
+    table.row = "new"
+    both.changed(Category)
+    assert below(rf.get("/")).render().content == b"new"
+    assert above(rf.get("/")).render().content == b"new"

@@ -14,6 +14,7 @@ from django.template.response import SimpleTemplateResponse
 from django.test import RequestFactory
 
 from django_pgnudge import nudged_page
+from django_pgnudge.fresh import driving
 from django_pgnudge.fresh.flights import flights
 from django_pgnudge.fresh.rendering import renderings
 from tests.shop.models import Product
@@ -119,6 +120,28 @@ def test_nobody_waits_for_a_page_of_its_own(nudge_fake: NudgeFake) -> None:
     asked.join(120)
     assert not asked.is_alive()
     assert view.runs == 2
+
+
+@pytest.mark.parametrize("why", ["its transaction has written", "there is no lease"])
+def test_nobody_waits_for_a_page_that_it_may_not_be_served(
+    nudge_fake: NudgeFake, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    view = Page()
+    page = nudged_page(60, Product, wait=600)(view)
+    page(get("/a")).render()
+    nudge_fake.changed(Product)
+    to_render = page(get("/a"))
+    if why == "there is no lease":
+        nudge_fake.no_lease()
+    else:
+        monkeypatch.setattr(driving, "may_use_cache", lambda *args: False)
+    asked = threading.Thread(target=lambda: page(get("/a")), daemon=True)
+    asked.start()
+    asked.join(20)
+    is_waiting = asked.is_alive()
+    to_render.render()
+    asked.join(120)
+    assert not is_waiting
 
 
 async def test_nothing_is_kept_by_a_loop_that_renders(nudge_fake: NudgeFake) -> None:

@@ -12,6 +12,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.messages import get_messages
 from django.contrib.messages import success as say
 from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.backends.cache import SessionStore as CachedSession
 from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.core.cache import caches
 from django.http import HttpResponse, StreamingHttpResponse
@@ -20,10 +21,12 @@ from django.template.response import SimpleTemplateResponse
 from django.test import RequestFactory
 from django.utils import timezone, translation
 from django.utils.functional import SimpleLazyObject, empty
+from django.views import View
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.vary import vary_on_headers
 
 from django_pgnudge import nudged_condition, nudged_page
+from django_pgnudge.fresh.requests import watch
 from tests.shop.models import Product
 
 if TYPE_CHECKING:
@@ -64,6 +67,66 @@ def with_session(request: Any, **items: Any) -> Any:
     request.session.update(items)
     request.session.accessed = request.session.modified = False
     return request
+
+
+def test_a_page_that_shows_the_session_s_key_is_not_shown_to_another_session() -> None:
+    """As that of a cart whose owner has not logged in; Django does not take that for an access."""
+    page = Page(lambda request, response: response.write(f" for {request.session.session_key}"))
+
+    def asked_by(key: str) -> Any:
+        request = get("/a", headers={"Cookie": f"sessionid={key}"})
+        request.session = CachedSession(key)
+        return request
+
+    asked = [page(asked_by(key)) for key in ("anns_key", "bobs_key", "anns_key")]
+    assert asked == ["run 1 for anns_key", "run 2 for bobs_key", "run 1 for anns_key"]
+
+
+def test_a_session_that_is_watched_reads_and_writes_what_it_did_before() -> None:
+    request = with_session(get("/a"))
+    before, kind = request.session, type(request.session)
+    written, salt = before.encode({"a": 1}), before.key_salt
+    watch(request)
+    watch(request)
+    assert request.session is before
+    assert isinstance(before, kind)
+    assert (before.key_salt, before.decode(written)) == (salt, {"a": 1})
+    assert not before.accessed
+    assert before.session_key is None
+    assert before.accessed
+
+
+class Shown(View):
+    """Says what it is."""
+
+    said = "shown"
+
+    def get(self, request: Any) -> HttpResponse:
+        return HttpResponse(self.said)
+
+
+class Other(Shown):
+    said = "other"
+
+
+VIEWS = (
+    Shown.as_view(),
+    Other.as_view(),
+    Shown.as_view(said="third"),
+    Shown.as_view(said="fourth"),
+)
+
+
+def test_views_of_classes_are_other_pages_though_one_address_leads_to_them() -> None:
+    pages = [nudged_page(60, Product)(view) for view in VIEWS]
+    for _ in range(2):
+        said = [page(get("/a")).content.decode() for page in pages]
+        assert said == ["shown", "other", "third", "fourth"]
+
+
+def test_views_of_classes_have_other_tags_though_one_address_leads_to_them() -> None:
+    pages = [nudged_condition(Product)(view) for view in VIEWS]
+    assert len({page(get("/a"))["ETag"] for page in pages}) == len(pages)
 
 
 def with_messages(request: Any) -> Any:
