@@ -14,17 +14,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from django_pgnudge.caches.values import FORMAT, Answer, Entry, Question, Values, Witness
+from django_pgnudge.caches.values import (
+    FORMAT,
+    MARK_TIMEOUT,
+    Answer,
+    Entry,
+    Question,
+    Values,
+    Witness,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from django_pgnudge.caches.redis import RedisStore
 
-__all__ = ["MARK_SECONDS", "RedisValues", "pack", "raise_mark"]
-
-MARK_SECONDS: Final = 86_400
-"""How long the mark of a daemon that has gone stays."""
+__all__ = ["RedisValues", "pack", "raise_mark"]
 
 _GRANT: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -231,7 +236,7 @@ def raise_mark(stored: str, number: int) -> tuple[bytes, bytes]:
     """Commands that set a mark, say what it was, and put off its end."""
     return (
         pack("GETSET", stored, str(number)),
-        pack("EXPIRE", stored, str(MARK_SECONDS)),
+        pack("EXPIRE", stored, str(MARK_TIMEOUT)),
     )
 
 

@@ -19,7 +19,10 @@ from django.core.cache.backends.memcached import BaseMemcachedCache
 if TYPE_CHECKING:
     from django_pgnudge.caches.base import Store
 
-__all__ = ["FORMAT", "Answer", "Entry", "Question", "Values", "Witness"]
+__all__ = ["FORMAT", "MARK_TIMEOUT", "Answer", "Entry", "Question", "Values", "Witness"]
+
+MARK_TIMEOUT: Final = 86_400
+"""Seconds after which the mark of a daemon that has gone goes too; each renewal puts it off."""
 
 FORMAT: Final = "pgnudge2"
 """How an entry begins that this release has written."""

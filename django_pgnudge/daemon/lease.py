@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from django_pgnudge import caches
-from django_pgnudge.daemon.memory import MARK_TIMEOUT, CacheMemory
+from django_pgnudge.caches.values import MARK_TIMEOUT
+from django_pgnudge.daemon.memory import CacheMemory
 from django_pgnudge.daemon.proof import NotCurrentError, Proof
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker

@@ -9,18 +9,16 @@ served again: a new epoch begins.
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from django_pgnudge import caches
+from django_pgnudge.caches.values import MARK_TIMEOUT
 from django_pgnudge.fresh.keys import Lease, Names
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["MARK_TIMEOUT", "CacheMemory"]
-
-MARK_TIMEOUT: Final = 86_400
-"""Seconds; every renewal puts off the mark's end."""
+__all__ = ["CacheMemory"]
 
 
 class CacheMemory:
