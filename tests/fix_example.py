@@ -191,6 +191,11 @@ class Demo:
         before = self.newest_nudge()
         self.press("do/load-sample/")
         eventually(lambda: self.newest_nudge() > before, "the nudge of the sample data")
+        # It truncates its tables, which the daemon finds stored anew at its next proof: then it
+        # tells them again. The second proof from here on began after the sample was loaded.
+        for _ in range(2):
+            proven = self.look()["daemon"]["proven"]
+            eventually(lambda: self.look()["daemon"]["proven"] != proven, "a proof")
         return eventually(self._settled, "every value to be cached and fresh")
 
     def _settled(self) -> dict[str, dict[str, Any]] | None:

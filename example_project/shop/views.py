@@ -14,6 +14,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
+from django_pgnudge import caches
+from django_pgnudge.caches import Question
+from django_pgnudge.fresh.dependencies import tables
+from django_pgnudge.fresh.keys import Lease, Names
 from shop import cached, nudges
 from shop.actions import ACTIONS
 
@@ -29,6 +33,17 @@ SLOTS = """
 """
 
 
+def _proven() -> float | None:
+    """When runnudge last proved itself current, in seconds by the clock of Redis."""
+    identity = tables("default").identity()
+    if identity is None:
+        return None
+    values, names = caches.values("default"), Names.of(identity)
+    text = values.ask(Question(names.lease, names.entry("none"), ())).texts.get(names.lease, "")
+    lease = Lease.parse(text)
+    return None if lease is None else lease.proven
+
+
 def _daemon() -> dict[str, Any]:
     """What the server knows of runnudge: its temporary slot is there, or there is no runnudge."""
     with connection.cursor() as cursor:
@@ -39,6 +54,7 @@ def _daemon() -> dict[str, Any]:
         "connected": row is not None,
         "supervised": supervised,
         "paused": supervised and settings.STATE.pause_file.exists(),
+        "proven": _proven(),
     }
     if row is not None:
         daemon.update(zip(("slot", "plugin", "pid", "state", "server"), row, strict=True))
