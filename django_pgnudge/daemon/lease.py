@@ -145,8 +145,7 @@ class LeaseKeeper:
             memory = worker.memory
             if memory is None or memory.names is not names:
                 memory = worker.memory = CacheMemory(worker.alias, names)
-                memory.begin()
-            elif not memory.begun:
+            if not memory.begun:
                 memory.begin()
             # In one step: a lease that was read before the cache lost memory tells nothing of it.
             seen = memory.look()

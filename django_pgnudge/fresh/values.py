@@ -150,13 +150,11 @@ class Value:
         """The value; awaits."""
         planned = await self._aplan()
         if planned is None:
-            note_unkept(self.what)
-            return await compute()
+            return await self._alone(compute)
         place = planned.place
         answer = await alook(place, planned.plan.question)
         if answer is FORBIDDEN:
-            note_unkept(self.what)
-            return await compute()
+            return await self._alone(compute)
         state = judge(planned.plan, answer, planned.believes, look_first)
         if isinstance(state, Hit):
             note(place.ground, state.stamp)
@@ -164,13 +162,11 @@ class Value:
         if self._is_news(place, state):
             planned = await self._aplan()
             if planned is None:
-                note_unkept(self.what)
-                return await compute()
+                return await self._alone(compute)
             place = planned.place
             answer = await alook(place, planned.plan.question)
             if answer is FORBIDDEN:
-                note_unkept(self.what)
-                return await compute()
+                return await self._alone(compute)
             state = judge(planned.plan, answer, planned.believes, look_first)
         recipe = self._recipe(planned, on_loop=True)
         steps = read_on(recipe, flights, state, look_first)
