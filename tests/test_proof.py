@@ -278,7 +278,8 @@ def test_settled_waits_for_what_a_partition_of_a_moment_ago_means(site):
 
 def test_settled_waits_for_what_a_table_attached_a_moment_ago_means(site, settings):
     # No proof comes to its help.
-    settings.PGNUDGE["NUDGED"] = {"CACHES": ["default"], "LEASE": 3600.0}
+    nudged_caches = {"CACHES": ["default"], "LEASE": 3600.0}
+    settings.PGNUDGE = {**settings.PGNUDGE, "NUDGED": nudged_caches}
     with cleared_daemon():
         site.execute("INSERT INTO loaded VALUES (2, 'c')")
         assert settled(timeout=10)

@@ -71,7 +71,7 @@ def _ignore_the_lease() -> None:
         if lease is None:
             return answer
         last[question.lease] = lease
-        return dataclasses.replace(answer, texts={**answer.texts, question.lease: lease})
+        return answer._replace(texts={**answer.texts, question.lease: lease})
 
     parse = Lease.parse
 

@@ -46,10 +46,14 @@ class DatabaseValues(Values):
         self._database = store
         self.one_clock = store.connection().vendor == "postgresql"
 
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        return self._database.connection()
+
     def now(self) -> float:
         if not self.one_clock:
             return super().now()
-        with self._database.connection().cursor() as cursor:
+        with self.connection.cursor() as cursor:
             cursor.execute("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")
             (seconds,) = cursor.fetchone()
         return float(seconds)

@@ -63,9 +63,13 @@ class RedisStore(Store):
     patterns = True
     enumerates = True
 
+    def __init__(self, alias: str, cache: BaseCache, *, attached: bool = False) -> None:
+        super().__init__(alias, cache, attached=attached)
+        self._is_django_redis = is_django_redis(cache)
+
     def clients(self) -> list[Any]:
         """The raw clients that take writes."""
-        if is_django_redis(self.cache):
+        if self._is_django_redis:
             client = self.cache.client
             shards = getattr(client, "_serverdict", None)
             return list(shards.values()) if shards else [client.get_client(write=True)]
@@ -81,20 +85,18 @@ class RedisStore(Store):
 
     def stored(self, keys: Iterable[str], version: int | None) -> Iterator[str]:
         """The keys as Redis has them."""
-        make_key = (
-            self.cache.client.make_key if is_django_redis(self.cache) else self.cache.make_key
-        )
+        make_key = self.cache.client.make_key if self._is_django_redis else self.cache.make_key
         return (str(make_key(key, version=version)) for key in keys)
 
     def pool(self) -> Any:
         """The connections to the primary."""
-        if is_django_redis(self.cache):
+        if self._is_django_redis:
             return self.cache.client.get_client(write=True).connection_pool
         return self.cache._cache._get_connection_pool(write=True)  # noqa: SLF001
 
     def codec(self) -> tuple[Callable[[Any], Any], Callable[[bytes], Any]]:
         """How the backend writes a value and reads it."""
-        if is_django_redis(self.cache):
+        if self._is_django_redis:
             return self.cache.client.encode, self.cache.client.decode
         serializer = self.cache._cache._serializer  # noqa: SLF001
         return serializer.dumps, serializer.loads

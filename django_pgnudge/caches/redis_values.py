@@ -40,6 +40,8 @@ return 1
 
 _HEAD: Final = FORMAT.encode() + b" "
 
+_NONE: Final[frozenset[str]] = frozenset()
+
 
 class RedisValues(Values):
     """Nudged values on the primary of one Redis."""
@@ -210,26 +212,38 @@ class RedisValues(Values):
 
     def _answered(self, question: Question, found: list[bytes | None], time: Any) -> Answer:
         lease, entry, *tokens = found
-        texts: dict[str, str] = {}
-        foreign: list[str] = []
-        for key, data in zip((question.lease, *question.tokens), (lease, *tokens), strict=True):
-            if data is not None:
-                try:
-                    texts[key] = data.decode("ascii")
-                except UnicodeDecodeError:
-                    foreign.append(key)
+        keys, those = (question.lease, *question.tokens), (lease, *tokens)
+        there = zip(keys, those, strict=True)
+        foreign = _NONE
+        try:
+            texts = {key: data.decode("ascii") for key, data in there if data is not None}
+        except UnicodeDecodeError:
+            texts, foreign = _sorted_out(zip(keys, those, strict=True))
         now = int(time[0]) + int(time[1]) / 1e6
-        return Answer(texts, self._entry(entry), now, True, frozenset(foreign))
+        return Answer(texts, self._entry(entry), now, True, foreign)
 
     def _entry(self, data: bytes | None) -> Entry | None:
         if data is None or not data.startswith(_HEAD):
             return None
         stamp, _, value = data.partition(b"\0")
         try:
-            text = stamp[len(_HEAD) :].decode("ascii")
+            text = stamp.decode("ascii")
         except UnicodeDecodeError:
             return None
-        return Entry(text, functools.partial(self._read, value))
+        return Entry(text[len(_HEAD) :], functools.partial(self._read, value))
+
+
+def _sorted_out(there: Iterable[tuple[str, bytes | None]]) -> tuple[dict[str, str], frozenset[str]]:
+    """The texts by key, and the keys under which there is none of ours."""
+    texts: dict[str, str] = {}
+    foreign: set[str] = set()
+    for key, data in there:
+        if data is not None:
+            try:
+                texts[key] = data.decode("ascii")
+            except UnicodeDecodeError:
+                foreign.add(key)
+    return texts, frozenset(foreign)
 
 
 def raise_mark(stored: str, number: int) -> tuple[bytes, bytes]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from django_pgnudge.caches.base import Store
 
 __all__ = ["FORMAT", "MARK_TIMEOUT", "Answer", "Entry", "Question", "Values", "Witness"]
@@ -44,16 +46,14 @@ class Question:
         return [self.lease, self.entry, *self.tokens]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A stored value under its ``stamp``, not read yet; ``load`` may raise anything."""
 
     stamp: str
     load: Callable[[], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a cache says to a `Question`.
 
     ``texts`` has the lease and the tokens there are, by key; ``foreign`` the keys under which
@@ -96,6 +96,11 @@ class Values:
     @property
     def _cache(self) -> Any:
         return self._store.cache
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper | None:
+        """Of Django to the database that holds this cache; None for any other cache."""
+        return None
 
     def refusal(self) -> str | None:
         """Why no nudged value may be kept in this cache, or None."""

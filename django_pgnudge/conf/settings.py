@@ -1,13 +1,12 @@
 """The ``PGNUDGE`` setting, read through on every access.
 
-Nothing is remembered but one reading, to be compared with the next; so ``override_settings`` works,
-and the user's dictionary is never written to. Reading a wrong value raises ``ImproperlyConfigured``
-that names the key and the value.
+Only what each read of a nudged value asks is remembered, until Django says that the setting has
+changed; so ``override_settings`` works, and the user's dictionary is never written to. Reading a
+wrong value raises ``ImproperlyConfigured`` that names the key and the value.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 
 from django_pgnudge.conf.values import (
     CONNECTION_KEYS,
@@ -36,14 +36,15 @@ class NudgedHome(NamedTuple):
     caches: tuple[str, ...]
     lease: float
     skew: float
+    scope: Callable[[str], Any] | None
 
 
 class Conf:
     """Typed access to ``settings.PGNUDGE``; each property reads and validates one key."""
 
     def __init__(self) -> None:
-        self._home: tuple[object, NudgedHome] | None = None
-        self._scope: tuple[object, Callable[[str], Any]] | None = None
+        self._home: NudgedHome | None = None
+        setting_changed.connect(self._forget)
 
     @property
     def DATABASE(self) -> str:  # noqa: N802 - named as the setting is
@@ -101,35 +102,22 @@ class Conf:
         return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
 
     def nudged_home(self) -> NudgedHome:
-        """``DATABASE`` and what is in ``NUDGED``.
+        """``DATABASE`` and what is in ``NUDGED``, with ``SCOPE`` imported.
 
-        Validated only when they have changed.
+        Read and validated once, and again when Django says that the setting has changed.
         """
-        given = self._given()
-        now = given.get("DATABASE"), given.get("NUDGED")
-        if self._home is None or self._home[0] != now:
-            nudged, scope = self.NUDGED, _given_scope(given)
-            home = NudgedHome(
+        home = self._home
+        if home is None:
+            nudged = self.NUDGED
+            scope = nudged["SCOPE"]
+            home = self._home = NudgedHome(
                 self.DATABASE,
                 tuple(nudged["CACHES"]),
                 float(nudged["LEASE"]),
                 float(nudged["SKEW"]),
+                scope if scope is None or callable(scope) else import_callable(scope),
             )
-            self._home = copy.deepcopy(now, {id(scope): scope}), home
-        return self._home[1]
-
-    def nudged_scope(self) -> Callable[[str], Any] | None:
-        """What ``SCOPE`` of ``NUDGED`` names, which each read of a nudged value asks.
-
-        Imported only when it has changed.
-        """
-        given = _given_scope(self._given())
-        if given is None:
-            return None
-        if self._scope is None or self._scope[0] is not given:
-            scope = self.NUDGED["SCOPE"]
-            self._scope = given, scope if callable(scope) else import_callable(scope)
-        return self._scope[1]
+        return home
 
     def problems(self) -> list[Problem]:
         """Everything that is wrong with the setting, but for the rules in ``INVALIDATE``."""
@@ -166,6 +154,10 @@ class Conf:
             return False
         return True
 
+    def _forget(self, *, setting: str, **kwargs: Any) -> None:
+        if setting == "PGNUDGE":
+            self._home = None
+
     def _given(self) -> Mapping[str, Any]:
         given = getattr(settings, "PGNUDGE", None)
         if given is None:
@@ -183,12 +175,6 @@ class Conf:
         if problems:
             raise ImproperlyConfigured(f"{problems[0].message} {problems[0].hint}")
         return value
-
-
-def _given_scope(given: Mapping[str, Any]) -> Any:
-    """``SCOPE`` of ``NUDGED`` as it is written."""
-    nudged = given.get("NUDGED")
-    return nudged.get("SCOPE") if isinstance(nudged, Mapping) else None
 
 
 conf: Final = Conf()

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.core.cache.backends.base import BaseCache
-from django.core.cache.backends.db import DatabaseCache
-from django.db import connections, router
+from django.db import connections
 
 from django_pgnudge.fresh.dependencies import tables
 from django_pgnudge.fresh.scope import Scope
@@ -24,6 +22,8 @@ from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from django_pgnudge.caches import Values
 
 __all__ = ["in_cache_transaction", "may_keep", "may_use_cache", "was_seen_well"]
 
@@ -102,15 +102,15 @@ def was_seen_well(seen: Seen, what: str) -> bool:
     return reason is None
 
 
-def in_cache_transaction(cache: BaseCache) -> bool:
+def in_cache_transaction(values: Values) -> bool:
     """Whether what is written to this cache waits for the caller's transaction.
 
     A token made in a table inside a transaction is one the daemon cannot see to delete, and it
     would appear, with the entry, after the change that should have ended both.
     """
-    if not isinstance(cache, DatabaseCache):
+    connection = values.connection
+    if connection is None:
         return False
-    connection = connections[router.db_for_write(cache.cache_model_class)]
     raw = connection.connection
     if raw is None or connection.vendor != "postgresql":
         return connection.in_atomic_block or (raw is not None and not connection.autocommit)

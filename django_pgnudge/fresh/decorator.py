@@ -78,7 +78,8 @@ class NudgedFunction(Generic[P, R]):
             markcoroutinefunction(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return cast("R", self._get(args, kwargs, look_first=True))
+        result: R = self._get(args, kwargs, look_first=True)
+        return result
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...

@@ -10,7 +10,7 @@ import pickle
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -57,11 +57,11 @@ class Place:
     what: str
     lease: str
     scope: Scope = None
+    ground: Ground = field(init=False, repr=False)
+    """What the value is proved by."""
 
-    @property
-    def ground(self) -> Ground:
-        """What the value is proved by."""
-        return self.alias, self.lease
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ground", (self.alias, self.lease))
 
 
 class Computation:
@@ -114,10 +114,11 @@ def look(place: Place, question: Question) -> Any:
     if not may_use_cache(place.using, place.scope):
         return FORBIDDEN
     try:
-        if in_cache_transaction(django_caches[place.alias]):
+        values = caches.values(place.alias)
+        if in_cache_transaction(values):
             return FORBIDDEN
         with unwatched():
-            return caches.values(place.alias).ask(question)
+            return values.ask(question)
     except Exception as error:
         _complain(place, error)
     return None
@@ -210,10 +211,11 @@ def _touch(place: Place, step: Step) -> Any:
     if isinstance(step, Ask):
         return look(place, step.question)
     try:
-        if isinstance(step, Keep | Make) and in_cache_transaction(django_caches[place.alias]):
+        values = caches.values(place.alias)
+        if isinstance(step, Keep | Make) and in_cache_transaction(values):
             return None
         with unwatched():
-            return _ask_for(caches.values(place.alias), step)
+            return _ask_for(values, step)
     except Exception as error:
         if isinstance(step, Keep) and (reason := _unstorable(step.value)) is not None:
             if seldom(f"unstorable {place.what}"):

@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from django_pgnudge.caches import Answer, Question
 from django_pgnudge.fresh.keys import Lease
@@ -78,8 +78,7 @@ class Plan:
         return sorted(self.tables - coverage)
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What a value is computed under: the lease's epoch and coverage, and tokens by key."""
 
     epoch: str
@@ -104,8 +103,7 @@ class Stamp:
         return None if len(tokens) > MOST_TOKENS else Stamp(self.epoch, self.coverage, tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """The value may be served; it stands on ``stamp``."""
 
     value: Any

@@ -34,7 +34,7 @@ def scope_of(using: str) -> Scope:
 
     Raises ConfigError for an answer of ``SCOPE`` that is no schema path.
     """
-    ask = conf.nudged_scope()
+    ask = conf.nudged_home().scope
     if ask is not None:
         return _checked(ask(using))
     engine = connections.settings[using]["ENGINE"]
@@ -49,7 +49,7 @@ def scope_of(using: str) -> Scope:
 
 def scope_on(connection: Any) -> Scope:
     """The scope of a statement that a connection is about to run."""
-    ask = conf.nudged_scope()
+    ask = conf.nudged_home().scope
     if ask is not None:
         return _checked(ask(connection.alias))
     return _tenant_path(connection) if sets_path(connection) else None

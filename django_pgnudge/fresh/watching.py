@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -155,9 +155,17 @@ def watch_nothing() -> None:
     _going_on.set(())
 
 
-@contextmanager
-def unwatched() -> Iterator[None]:
+def unwatched() -> AbstractContextManager[None]:
     """Note nothing: for the package's own statements."""
+    # At most hits nothing watches.
+    return _unwatched() if _watchers.get() or _going_on.get() else _AS_IT_IS
+
+
+_AS_IT_IS: Final = nullcontext()
+
+
+@contextmanager
+def _unwatched() -> Iterator[None]:
     token, going_on = _watchers.set(()), _going_on.set(())
     try:
         yield

@@ -263,7 +263,7 @@ def test_a_setting_that_is_no_function_is_refused(given: Any, settings: Any) -> 
     settings.PGNUDGE = {"NUDGED": {"SCOPE": given}}
     assert [problem.id for problem in conf.problems()] == ["E003"]
     with pytest.raises(ImproperlyConfigured, match="SCOPE"):
-        conf.nudged_scope()
+        conf.nudged_home()
 
 
 # A backend that says so.
