@@ -331,7 +331,9 @@ class Daemon:
             if await self.lookups.settle(SETTLE_PATIENCE):
                 self.publisher.add_requests(requests)
             else:
-                logger.warning("A call of settled() goes unanswered: the tables cannot be looked up.")
+                logger.warning(
+                    "A call of settled() goes unanswered: the tables cannot be looked up."
+                )
 
     async def _kill(self, batch: Batch) -> None:
         tokens: set[str] = set()
