@@ -13,9 +13,13 @@ from django_pgnudge.feed.fingerprint import Fingerprint, Moved
 from django_pgnudge.feed.survey import Survey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Awaitable, Callable, Collection
 
     from django_pgnudge.events import FeedItem, Key, ResyncReason
+
+
+async def _nothing() -> object:
+    return None
 
 
 class FakeFeed:
@@ -36,12 +40,17 @@ class FakeFeed:
         self.moved = Moved()
         """What has moved of the map, until it is accepted."""
         self.relearned: list[Survey] = []
+        self.caught_up: Callable[[], Awaitable[object]] = _nothing
+        self.surveyed: Callable[[], Awaitable[object]] = _nothing
+        """What catching up, and a survey, wait for."""
 
     async def catch_up(self) -> None:
+        await self.caught_up()
         if not self.current:
             raise ConnectionLostError("the fake feed is not current")
 
     async def survey(self) -> Survey:
+        await self.surveyed()
         stream: Any = None
         return Survey(stream, self.tables, self.moved, Fingerprint({}), steady=True)
 

@@ -362,6 +362,31 @@ async def test_settled_is_answered_behind_what_an_unknown_name_turns_out_to_mean
         assert stored() == {"other"}
 
 
+async def test_any_number_of_requests_to_settle_waits_in_one_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known, waits = asyncio.Event(), []
+    async with running() as (daemon, feed):
+
+        async def settle(patience: float | None) -> bool:
+            waits.append(patience)
+            await known.wait()
+            return True
+
+        monkeypatch.setattr(daemon.lookups, "settle", settle)
+        feed.say("pgnudge:settle:first")
+        await until(lambda: waits)
+        for number in range(600):
+            feed.say(event(PRICES), f"pgnudge:settle:{number:032x}", lsn=number)
+        feed.say(event(PRICES), lsn=601)
+        await until(lambda: daemon.publisher.lsn == 601)
+        assert len(waits) == 1
+        known.set()
+        await until(lambda: len(waits) == 2)
+        feed.say(SETTLE)
+        await until(answered)
+
+
 async def test_settled_is_not_answered_while_the_catalogs_cannot_be_read(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

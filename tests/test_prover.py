@@ -16,6 +16,8 @@ from django_pgnudge.registry.catalog import Catalog
 from tests.fakes import FakeFeed, event
 
 if TYPE_CHECKING:
+    from pytest_django.fixtures import Settings
+
     from django_pgnudge.events import Batch
 
 LEAF, OLD, NEW = "public.leaf", "public.old", "public.new"
@@ -145,6 +147,52 @@ async def test_proofs_asked_for_at_the_same_time_tell_a_move_once_and_each_after
     assert first == second
     assert first.map == 1
     assert len(world.killed) == len(set(world.killed))
+
+
+async def test_proofs_wait_for_the_stream_side_by_side(world: World) -> None:
+    """Each of them as long as it lags, not one behind the other."""
+    both = asyncio.Barrier(2)
+    world.feed.caught_up = both.wait
+    async with asyncio.timeout(10):
+        await asyncio.gather(world.prover.prove(), world.prover.prove())
+
+
+async def test_a_stream_that_began_anew_while_another_proof_looked_proves_nothing(
+    world: World,
+) -> None:
+    looking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def surveyed() -> None:
+        looking.set()
+        await go_on.wait()
+
+    world.feed.surveyed = surveyed
+    first = asyncio.create_task(world.prover.prove())
+    await looking.wait()
+    second = asyncio.create_task(world.prover.prove())
+    await asyncio.sleep(0)
+    world.feed.slot_name = "pgnudge_another"
+    go_on.set()
+    await first
+    with pytest.raises(NotCurrentError, match="began anew"):
+        await second
+
+
+@pytest.mark.parametrize(
+    ("excluded", "covered"),
+    [
+        pytest.param([], {LEAF, OLD, NEW}, id="nothing"),
+        pytest.param([LEAF], {NEW}, id="a partition"),
+        pytest.param(["public.le*"], {LEAF, OLD, NEW}, id="no pattern"),
+        pytest.param([OLD], {NEW}, id="a root"),
+    ],
+)
+async def test_a_table_is_covered_only_if_nothing_below_it_is_excluded(
+    world: World, settings: Settings, excluded: list[str], covered: set[str]
+) -> None:
+    settings.PGNUDGE = {"EXCLUDE": excluded}
+    world.feed.tables = frozenset({LEAF, OLD, NEW})
+    assert (await world.prover.prove()).covered == covered
 
 
 async def test_a_registry_that_was_not_read_when_a_stream_began_is_another_map() -> None:

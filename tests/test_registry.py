@@ -420,3 +420,18 @@ def test_what_was_asked_about_is_remembered_within_bounds(
         registry.unknown(f"own.nudge {number}")
     registry.refresh(connection)
     assert registry.unknown("own.nudge 1")
+
+
+def test_a_registry_that_is_read_anew_is_never_seen_half_read(registry: Registry) -> None:
+    """Other threads go on to ask it what a name means."""
+    seen: list[str] = []
+
+    class Looked(dict[Any, Any]):
+        def items(self) -> Any:
+            for item in super().items():
+                seen.append(registry.payload_of("shop_product"))
+                yield item
+
+    registry._by_table = Looked(registry._by_table)
+    registry._index()
+    assert set(seen) == {"public.shop_product"}

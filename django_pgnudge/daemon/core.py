@@ -35,6 +35,7 @@ from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.events import Batch, Resync
 from django_pgnudge.feed import WalFeed
+from django_pgnudge.feed.changes import MAX_REQUESTS
 from django_pgnudge.fresh.keys import SETTLE_PREFIX, Names, killed_tokens
 from django_pgnudge.log import get_logger
 from django_pgnudge.registry import Registry
@@ -126,7 +127,8 @@ class Daemon:
         )
         self._filter: list[str] | None = None
         """The tables that the feed's own filter lets through, as the registry named them."""
-        self._settling: set[asyncio.Task[None]] = set()
+        self._requests: dict[str, None] = {}
+        self._settling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Run until ``stop``, SIGTERM or Ctrl-C. Raises what ``mistakes.explain`` explains."""
@@ -149,7 +151,7 @@ class Daemon:
                 self.publisher.finish()
                 await publisher
             finally:
-                await _end(self._reading, publisher, *leases, *self._settling)
+                await _end(self._reading, publisher, *leases, self._settling)
                 await self.lookups.aclose()
                 self._resyncer.close()
                 for worker in self.workers.values():
@@ -313,16 +315,25 @@ class Daemon:
         if events:
             await self._kill(batch if events == batch.events else replace(batch, events=events))
         if requests:
-            task = asyncio.create_task(self._settle(requests), name="pgnudge settle")
-            self._settling.add(task)
-            task.add_done_callback(self._settling.discard)
+            # Any role may send them: those past the limit stay unanswered, and are sent again.
+            room = MAX_REQUESTS - len(self._requests)
+            self._requests.update(dict.fromkeys(requests[:room]))
+            if self._settling is None or self._settling.done():
+                self._settling = asyncio.create_task(self._settle(), name="pgnudge settle")
 
-    async def _settle(self, requests: list[str]) -> None:
-        """Have requests answered behind what came before them, and behind what that still means."""
-        if await self.lookups.settle(SETTLE_PATIENCE):
-            self.publisher.add_requests(requests)
-        else:
-            logger.warning("A call of settled() goes unanswered: the tables cannot be looked up.")
+    async def _settle(self) -> None:
+        """Have requests answered behind what came before them, and behind what that still means.
+
+        All that wait at once: any number of them has the catalogs read as often as one.
+        """
+        while self._requests:
+            requests, self._requests = self._requests, {}
+            if await self.lookups.settle(SETTLE_PATIENCE):
+                self.publisher.add_requests(requests)
+            else:
+                logger.warning(
+                    "A call of settled() goes unanswered: the tables cannot be looked up."
+                )
 
     async def _kill(self, batch: Batch) -> None:
         tokens: set[str] = set()

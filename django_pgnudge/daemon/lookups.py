@@ -7,6 +7,7 @@ have been read again.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from django.db import connections
@@ -30,6 +31,12 @@ RETRY_REFRESH: Final = 5.0
 STALE_AFTER: Final = 10.0
 """Seconds between two looks at tables that have no meaning and may have been attached since."""
 
+SHARE: Final = 0.1
+"""How much of the time the catalogs may be read for requests to settle, which any role may send."""
+
+LONGEST_PAUSE: Final = 3.0
+"""Seconds after which they may be read again all the same, or nobody would be answered."""
+
 
 class Lookups:
     """Refreshes the registry when a name asks for it; dispatches what then means more."""
@@ -48,6 +55,8 @@ class Lookups:
         self._unresolved: tuple[Event, ...] = ()
         self._new = self._new_at_work = False
         """Whether names that were in no catalog wait, and are being looked up."""
+        self._asked_again = 0.0
+        """By ``time.monotonic``, when the catalogs may next be read for a request to settle."""
 
     def add(self, events: Sequence[Event]) -> None:
         """Keep what may mean more than is known, until the registry has been refreshed."""
@@ -71,14 +80,17 @@ class Lookups:
         return self._task
 
     async def settle(self, patience: float | None) -> bool:
-        """Look up at once what waits, and return when what it means has been dispatched.
+        """Look up what waits, and return when what it means has been dispatched.
 
-        False if PostgreSQL does not describe its tables in that time.
+        At once for names that were in no catalog; for others there is a bound to how often the
+        catalogs are read. False if PostgreSQL does not describe its tables in that time.
         """
         try:
             async with asyncio.timeout(patience):
                 if self._task is not None:
                     await asyncio.wait([self._task])
+                if self._unresolved and not self._new:
+                    await asyncio.sleep(self._asked_again - time.monotonic())
                 if not self._unresolved:
                     return True
                 # What came while the catalogs were read came perhaps after that.
@@ -97,7 +109,11 @@ class Lookups:
         """Names that meant nothing may be partitions made since: dispatch their events again."""
         waiting, self._unresolved = self._unresolved, ()
         self._new_at_work, self._new = self._new, False
-        if not await self.refresh(None):
+        began = time.monotonic()
+        done = await self.refresh(None)
+        ended = time.monotonic()
+        self._asked_again = ended + min((ended - began) / SHARE, LONGEST_PAUSE)
+        if not (done and await self._replay(waiting)):
             self._unresolved = merge_events((*waiting, *self._unresolved))
             self._new, self._new_at_work = self._new or self._new_at_work, False
             if self._unresolved and self._timer is None:
@@ -105,13 +121,27 @@ class Lookups:
                     RETRY_REFRESH, self.refresh_soon
                 )
             return False
-        found = [event for event in waiting if self._means_more(event.payload)]
-        if found:
-            await self._dispatch(Batch(events=tuple(found)))
         self._new_at_work = False
         # What came meanwhile came perhaps after the catalogs were read.
         self._task, came, self._unresolved = None, self._unresolved, ()
         self.add(came)
+        return True
+
+    async def _replay(self, waiting: Sequence[Event]) -> bool:
+        """Dispatch those that mean more by now; False if that failed, and is to be done again."""
+        found = tuple([event for event in waiting if self._means_more(event.payload)])
+        if not found:
+            return True
+        try:
+            await self._dispatch(Batch(events=found))
+        except Exception:
+            logger.exception(
+                "Changes of tables that were looked up (%s) could not be dispatched. They are kept,"
+                " and tried again in %g s.",
+                ", ".join(event.payload for event in found[:5]),
+                RETRY_REFRESH,
+            )
+            return False
         return True
 
     def _means_more(self, payload: str) -> bool:

@@ -127,9 +127,13 @@ class Prover:
 
     async def prove(self) -> Proof:
         """Raises a PgNudgeError, mostly NotCurrentError, where there is no proof."""
+        feed = self._feed()
+        # Proofs of several caches wait for the stream side by side, and look at the map in turn.
+        await feed.catch_up()
+        slot = feed.slot_name
         async with self._lock:
-            feed = self._feed()
-            await feed.catch_up()
+            if feed.slot_name != slot:
+                raise NotCurrentError("the stream began anew meanwhile")
             # What any look at the catalogs, ours or another, has found to have left by now has
             # moved in this survey, or in one before.
             left = frozenset(self._registry.left)
@@ -142,7 +146,7 @@ class Prover:
                 raise NotCurrentError("the stream begins anew, for tables that came since")
             if not await self._lookups.settle_new():
                 raise NotCurrentError("names that may be new partitions cannot be looked up")
-            covered = frozenset(filter(self._registry.selected, survey.covered))
+            covered = self._registry.wholly_selected(survey.covered)
             if self._covered - covered - told:
                 # Nothing that was looked at tells why.
                 self._map += 1

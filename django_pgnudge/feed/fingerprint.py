@@ -15,8 +15,8 @@ The catalogs are looked at in three parts, by what follows if one has moved:
   TRUNCATE, a rewrite and a GRANT move the table's own row too, and only that table's. Of the first
   two it is told that the table has other storage and is otherwise as it was.
 - what the publication says of all its tables;
-- what a query means beyond tables: views, rules, functions, policies, labels of enums, settings
-  of roles and databases (a search_path). Which values stood on it nobody knows.
+- what a query means beyond tables: views, materialized views, rules, functions, policies, labels
+  of enums, settings of roles and databases (a search_path). Which values stood on it nobody knows.
 
 Temporary objects are left out. *Measured* as CPU time of PostgreSQL 15: 3 ms for 200 tables of ten
 columns, 29 ms for 5,000, two thirds of it for the columns; as long as the question for what is
@@ -93,6 +93,10 @@ def _parts(publication: str | None, server_version: int) -> str:
             JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
             WHERE f.oid >= {_FIRST_USER_OID} AND NOT pg_catalog.starts_with(n.nspname, 'pg_temp')
         """,
+        # REFRESH gives a materialized view's own row another version, and its type's not.
+        f"""SELECT {_version("t", 16)} FROM pg_catalog.pg_type t
+            JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+            WHERE c.oid >= {_FIRST_USER_OID} AND c.relkind = 'm'""",
         f"SELECT {_version('y', 13)} FROM pg_catalog.pg_policy y",
         f"SELECT {_version('e', 14)} FROM pg_catalog.pg_enum e",
         f"""SELECT {_version("s", 15)} FROM pg_catalog.pg_db_role_setting s

@@ -95,6 +95,8 @@ class Tables:
         self._most = REMEMBERED if scope is None else REMEMBERED_IN_SCOPE
         self._asked_at: float | None = None
         self._lock = threading.Lock()
+        self.reading = threading.Lock()
+        """Held by whichever scope reads what all of them share."""
 
     @property
     def is_trusting(self) -> bool:
@@ -290,7 +292,8 @@ class Tables:
         try:
             with unwatched():
                 if self.scope is None:
-                    self.registry.refresh(connection)
+                    with self.reading:
+                        self.registry.refresh(connection)
                 else:
                     self.registry = self._on_path(connection, self.scope, news, epochs)
         except Exception as error:
@@ -318,12 +321,17 @@ class Tables:
         in another epoch."""
         shared = tables(self.using)
         whole = shared.registry
-        if not shared.epochs.items() >= epochs.items():
-            whole.refresh(connection)
-            shared.epochs.update(epochs)
+        # Of many scopes that come to an epoch at once the first reads, and the others have it.
+        with shared.reading:
+            if not shared.epochs.items() >= epochs.items():
+                whole.refresh(connection)
+                shared.epochs.update(epochs)
+        generation = whole.generation
         found = whole.on_path(connection, scope)
         if found.lacks_schemas() or (news and whole.age() >= LOOK_AGAIN):
-            whole.refresh(connection)
+            with shared.reading:
+                if whole.generation == generation:
+                    whole.refresh(connection)
             found = whole.on_path(connection, scope)
         return found
 

@@ -30,7 +30,7 @@ _VIEW: Final = (
 _SHADOWS: Final = """
 SELECT c.relname::text
   FROM pg_catalog.pg_class c
- WHERE c.relnamespace = %s AND c.relkind IN ('r', 'p', 'v') AND EXISTS (
+ WHERE c.relnamespace = %s AND c.relkind IN ('r', 'p', 'v', 'f') AND EXISTS (
        SELECT FROM pg_catalog.pg_class o
         WHERE o.relname = c.relname AND o.relnamespace <> c.relnamespace
           AND o.relpersistence <> 't')

@@ -298,6 +298,19 @@ class Registry:
             return payload not in self._catalog.tables and payload not in self._models
         return not any(self._matches(entry, lineage) for entry in conf.EXCLUDE)
 
+    def wholly_selected(self, payloads: Iterable[str]) -> frozenset[str]:
+        """Those of ``payloads`` that are selected with every table below them.
+
+        A query of a table reads its partitions and children, also those that ``EXCLUDE`` names.
+        """
+        lacking = {
+            parent
+            for child, parents in self._catalog.parents.items()
+            if not self.selected(child)
+            for parent in parents
+        }
+        return frozenset([each for each in payloads if each not in lacking and self.selected(each)])
+
     def feed_tables(self) -> list[str] | None:
         """``TABLES`` for the feed's own filter: ``schema.table`` with ``*`` for either part.
 
@@ -323,15 +336,18 @@ class Registry:
 
     def _index(self) -> None:
         models: dict[str, tuple[type[Model], ...]] = {}
-        self._names: dict[str, tuple[str, str]] = {}
-        self._payloads_by_table: dict[str, str] = {}
+        names: dict[str, tuple[str, str]] = {}
+        payloads: dict[str, str] = {}
         for (named, table), entries in self._by_table.items():
             schema = named or self._catalog.schemas.get(table, "public")
             payload = payload_for(schema, table)
-            self._names[payload] = schema, table
+            names[payload] = schema, table
             if named is None:
-                self._payloads_by_table[table] = payload
+                payloads[table] = payload
             models[payload] = (*models.get(payload, ()), *entries)
+        # Whole ones, in place of those before: other threads read them meanwhile.
+        self._names: Mapping[str, tuple[str, str]] = names
+        self._payloads_by_table: Mapping[str, str] = payloads
         self._models: Mapping[str, tuple[type[Model], ...]] = models
         self._readers: dict[tuple[str, str], _Reader | None] = {}
         self.generation += 1

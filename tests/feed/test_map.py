@@ -120,6 +120,18 @@ NOT_MOVED = {
 }
 
 READ_BY_QUERIES = {
+    "a materialized view has another name for a while": [
+        "ALTER MATERIALIZED VIEW kept RENAME TO odd",
+        "ALTER MATERIALIZED VIEW odd RENAME TO kept",
+    ],
+    "a materialized view goes where a search_path finds it first": [
+        "ALTER MATERIALIZED VIEW kept SET SCHEMA shop",
+    ],
+    "a materialized view is made": ["CREATE MATERIALIZED VIEW shop.other AS SELECT 1 AS id"],
+    "a view has another name for a while": [
+        "ALTER VIEW seen RENAME TO odd",
+        "ALTER VIEW odd RENAME TO seen",
+    ],
     "a view": ["CREATE OR REPLACE VIEW seen AS SELECT id + 1 - 1 AS id FROM other"],
     "the names of views": [
         "CREATE VIEW newer AS SELECT 1 AS id",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -21,9 +23,10 @@ from django_pgnudge.conf import conf
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh import dependencies, watching
-from django_pgnudge.fresh.dependencies import tables
+from django_pgnudge.fresh.dependencies import Tables, tables
 from django_pgnudge.fresh.seldom import forget
 from django_pgnudge.fresh.settled import settled
+from django_pgnudge.registry import Registry
 from tests.shop.models import Product
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from django_pgnudge.testing import NudgeFake
 
 ODD = 'we"ird, "x'
+GROUND: Any = "a cache"
 
 tenant: ContextVar[tuple[str, ...] | None] = ContextVar("tenant", default=None)
 
@@ -237,6 +241,32 @@ def test_a_tenant_made_later_is_found(said: NudgeFake) -> None:
     assert names() == ["late"]
     assert kept("late")
     assert tables("default", ("late", "public")).registry.pk_columns("late.shop_product") == ("id",)
+
+
+def test_tenants_that_come_to_an_epoch_at_once_have_the_catalogs_read_once(
+    said: NudgeFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = [tables("default", (schema,)) for schema in ("acme", "umbrella", ODD)]
+    for each in served:
+        assert each.dependencies([Product])
+        assert not each.knows(GROUND, "an epoch that is new")
+    read, reads = Registry.refresh, []
+    on_path, all_here = Tables._on_path, threading.Barrier(len(served))
+
+    def refresh(registry: Registry, connection: Any) -> None:
+        reads.append(registry)
+        read(registry, connection)
+
+    def at_once(*args: Any) -> Any:
+        all_here.wait(10)
+        return on_path(*args)
+
+    monkeypatch.setattr(Registry, "refresh", refresh)
+    monkeypatch.setattr(Tables, "_on_path", at_once)
+    with ThreadPoolExecutor(len(served)) as threads:
+        found = list(threads.map(lambda each: each.dependencies([Product]), served))
+    assert len(set(found)) == len(served)
+    assert len(reads) == 1
 
 
 def test_tables_of_a_bounded_number_of_tenants_are_known(
