@@ -398,12 +398,26 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for folder in _folders_seen()
         for pid in processes_below(folder)
     ]
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        # A worker of pytest-xdist: the session that started it tells.
+        output[_LEFT_BY_WORKER] = left
+        return
+    left += session.config.stash.get(_LEFT, [])
     session.config.stash[_LEFT] = left
     if left and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker of pytest-xdist has ended."""
+    left = getattr(node, "workeroutput", {}).get(_LEFT_BY_WORKER, [])
+    node.config.stash.setdefault(_LEFT, []).extend(left)
+
+
 _LEFT = pytest.StashKey[list[str]]()
+_LEFT_BY_WORKER = "pgnudge_left"
 
 
 def _folders_seen() -> set[Path]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.cache import caches as django_caches
 from django_redis.client import DefaultClient  # type: ignore[import-untyped]
 from redis import Redis as Client
+from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import TimeoutError as NoAnswerError
-from servers.process import free_port
+from servers.process import free_port, wait_until
 
 from django_pgnudge import caches
 from django_pgnudge.caches import Question
@@ -231,14 +234,56 @@ def test_a_request_that_makes_a_token_is_sent_once(
         assert client.info("commandstats")["cmdstat_set"]["calls"] == 1
 
 
-def test_a_question_survives_a_connection_that_was_cut(
-    backend: str, configure: Any, redis_server: Redis
+def test_a_request_that_makes_a_token_is_not_sent_again_when_the_connection_is_lost(
+    backend: str, configure: Any, redis_server: Redis, proxy_to: Callable[..., Proxy]
 ) -> None:
-    values = configure(backend, redis_server.url)
+    proxy = proxy_to(("127.0.0.1", redis_server.port))
+    values = configure(backend, f"redis://{proxy.host}:{proxy.port}/0")
+    question = Question(*QUESTION)
+    values.ask(question)
+    with losing_the_answer_to("set", proxy, redis_server) as calls:
+        with pytest.raises(LostError):
+            values.make(question, {"one": (TOKEN, None)})
+        assert calls() == 1
+
+
+def test_a_question_survives_a_connection_that_is_lost(
+    backend: str, configure: Any, redis_server: Redis, proxy_to: Callable[..., Proxy]
+) -> None:
+    proxy = proxy_to(("127.0.0.1", redis_server.port))
+    values = configure(backend, f"redis://{proxy.host}:{proxy.port}/0")
     fill(values)
-    with Client.from_url(redis_server.url) as client:
-        client.client_kill_filter(_type="normal", skipme=True)
-    assert values.ask(Question(*QUESTION)).texts == {"lease": "the lease", "one": TOKEN}
+    with losing_the_answer_to("mget", proxy, redis_server) as calls:
+        found = values.ask(Question(*QUESTION))
+        assert found.texts == {"lease": "the lease", "one": TOKEN}
+        assert calls() == 2
+
+
+@contextmanager
+def losing_the_answer_to(command: str, proxy: Proxy, server: Redis) -> Iterator[Callable[[], int]]:
+    """The connection is cut once Redis has run the command, and its answer is on the way.
+
+    Gives how often it was run.
+    """
+    with Client.from_url(server.url) as client:
+
+        def calls() -> int:
+            stats: dict[str, Any] = client.info("commandstats")
+            return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
+
+        def cut() -> None:
+            wait_until(lambda: calls() > 0, f"{command} arrives")
+            proxy.cut()
+            proxy.resume("to_client")
+
+        client.config_resetstat()
+        proxy.stall("to_client")
+        thread = threading.Thread(target=cut)
+        thread.start()
+        try:
+            yield calls
+        finally:
+            thread.join()
 
 
 def test_without_scripts_the_mark_is_watched(

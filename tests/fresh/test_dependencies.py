@@ -123,7 +123,7 @@ def test_it_is_said_once_that_rows_are_not_told_apart(
         Row(Rate, Decimal("NaN")),
         Row("legacy.price_list", 1.5),
         Product(),
-        object(),
+        ...,
     ],
     ids=repr,
 )
