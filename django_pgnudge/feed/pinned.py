@@ -16,7 +16,13 @@ from typing import Final
 
 from .catalog import literal
 
-__all__ = ["STARTUP_REFUSED", "after_login", "for_transaction", "parameters"]
+__all__ = [
+    "STARTUP_REFUSED",
+    "after_login",
+    "in_front_of_question",
+    "in_transaction",
+    "parameters",
+]
 
 STARTUP_REFUSED: Final = ("08P01", "0A000")
 """SQLSTATEs with which poolers refuse parameters of the startup message."""
@@ -61,15 +67,21 @@ def parameters(*, replication: bool) -> dict[str, str]:
 def after_login(server_version: int, *, replication: bool, started: bool) -> str:
     """What is left to set of a session of our own; ``started`` if it began with `parameters`."""
     left = {} if started else parameters(replication=replication)
-    return _statements("SET", left | _newer(server_version))
+    return _statements("SET", {**left, **_newer(server_version)})
 
 
-def for_transaction(server_version: int) -> str:
-    """The same for one transaction, which has begun or begins with it.
+def in_front_of_question(server_version: int) -> str:
+    """The same for one query, which follows in the same message."""
+    return _statements("SET LOCAL", {**parameters(replication=False), **_newer(server_version)})
 
-    In front of a query, in one message, it holds for that query.
-    """
-    return _statements("SET LOCAL", parameters(replication=False) | _newer(server_version))
+
+def in_transaction(server_version: int) -> str:
+    """The same for the open transaction; one query, as drivers prepare no others."""
+    settings = {**parameters(replication=False), **_newer(server_version)}
+    return "SELECT " + ", ".join([
+        f"pg_catalog.set_config({literal(name)}, {literal(value)}, true)"
+        for name, value in settings.items()
+    ])  # fmt: skip
 
 
 def _newer(server_version: int) -> Mapping[str, str]:

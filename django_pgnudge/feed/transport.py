@@ -174,7 +174,7 @@ class Connection(asyncio.Protocol):
             await self.execute("SET client_encoding TO 'SQL_ASCII'")
         version = self.session.server_version
         if not replication and not pin_at_startup:
-            self._before = pinned.for_transaction(version)
+            self._before = pinned.in_front_of_question(version)
         elif rest := pinned.after_login(version, replication=replication, started=pin_at_startup):
             await self.execute(rest)
 
