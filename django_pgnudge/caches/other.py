@@ -54,7 +54,9 @@ class DatabaseValues(Values):
         if not self.one_clock:
             return super().now()
         with self.connection.cursor() as cursor:
-            cursor.execute("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")
+            cursor.execute(
+                "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.float8"
+            )
             (seconds,) = cursor.fetchone()
         return float(seconds)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import Error, transaction
 
 from django_pgnudge.conf import conf
-from django_pgnudge.registry.catalog import payload_for, server_version
+from django_pgnudge.registry.catalog import payload_for, pinned, server_version
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -101,7 +101,7 @@ class Facts:
 def read_facts(connection: BaseDatabaseWrapper, registry: Registry, rules: RuleSet) -> Facts:
     """Ask the server."""
     plugin, pub_name = conf.PLUGIN, conf.PUBLICATION
-    with connection.cursor() as cursor:
+    with pinned(connection) as (cursor, _):
         cursor.execute("SELECT current_setting('wal_level'), current_user::text")
         wal_level, user = cursor.fetchone()
         role = conf.CONNECTION.get("user") or user

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl as ssl_module
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
 
 from ..errors import (
     AuthenticationError,
@@ -14,27 +17,44 @@ from ..errors import (
     ServerError,
     TLSError,
 )
+from ..log import get_logger
 from .address import Address
+from .pinned import STARTUP_REFUSED
 from .resolving import addresses
 from .transport import Connection
 
 __all__ = ["connect"]
 
+log = get_logger("django_pgnudge.feed")
+
+_Attempt: TypeAlias = Callable[[Address, ssl_module.SSLContext | None], Awaitable[Connection]]
+
 
 async def connect(address: Address, *, replication: bool) -> Connection:
-    """A logged-in connection.
+    """A logged-in connection, with settings of its own (`pinned`).
 
     Raises ConnectionLostError, TLSError, AuthenticationError, ProtocolError or ServerError.
     Bounding the time it may take is the caller's.
     """
+    try:
+        return await _log_in(address, partial(_attempt, replication=replication))
+    except ServerError as error:
+        if error.sqlstate not in STARTUP_REFUSED:
+            raise
+        log.debug("settings cannot be given at startup: %s", error)
+    attempt = partial(_attempt, replication=replication, pin_at_startup=False)
+    return await _log_in(address, attempt)
+
+
+async def _log_in(address: Address, attempt: _Attempt) -> Connection:
     tls = address.tls
     if address.unix_path is not None or tls.mode == "disable":
-        return await _attempt(address, None, replication=replication)
+        return await attempt(address, None)
     context = tls.make_context()
     # "allow" prefers clear text and takes TLS where the server insists; "prefer" is its mirror.
     first, second = (None, context) if tls.mode == "allow" else (context, None)
     try:
-        return await _attempt(address, first, replication=replication)
+        return await attempt(address, first)
     except (ServerError, TLSError, AuthenticationError) as error:
         match error:
             case TLSError():
@@ -47,13 +67,17 @@ async def connect(address: Address, *, replication: bool) -> Connection:
         if tls.required or not refused:
             raise
         try:
-            return await _attempt(address, second, replication=replication)
+            return await attempt(address, second)
         except PgNudgeError:
             raise error from None
 
 
 async def _attempt(
-    address: Address, context: ssl_module.SSLContext | None, *, replication: bool
+    address: Address,
+    context: ssl_module.SSLContext | None,
+    *,
+    replication: bool,
+    pin_at_startup: bool = True,
 ) -> Connection:
     loop = asyncio.get_running_loop()
     try:
@@ -75,7 +99,7 @@ async def _attempt(
                     f"{address} does not offer TLS, and sslmode {address.tls.mode!r} requires it"
                 )
             context = None
-        await connection.log_in(address, replication=replication)
+        await connection.log_in(address, replication=replication, pin_at_startup=pin_at_startup)
     except BaseException as error:
         connection.abort(
             error

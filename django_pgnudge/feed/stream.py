@@ -307,8 +307,6 @@ class Stream:
         self._coalescer.reset()
         self._coalescer.watch()
         self._decoder = DECODERS[plugin](self._coalescer, keys, options)
-        # The role or the database may have set that warnings are not sent.
-        await self.connection.execute("SET client_min_messages TO notice")
         chosen = ", ".join(
             f'"{name}" {catalog.literal(value)}'
             for name, value in self._decoder.start_options(options, session.server_version).items()

@@ -32,6 +32,7 @@ from ..wire import (
     StreamStarted,
     messages,
 )
+from . import pinned
 from .address import Address
 from .moderation import Moderator
 
@@ -59,7 +60,8 @@ class Connection(asyncio.Protocol):
         self._negotiating: asyncio.Future[None] | None = None
         self._on_stream: Callable[[], None] | None = None
         self._early = b""
-        self._lost = False
+        self._before = ""
+        """What pins the settings of each question, where the session's own cannot be."""
         self.closed: asyncio.Future[PgNudgeError] = self._loop.create_future()
         """Resolves, never raises, with the reason once the connection is gone."""
         self._gone: asyncio.Future[None] = self._loop.create_future()
@@ -146,8 +148,8 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         return True
 
-    async def log_in(self, address: Address, *, replication: bool) -> None:
-        """Run the startup and authentication exchange."""
+    async def log_in(self, address: Address, *, replication: bool, pin_at_startup: bool) -> None:
+        """Run the startup and authentication exchange, and pin the session's settings."""
         assert self._transport is not None
         self._session = Session(
             Credentials(
@@ -161,13 +163,7 @@ class Connection(asyncio.Protocol):
             replication=replication,
             parameters={
                 "application_name": address.application_name,
-                # Fix how keys and times are printed, whatever the role or database sets.
-                "DateStyle": "ISO",
-                "IntervalStyle": "postgres",
-                "TimeZone": "UTC",
-                "extra_float_digits": "1",
-                "bytea_output": "hex",
-                "standard_conforming_strings": "on",
+                **(pinned.parameters(replication=replication) if pin_at_startup else {}),
             },
         )
         event = await self._next()
@@ -176,6 +172,11 @@ class Connection(asyncio.Protocol):
         if self.session.parameters.get("server_encoding") == "SQL_ASCII":
             # Such a database holds any bytes, and the server refuses to send as UTF-8 what is not.
             await self.execute("SET client_encoding TO 'SQL_ASCII'")
+        version = self.session.server_version
+        if not replication and not pin_at_startup:
+            self._before = pinned.in_front_of_question(version)
+        elif rest := pinned.after_login(version, replication=replication, started=pin_at_startup):
+            await self.execute(rest)
 
     # What the feed uses.
 
@@ -193,7 +194,7 @@ class Connection(asyncio.Protocol):
         """Run one command; ServerError if the server refuses it."""
         if self.closed.done():
             raise self.closed.result()
-        self.session.query(sql)
+        self.session.query(self._before + sql)
         return _outcome(await self._next())
 
     async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
@@ -224,7 +225,7 @@ class Connection(asyncio.Protocol):
 
         if self.closed.done():
             raise self.closed.result()
-        self.session.query(sql)
+        self.session.query(self._before + sql)
         self._answered = answer
         self._flush()
 

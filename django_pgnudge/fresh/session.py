@@ -28,12 +28,14 @@ _VIEW: Final = (
 )
 
 _SHADOWS: Final = """
-SELECT c.relname::text
+SELECT c.relname::pg_catalog.text
   FROM pg_catalog.pg_class c
- WHERE c.relnamespace = %s AND c.relkind IN ('r', 'p', 'v', 'f') AND EXISTS (
+ WHERE c.relnamespace OPERATOR(pg_catalog.=) %s::pg_catalog.oid
+   AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,f}'::pg_catalog."char"[]) AND EXISTS (
        SELECT FROM pg_catalog.pg_class o
-        WHERE o.relname = c.relname AND o.relnamespace <> c.relnamespace
-          AND o.relpersistence <> 't')
+        WHERE o.relname OPERATOR(pg_catalog.=) c.relname
+          AND o.relnamespace OPERATOR(pg_catalog.<>) c.relnamespace
+          AND o.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog."char")
  ORDER BY 1
 """
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from django_pgnudge.feed.pinned import in_transaction
 from django_pgnudge.feed.primary_keys import KEY_COLUMNS, key_column
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.utils import CursorWrapper
@@ -20,6 +22,7 @@ __all__ = [
     "Catalog",
     "find_on_path",
     "payload_for",
+    "pinned",
     "quote_identifier",
     "read_catalog",
     "read_identity",
@@ -53,15 +56,14 @@ SELECT 'parent', n.nspname::text, c.relname::text, c.relispartition, up.depth,
  ORDER BY 5
 """  # noqa: S608  # nothing in it comes from outside
 
-_SEARCH_PATH = """
-SELECT p.path, found.name, found.schema
-  FROM (SELECT current_schemas(false)::text[]) AS p (path)
-  LEFT JOIN (
-    SELECT t.name, n.nspname::text
-      FROM unnest(%s::text[]) AS t (name)
-      JOIN pg_class c ON c.oid = to_regclass(quote_ident(t.name))
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-  ) AS found (name, schema) ON true
+# As to_regclass finds them: whatever has the name in the first schema of the path.
+_ON_PATH = """
+SELECT DISTINCT ON (c.relname) c.relname::text, n.nspname::text
+  FROM unnest(%s::text[]) WITH ORDINALITY AS path (schema, place)
+  JOIN pg_namespace n ON n.nspname = path.schema
+  JOIN pg_class c ON c.relnamespace = n.oid
+ WHERE c.relname = ANY (%s::text[])
+ ORDER BY c.relname, path.place
 """
 
 # The system identifier is a physical standby's, too, and stays when that is promoted; initdb and
@@ -71,6 +73,8 @@ _IDENTITY = """
 SELECT s.system_identifier::text || '-' || d.oid::text
   FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()
 """
+
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE"
 
 _MAY_ASK_IDENTITY = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
 
@@ -110,10 +114,40 @@ def quote_identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+@contextmanager
+def pinned(
+    connection: BaseDatabaseWrapper, schemas: tuple[str, ...] | None = None
+) -> Iterator[tuple[CursorWrapper, tuple[str, ...]]]:
+    """A cursor whose names and operators are PostgreSQL's own, and the search_path it had before.
+
+    With ``schemas`` that path is what is effective of these. The session has its own settings again
+    afterwards: it may be a pool's, or in a transaction of the caller's.
+    """
+    nested = connection.in_atomic_block or not connection.get_autocommit()
+    # One cursor for all: tenants' backends set search_path for each.
+    with connection.cursor() as cursor:
+        # One that waits for others is nobody's wish here.
+        cursor.execute("SAVEPOINT pgnudge" if nested else _BEGIN)
+        try:
+            if schemas is not None:
+                path = ", ".join(map(quote_identifier, schemas))
+                cursor.execute("SELECT pg_catalog.set_config('search_path', %s, true)", [path])
+            cursor.execute("SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]")
+            ((found,),) = cursor.fetchall()
+            cursor.execute(in_transaction(server_version(connection)))
+            yield cursor, tuple(found)
+        finally:
+            if not nested:
+                cursor.execute("ROLLBACK")
+            else:
+                cursor.execute("ROLLBACK TO SAVEPOINT pgnudge")
+                cursor.execute("RELEASE SAVEPOINT pgnudge")
+
+
 def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Catalog:
     """Ask where search_path finds the ``unqualified`` tables, and what all tables look like."""
-    with connection.cursor() as cursor:
-        path, schemas = _found(cursor, unqualified)
+    with pinned(connection) as (cursor, path):
+        schemas = _found(cursor, unqualified, path)
         cursor.execute(_RELATIONS)
         rows: list[tuple[str, str, str, bool, int, Any]] = cursor.fetchall()
         identity = read_identity(cursor)
@@ -157,27 +191,15 @@ def read_identity(cursor: CursorWrapper) -> str | None:
 def find_on_path(
     connection: BaseDatabaseWrapper, unqualified: list[str], schemas: tuple[str, ...]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Where a search_path of these ``schemas`` finds tables, and what is effective of it.
-
-    The connection has its own search_path again afterwards: it may be a pool's.
-    """
-    with connection.cursor() as cursor:
-        # One cursor for all: tenants' backends set search_path for each.
-        cursor.execute("BEGIN")
-        cursor.execute(
-            "SELECT pg_catalog.set_config('search_path', %s, true)",
-            [", ".join(map(quote_identifier, schemas))],
-        )
-        found = _found(cursor, unqualified)
-        cursor.execute("ROLLBACK")
-    return found
+    """Where a search_path of these ``schemas`` finds tables, and what is effective of it."""
+    with pinned(connection, schemas) as (cursor, path):
+        return path, _found(cursor, unqualified, path)
 
 
-def _found(cursor: Any, unqualified: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The effective search_path, and the schemas in which it finds tables."""
-    cursor.execute(_SEARCH_PATH, [unqualified])
-    rows: list[tuple[list[str], str | None, str]] = cursor.fetchall()
-    return tuple(rows[0][0]), {name: schema for _, name, schema in rows if name is not None}
+def _found(cursor: Any, unqualified: list[str], path: tuple[str, ...]) -> dict[str, str]:
+    """The schemas of an effective search_path in which it finds tables."""
+    cursor.execute(_ON_PATH, [list(path), unqualified])
+    return dict(cursor.fetchall())
 
 
 def server_version(connection: BaseDatabaseWrapper) -> int:
