@@ -20,8 +20,6 @@ from django.utils.functional import LazyObject, empty
 from django.utils.timezone import get_current_timezone, get_current_timezone_name
 from django.utils.translation import get_language
 
-from django_pgnudge.fresh.functions import qualified_name
-
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
@@ -32,7 +30,6 @@ __all__ = [
     "named",
     "vary_of",
     "vary_on_what_was_used",
-    "view_name",
     "watch",
     "why_not_stored",
     "why_personal",
@@ -78,24 +75,6 @@ def named(request: HttpRequest) -> tuple[str | None, ...]:
         get_current_timezone_name(),
         repr(get_current_timezone()),
     )
-
-
-def view_name(view: Callable[..., Any]) -> str:
-    """What a view is called in keys and logs.
-
-    The views that classes make have one name, all of them: there it is the class that names it,
-    with what ``as_view()`` was told, as far as that has a text of its own.
-    """
-    kind = getattr(view, "view_class", None)
-    if kind is None:
-        return qualified_name(view if hasattr(view, "__qualname__") else type(view))
-    told: dict[str, Any] = getattr(view, "view_initkwargs", {})
-    texts = [
-        f"{name}={qualified_name(value) if isinstance(value, type) else repr(value)}"
-        for name, value in sorted(told.items())
-        if isinstance(value, type | str | int | float | None)
-    ]
-    return f"{qualified_name(kind)}({', '.join(texts)})" if texts else qualified_name(kind)
 
 
 def headers_sent(request: HttpRequest, names: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
