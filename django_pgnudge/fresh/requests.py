@@ -100,8 +100,8 @@ def vary_of(response: HttpResponseBase) -> frozenset[str] | None:
 def watch(request: HttpRequest) -> None:
     """Notice from here on whether cookies, the key of the session or the user are looked at.
 
-    A cookie may be read from ``COOKIES``, ``META`` and ``headers``, and a user by a coroutine, which
-    middleware may have set and which leaves no trace on the request.
+    A cookie may be read from ``COOKIES``, ``META`` and ``headers``. A user may be told by a
+    coroutine of some middleware's, which leaves no trace on the request.
     """
     if not isinstance(request.META, _Meta):
         request.COOKIES = _Cookies(request.COOKIES)
@@ -178,18 +178,19 @@ def _why_response_is_personal(request: HttpRequest, response: HttpResponseBase) 
 
 
 def _users(request: HttpRequest) -> list[Any]:
-    """The users, if anybody has asked who it is, and it is one.
+    """The users, if anybody has asked who it is: of ``request.user``, and of any ``auser()``.
 
-    Those of ``request.user``, of Django's own ``auser``, and of any other.
+    One who is nobody counts too where that was found out for this page.
     """
     held = vars(request)
-    found = [held.get(name) for name in ("user", "_acached_user", _ASKED_USER)]
-    return [
-        user
-        for user in found
-        if not (isinstance(user, LazyObject) and vars(user).get("_wrapped") is empty)
-        and getattr(user, "is_authenticated", False)
-    ]
+    user = held.get("user")
+    is_lazy = isinstance(user, LazyObject)
+    if is_lazy and vars(user).get("_wrapped") is empty:
+        user = None
+    asked = [held.get("_acached_user"), held.get(_ASKED_USER), user if is_lazy else None]
+    if getattr(user, "is_authenticated", False):
+        asked.append(user)
+    return [each for each in asked if each is not None]
 
 
 async def _noted_user(request: HttpRequest, ask: Callable[[], Awaitable[Any]]) -> Any:
@@ -210,7 +211,11 @@ def _tells_user(request: HttpRequest, vary: frozenset[str], user: Any) -> bool:
         if "cookie" in vary and str(session.get(SESSION_KEY)) == str(pk):
             return True
         vary -= {"cookie"}
-    return any(request.headers.get(name) for name in vary if not name.startswith(_FORM))
+    is_one = getattr(user, "is_authenticated", False)
+    # That nobody sent a header is told by the header too.
+    return any(
+        request.headers.get(name) or not is_one for name in vary if not name.startswith(_FORM)
+    )
 
 
 def _cache_control(response: HttpResponseBase) -> str:

@@ -94,7 +94,12 @@ def test_so_does_its_tag(look: Any) -> None:
 )
 def test_a_page_that_read_other_things_is_everybody_s(look: Any) -> None:
     runs = []
-    page = made_by(lambda request: (runs.append(1), look(request)))
+
+    @nudged_page(60, Product)
+    def page(request: Any) -> HttpResponse:
+        runs.append(1)
+        return HttpResponse(f"{look(request)}")
+
     for who in ("ann", "bob"):
         page(FACTORIES[0].get("/a", headers={"Cookie": f"who={who}"}))
     assert len(runs) == 1
@@ -165,11 +170,9 @@ def test_it_is_shared_where_a_header_tells_the_user_or_nobody_asked() -> None:
 
 
 def test_an_api_that_reads_the_cookie_varies_on_it() -> None:
-    @nudged_page(60, Product)
-    @api_view(["GET"])
-    @authentication_classes([])
-    def view(request: Any) -> HttpResponse:
+    def shown(request: Any) -> HttpResponse:
         return HttpResponse(f"{request.META['HTTP_COOKIE']}")
 
+    view = nudged_page(60, Product)(api_view(["GET"])(authentication_classes([])(shown)))
     for who in ("ann", "bob", "ann"):
         assert text(view(FACTORIES[0].get("/a", headers={"Cookie": who}))) == who

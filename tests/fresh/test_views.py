@@ -31,7 +31,6 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.vary import vary_on_headers
 from django.views.generic import ListView, TemplateView
 from rest_framework.decorators import api_view  # type: ignore[import-untyped]
-from rest_framework.response import Response  # type: ignore[import-untyped]
 from rest_framework.viewsets import ViewSet  # type: ignore[import-untyped]
 
 from django_pgnudge import nudged_condition, nudged_page
@@ -95,6 +94,8 @@ def told(request: Any, text: str) -> HttpResponse:
 
 
 class Saying:
+    __slots__ = ("__dict__",)
+
     def __init__(self, text: str) -> None:
         self.text = text
 
@@ -105,14 +106,8 @@ class Saying:
         return HttpResponse(self.text)
 
 
-class Slotted:
+class Slotted(Saying):
     __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __call__(self, request: Any) -> HttpResponse:
-        return HttpResponse(self.text)
 
 
 class Shown(View):
@@ -140,7 +135,7 @@ class Actions(ViewSet):  # type: ignore[misc]
     said = ""
 
     def one(self, request: Any) -> Any:
-        return Response(f"a {self.said}").data and HttpResponse(f"a {self.said}")
+        return HttpResponse(f"a {self.said}")
 
     def two(self, request: Any) -> Any:
         return HttpResponse(f"b {self.said}")
