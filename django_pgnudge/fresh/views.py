@@ -11,16 +11,24 @@ another of its kind: a view that brings it along is called each time.
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import hashlib
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any, Final
 from weakref import ReferenceType
 
-from django.db.models import QuerySet
+from django.db.models import Field, QuerySet
 from django.db.models.options import Options
 from django.http import HttpRequest
 
@@ -137,8 +145,8 @@ class _Parts:
     def _made(self, kind: type, value: Any) -> str:
         if kind is tuple or kind is list:
             return _part(kind.__name__, self._all(value))
-        if kind is dict:
-            return _part("dict", "".join(self._all(item) for item in value.items()))
+        if kind is dict or kind is MappingProxyType:
+            return _part(kind.__name__, "".join(self._all(item) for item in value.items()))
         if kind is set or kind is frozenset:
             return _part(kind.__name__, "".join(sorted(map(self.text, value))))
         if kind is FunctionType:
@@ -200,7 +208,8 @@ class _Parts:
     def _object(self, value: Any) -> str:
         """All that a copy of it would be made from."""
         try:
-            made_of = value.__reduce_ex__(4)
+            reduce = copyreg.dispatch_table.get(type(value))
+            made_of = value.__reduce_ex__(4) if reduce is None else reduce(value)
             if isinstance(made_of, str):
                 # A name, if a module has it; functools.lru_cache says the same of what has none.
                 inside = None if _is_found(value) else value.__wrapped__
@@ -214,7 +223,10 @@ class _Parts:
             ) from None
         how, given, state, *inside = (*made_of, None, None, None)[:6]
         # What a list or a dict of its own kind contains comes as iterators.
-        return self._all((how, given, state, *(each and tuple(each) for each in inside[:2])))
+        items = [each and tuple(each) for each in inside[:2]]
+        # Its own way to be copied may leave out what it holds, such as a secret.
+        held = vars(value) if hasattr(value, "__dict__") and _has_own_way(type(value)) else None
+        return self._all((how, given, state, held, *items))
 
 
 def _is_found(named: Any) -> bool:
@@ -225,6 +237,11 @@ def _is_found(named: Any) -> bool:
     for name in named.__qualname__.split("."):
         found = getattr(found, name, None)
     return found is named
+
+
+def _has_own_way(kind: type) -> bool:
+    ways = [getattr(kind, name, None) for name in ("__getstate__", "__reduce__", "__reduce_ex__")]
+    return any(isinstance(way, FunctionType) for way in ways) and not issubclass(kind, Field)
 
 
 def _is_request(value: Any) -> bool:

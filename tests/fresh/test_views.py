@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,11 @@ def by_attribute(text: str) -> Callable[..., Any]:
     return view
 
 
+def finding(text: str) -> Callable[..., Any]:
+    pattern = re.compile(text)
+    return lambda request: HttpResponse(pattern.pattern)
+
+
 def told(request: Any, text: str) -> HttpResponse:
     return HttpResponse(text)
 
@@ -108,6 +114,11 @@ class Saying:
 
 class Slotted(Saying):
     __slots__ = ("text",)
+
+
+class Secret(Saying):
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
 class Shown(View):
@@ -178,6 +189,8 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         page(functools.partial(told, text="a")), page(functools.partial(told, text="b"))
     ),
     "callables": (page(Saying("a")), page(Saying("b"))),
+    "secrets": (page(Secret("a")), page(Secret("b"))),
+    "patterns": (page(finding("a")), page(finding("b"))),
     "slots": (page(Slotted("a")), page(Slotted("b"))),
     "methods": (page(Saying("a").method), page(Saying("b").method)),
     "lru_cache": (page(functools.lru_cache(saying("a"))), page(functools.lru_cache(saying("b")))),
