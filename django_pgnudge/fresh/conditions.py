@@ -27,16 +27,15 @@ from django_pgnudge.fresh.requests import (
     django_request,
     headers_sent,
     is_late,
-    named,
     vary_of,
     vary_on_what_was_used,
-    view_name,
     watch,
     why_personal,
 )
 from django_pgnudge.fresh.scope import on_loop
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.values import Options, Value
+from django_pgnudge.fresh.views import ViewName, call_key
 from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
@@ -75,13 +74,18 @@ def nudged_condition(
     headers = tuple(vary_on)
 
     def decorate(view: View) -> View:
-        what = f"condition {view_name(view)}"
+        name = ViewName(view)
+        what = f"condition {name}"
 
         def condition_of(
             request: HttpRequest, args: Any, kwargs: Any, stamp: Stamp, place: Place
-        ) -> _Condition:
+        ) -> _Condition | None:
+            asked = django_request(request)
+            called = call_key(name, asked, args, kwargs, "", what)
+            if called is None:
+                return None
             more = "" if etag is None else str(etag(request, *args, **kwargs))
-            return _Condition(django_request(request), headers, what, stamp, more, place)
+            return _Condition(asked, headers, what, (called, stamp.text(), more), stamp, place)
 
         @wraps(view)
         async def ainner(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -96,6 +100,8 @@ def nudged_condition(
             if stamp is None:
                 return await view(request, *args, **kwargs)
             condition = condition_of(request, args, kwargs, stamp, place)
+            if condition is None:
+                return await view(request, *args, **kwargs)
             response = condition.answer()
             if response is None:
                 watch(condition.request)
@@ -119,6 +125,8 @@ def nudged_condition(
             if stamp is None:
                 return view(request, *args, **kwargs)
             condition = condition_of(request, args, kwargs, stamp, place)
+            if condition is None:
+                return view(request, *args, **kwargs)
             response = condition.answer()
             if response is None:
                 watch(condition.request)
@@ -134,15 +142,15 @@ def nudged_condition(
 
 
 class _Condition:
-    """The tags of one request; ``more`` is what they say beside it and the tokens."""
+    """The tags of one request; ``said`` is all that they say beside its headers."""
 
     def __init__(
         self,
         request: HttpRequest,
         headers: tuple[str, ...],
         what: str,
+        said: tuple[str, ...],
         stamp: Stamp,
-        more: str,
         place: Place,
     ) -> None:
         self.request = request
@@ -150,8 +158,7 @@ class _Condition:
         self._always = frozenset(name.lower() for name in headers)
         self._what = what
         self._stamp = stamp
-        self._said = (what, stamp.text(), more)
-        self._named = named(request)
+        self._said = said
         self._place = place
 
     def answer(self) -> Any:
@@ -217,7 +224,7 @@ class _Condition:
     def _tag(self, more: frozenset[str]) -> str:
         # Always the Authorization too: a response names it only to those who have sent one.
         sent = headers_sent(self.request, {"authorization", *self._always, *more})
-        made = digest([self._said, self._named, sent], self._what)
+        made = digest([self._said, sent], self._what)
         return 'W/"' + ".".join([made, *sorted(more)]) + '"'
 
 

@@ -26,7 +26,7 @@ from typing import Any, Final, NoReturn
 
 from django_pgnudge.errors import ConfigError
 
-__all__ = ["name_of", "qualified_name", "signature_of"]
+__all__ = ["code_text", "name_of", "qualified_name", "signature_of"]
 
 _written: dict[str, tuple[str, str]] = {}
 """By name the fingerprint of the code and where it stands: as many as the source has functions."""
@@ -127,10 +127,12 @@ def _is_of_module(function: FunctionType) -> bool:
 
 
 def _fingerprint(*codes: object) -> str:
-    return hashlib.sha256("".join(map(_text, codes)).encode("utf-8", "replace")).hexdigest()[:32]
+    return hashlib.sha256("".join(map(code_text, codes)).encode("utf-8", "replace")).hexdigest()[
+        :32
+    ]
 
 
-def _text(constant: object) -> str:
+def code_text(constant: object) -> str:
     """A code and its constants in one text, without the lines it stands on."""
     if isinstance(constant, CodeType):
         inside: tuple[object, ...] = (
@@ -139,11 +141,11 @@ def _text(constant: object) -> str:
             constant.co_varnames, constant.co_freevars, constant.co_cellvars,
             constant.co_exceptiontable, constant.co_consts,
         )  # fmt: skip
-        return f"code({','.join(map(_text, inside))})"
+        return f"code({','.join(map(code_text, inside))})"
     if isinstance(constant, tuple):
-        return f"tuple({','.join(map(_text, constant))})"
+        return f"tuple({','.join(map(code_text, constant))})"
     if isinstance(constant, frozenset):
-        return f"frozenset({','.join(sorted(map(_text, constant)))})"
+        return f"frozenset({','.join(sorted(map(code_text, constant)))})"
     if isinstance(constant, str | bytes | int | float | complex | None):
         return f"{type(constant).__name__} {constant!r}"
     return f"{type(constant).__name__} {qualified_name(constant)}"

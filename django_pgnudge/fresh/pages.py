@@ -30,10 +30,8 @@ from django_pgnudge.fresh.requests import (
     django_request,
     headers_sent,
     is_late,
-    named,
     vary_of,
     vary_on_what_was_used,
-    view_name,
     watch,
     why_not_stored,
     why_personal,
@@ -43,6 +41,7 @@ from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import reading_since
 from django_pgnudge.fresh.steps import Get, Keep, Put
 from django_pgnudge.fresh.values import WAIT, Options, Value
+from django_pgnudge.fresh.views import ViewName, call_key
 from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
@@ -79,7 +78,8 @@ def nudged_page(
     options = Options(timeout, cache, using, wait)
 
     def decorate(view: View) -> View:
-        what = f"page {view_name(view)}"
+        name = ViewName(view)
+        what = f"page {name}"
 
         @wraps(view)
         async def ainner(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -138,7 +138,7 @@ def nudged_page(
                 return None
             asked = django_request(request)
             prefix = settings.CACHE_MIDDLEWARE_KEY_PREFIX if key_prefix is None else key_prefix
-            base = _base(asked, args, kwargs, prefix, what)
+            base = call_key(name, asked, args, kwargs, prefix, what)
             if base is None:
                 return None
             handed = any(True for _ in instances_in([*args, *kwargs.values()]))
@@ -287,26 +287,6 @@ class _Page:
             handed=self._handed,
             since=self._since,
         )
-
-
-def _base(
-    request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any], prefix: str, what: str
-) -> str | None:
-    """A key of all that names a page but headers; None where there can be none.
-
-    The address stands for the arguments that it gave the view. Others, from a decorator or a view
-    that calls this one, do not show in it.
-    """
-    address, match = named(request), request.resolver_match
-    given: tuple[object, ...] = (args, tuple(sorted(kwargs.items())))
-    try:
-        if match is not None and (args, kwargs) == (tuple(match.args), match.kwargs):
-            given = ()
-        return digest([what, prefix, address, given], what)
-    except Exception as error:  # comparing and naming run the arguments' own code
-        if seldom(f"arguments {what}"):
-            logger.warning("nudged: %s is called each time: %s", what, error)
-        return None
 
 
 def _whole(response: Any) -> Any:

@@ -6,21 +6,20 @@ page used of its reader is known when it is made, and no sooner.
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib.auth import SESSION_KEY
 from django.contrib.messages import get_messages
 from django.contrib.sessions.backends.base import SessionBase
+from django.http.request import HttpHeaders
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.functional import LazyObject, empty
 from django.utils.timezone import get_current_timezone, get_current_timezone_name
 from django.utils.translation import get_language
-
-from django_pgnudge.fresh.functions import qualified_name
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -32,7 +31,6 @@ __all__ = [
     "named",
     "vary_of",
     "vary_on_what_was_used",
-    "view_name",
     "watch",
     "why_not_stored",
     "why_personal",
@@ -51,6 +49,9 @@ _FORM: Final = (
     "x-requested",
 )
 """How headers begin that tell in what form a page is wanted, and not by whom."""
+
+_ASKED_USER: Final = "_pgnudge_user"
+"""The attribute of a request that says what its ``auser()`` has answered."""
 
 _POLICIES: Final = ("Content-Security-Policy", "Content-Security-Policy-Report-Only")
 
@@ -80,24 +81,6 @@ def named(request: HttpRequest) -> tuple[str | None, ...]:
     )
 
 
-def view_name(view: Callable[..., Any]) -> str:
-    """What a view is called in keys and logs.
-
-    The views that classes make have one name, all of them: there it is the class that names it,
-    with what ``as_view()`` was told, as far as that has a text of its own.
-    """
-    kind = getattr(view, "view_class", None)
-    if kind is None:
-        return qualified_name(view if hasattr(view, "__qualname__") else type(view))
-    told: dict[str, Any] = getattr(view, "view_initkwargs", {})
-    texts = [
-        f"{name}={qualified_name(value) if isinstance(value, type) else repr(value)}"
-        for name, value in sorted(told.items())
-        if isinstance(value, type | str | int | float | None)
-    ]
-    return f"{qualified_name(kind)}({', '.join(texts)})" if texts else qualified_name(kind)
-
-
 def headers_sent(request: HttpRequest, names: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
     """The named headers of a request; None for one that was not sent."""
     return tuple((name, request.headers.get(name)) for name in sorted(names))
@@ -115,9 +98,19 @@ def vary_of(response: HttpResponseBase) -> frozenset[str] | None:
 
 
 def watch(request: HttpRequest) -> None:
-    """Notice from here on whether the cookies, or the key of the session, are looked at."""
-    if not isinstance(request.COOKIES, _Cookies):
+    """Notice from here on whether cookies, the key of the session or the user are looked at.
+
+    A cookie may be read from ``COOKIES``, ``META`` and ``headers``. A user may be told by a
+    coroutine of some middleware's, which leaves no trace on the request.
+    """
+    if not isinstance(request.META, _Meta):
         request.COOKIES = _Cookies(request.COOKIES)
+        headers = request.headers
+        if type(headers) is HttpHeaders:
+            headers.__class__ = _Headers
+        request.META = _Meta(request.META)
+        if (ask := vars(request).get("auser")) is not None:
+            request.auser = partial(_noted_user, request, ask)
     session = vars(request).get("session")
     kind = type(session)
     if issubclass(kind, SessionBase) and not issubclass(kind, _NoticedKey):
@@ -127,7 +120,10 @@ def watch(request: HttpRequest) -> None:
 def vary_on_what_was_used(request: HttpRequest, response: HttpResponseBase) -> None:
     """Name in ``Vary`` what the response depends on, which middleware would only say later."""
     session = getattr(request, "session", None)
-    cookies = getattr(request.COOKIES, "were_looked_at", False)
+    cookies = any(
+        getattr(each, "were_looked_at", False)
+        for each in (request.COOKIES, request.META, request.headers)
+    )
     if cookies or getattr(session, "accessed", False):
         patch_vary_headers(response, ("Cookie",))
     if request.headers.get("Authorization") and "public" not in _cache_control(response):
@@ -171,7 +167,9 @@ def _why_response_is_personal(request: HttpRequest, response: HttpResponseBase) 
     vary = vary_of(response)
     if vary is None:
         return "it varies on everything"
-    if _has_user(request) and not _tells_user(request, vary):
+    if getattr(request.META, "told_user", False):
+        return "it read from META whom the web server has let in"
+    if not all(_tells_user(request, vary, user) for user in _users(request)):
         return (
             "it was made for a user whom neither the session nor a header named in Vary tells"
             " apart: name the header that does, by vary_on_headers()"
@@ -179,15 +177,29 @@ def _why_response_is_personal(request: HttpRequest, response: HttpResponseBase) 
     return ""
 
 
-def _has_user(request: HttpRequest) -> bool:
-    """Whether anybody has asked who the user is, and it is one."""
-    user = vars(request).get("user")
-    if isinstance(user, LazyObject) and vars(user).get("_wrapped") is empty:
-        return False
-    return bool(getattr(user, "is_authenticated", False))
+def _users(request: HttpRequest) -> list[Any]:
+    """The users, if anybody has asked who it is: of ``request.user``, and of any ``auser()``.
+
+    One who is nobody counts too where that was found out for this page.
+    """
+    held = vars(request)
+    user = held.get("user")
+    is_lazy = isinstance(user, LazyObject)
+    if is_lazy and vars(user).get("_wrapped") is empty:
+        user = None
+    asked = [held.get("_acached_user"), held.get(_ASKED_USER), user if is_lazy else None]
+    if getattr(user, "is_authenticated", False):
+        asked.append(user)
+    return [each for each in asked if each is not None]
 
 
-def _tells_user(request: HttpRequest, vary: frozenset[str]) -> bool:
+async def _noted_user(request: HttpRequest, ask: Callable[[], Awaitable[Any]]) -> Any:
+    user = await ask()
+    setattr(request, _ASKED_USER, user)
+    return user
+
+
+def _tells_user(request: HttpRequest, vary: frozenset[str], user: Any) -> bool:
     """Whether the headers named tell this user from others.
 
     ``Cookie`` does if the session in it is the user's; of a session that was looked at and is not,
@@ -195,11 +207,15 @@ def _tells_user(request: HttpRequest, vary: frozenset[str]) -> bool:
     """
     session: Any = getattr(request, "session", None)
     if getattr(session, "accessed", False):
-        pk = getattr(vars(request)["user"], "pk", None)
+        pk = getattr(user, "pk", None)
         if "cookie" in vary and str(session.get(SESSION_KEY)) == str(pk):
             return True
         vary -= {"cookie"}
-    return any(request.headers.get(name) for name in vary if not name.startswith(_FORM))
+    is_one = getattr(user, "is_authenticated", False)
+    # That nobody sent a header is told by the header too.
+    return any(
+        request.headers.get(name) or not is_one for name in vary if not name.startswith(_FORM)
+    )
 
 
 def _cache_control(response: HttpResponseBase) -> str:
@@ -215,7 +231,7 @@ class _NoticedKey:
         return super().session_key  # type: ignore[misc]
 
 
-@functools.cache
+@cache
 def _noticing_key(kind: type[SessionBase]) -> type[SessionBase]:
     # Sessions are signed by the name of their class.
     named = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
@@ -228,6 +244,50 @@ class _Cookies(dict[str, str]):
     were_looked_at = False
 
 
+_OF_SERVER: Final = frozenset({"REMOTE_USER", "AUTH_USER", "LOGON_USER"})
+"""What web servers, and the modules of theirs that log in, call whom they have let in."""
+
+
+class _Meta(dict[str, Any]):
+    """A request's META, and whether anybody looked at the cookies in it, or for a user."""
+
+    were_looked_at = False
+    told_user = False
+
+    def note(self, name: object) -> None:
+        if name == "HTTP_COOKIE":
+            self.were_looked_at = True
+        elif name in _OF_SERVER and dict.get(self, name):
+            self.told_user = True
+
+
+class _Headers(HttpHeaders):
+    """A request's headers, and whether anybody looked at the cookies in them."""
+
+    were_looked_at = False
+
+    def __getitem__(self, key: str) -> str:
+        self.were_looked_at |= key.lower() == "cookie"
+        value: str = super().__getitem__(key)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        self.were_looked_at = True
+        return super().__iter__()
+
+    def __repr__(self) -> str:
+        self.were_looked_at = True
+        return super().__repr__()
+
+
+_OF_ONE: Final = ("__contains__", "__getitem__", "get", "pop", "setdefault")
+
+_OF_ALL: Final = (
+    "__eq__", "__iter__", "__len__", "__ne__", "__or__", "__repr__", "__reversed__", "__ror__",
+    "copy", "items", "keys", "popitem", "values",
+)  # fmt: skip
+
+
 def _noticed(name: str) -> Callable[..., Any]:
     read = getattr(dict, name)
 
@@ -238,9 +298,17 @@ def _noticed(name: str) -> Callable[..., Any]:
     return look
 
 
-for _name in (
-    *("__contains__", "__eq__", "__getitem__", "__iter__", "__len__", "__ne__", "__or__"),
-    *("__repr__", "__reversed__", "__ror__", "copy", "get", "items", "keys", "pop", "popitem"),
-    *("setdefault", "values"),
-):
+def _noted(name: str) -> Callable[..., Any]:
+    read = getattr(dict, name)
+
+    def look(self: _Meta, *args: Any) -> Any:
+        for each in args[:1] if name in _OF_ONE else ("HTTP_COOKIE", *_OF_SERVER):
+            self.note(each)
+        return read(self, *args)
+
+    return look
+
+
+for _name in (*_OF_ONE, *_OF_ALL):
     setattr(_Cookies, _name, _noticed(_name))
+    setattr(_Meta, _name, _noted(_name))

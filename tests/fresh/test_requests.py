@@ -427,6 +427,20 @@ def test_a_user_who_is_not_the_session_s_is_not_told_by_its_cookie() -> None:
         assert page(request) == "run 3 for ann"
 
 
+def test_somebody_known_by_a_header_is_not_shown_what_was_made_for_nobody() -> None:
+    def asked(name: str) -> Any:
+        request = asked_by(name)
+        if not name:
+            request.user = SimpleLazyObject(AnonymousUser)
+        return request
+
+    page = Page(use_user)
+    shown = [page(asked(name)) for name in ("", "ann", "")]
+    assert shown == ["run 1 for ", "run 2 for ann", "run 3 for "]
+    page.page = nudged_page(60, Product)(vary_on_headers("X-Api-Key")(page._view))
+    assert [page(asked("")) for _ in range(2)] == ["run 4 for "] * 2
+
+
 def test_nobody_in_particular_is_no_user() -> None:
     page = Page(use_user)
     for _ in range(2):
