@@ -14,6 +14,7 @@ from django.db import connections, transaction
 from django.test import override_settings
 
 import django_pgnudge.checks
+from django_pgnudge import page
 from django_pgnudge.checks import IDS, anchor, facts, server, static
 from django_pgnudge.rules.registration import sandbox
 from tests.fix_django import pointed
@@ -94,7 +95,13 @@ def test_sound_settings_are_silent() -> None:
         ({"INVALIDATE": {"shop.Product": []}}, "E007"),
         ({"INVALIDATE": {"shop.Product": "p:{id}"}}, "E008"),
         ({"INVALIDATE": {"shop.Line": "p:{pk[2]}"}}, "E008"),
-        ({"INVALIDATE": {"shop.Product": "shop.keys.nothing"}}, "E009"),
+        ({"INVALIDATE": {"shop.Product": "tests.shop.unimportable.keys"}}, "E009"),
+        ({"INVALIDATE": {"shop.Product": "tests.shop.cachekeys.nothing"}}, "W007"),
+        ({"INVALIDATE": rules(page(), cache="files"), "RESYNC": "keys"}, "E011"),
+        ({"INVALIDATE": {"Product": "x"}}, "E006"),
+        ({"INVALIDATE": {"shop_produkt": "x"}}, "E006"),
+        ({"INVALIDATE": {"Prices": "x"}}, "E006"),
+        ({"TABLES": ["shop_produkt"]}, "E006"),
         ({"INVALIDATE": rules("x", cache="flast")}, "E010"),
         ({"INVALIDATE": rules("x", cache="broken"), "RESYNC": "keys"}, "E010"),
         ({"INVALIDATE": rules("p:*", cache="files"), "RESYNC": "keys"}, "E011"),

@@ -17,8 +17,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db import connections
+
 from django_pgnudge import caches
-from django_pgnudge.conf import conf
+from django_pgnudge.conf import conf, did_you_mean
 from django_pgnudge.daemon.again import Repeater
 from django_pgnudge.daemon.asking import Asker
 from django_pgnudge.daemon.connection import feed_connection
@@ -67,6 +69,12 @@ SETTLE_PATIENCE: Final = 5.0
 
 _WHERE: Final = ("host", "port", "user", "database", "password", "ssl", "require_auth")
 
+_STOPPING: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
+"""What ends the daemon. SIGHUP too: the settings of a process cannot be read again, and it is sent
+when a terminal closes."""
+
 REPEAT_AFTER: Final = 60.0
 """Seconds after which the fix for the same failure is worth another line."""
 
@@ -87,6 +95,12 @@ class Daemon:
         feed_class: Callable[..., Any] = WalFeed,
     ) -> None:
         self.using = using or conf.DATABASE
+        if self.using not in connections:
+            raise ConfigError(
+                f"There is no database {self.using!r}. DATABASES has"
+                f" {', '.join(map(repr, connections))}."
+                f"{did_you_mean(self.using, connections)} Correct --database."
+            )
         self.resyncs = 0
         self.connected_at: float | None = None
         self.workers: dict[str, CacheWorker] = {}
@@ -101,6 +115,11 @@ class Daemon:
             **conf.FEED,
             **(feed_options or {}),
         }
+        if self._options["plugin"] == "pgoutput" and self._options["publication"] is None:
+            raise ConfigError(
+                "The plugin pgoutput streams a publication, and none is named. Give --publication,"
+                ' or set PGNUDGE["PUBLICATION"]; CreatePublication makes one in a migration.'
+            )
         self._resyncer = Resyncer(self.using, self.rules)
         self._asker = Asker(self.rules)
         self._resync_thread = Thread("pgnudge resync")
@@ -131,7 +150,7 @@ class Daemon:
         self._settling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Run until ``stop``, SIGTERM or Ctrl-C. Raises what ``mistakes.explain`` explains."""
+        """Run until ``stop``, SIGTERM, SIGHUP or Ctrl-C. Raises what ``mistakes.explain`` explains."""
         with self._signals():
             publisher = asyncio.create_task(self.publisher.run(), name="pgnudge publisher")
             self._reading = asyncio.create_task(self._read(), name="pgnudge reader")
@@ -430,7 +449,7 @@ class Daemon:
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         installed = []
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPPING:
             # Not the main thread (tests), or no Unix: then stop() is the way.
             with contextlib.suppress(RuntimeError, ValueError, NotImplementedError):
                 loop.add_signal_handler(number, self._on_signal, number)
@@ -443,7 +462,7 @@ class Daemon:
 
     def _on_signal(self, number: int) -> None:
         loop = asyncio.get_running_loop()
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in _STOPPING:
             loop.remove_signal_handler(each)
             # SIGINT's own default would unwind through whatever hangs; a second one must not.
             signal.signal(each, signal.SIG_DFL)
