@@ -32,6 +32,7 @@ from django_pgnudge.daemon.proof import NotCurrentError, Prover
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.daemon.tables import Tables
+from django_pgnudge.daemon.trial import NotReadyError, describe, run_all, try_caches
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import ConfigError, ConnectionLostError
@@ -125,7 +126,7 @@ class Daemon:
         self._resync_thread = Thread("pgnudge resync")
         self._finder = Thread("pgnudge connection")
         self.lookups = Lookups(self.using, self.registry, self._kill)
-        self._stopping = False
+        self._stopping = self._is_trial = False
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
@@ -177,17 +178,30 @@ class Daemon:
                     worker.close()
         logger.info("Stopped.")
 
-    async def check(self) -> str:
-        """Connect, touch no cache, and say what ``run`` would do."""
-        async with await self._make_feed() as feed:
-            await anext(aiter(feed))
-            self._feed = feed
-            self._log_connected()
-        tables = sorted(self.rules.payloads())
-        return (
-            f"Would follow {len(tables)} tables with rules ({', '.join(tables) or 'none'}) and "
-            f'resync by PGNUDGE["RESYNC"] = {conf.RESYNC!r}.'
+    async def check(self, timeout: float = 30.0) -> str:  # noqa: ASYNC109
+        """Say what ``run`` would do. Raises NotReadyError with all that would keep it from that.
+
+        Connects once, deletes no key of the site's, and waits no longer than ``timeout`` seconds
+        and a little, for PostgreSQL and for each cache.
+        """
+        self._is_trial = True
+
+        async def try_server() -> None:
+            try:
+                async with asyncio.timeout(timeout), await self._make_feed() as self._feed:
+                    await anext(aiter(self._feed))
+                    self._log_connected()
+            except TimeoutError:
+                raise NotReadyError(
+                    f"PostgreSQL (database {self.using!r}) was not followed within {timeout:g} s."
+                    " A slot is made when the transactions that are open then have ended: see"
+                    " pg_stat_activity and pg_prepared_xacts, or give --timeout more seconds."
+                ) from None
+
+        _, counts = await run_all(
+            timeout + 5, try_server, functools.partial(try_caches, self.rules, timeout)
         )
+        return describe(self.rules, lambda rule: self.registry.payload_of(rule.target), counts)
 
     def stop(self) -> None:
         """Finish the batch in hand and return from ``run``."""
@@ -220,6 +234,8 @@ class Daemon:
                 connection = await self._find_server()
                 break
             except ConnectionLostError as exc:
+                if self._is_trial:
+                    raise
                 logger.warning("%s Retrying.", exc)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
@@ -272,6 +288,8 @@ class Daemon:
 
     def _give_up(self, exc: Exception) -> bool:
         """Asked by the feed, which logs what it is going to try again."""
+        if self._is_trial:
+            return True
         advice = advise(exc)
         if advice is None:
             return False
