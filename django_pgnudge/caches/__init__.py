@@ -49,6 +49,7 @@ __all__ = [
     "count",
     "count_all",
     "delete",
+    "delete_stored",
     "incarnation",
     "pipeline",
     "same_place",
@@ -108,6 +109,13 @@ def clear(alias: str) -> None:
     """``cache.clear()``: FLUSHDB on Redis. For ``PGNUDGE["RESYNC"] = "clear"`` only."""
     with _store(alias) as store:
         store.clear()
+
+
+def delete_stored(alias: str, cache: BaseCache, head: str) -> None:
+    """Delete every stored key that begins so, where keys can be listed: after a test."""
+    store = _store_class(cache)(alias, cache)
+    if store.enumerates:
+        store.delete_beginning(head)
 
 
 def pipeline(alias: str) -> Pipeline | None:

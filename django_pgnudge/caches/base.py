@@ -141,6 +141,9 @@ class Store:
         ``spared``; where keys can be listed."""
         raise NotImplementedError
 
+    def delete_beginning(self, head: str) -> None:
+        """Delete every stored key that begins with ``head``, where keys can be listed."""
+
     def size(self) -> int | None:
         """How many keys `clear` would delete, None if it does not tell."""
         return None
@@ -189,6 +192,9 @@ class EnumeratingStore(Store):
 
     def size(self) -> int | None:
         return sum(1 for _ in self.stored_keys(""))
+
+    def delete_beginning(self, head: str) -> None:
+        self.delete_stored(list(self.stored_keys(head)))
 
     def delete_patterns(self, patterns: Iterable[str], version: int | None) -> int:
         layout = self.layout(version)

@@ -163,6 +163,9 @@ class RedisStore(Store):
             1 for client in self.clients() for _ in _scan(client, match, (spared or "").encode())
         )
 
+    def delete_beginning(self, head: str) -> None:
+        self._delete_matching(f"{_literal(head)}*", None)
+
     def size(self) -> int | None:
         return sum(int(client.dbsize()) for client in self.clients())
 
