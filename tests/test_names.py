@@ -10,9 +10,9 @@ import pytest
 from django.core.cache import caches as django_caches
 from django.core.cache.utils import make_template_fragment_key
 from django.http import HttpRequest, HttpResponse
+from django.middleware.cache import FetchFromCacheMiddleware, UpdateCacheMiddleware
 from django.template import Context, Engine
 from django.test import RequestFactory, override_settings
-from django.middleware.cache import FetchFromCacheMiddleware, UpdateCacheMiddleware
 from django.views.decorators.cache import cache_page
 from django.views.decorators.vary import vary_on_headers
 

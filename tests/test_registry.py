@@ -93,7 +93,10 @@ def test_labels_tables_and_own_nudges_have_a_payload(
         ("shop.Product.name", "no many-to-many field"),
         ("shopp.product", "Did you mean 'shop.Product'?"),
         ("SHOP.product", "Did you mean 'shop.Product'?"),
-        ("Product", "Did you mean 'shop.Product'? If it is what emit() sends, write own('Product')."),
+        (
+            "Product",
+            "Did you mean 'shop.Product'? If it is what emit() sends, write own('Product').",
+        ),
         ("product", "Did you mean 'shop.Product'?"),
         ("prodct", "Did you mean 'shop.Product'?"),
         ("shop_prodct", "Did you mean 'shop.Product'?"),

@@ -80,7 +80,7 @@ def developers(request: pytest.FixtureRequest, redis_server: Redis, settings: An
 
 
 def stored(client: Client) -> dict[bytes, bytes]:
-    return {key: client.get(key) for key in client.keys()}
+    return {key: client.get(key) for key in client.scan_iter()}
 
 
 def use_the_caches() -> None:
@@ -177,8 +177,9 @@ def test_unittest_has_mixins_for_the_same(developers: Client, transactional_db: 
     before = stored(developers)
     assert results_of(Fake).wasSuccessful()
     found = results_of(Feed)
-    assert [(case.id().rpartition(".")[2], "on purpose" in text) for case, text in found.failures] \
-        == [("test_that_fails", True)]
+    assert [
+        (case.id().rpartition(".")[2], "on purpose" in text) for case, text in found.failures
+    ] == [("test_that_fails", True)]
     assert not found.errors
     assert found.testsRun == 2
     assert stored(developers) == before

@@ -1,4 +1,4 @@
-"""runnudge --check: it ends, says what would be done, and fails for what would keep it from that."""
+"""runnudge --check: it ends, says what would be done, and fails for what would prevent it."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def test_it_lists_rules_and_counts_what_a_resync_would_clear(
 
 
 @pytest.mark.parametrize(("resync", "count"), [("keys", "3 keys"), ("clear", "5 keys")])
-def test_it_counts_by_the_setting(
-    site: Settings, capsys: Any, resync: str, count: str
-) -> None:
+def test_it_counts_by_the_setting(site: Settings, capsys: Any, resync: str, count: str) -> None:
     site.PGNUDGE = {
         "RESYNC": resync,
         "INVALIDATE": {"shop.Product": ["products", "product:{pk}"]},

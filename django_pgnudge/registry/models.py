@@ -207,9 +207,9 @@ class Registry:
             if entry in self._models:
                 return None
             config = self._apps.get_app_config(app_label)
-            known = [model._meta.label for model in config.get_models(include_auto_created=True)]
+            labels = [model._meta.label for model in config.get_models(include_auto_created=True)]
             raise UnknownLabelError(
-                f"{entry!r} names no model of the app {app_label!r}.{did_you_mean(entry, known)}"
+                f"{entry!r} names no model of the app {app_label!r}.{did_you_mean(entry, labels)}"
                 f" A table of that name is written {self._quoted(app_label, rest)}."
             ) from None
         if model._meta.swapped:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from django.utils.module_loading import autodiscover_modules
 
-from django_pgnudge.rules.keyspecs import KeySpec, RuleError, parse_keys, read_again
 from django_pgnudge.names import DjangosKeys
+from django_pgnudge.rules.keyspecs import KeySpec, RuleError, parse_keys, read_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -83,7 +83,9 @@ def invalidates(
     """
     name = target if isinstance(target, str) else target._meta.label
     where = f"invalidates({name}, …)"
-    if not (cache is None or isinstance(cache, str)) or not (version is None or type(version) is int):
+    if not (cache is None or isinstance(cache, str)) or not (
+        version is None or type(version) is int
+    ):
         raise RuleError(
             "E007",
             f"{where} has cache={cache!r}, version={version!r}.",
