@@ -1,4 +1,4 @@
-"""Where a Resync would take along what is not a cached value: locks, rate limits, one-time codes."""
+"""Where a Resync would clear what is no cached value: locks, rate limits, one-time codes."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def check_sharing(
     for alias, version in sorted({(ref.alias, ref.version) for ref in refs}, key=str):
         if isinstance(caches[alias], DummyCache) or not _is_cleared(alias, version, same_place):
             continue
+        number = caches[alias].version if version is None else version
         what = "the whole cache" if conf.RESYNC == "clear" else "that version of that cache"
         yield message(
             "W008",
-            f"Rules name the cache {alias!r}, version {caches[alias].version if version is None else version},"
-            f" and a Resync clears {what}. Code that names no cache keeps its keys there, too:"
-            " rate limits, locks and one-time codes go with it.",
+            f"Rules name the cache {alias!r}, version {number}, and a Resync clears {what}."
+            " Code that names no cache keeps its keys there, too: rate limits, locks and one-time codes go with it.",
             "Give invalidated values an alias of CACHES with a KEY_PREFIX of its own, or a version"
             ' of their own, and name it in the rules; or set PGNUDGE["RESYNC"] to "keys".',
         )

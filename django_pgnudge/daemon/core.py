@@ -151,7 +151,10 @@ class Daemon:
         self._settling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Run until ``stop``, SIGTERM, SIGHUP or Ctrl-C. Raises what ``mistakes.explain`` explains."""
+        """Run until ``stop``, SIGTERM, SIGHUP or Ctrl-C.
+
+        Raises what ``mistakes.explain`` explains.
+        """
         with self._signals():
             publisher = asyncio.create_task(self.publisher.run(), name="pgnudge publisher")
             self._reading = asyncio.create_task(self._read(), name="pgnudge reader")

@@ -22,10 +22,11 @@ is escaped.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -100,9 +101,9 @@ class Fixed:
     """One key."""
 
     key: str
-    doubt: str = field(default="", compare=False)
+    doubt: str = dataclasses.field(default="", compare=False)
     """Why it may have been meant as the path of a callable."""
-    is_broken: bool = field(default=False, compare=False)
+    is_broken: bool = dataclasses.field(default=False, compare=False)
     """Whether it was, for certain: its module is there and cannot be imported."""
 
 
@@ -111,7 +112,7 @@ class Pattern:
     """All keys that match a glob; ``written`` is how the rule says it."""
 
     glob: str
-    written: str = field(default="", compare=False)
+    written: str = dataclasses.field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

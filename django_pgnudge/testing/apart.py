@@ -1,4 +1,4 @@
-"""Caches of a test's own, in the places of the project's: nobody else's keys are read or written."""
+"""Caches of a test's own, where the project has its: no other keys are read or written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def apart() -> Iterator[str]:
 
     with (
         mock.patch.object(caches, "create_connection", make_apart),
-        mock.patch.object(reading, "token_timeout", lambda *args: LONGEST),
+        mock.patch.object(reading, "token_timeout", return_value=LONGEST),
     ):
         _begin_anew()
         try:

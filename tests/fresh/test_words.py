@@ -28,7 +28,7 @@ def lazy(pk: int = 1) -> Any:
 SHOWN: list[int] = []
 
 
-@nudged(depends_on=lambda pk: lazy(pk))
+@nudged(depends_on=lazy)
 def shown(pk: int) -> int:
     SHOWN.append(1)
     return len(SHOWN)
