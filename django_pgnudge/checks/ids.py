@@ -17,7 +17,7 @@ IDS: Final[dict[str, str]] = {
     "E001": "PGNUDGE is not a dictionary",
     "E002": "A key of PGNUDGE or of CONNECTION is unknown",
     "E003": "A setting has a value it cannot have",
-    "E004": "DATABASE is not the alias of a PostgreSQL database",
+    "E004": "DATABASE is not an alias of DATABASES",
     "E005": "A key of FEED is not a keyword for it",
     "E006": "A label names no model",
     "E007": "A rule is malformed",
