@@ -38,7 +38,8 @@ def check_sharing(
         yield message(
             "W008",
             f"Rules name the cache {alias!r}, version {number}, and a Resync clears {what}."
-            " Code that names no cache keeps its keys there, too: rate limits, locks and one-time codes go with it.",
+            " Code that names no cache keeps its keys there, too: rate limits, locks and one-time"
+            " codes go with it.",
             "Give invalidated values an alias of CACHES with a KEY_PREFIX of its own, or a version"
             ' of their own, and name it in the rules; or set PGNUDGE["RESYNC"] to "keys".',
         )

