@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_django.fixtures import Settings
 
 PRODUCT = "public.shop_product"
+WRONG: Any = 1
 ENGINE = Engine(builtins=["django.templatetags.cache"])
 
 
@@ -225,7 +226,7 @@ def test_what_a_fragment_cannot_vary_on_is_refused(entry: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda: fragment(""), lambda: page(prefix=1), lambda: site(prefix=1)]
+    "wrong", [lambda: fragment(""), lambda: page(prefix=WRONG), lambda: site(prefix=WRONG)]
 )
 def test_what_names_nothing_is_refused_where_it_is_written(wrong: Any) -> None:
     with pytest.raises(TypeError):

@@ -79,7 +79,7 @@ def developers(request: pytest.FixtureRequest, redis_server: Redis, settings: An
     return client
 
 
-def stored(client: Client) -> dict[bytes, bytes]:
+def stored(client: Client) -> dict[bytes, Any]:
     return {key: client.get(key) for key in client.scan_iter()}
 
 

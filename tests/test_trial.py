@@ -46,7 +46,7 @@ def site(django_postgres: Database, redis_server: Redis, settings: Settings) -> 
         "INVALIDATE": {
             "shop.Product": ["products", "product:{pk}", "tests.shop.cachekeys.order_keys"],
             "shop.Category": {
-                "keys": ["p:*", fragment("menu", "{pk}"), page()],
+                "keys": ["p:*", fragment("menu", "{pk}"), fragment("side", 1), page()],
                 "cache": "other",
                 "version": 3,
             },
@@ -78,7 +78,8 @@ def test_it_lists_rules_and_counts_what_a_resync_would_clear(
         said
     )
     assert (
-        "public.shop_category: 'p:*', fragment('menu', '{pk}'), page(prefix='')"
+        "public.shop_category: 'p:*', fragment('menu', '{pk}'), fragment('side', 1),"
+        " page(prefix='')"
         " in cache 'other' version 3" in said
     )
     assert "its own version: 1,234 keys" in said

@@ -135,13 +135,15 @@ def _cleared(alias: str, rules: RuleSet) -> dict[CacheRef, Kills]:
 
 
 def _keys(count: int | None) -> str:
-    return "as many keys as there are, it does not tell" if count is None else f"{count:,} keys"
+    if count is None:
+        return "as many keys as there are, it does not tell"
+    return f"{count:,} {'key' if count == 1 else 'keys'}"
 
 
 def describe(rules: RuleSet, payload_of: Callable[[Rule], str], counts: list[str]) -> str:
     """What ``runnudge`` would do, for people."""
     return "\n".join([
-        f"Ready. {len(rules.rules)} rules:" if rules.rules else "Ready. There are no rules.",
+        "Ready. Rules:" if rules.rules else "Ready. There are no rules.",
         *(f"  {line}" for line in _rule_lines(rules, payload_of)),
         f'A Resync, as at each start, clears by PGNUDGE["RESYNC"] = {conf.RESYNC!r}:',
         *(f"  {line}" for line in counts or ["what your function clears, or nothing"]),
@@ -159,7 +161,7 @@ def _rule_lines(rules: RuleSet, payload_of: Callable[[Rule], str]) -> Iterator[s
 def _written(spec: KeySpec) -> str:
     match spec:
         case Fixed():
-            return repr(spec.key)
+            return spec.written or repr(spec.key)
         case Pattern():
             return spec.written or repr(spec.glob)
         case Template():

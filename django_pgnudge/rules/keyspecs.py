@@ -98,13 +98,14 @@ def _glob(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """One key."""
+    """One key; ``written`` is how the rule says it, if not as the key is."""
 
     key: str
     doubt: str = dataclasses.field(default="", compare=False)
     """Why it may have been meant as the path of a callable."""
     is_broken: bool = dataclasses.field(default=False, compare=False)
     """Whether it was, for certain: its module is there and cannot be imported."""
+    written: str = dataclasses.field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +293,8 @@ def _djangos(keys: DjangosKeys) -> tuple[KeySpec, ...]:
         return (_all_fragments(keys.name, keys.written),)
     templates = tuple(map(_vary_template, keys.vary_on))
     if all(isinstance(part, str) for each in templates for part in each.parts):
-        return (Fixed(_fragment_key(keys.name, [each.fill(()) for each in templates])),)
+        key = _fragment_key(keys.name, [each.fill(()) for each in templates])
+        return (Fixed(key, written=keys.written),)
     return (Fragment(keys.written, (), False, keys.name, templates),)
 
 
