@@ -114,7 +114,6 @@ def test_sound_settings_are_silent() -> None:
         ({"INVALIDATE": rules("p", cache="default")}, "W008"),
         ({"INVALIDATE": rules("p", cache="same")}, "W008"),
         ({"INVALIDATE": rules("p"), "RESYNC": "clear"}, "W008"),
-        ({"NUDGED": {"CACHES": []}}, "E003"),
         ({"FEED": {"debounce": "0.2"}}, "E003"),
         ({"FEED": {"backoff": "0.1"}}, "E003"),
         ({"INVALIDATE": rules("p"), "TABLES": ["shop.Category"]}, "W004"),

@@ -325,10 +325,6 @@ def _nudged_caches(value: Any) -> list[Problem]:
         return wrong_value(
             where, value, "it is not a list of aliases of CACHES", 'For example ["default"].'
         )
-    if not value:
-        return wrong_value(
-            where, value, "it names no cache", 'For example ["default"], or leave the key out.'
-        )
     return [
         problem
         for alias in value

@@ -147,7 +147,7 @@ def describe(rules: RuleSet, payload_of: Callable[[Rule], str], counts: list[str
         *(f"  {line}" for line in _rule_lines(rules, payload_of)),
         f'A Resync, as at each start, clears by PGNUDGE["RESYNC"] = {conf.RESYNC!r}:',
         *(f"  {line}" for line in counts or ["what your function clears, or nothing"]),
-        f"Nudged values are kept in {', '.join(map(repr, conf.NUDGED['CACHES']))}.",
+        f"Nudged values are kept in {', '.join(map(repr, conf.NUDGED['CACHES'])) or 'no cache'}.",
     ])  # fmt: skip
 
 

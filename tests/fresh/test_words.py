@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.template import Context, Engine
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import SimpleLazyObject
 
-from django_pgnudge import nudged, own
+from django_pgnudge import nudged, own, settled
 from django_pgnudge.errors import ConfigError
 from tests.shop.models import Category, Product
 
@@ -98,6 +99,14 @@ def test_a_slip_of_a_name_is_told_at_the_first_call(nudge_fake: NudgeFake, name:
         value()
     with pytest.raises(ConfigError, match=r"Did you mean 'shop\.Product'"):
         nudge_fake.changed(name)
+
+
+def test_without_a_cache_for_nudged_values_that_is_said(settings: Any) -> None:
+    settings.PGNUDGE = {"NUDGED": {"CACHES": []}}
+    with pytest.raises(ImproperlyConfigured, match="CACHES"):
+        counted([Product], [])
+    with pytest.raises(ImproperlyConfigured, match="CACHES"):
+        settled()
 
 
 def test_an_own_nudge_of_any_name_is_declared(nudge_fake: NudgeFake) -> None:
