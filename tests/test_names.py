@@ -93,6 +93,14 @@ def test_a_fragment_is_ended_by_what_it_varies_on(cache: None) -> None:
     assert shown("sidebar lang 7", "new", lang="de") == "old"
 
 
+def test_a_fragment_is_ended_by_its_key_on_every_backend(each_cache: str) -> None:
+    """Also where there are no patterns: memcached, files."""
+    shown("sidebar lang", "old", lang="en")
+    shown("sidebar lang", "old", lang="de")
+    change(invalidate=fragment("sidebar", "en"))
+    assert [shown("sidebar lang", "new", lang=lang) for lang in ("en", "de")] == ["new", "old"]
+
+
 def test_a_star_ends_all_fragments_of_a_name(cache: None) -> None:
     for lang in ("en", "de"):
         shown("sidebar lang", "old", lang=lang)
