@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .fresh.decorator import nudged
     from .fresh.pages import nudged_page
     from .fresh.settled import asettled, settled
+    from .names import fragment, own, page, site
     from .rules.registration import invalidates
 
 __version__ = "0.1.0"
@@ -41,11 +42,15 @@ __all__ = [
     "aemit",
     "asettled",
     "emit",
+    "fragment",
     "invalidates",
     "nudged",
     "nudged_condition",
     "nudged_page",
+    "own",
+    "page",
     "settled",
+    "site",
 ]
 
 # Looked up on first use: importing the package needs no settings, and a web process no feed.
@@ -55,11 +60,15 @@ _LAZY = {
     "aemit": "django_pgnudge.emitting",
     "asettled": "django_pgnudge.fresh.settled",
     "emit": "django_pgnudge.emitting",
+    "fragment": "django_pgnudge.names",
     "invalidates": "django_pgnudge.rules.registration",
     "nudged": "django_pgnudge.fresh.decorator",
     "nudged_condition": "django_pgnudge.fresh.conditions",
     "nudged_page": "django_pgnudge.fresh.pages",
+    "own": "django_pgnudge.names",
+    "page": "django_pgnudge.names",
     "settled": "django_pgnudge.fresh.settled",
+    "site": "django_pgnudge.names",
 }
 
 

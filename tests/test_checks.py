@@ -14,6 +14,7 @@ from django.db import connections, transaction
 from django.test import override_settings
 
 import django_pgnudge.checks
+from django_pgnudge import own, page
 from django_pgnudge.checks import IDS, anchor, facts, server, static
 from django_pgnudge.rules.registration import sandbox
 from tests.fix_django import pointed
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 REDIS = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
 CACHES = {
     "default": REDIS,
+    "own": {**REDIS, "KEY_PREFIX": "own"},
     "fast": {**REDIS, "LOCATION": "redis://127.0.0.1:1/1"},
     "same": REDIS,
     "local": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
@@ -70,7 +72,7 @@ def check_server(**pgnudge: Any) -> list[CheckMessage]:
     return [found for found in ask_server(**pgnudge) if found.level > INFO]
 
 
-def rules(*keys: Any, cache: str = "default") -> dict[str, Any]:
+def rules(*keys: Any, cache: str = "own") -> dict[str, Any]:
     return {"shop.Product": {"keys": list(keys), "cache": cache}}
 
 
@@ -94,7 +96,13 @@ def test_sound_settings_are_silent() -> None:
         ({"INVALIDATE": {"shop.Product": []}}, "E007"),
         ({"INVALIDATE": {"shop.Product": "p:{id}"}}, "E008"),
         ({"INVALIDATE": {"shop.Line": "p:{pk[2]}"}}, "E008"),
-        ({"INVALIDATE": {"shop.Product": "shop.keys.nothing"}}, "E009"),
+        ({"INVALIDATE": {"shop.Product": "tests.shop.unimportable.keys"}}, "E009"),
+        ({"INVALIDATE": rules("tests.shop.cachekeys.nothing")}, "W007"),
+        ({"INVALIDATE": rules(page(), cache="files"), "RESYNC": "keys"}, "E011"),
+        ({"INVALIDATE": {"Product": "x"}}, "E006"),
+        ({"INVALIDATE": {"shop_produkt": "x"}}, "E006"),
+        ({"INVALIDATE": {"Prices": "x"}}, "E006"),
+        ({"TABLES": ["shop_produkt"]}, "E006"),
         ({"INVALIDATE": rules("x", cache="flast")}, "E010"),
         ({"INVALIDATE": rules("x", cache="broken"), "RESYNC": "keys"}, "E010"),
         ({"INVALIDATE": rules("p:*", cache="files"), "RESYNC": "keys"}, "E011"),
@@ -102,7 +110,12 @@ def test_sound_settings_are_silent() -> None:
         ({"INVALIDATE": rules("p:{pk}", cache="files"), "RESYNC": "keys"}, "W003"),
         ({"INVALIDATE": rules("p", cache="local")}, "W002"),
         ({"INVALIDATE": rules("p", cache="dummy"), "RESYNC": "keys"}, "W002"),
-        ({"INVALIDATE": {"sessions.Session": "s"}}, "W004"),
+        ({"INVALIDATE": {"sessions.Session": "s"}, "RESYNC": "keys"}, "W004"),
+        ({"INVALIDATE": rules("p", cache="default")}, "W008"),
+        ({"INVALIDATE": rules("p", cache="same")}, "W008"),
+        ({"INVALIDATE": rules("p"), "RESYNC": "clear"}, "W008"),
+        ({"FEED": {"debounce": "0.2"}}, "E003"),
+        ({"FEED": {"backoff": "0.1"}}, "E003"),
         ({"INVALIDATE": rules("p"), "TABLES": ["shop.Category"]}, "W004"),
         ({"INVALIDATE": rules("p", cache="files")}, "W005"),
     ],
@@ -121,9 +134,32 @@ def test_a_setting_that_is_no_dictionary_is_one_message() -> None:
         assert server.run(["default"]) == []
 
 
-def test_another_database_system_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("rule", "more"),
+    [
+        ({"keys": "p", "cache": "own"}, {}),
+        ({"keys": "p", "version": 2}, {}),
+        ({"keys": "p", "cache": "fast"}, {}),
+        ("p", {"RESYNC": "keys"}),
+        ("p", {"RESYNC": "tests.test_checks.hashed"}),
+        ({"keys": "p", "cache": "fast"}, {"RESYNC": "clear"}),
+    ],
+)
+def test_what_a_resync_leaves_to_other_code_is_not_told(rule: Any, more: dict[str, Any]) -> None:
+    assert check(INVALIDATE={"shop.Product": rule}, **more) == []
+
+
+def test_the_version_that_is_the_default_cache_s_own_is_shared_however_it_is_named() -> None:
+    rule = {"keys": "p", "version": 1}
+    (found,) = check(INVALIDATE={"shop.Product": rule})
+    assert found.id == "django_pgnudge.W008"
+    assert "'default', version 1" in str(found.msg)
+    assert "KEY_PREFIX" in str(found.hint)
+
+
+def test_another_database_system_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections["default"], "vendor", "mysql")
-    assert ids(check()) == ["E004"]
+    assert ids(check()) == ["W009"]
     assert check_server() == []
 
 
@@ -135,6 +171,7 @@ def test_mistakes_do_not_hide_each_other() -> None:
     found = check(
         PLUGIN="x",
         INVALIDATE={"shop.Nope": "a", "shop.Product": ["p:{x}"], "shop.Line": "b"},
+        RESYNC="keys",
         NOPE=1,
     )
     assert sorted(ids(found)) == ["E002", "E003", "E006", "E008"]
@@ -157,7 +194,8 @@ def test_sessions_in_a_cache_that_a_resync_clears_are_told(
     with override_settings(
         SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}", SESSION_CACHE_ALIAS=alias
     ):
-        assert ids(check(INVALIDATE=rules("p"), RESYNC=resync)) == expected
+        found = ids(check(INVALIDATE=rules("p"), RESYNC=resync))
+        assert [each for each in found if each == "W001"] == expected
 
 
 def test_a_server_is_asked_only_if_its_alias_is_checked(
@@ -205,6 +243,51 @@ def test_rules_are_compared_with_the_tables(django_postgres: Database) -> None:
     assert "has the primary key (nr), which is not its model's" in found[1].msg
     assert "no table public.shop_rate" in found[2].msg
     assert "what emit() sends has no dot" in str(found[3].hint)
+
+
+def test_a_view_and_a_name_that_is_a_table_too_are_told_as_that(django_postgres: Database) -> None:
+    django_postgres.execute(
+        "CREATE MATERIALIZED VIEW totals AS SELECT 1 AS x",
+        "CREATE VIEW latest AS SELECT 1 AS x",
+        "CREATE TABLE stock_levels (id int PRIMARY KEY)",
+    )
+    found = check_server(
+        RESYNC="keys",
+        INVALIDATE={
+            "public.totals": "a",
+            "public.latest": "b",
+            "public.stock_level": "c",
+            "stock_levels": "d",
+            own("stock_levels"): "e",
+        },
+    )
+    assert ids(found) == ["W028"] * len(found)
+    said = " ".join(f"{each.msg} {each.hint}" for each in found)
+    assert "public.totals of the database 'default' is a materialised view" in said
+    assert "emit()" in said
+    assert "public.latest of the database 'default' is a view" in said
+    assert "Did you mean 'public.stock_levels'?" in said
+
+
+def test_an_own_nudge_with_the_name_of_a_table_is_told_unless_it_is_declared(
+    django_postgres: Database,
+) -> None:
+    django_postgres.execute("CREATE TABLE stock_levels (id int PRIMARY KEY)")
+    (found,) = check_server(INVALIDATE={"stock_levels": "d"}, RESYNC="keys")
+    assert found.id == "django_pgnudge.W028"
+    assert "own('stock_levels')" in str(found.hint)
+    assert check_server(INVALIDATE={own("stock_levels"): "d"}, RESYNC="keys") == []
+
+
+def test_a_table_that_a_migration_will_make_is_not_missed(django_postgres: Database) -> None:
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
+        assert cursor.fetchone() == (True,)
+    django_postgres.execute("DROP TABLE shop_rate CASCADE")
+    asked = {"INVALIDATE": {"shop.Rate": "rates"}, "RESYNC": "keys"}
+    assert ids(check_server(**asked)) == ["W028"]
+    django_postgres.execute("DELETE FROM django_migrations WHERE app = 'shop'")
+    assert check_server(**asked) == []
 
 
 def test_who_may_write_own_nudges_is_told_and_the_hint_changes_it(

@@ -18,7 +18,17 @@ from django.template import Engine
 from django.test import override_settings
 
 import django_pgnudge
-from django_pgnudge import Batch, Event, Resync, WalFeed, nudged, signals
+from django_pgnudge import (
+    Batch,
+    Event,
+    Resync,
+    WalFeed,
+    fragment,
+    nudged,
+    page,
+    signals,
+    site,
+)
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import import_callable
 from django_pgnudge.daemon.resync import Resyncer
@@ -27,7 +37,15 @@ from django_pgnudge.fresh.scope import scope_of
 from django_pgnudge.operations import CreatePublication
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
-from django_pgnudge.rules.keyspecs import Fixed, Function, Pattern, Template, parse_key
+from django_pgnudge.rules.keyspecs import (
+    Fixed,
+    Fragment,
+    Function,
+    Pattern,
+    Template,
+    parse_key,
+    parse_keys,
+)
 from django_pgnudge.rules.parsing import _RULE_KEYS
 from django_pgnudge.rules.registration import sandbox
 from django_pgnudge.templatetags.nudged import NudgedNode
@@ -312,15 +330,25 @@ def test_the_shapes_of_keys_are_read_as_the_page_says() -> None:
         "that key": Fixed,
         "a template": Template,
         "a pattern": Pattern,
-        "identifiers joined by dots": Function,
+        "the dotted path of a callable": Function,
         "that key, taken literally": Fixed,
     }
     rows = tables("rules.md", "What a key is")[0]
-    assert len(rows) == len(kinds) + 1  # and the callable
-    for entry, meaning in rows:
+    assert len(rows) == len(kinds) + 2  # the callable, and what the next test reads
+    for entry, meaning in rows[:-1]:
         kind = next((kinds[start] for start in kinds if meaning.startswith(start)), Function)
         shown: Any = len if entry == "a callable" else values(entry)
         assert isinstance(parse_key(shown), kind), entry
+
+
+@pytest.mark.parametrize(
+    "row", tables("rules.md", "What Django caches by itself")[0], ids=lambda row: row[0]
+)
+def test_what_django_caches_is_named_as_the_page_says(row: list[str]) -> None:
+    names = {"fragment": fragment, "page": page, "site": site}
+    (found,) = {type(spec) for spec in parse_keys(eval(first_code(row[0]), names))}
+    expected = Pattern if "all " in row[1] else Fragment if "each changed row" in row[1] else Fixed
+    assert found is expected
 
 
 def test_documented_template_fields_are_those_that_parse() -> None:

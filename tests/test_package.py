@@ -26,11 +26,15 @@ def test_what_is_exported_is_pinned() -> None:
         "aemit",
         "asettled",
         "emit",
+        "fragment",
         "invalidates",
         "nudged",
         "nudged_condition",
         "nudged_page",
+        "own",
+        "page",
         "settled",
+        "site",
     ]
     assert all(getattr(django_pgnudge, name) is not None for name in django_pgnudge.__all__)
 

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.events import Event
+from django_pgnudge.names import own
 from django_pgnudge.registry import Registry, UnknownLabelError, split_db_table
 from tests.shop import models
 
@@ -90,6 +91,17 @@ def test_labels_tables_and_own_nudges_have_a_payload(
         ("shopp.Product", "there is no app 'shopp'. Did you mean 'shop.Product'?"),
         ("shop.Product.category", "Did you mean 'categories'?"),
         ("shop.Product.name", "no many-to-many field"),
+        ("shopp.product", "Did you mean 'shop.Product'?"),
+        ("SHOP.product", "Did you mean 'shop.Product'?"),
+        (
+            "Product",
+            "Did you mean 'shop.Product'? If it is what emit() sends, write own('Product').",
+        ),
+        ("product", "Did you mean 'shop.Product'?"),
+        ("prodct", "Did you mean 'shop.Product'?"),
+        ("shop_prodct", "Did you mean 'shop.Product'?"),
+        ("Shop_Product", "Did you mean 'shop.Product'?"),
+        ("Prices", "write own('Prices')"),
     ],
 )
 def test_what_can_only_be_a_wrong_label_is_an_error(
@@ -99,6 +111,22 @@ def test_what_can_only_be_a_wrong_label_is_an_error(
         registry.payload_of(entry)
     assert words in str(caught.value)
     assert isinstance(caught.value, ConfigError)
+
+
+def test_what_is_said_to_be_an_own_nudge_is_one_and_words_near_no_table_are(
+    registry: Registry,
+) -> None:
+    for name in ("Product", "shop_prodct", "shop_product", "Prices"):
+        assert registry.payload_of(own(name)) == name
+        assert registry.model_of(own(name)) is None
+    for name in ("prices", "größe: 'x'", "weather 7"):
+        assert registry.payload_of(name) == name
+    with pytest.raises(TypeError, match="without a dot"):
+        own("shop.Product")
+
+
+def test_a_schema_that_is_known_is_no_slip_of_an_app(registry: Registry) -> None:
+    assert registry.payload_of("public.shop_product2") == "public.shop_product2"
 
 
 def test_the_way_to_write_a_table_like_a_label_is_named(registry: Registry) -> None:

@@ -17,7 +17,7 @@ from django_pgnudge.errors import ConfigError
 from django_pgnudge.events import Event, Key
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import CacheRef, Kills, RuleSet, load_rules
-from django_pgnudge.rules.keyspecs import RuleError, glob_escape, parse_key
+from django_pgnudge.rules.keyspecs import Fixed, RuleError, glob_escape, parse_key
 from django_pgnudge.rules.parsing import read_rules
 from django_pgnudge.rules.registration import registrations, sandbox
 from tests.fix_servers import Database
@@ -416,9 +416,7 @@ def test_only_rules_that_look_at_rows_want_keys() -> None:
         ("p:{pk", "E008", "malformed"),
         ("p:}", "E008", "malformed"),
         ("p:{pk[1]}", "E008", "has 1; they are counted from 0"),
-        ("shop.products", "E009", "write {\"key\": 'shop.products'}"),
-        ("tests.shop.cachekeys.nothing", "E009", "ImportError"),
-        ("tests.shop.cachekeys.not_callable", "E009", "not something to call"),
+        ("tests.shop.unimportable.keys", "E009", "RuntimeError: not today"),
     ],
 )
 def test_a_malformed_rule_names_itself_and_what_is_allowed(
@@ -439,9 +437,29 @@ def test_an_unknown_label_is_improperly_configured() -> None:
         rules({"shop.Produkt": "x"})
 
 
-def test_a_dotted_path_is_always_a_path_and_never_a_key() -> None:
-    with pytest.raises(RuleError, match="is a dotted path"):
-        parse_key("shop.products")
+@pytest.mark.parametrize(
+    ("entry", "doubt"),
+    [
+        ("nobody.has.this", ""),
+        ("tests.products", "does not define"),
+        ("tests.nothing.products", "No module named"),
+        ("tests.shop.cachekeys.nothing", "does not define"),
+        ("tests.shop.cachekeys.not_callable", "not something to call"),
+    ],
+)
+def test_what_is_no_importable_callable_is_a_key(entry: str, doubt: str) -> None:
+    found = parse_key(entry)
+    assert found == Fixed(entry)
+    assert isinstance(found, Fixed)
+    assert doubt in found.doubt
+    assert bool(doubt) is bool(found.doubt)
+    assert parse_key({"key": entry}) == Fixed(entry)
+
+
+def test_a_module_that_fails_to_import_is_told_and_never_while_django_starts() -> None:
+    invalidates(models.Product, "tests.shop.unimportable.keys")
+    with pytest.raises(ImproperlyConfigured, match="not today"):
+        rules({})
 
 
 def test_rules_in_code_are_as_good_as_those_in_the_setting() -> None:
@@ -478,9 +496,9 @@ def test_what_only_the_registry_knows_of_a_rule_in_code_is_found_on_loading() ->
 
 def test_cachekeys_modules_are_found_as_admin_modules_are() -> None:
     assert {entry.target for entry in DISCOVERED} == {models.Coupon}
-    assert [(entry.cache, entry.version) for entry in DISCOVERED] == [
-        ("default", None),
-        ("fast", 3),
+    assert [([*entry.specs], entry.version) for entry in DISCOVERED] == [
+        (["default"], None),
+        (["fast"], 3),
     ]
 
 

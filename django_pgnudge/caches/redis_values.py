@@ -113,8 +113,9 @@ class RedisValues(Values):
     def set(self, key: str, value: Any, timeout: float | None) -> None:
         self._store_for(key, self._encoded(value), timeout)
 
-    def set_text(self, key: str, text: str) -> None:
-        self._exchange([pack("SET", self._key(key), text)], 1)
+    def set_text(self, key: str, text: str, timeout: int | None = None) -> None:
+        until = () if timeout is None else ("EX", str(timeout))
+        self._exchange([pack("SET", self._key(key), text, *until)], 1)
 
     def touch(self, key: str, seconds: int) -> None:
         self._exchange([pack("EXPIRE", self._key(key), str(seconds))], 1)

@@ -170,9 +170,9 @@ class Values:
         """Store plain data: a mark, a list of tables, an answer."""
         self._cache.set(key, value, timeout)
 
-    def set_text(self, key: str, text: str) -> None:
-        """Store a lease for ever, without any proof: for tests."""
-        self._cache.set(key, text, None)
+    def set_text(self, key: str, text: str, timeout: int | None = None) -> None:
+        """Store a lease without any proof, for ever if no time is given: for tests."""
+        self._cache.set(key, text, timeout)
 
     # What the daemon's proof stands on.
 

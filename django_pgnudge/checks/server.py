@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from django.db import OperationalError, connections
 
+from django_pgnudge.checks.absent import apps_to_migrate, is_to_come, views
 from django_pgnudge.checks.facts import Facts, read_facts
 from django_pgnudge.checks.ids import message
 from django_pgnudge.conf import conf
+from django_pgnudge.conf.values import closest
+from django_pgnudge.names import Own
 from django_pgnudge.registry import Registry
-from django_pgnudge.rules import RuleSet, read_rules
+from django_pgnudge.rules import Rule, RuleSet, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -173,14 +176,48 @@ def check_primary_keys(facts: Facts) -> Iterator[CheckMessage]:
 
 
 def check_tables(facts: Facts) -> Iterator[CheckMessage]:
+    absent: dict[str, Rule] = {}
     for rule in facts.rules.rules:
         payload = facts.registry.payload_of(rule.target)
-        if "." not in payload or facts.registry.exists(payload):
-            continue
+        if "." in payload and not facts.registry.exists(payload):
+            absent[payload] = rule
+        elif "." not in payload and not isinstance(rule.target, Own):
+            yield from _check_own(facts, rule, payload)
+    if not absent:
+        return
+    connection = connections[facts.alias]
+    known, apps = views(connection), apps_to_migrate(connection)
+    for payload, rule in absent.items():
+        if payload in known:
+            which = "a materialised view" if known[payload] else "a view"
+            yield message(
+                "W028",
+                f"{rule.where}: {payload} of the database {facts.alias!r} is {which}, and nothing"
+                " in the write-ahead log says that it changed.",
+                "Name the tables it reads"
+                + (", or emit() a nudge when you refresh it." if known[payload] else "."),
+            )
+        # `migrate` asks before the table is made.
+        elif not is_to_come(facts.registry.models_of(payload), apps):
+            close = closest(payload, {table: table for table in facts.registry.tables()}, 0.85)
+            yield message(
+                "W028",
+                f"{rule.where}: the database {facts.alias!r} has no table {payload}.",
+                (f"Did you mean {close!r}? " if close else "")
+                + "Migrate, or correct the name; what emit() sends has no dot.",
+            )
+
+
+def _check_own(facts: Facts, rule: Rule, payload: str) -> Iterator[CheckMessage]:
+    tables = [
+        table for table in facts.registry.tables() if facts.registry.split(table)[1] == payload
+    ]
+    if tables:
         yield message(
             "W028",
-            f"{rule.where}: the database {facts.alias!r} has no table {payload}.",
-            "Migrate, or correct the name; what emit() sends has no dot.",
+            f"{rule.where} means what emit({payload!r}) sends, and the database {facts.alias!r} has"
+            f" the table {tables[0]}, too.",
+            f"For the table write {tables[0]!r}, for the own nudge own({payload!r}).",
         )
 
 

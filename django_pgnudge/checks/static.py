@@ -12,11 +12,12 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections
 
 from django_pgnudge.checks.ids import message
+from django_pgnudge.checks.sharing import check_sharing
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.registry import Registry, UnknownLabelError
 from django_pgnudge.rules import Rule, read_rules
-from django_pgnudge.rules.keyspecs import Pattern, Template
+from django_pgnudge.rules.keyspecs import Fixed, Pattern, Template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,9 +56,10 @@ def run() -> list[CheckMessage]:
 def check_engine(known: _Known) -> Iterator[CheckMessage]:
     if conf.is_usable("DATABASE") and (vendor := connections[conf.DATABASE].vendor) != "postgresql":
         yield message(
-            "E004",
-            f'PGNUDGE["DATABASE"] = {conf.DATABASE!r} is {vendor}, not PostgreSQL.',
-            "Name the alias of a PostgreSQL database.",
+            "W009",
+            f'PGNUDGE["DATABASE"] = {conf.DATABASE!r} is {vendor}, not PostgreSQL: runnudge cannot'
+            " follow it, and nudged values are computed each time.",
+            "Name the alias of a PostgreSQL database, if this is not a developer's machine.",
         )
 
 
@@ -89,16 +91,19 @@ def check_patterns(known: _Known) -> Iterator[CheckMessage]:
     for rule in known.rules:
         if _supports("supports_patterns", rule.ref.alias):
             continue
-        for spec in rule.specs:
-            if isinstance(spec, Pattern) or (isinstance(spec, Template) and spec.is_glob):
-                text = spec.text if isinstance(spec, Template) else spec.glob
-                yield message(
-                    "E011",
-                    f"{rule.where}: {text!r} is a pattern, and the cache {rule.ref.alias!r} cannot"
-                    " delete by pattern.",
-                    "Use a cache that can (Redis), or fixed keys; a key with a star in it is"
-                    ' written {"key": "…"}.',
-                )
+        texts = [
+            repr(spec.text) if isinstance(spec, Template) else spec.written
+            for spec in rule.specs
+            if isinstance(spec, Pattern) or (isinstance(spec, Template) and spec.is_glob)
+        ]
+        for text in dict.fromkeys(texts):
+            yield message(
+                "E011",
+                f"{rule.where}: {text} is a pattern, and the cache {rule.ref.alias!r} cannot"
+                " delete by pattern.",
+                "Use a cache that can (Redis), or fixed keys; a key with a star in it is"
+                ' written {"key": "…"}.',
+            )
 
 
 def check_templates(known: _Known) -> Iterator[CheckMessage]:
@@ -111,6 +116,18 @@ def check_templates(known: _Known) -> Iterator[CheckMessage]:
                 f" {rule.ref.alias!r} cannot delete by pattern.",
                 "Use a cache that can (Redis), or fixed keys.",
             )
+
+
+def check_paths(known: _Known) -> Iterator[CheckMessage]:
+    for rule in known.rules:
+        for spec in rule.specs:
+            if isinstance(spec, Fixed) and spec.doubt:
+                yield message(
+                    "W007",
+                    f"{rule.where}: {spec.key!r} is taken for a key, though it looks like the path"
+                    f" of a function: {spec.doubt}.",
+                    f'For the key write {{"key": {spec.key!r}}}, or correct the path.',
+                )
 
 
 def check_one_version(known: _Known) -> Iterator[CheckMessage]:
@@ -144,6 +161,14 @@ def check_sessions(known: _Known) -> Iterator[CheckMessage]:
                 " own is not enough.",
             )
             return
+
+
+def check_shared(known: _Known) -> Iterator[CheckMessage]:
+    usable = set(known.aliases())
+    if _cache("default") is not None:
+        yield from check_sharing(
+            [rule.ref for rule in known.rules if rule.ref.alias in usable], _same_place
+        )
 
 
 def check_visible(known: _Known) -> Iterator[CheckMessage]:
@@ -194,8 +219,10 @@ _CHECKS: tuple[Callable[[_Known], Iterator[CheckMessage]], ...] = (
     check_cache_exists,
     check_patterns,
     check_templates,
+    check_paths,
     check_one_version,
     check_sessions,
+    check_shared,
     check_visible,
     check_nudged_caches,
     check_selected,

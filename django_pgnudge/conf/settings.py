@@ -119,6 +119,16 @@ class Conf:
             )
         return home
 
+    def first_cache(self) -> str:
+        """Where values live that name no cache. Raises ImproperlyConfigured if nowhere."""
+        home = self.nudged_home()
+        if not home.caches:
+            raise ImproperlyConfigured(
+                'PGNUDGE["NUDGED"]["CACHES"] is empty, so that there is no cache for nudged values'
+                ' and no lease. Name one, such as ["default"], or leave the key out.'
+            )
+        return home.caches[0]
+
     def problems(self) -> list[Problem]:
         """Everything that is wrong with the setting, but for the rules in ``INVALIDATE``."""
         try:

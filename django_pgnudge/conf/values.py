@@ -23,6 +23,7 @@ __all__ = [
     "PROBLEMS",
     "RESYNCS",
     "Problem",
+    "closest",
     "did_you_mean",
     "feed_keywords",
     "import_callable",
@@ -90,9 +91,16 @@ class Problem:
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """`` Did you mean …?`` if one of ``known`` is close to ``name``, else nothing."""
-    by_folded = {candidate.casefold(): candidate for candidate in known}
-    close = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
-    return f" Did you mean {by_folded[close[0]]!r}?" if close else ""
+    close = closest(name, {candidate: candidate for candidate in known})
+    return f" Did you mean {close!r}?" if close else ""
+
+
+def closest(name: object, known: Mapping[str, str], cutoff: float = 0.6) -> str | None:
+    """What is known by the name nearest to ``name``, if one is near; letters' case is not looked
+    at. ``cutoff`` is `difflib`'s: 1 is equal."""
+    by_folded = {candidate.casefold(): meant for candidate, meant in known.items()}
+    close = difflib.get_close_matches(str(name).casefold(), by_folded, n=1, cutoff=cutoff)
+    return by_folded[close[0]] if close else None
 
 
 def is_dotted_path(text: str) -> bool:
@@ -232,6 +240,10 @@ def _feed(value: Any) -> list[Problem]:
                     f'PGNUDGE["FEED"][{name!r}] cannot be set there.',
                     f"That is set by {_FEED_ELSEWHERE[name]}.",
                 )
+            )
+        elif name in known and isinstance(value[name], str) and name != "application_name":
+            problems += wrong_value(
+                f'FEED"]["{name}', value[name], "it is a string", "Give a number, without quotes."
             )
         elif name not in known:
             problems.append(

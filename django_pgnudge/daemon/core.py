@@ -17,8 +17,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db import connections
+
 from django_pgnudge import caches
-from django_pgnudge.conf import conf
+from django_pgnudge.conf import conf, did_you_mean
 from django_pgnudge.daemon.again import Repeater
 from django_pgnudge.daemon.asking import Asker
 from django_pgnudge.daemon.connection import feed_connection
@@ -30,6 +32,7 @@ from django_pgnudge.daemon.proof import NotCurrentError, Prover
 from django_pgnudge.daemon.publisher import Publisher
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.daemon.tables import Tables
+from django_pgnudge.daemon.trial import NotReadyError, describe, run_all, try_caches
 from django_pgnudge.daemon.work import Work
 from django_pgnudge.daemon.workers import CacheWorker
 from django_pgnudge.errors import ConfigError, ConnectionLostError
@@ -67,6 +70,12 @@ SETTLE_PATIENCE: Final = 5.0
 
 _WHERE: Final = ("host", "port", "user", "database", "password", "ssl", "require_auth")
 
+_STOPPING: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
+"""What ends the daemon. SIGHUP too: the settings of a process cannot be read again, and it is sent
+when a terminal closes."""
+
 REPEAT_AFTER: Final = 60.0
 """Seconds after which the fix for the same failure is worth another line."""
 
@@ -87,6 +96,12 @@ class Daemon:
         feed_class: Callable[..., Any] = WalFeed,
     ) -> None:
         self.using = using or conf.DATABASE
+        if self.using not in connections:
+            raise ConfigError(
+                f"There is no database {self.using!r}. DATABASES has"
+                f" {', '.join(map(repr, connections))}."
+                f"{did_you_mean(self.using, connections)} Correct --database."
+            )
         self.resyncs = 0
         self.connected_at: float | None = None
         self.workers: dict[str, CacheWorker] = {}
@@ -101,12 +116,17 @@ class Daemon:
             **conf.FEED,
             **(feed_options or {}),
         }
+        if self._options["plugin"] == "pgoutput" and self._options["publication"] is None:
+            raise ConfigError(
+                "The plugin pgoutput streams a publication, and none is named. Give --publication,"
+                ' or set PGNUDGE["PUBLICATION"]; CreatePublication makes one in a migration.'
+            )
         self._resyncer = Resyncer(self.using, self.rules)
         self._asker = Asker(self.rules)
         self._resync_thread = Thread("pgnudge resync")
         self._finder = Thread("pgnudge connection")
         self.lookups = Lookups(self.using, self.registry, self._kill)
-        self._stopping = False
+        self._stopping = self._is_trial = False
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
@@ -131,7 +151,10 @@ class Daemon:
         self._settling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Run until ``stop``, SIGTERM or Ctrl-C. Raises what ``mistakes.explain`` explains."""
+        """Run until ``stop``, SIGTERM, SIGHUP or Ctrl-C.
+
+        Raises what ``mistakes.explain`` explains.
+        """
         with self._signals():
             publisher = asyncio.create_task(self.publisher.run(), name="pgnudge publisher")
             self._reading = asyncio.create_task(self._read(), name="pgnudge reader")
@@ -158,17 +181,30 @@ class Daemon:
                     worker.close()
         logger.info("Stopped.")
 
-    async def check(self) -> str:
-        """Connect, touch no cache, and say what ``run`` would do."""
-        async with await self._make_feed() as feed:
-            await anext(aiter(feed))
-            self._feed = feed
-            self._log_connected()
-        tables = sorted(self.rules.payloads())
-        return (
-            f"Would follow {len(tables)} tables with rules ({', '.join(tables) or 'none'}) and "
-            f'resync by PGNUDGE["RESYNC"] = {conf.RESYNC!r}.'
+    async def check(self, timeout: float = 30.0) -> str:  # noqa: ASYNC109
+        """Say what ``run`` would do. Raises NotReadyError with all that would keep it from that.
+
+        Connects once, deletes no key of the site's, and waits no longer than ``timeout`` seconds
+        and a little, for PostgreSQL and for each cache.
+        """
+        self._is_trial = True
+
+        async def try_server() -> None:
+            try:
+                async with asyncio.timeout(timeout), await self._make_feed() as self._feed:
+                    await anext(aiter(self._feed))
+                    self._log_connected()
+            except TimeoutError:
+                raise NotReadyError(
+                    f"PostgreSQL (database {self.using!r}) was not followed within {timeout:g} s."
+                    " A slot is made when the transactions that are open then have ended: see"
+                    " pg_stat_activity and pg_prepared_xacts, or give --timeout more seconds."
+                ) from None
+
+        _, counts = await run_all(
+            timeout + 5, try_server, functools.partial(try_caches, self.rules, timeout)
         )
+        return describe(self.rules, lambda rule: self.registry.payload_of(rule.target), counts)
 
     def stop(self) -> None:
         """Finish the batch in hand and return from ``run``."""
@@ -201,6 +237,8 @@ class Daemon:
                 connection = await self._find_server()
                 break
             except ConnectionLostError as exc:
+                if self._is_trial:
+                    raise
                 logger.warning("%s Retrying.", exc)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
@@ -253,6 +291,8 @@ class Daemon:
 
     def _give_up(self, exc: Exception) -> bool:
         """Asked by the feed, which logs what it is going to try again."""
+        if self._is_trial:
+            return True
         advice = advise(exc)
         if advice is None:
             return False
@@ -430,7 +470,7 @@ class Daemon:
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         installed = []
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPPING:
             # Not the main thread (tests), or no Unix: then stop() is the way.
             with contextlib.suppress(RuntimeError, ValueError, NotImplementedError):
                 loop.add_signal_handler(number, self._on_signal, number)
@@ -443,7 +483,7 @@ class Daemon:
 
     def _on_signal(self, number: int) -> None:
         loop = asyncio.get_running_loop()
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in _STOPPING:
             loop.remove_signal_handler(each)
             # SIGINT's own default would unwind through whatever hangs; a second one must not.
             signal.signal(each, signal.SIG_DFL)

@@ -20,7 +20,7 @@ from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.arguments import UnsureError, bind, digest, instances_in, unwrapped
 from django_pgnudge.fresh.collecting import note_unkept
-from django_pgnudge.fresh.dependencies import DependsOn, Row, row
+from django_pgnudge.fresh.dependencies import DependsOn, Row, listed, row
 from django_pgnudge.fresh.functions import name_of, qualified_name, signature_of
 from django_pgnudge.fresh.scope import scope_of
 from django_pgnudge.fresh.seldom import seldom
@@ -146,7 +146,7 @@ class NudgedFunction(Generic[P, R]):
         name = digest(self._keyed(bound, args, kwargs), self._name, self._options.database)
         depends_on = self._depends_on
         if self._by_arguments is not None:
-            more = self._by_arguments(*args, **kwargs)
+            more = listed(self._by_arguments(*args, **kwargs))
             depends_on = (*depends_on, *map(unwrapped, more))
         handed = any(True for _ in instances_in(bound.arguments.values()))
         return Value(
@@ -257,6 +257,12 @@ class Nudged:
         ``wait`` is how many seconds to wait for another caller who computes the same, 0 for none.
         """
         check_dependencies(dependencies, "nudged()", by_arguments=depends_on is not None)
+        if depends_on is not None and (isinstance(depends_on, type) or not callable(depends_on)):
+            raise ConfigError(
+                f"nudged(depends_on={depends_on!r}): it is a function that gets the arguments and"
+                " returns what the result depends on. What is known before is named without"
+                " depends_on=: @nudged(Product)."
+            )
 
         def decorate(function: Callable[P, R]) -> NudgedFunction[P, R]:
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -345,8 +351,7 @@ def _named(
     options: Options,
     default: object,
 ) -> Value:
-    # A string is iterable too, and would be taken for many payloads of one letter.
-    entries = (depends_on,) if isinstance(depends_on, str) else tuple(depends_on)
+    entries = listed(depends_on)
     check_dependencies(entries, f"nudged.get_or_set({key!r})")
     handed = not callable(default)
     since = reading_since() if handed else None

@@ -17,6 +17,7 @@ from django.db.models import Model
 
 from django_pgnudge.decoding import write_value
 from django_pgnudge.errors import ConfigError
+from django_pgnudge.fresh.arguments import unwrapped
 from django_pgnudge.fresh.keys import Dependency
 from django_pgnudge.fresh.rowkeys import assumed_column, key_value
 from django_pgnudge.fresh.scope import UNKNOWN_SCOPE, Scope
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from django_pgnudge.events import Key, KeyValue
     from django_pgnudge.fresh.collecting import Ground
 
-__all__ = ["DependsOn", "Row", "Tables", "row", "tables"]
+__all__ = ["DependsOn", "Row", "Tables", "listed", "row", "tables"]
 
 logger = get_logger("django_pgnudge.nudged")
 
@@ -61,6 +62,13 @@ class Row:
     def __post_init__(self) -> None:
         values = self.pk if isinstance(self.pk, tuple) else (self.pk,)
         object.__setattr__(self, "kinds", tuple(map(type, values)))
+
+
+def listed(depends_on: Any) -> tuple[Any, ...]:
+    """One entry alone, or many, as a tuple."""
+    if isinstance(depends_on, str | Model | Row | type) or not isinstance(depends_on, Iterable):
+        return (depends_on,)  # a string is iterable, and would be taken for many of one letter
+    return tuple(depends_on)
 
 
 DependsOn: TypeAlias = type[Model] | Model | str | Row
@@ -181,6 +189,7 @@ class Tables:
         return self.registry.model_of(target) if isinstance(target, str) else target
 
     def _meaning(self, entry: DependsOn) -> Iterator[Dependency]:
+        entry = unwrapped(entry)
         if isinstance(entry, Model):
             if entry.pk is None:
                 raise ConfigError(f"nudged: {entry!r} is not saved, so it is no row yet.")

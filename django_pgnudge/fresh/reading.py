@@ -187,7 +187,7 @@ def _take_stamp(
     """Make the tokens that are missing and look again, in one request: another may be first."""
     if not isinstance(state, Miss) or not state.missing:
         return state
-    tokens = {key: (new_token(), _token_timeout(recipe, key)) for key in state.missing}
+    tokens = {key: (new_token(), token_timeout(recipe, key)) for key in state.missing}
     answer = yield Make(recipe.plan.question, tokens, state.foreign)
     return recipe.judged(answer, may_hit)
 
@@ -280,7 +280,7 @@ def _may_store(recipe: Recipe, state: Judgement) -> Generator[Step, Any, bool]:
     return recipe.may_store(state.lease, coverage, "")
 
 
-def _token_timeout(recipe: Recipe, key: str) -> int | None:
+def token_timeout(recipe: Recipe, key: str) -> int | None:
     if key in recipe.plan.lasting or recipe.lifetime is None:
         return None
     return max(ROW_TOKEN_SECONDS, int(recipe.lifetime) + 60)

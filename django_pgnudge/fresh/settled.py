@@ -42,7 +42,7 @@ def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
     seconds without an answer, as when no daemon runs. SettleError inside a transaction, which
     the question would wait for.
     """
-    request, using = secrets.token_hex(16), using or conf.DATABASE
+    request, using, alias = secrets.token_hex(16), using or conf.DATABASE, conf.first_cache()
     connection = connections[using]
     if (
         connection.in_atomic_block
@@ -53,7 +53,7 @@ def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
             f"settled() inside a transaction of database {using!r} would wait for itself; "
             "call it after the commit, for instance in transaction.on_commit()"
         )
-    values = caches.values(conf.NUDGED["CACHES"][0])
+    values = caches.values(alias)
     asked = -ASK_AGAIN
     for pause in _pauses(timeout):
         if time.monotonic() - asked >= ASK_AGAIN:

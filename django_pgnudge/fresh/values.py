@@ -70,7 +70,7 @@ class Options:
     @property
     def alias(self) -> str:
         """The cache."""
-        return conf.nudged_home().caches[0] if self.cache is None else self.cache
+        return conf.first_cache() if self.cache is None else self.cache
 
     @property
     def database(self) -> str:

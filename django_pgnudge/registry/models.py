@@ -21,7 +21,9 @@ from django.db.models import DateTimeField, Model
 from django.utils import timezone
 
 from django_pgnudge.conf import conf, did_you_mean
+from django_pgnudge.conf.values import closest
 from django_pgnudge.errors import ConfigError
+from django_pgnudge.names import Own
 from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, read_catalog
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ __all__ = ["Registry", "UnknownLabelError", "split_db_table"]
 
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:\."((?:[^"]|"")+)")?')
 _MOST_ASKED = 10_000  # names remembered to be in no catalog
+_NEAR = 0.85  # of 1: how like two names are of which one is taken for a slip of the other
 
 
 class UnknownLabelError(ConfigError, LookupError):
@@ -105,6 +108,10 @@ class Registry:
         known = {schema for schema, _ in self._catalog.tables.values()}
         return not known.issuperset(self._catalog.schemas.values())
 
+    def _schemas(self) -> set[str]:
+        """Those that are known to be schemas."""
+        return {"public", *self._catalog.path} | {named for named, _ in self._by_table if named}
+
     def _unqualified(self) -> list[str]:
         return [table for schema, table in self._by_table if schema is None]
 
@@ -133,18 +140,44 @@ class Registry:
 
         Labels are Django's (``shop.Product``, ``shop.Product_categories`` for an automatic
         many-to-many table) and ``shop.Product.categories``. In double quotes
-        (``'"shop"."product"'``) a name is never a label. Raises UnknownLabelError for what must be
-        a label, since its first part is an app, or its second begins with a capital, but is none.
+        (``'"shop"."product"'``) a name is never a label.
+
+        Raises UnknownLabelError for what must be a label, since its first part is an app, or its
+        second begins with a capital, but is none; and for what is most likely a slip: a name that
+        is near a label, or one without a dot that is near a table or model, or that has capitals,
+        unless ``own()`` says that it is an own nudge.
         """
         if not isinstance(entry, str):
             return self._model_payload(entry)
+        if isinstance(entry, Own):
+            return str(entry)
         model = self.model_of(entry)
         if model is not None:
             return self._model_payload(model)
         if entry.startswith('"'):
             schema, table = split_db_table(entry)
             return table if schema is None else f"{schema}.{table}"
-        return self._payloads_by_table.get(entry, entry)
+        payload = self._payloads_by_table.get(entry)
+        if payload is None and "." not in entry:
+            self._check_own(entry)
+        return entry if payload is None else payload
+
+    def _check_own(self, entry: str) -> None:
+        """Raise UnknownLabelError for a name without a dot that is hardly an own nudge's."""
+        known: dict[str, str] = {}
+        for (_, table), models in self._by_table.items():
+            for model in models:
+                label = model._meta.label
+                known.setdefault(model._meta.object_name or label, label)
+                if not model._meta.proxy:
+                    known[table] = label
+        meant = closest(entry, known, _NEAR)
+        if meant is not None or entry != entry.lower():
+            raise UnknownLabelError(
+                f"{entry!r} names no model and no table of one."
+                f"{f' Did you mean {meant!r}?' if meant else ''}"
+                f" If it is what emit() sends, write own({entry!r})."
+            )
 
     def model_of(self, entry: str) -> type[Model] | None:
         """The model a label names, or None for a table or own nudge. Raises UnknownLabelError."""
@@ -154,14 +187,18 @@ class Registry:
         name, _, field = rest.partition(".")
         if app_label not in self._apps.app_configs:
             is_label = app_label.isidentifier() and name.isidentifier() and name[0].isupper()
-            if entry in self._models or field or not is_label:
+            if entry in self._models or field or app_label in self._schemas():
                 return None
-            known = [
-                model._meta.label for model in self._apps.get_models(include_auto_created=True)
-            ]
+            known = {
+                model._meta.label: model._meta.label
+                for model in self._apps.get_models(include_auto_created=True)
+            }
+            meant = closest(entry, known) if is_label else closest(entry, known, _NEAR)
+            if not is_label and meant is None:
+                return None
             raise UnknownLabelError(
                 f"{entry!r} names no model: there is no app {app_label!r}."
-                f"{did_you_mean(entry, known)}"
+                f"{f' Did you mean {meant!r}?' if meant else ''}"
                 f" A table of that name is written {self._quoted(app_label, rest)}."
             )
         try:
@@ -170,9 +207,9 @@ class Registry:
             if entry in self._models:
                 return None
             config = self._apps.get_app_config(app_label)
-            known = [model._meta.label for model in config.get_models(include_auto_created=True)]
+            labels = [model._meta.label for model in config.get_models(include_auto_created=True)]
             raise UnknownLabelError(
-                f"{entry!r} names no model of the app {app_label!r}.{did_you_mean(entry, known)}"
+                f"{entry!r} names no model of the app {app_label!r}.{did_you_mean(entry, labels)}"
                 f" A table of that name is written {self._quoted(app_label, rest)}."
             ) from None
         if model._meta.swapped:
@@ -240,6 +277,10 @@ class Registry:
     def age(self) -> float:
         """Seconds since the last refresh."""
         return self._catalog.age()
+
+    def tables(self) -> list[str]:
+        """The tables that the database had at the last refresh, by payload."""
+        return sorted(self._catalog.tables)
 
     def exists(self, payload: str) -> bool:
         """Whether the database had this table at the last refresh."""

@@ -1,14 +1,15 @@
 """What one entry of a rule's ``keys`` means: the smallest step between a change and a cache key.
 
-An entry is read by its shape alone, never by guessing:
+An entry is read by its shape; only of identifiers joined by dots the import says what they are:
 
 ====================================  ==========================================================
 ``{"key": "any.text*{at} all"}``      that key, taken literally
 a callable                            called with the event, returns keys
 text with ``{`` or ``}``              a template: ``{pk}``, ``{pk[0]}``, ``{table}``, ``{schema}``
-identifiers joined by dots            the dotted path of a callable (``shop.cachekeys.order_keys``)
+the dotted path of a callable         that callable (``shop.cachekeys.order_keys``)
 text with ``*``                       a pattern; ``*`` is the only special character
 any other text                        that key
+``fragment``, ``page``, ``site``      the keys that Django makes
 ====================================  ==========================================================
 
 ``{pk}`` is written as ``f"{obj.pk}"`` writes it in Python, a composite key included; ``{{`` and
@@ -21,14 +22,20 @@ is escaped.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from django.conf import settings
+from django.core.cache.utils import make_template_fragment_key
 
 from django_pgnudge.conf.values import import_callable, is_dotted_path
 from django_pgnudge.errors import ConfigError
+from django_pgnudge.names import DjangosKeys
 
 if TYPE_CHECKING:
     from django_pgnudge.events import Event
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Field",
     "Fixed",
+    "Fragment",
     "Function",
     "KeySpec",
     "Pattern",
@@ -43,6 +51,7 @@ __all__ = [
     "Template",
     "glob_escape",
     "parse_key",
+    "parse_keys",
     "parse_result",
     "read_again",
 ]
@@ -89,16 +98,22 @@ def _glob(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """One key."""
+    """One key; ``written`` is how the rule says it, if not as the key is."""
 
     key: str
+    doubt: str = dataclasses.field(default="", compare=False)
+    """Why it may have been meant as the path of a callable."""
+    is_broken: bool = dataclasses.field(default=False, compare=False)
+    """Whether it was, for certain: its module is there and cannot be imported."""
+    written: str = dataclasses.field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """All keys that match a glob."""
+    """All keys that match a glob; ``written`` is how the rule says it."""
 
     glob: str
+    written: str = dataclasses.field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +183,41 @@ class Template:
         return glob_escape(value) if self.is_glob else value
 
 
+@dataclass(frozen=True, slots=True)
+class Fragment(Template):
+    """The key of a template fragment that varies on the row: a template for each value."""
+
+    name: str
+    vary_on: tuple[Template, ...]
+
+    def bind(self, schema: str, table: str) -> Template | Fixed | Pattern:
+        bound = [each.bind(schema, table) for each in self.vary_on]
+        if all(isinstance(each, Fixed) for each in bound):
+            return Fixed(_fragment_key(self.name, [each.key for each in bound]))  # type: ignore[union-attr]
+        kept = tuple(each if isinstance(each, Template) else _literal_template(each)
+                     for each in bound)  # fmt: skip
+        return Fragment(self.text, self.parts, self.is_glob, self.name, kept)
+
+    def fill(self, pk: tuple[Any, ...]) -> str:
+        return _fragment_key(self.name, [each.fill(pk) for each in self.vary_on])
+
+    def widen(self) -> Pattern:
+        return _all_fragments(self.name)
+
+    def columns(self) -> int:
+        return max(each.columns() for each in self.vary_on)
+
+
 KeySpec: TypeAlias = Fixed | Pattern | Template | Function
 
 
+def parse_keys(entry: object) -> tuple[KeySpec, ...]:
+    """The meaning of one entry; what Django makes may take several. Raises RuleError."""
+    return _djangos(entry) if isinstance(entry, DjangosKeys) else (parse_key(entry),)
+
+
 def parse_key(entry: object) -> KeySpec:
-    """The meaning of one entry. Raises RuleError."""
+    """The meaning of one entry that is a single key. Raises RuleError."""
     if isinstance(entry, Mapping):
         return _literal(entry)
     if callable(entry):
@@ -190,12 +235,10 @@ def parse_key(entry: object) -> KeySpec:
         try:
             return Function(entry, import_callable(entry))
         except ValueError as error:
-            raise RuleError(
-                "E009",
-                f"{entry!r} is a dotted path, and {error}.",
-                f'Correct the path; for a key of that name write {{"key": {entry!r}}}.',
-            ) from error
-    return Pattern(_glob(entry)) if "*" in entry else Fixed(entry)
+            is_broken = not _is_nothing(entry, error.__cause__)
+            doubt = str(error) if is_broken or _begins_as_module(entry) else ""
+            return Fixed(entry, doubt, is_broken)
+    return Pattern(_glob(entry), repr(entry)) if "*" in entry else Fixed(entry)
 
 
 def parse_result(result: object) -> Iterable[Fixed | Pattern]:
@@ -214,7 +257,72 @@ def parse_result(result: object) -> Iterable[Fixed | Pattern]:
         elif isinstance(entry, str) and entry:
             yield Pattern(_glob(entry)) if "*" in entry else Fixed(entry)
         else:
-            raise RuleError("E007", f"{entry!r} is not a key.", "Return non-empty strings.")
+            raise RuleError(
+                "E007",
+                f"{entry!r} is not a key.",
+                "Return non-empty strings; for a fragment, make_template_fragment_key(…).",
+            )
+
+
+def _is_nothing(path: str, error: BaseException | None) -> bool:
+    """Whether an import failed since there is no such module, or nothing to call in it."""
+    if isinstance(error, ModuleNotFoundError):
+        return error.name is not None and f"{path}.".startswith(f"{error.name}.")
+    # As import_string() says that a module does not have a name.
+    return error is None or isinstance(error.__cause__, AttributeError)
+
+
+def _begins_as_module(path: str) -> bool:
+    """Whether the first name of a dotted path is a module that could be imported."""
+    try:
+        return find_spec(path.partition(".")[0]) is not None
+    except (ImportError, ValueError):  # __main__ has no spec
+        return True
+
+
+def _djangos(keys: DjangosKeys) -> tuple[KeySpec, ...]:
+    if keys.name is None:
+        prefix = settings.CACHE_MIDDLEWARE_KEY_PREFIX if keys.prefix is None else keys.prefix
+        # Both: a page is found by the headers that its URL depends on, and those are stored again
+        # by whoever asks first, with the old pages for other headers still there.
+        return tuple(
+            Pattern(f"views.decorators.cache.cache_{part}.{glob_escape(prefix)}.*", keys.written)
+            for part in ("header", "page")
+        )
+    if "*" in keys.vary_on:
+        return (_all_fragments(keys.name, keys.written),)
+    templates = tuple(map(_vary_template, keys.vary_on))
+    if all(isinstance(part, str) for each in templates for part in each.parts):
+        key = _fragment_key(keys.name, [each.fill(()) for each in templates])
+        return (Fixed(key, written=keys.written),)
+    return (Fragment(keys.written, (), False, keys.name, templates),)
+
+
+def _vary_template(text: str) -> Template:
+    found = _template(text)
+    if found.is_glob:
+        raise RuleError(
+            "E008",
+            f"A fragment cannot vary on {text!r}: what it varies on becomes a digest.",
+            'A lone "*" stands for all fragments of the name.',
+        )
+    return found
+
+
+def _literal_template(key: Fixed | Pattern) -> Template:
+    text = key.key if isinstance(key, Fixed) else key.glob
+    return Template(text, (text,), False)
+
+
+def _fragment_key(name: str, vary_on: Iterable[str]) -> str:
+    return make_template_fragment_key(name, list(vary_on))
+
+
+def _all_fragments(name: str, written: str = "") -> Pattern:
+    # Whatever Django puts behind the name.
+    whole = make_template_fragment_key(name, ["*"])
+    head, _, _ = whole.rpartition(".")
+    return Pattern(f"{glob_escape(head)}.*", written)
 
 
 def _literal(entry: Mapping[Any, Any]) -> Fixed:

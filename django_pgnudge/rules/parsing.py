@@ -10,8 +10,8 @@ from django.conf import settings
 
 from django_pgnudge.conf import Problem, conf, did_you_mean
 from django_pgnudge.registry import Registry, UnknownLabelError
-from django_pgnudge.rules.keyspecs import KeySpec, RuleError, Template, parse_key, read_again
-from django_pgnudge.rules.registration import registrations
+from django_pgnudge.rules.keyspecs import Fixed, KeySpec, RuleError, Template, read_again
+from django_pgnudge.rules.registration import by_cache, registrations
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -51,8 +51,9 @@ def read_rules(registry: Registry) -> tuple[list[Rule], list[Problem]]:
         where = f'PGNUDGE["INVALIDATE"][{label!r}]'
         rules += _setting(label, value, where, problems)
     for entry in registrations():
-        ref = CacheRef(entry.cache, entry.version)
-        rules.append(Rule(entry.target, entry.specs, ref, entry.where, entry.again))
+        for alias, specs in entry.specs.items():
+            ref = CacheRef(alias, entry.version)
+            rules.append(Rule(entry.target, specs, ref, entry.where, entry.again))
     return [rule for rule in rules if _is_sound(rule, registry, problems)], problems
 
 
@@ -69,7 +70,7 @@ def _setting(label: str, value: object, where: str, problems: list[Problem]) -> 
         problems.append(Problem("E007", f"{where} is empty.", "Name at least one key."))
     for entry in ruled:
         try:
-            yield _rule(label, entry, where)
+            yield from _rules(label, entry, where)
         except RuleError as error:
             problems.append(Problem(error.id, f"{where}: {error.message}", error.hint))
 
@@ -78,7 +79,7 @@ def _is_rule(entry: object) -> bool:
     return isinstance(entry, Mapping) and "key" not in entry
 
 
-def _rule(label: str, entry: dict[Any, Any], where: str) -> Rule:
+def _rules(label: str, entry: dict[Any, Any], where: str) -> Iterator[Rule]:
     unknown = [name for name in entry if name not in _RULE_KEYS]
     if unknown or "keys" not in entry:
         what = f"{unknown[0]!r} is not part of a rule" if unknown else "a rule without 'keys'"
@@ -90,15 +91,16 @@ def _rule(label: str, entry: dict[Any, Any], where: str) -> Rule:
         )
     keys = entry["keys"]
     keys = list(keys) if isinstance(keys, list | tuple | set | frozenset) else [keys]
-    alias, version = entry.get("cache", "default"), entry.get("version")
+    alias, version = entry.get("cache"), entry.get("version")
     if not keys:
         raise RuleError("E007", "'keys' is empty.", "Name at least one key.")
-    if not isinstance(alias, str):
+    if not (alias is None or isinstance(alias, str)):
         raise RuleError("E007", f"'cache' is {alias!r}.", "It is an alias of CACHES.")
     if not (version is None or type(version) is int):
         raise RuleError("E007", f"'version' is {version!r}.", "It is a whole number or None.")
     again = read_again(entry.get("again"))
-    return Rule(label, tuple(map(parse_key, keys)), CacheRef(alias, version), where, again)
+    for found, specs in by_cache(keys, alias).items():
+        yield Rule(label, specs, CacheRef(found, version), where, again)
 
 
 def _is_sound(rule: Rule, registry: Registry, problems: list[Problem]) -> bool:
@@ -118,6 +120,15 @@ def _is_sound(rule: Rule, registry: Registry, problems: list[Problem]) -> bool:
     except UnknownLabelError as error:
         problems.append(Problem("E006", f"{rule.where}: {error}", "Correct the label."))
         return False
+    problems += [
+        Problem(
+            "E009",
+            f"{rule.where}: {spec.key!r} is a dotted path, and {spec.doubt}.",
+            f'Mend the module; for a key of that name write {{"key": {spec.key!r}}}.',
+        )
+        for spec in rule.specs
+        if isinstance(spec, Fixed) and spec.is_broken
+    ]
     fields = registry.pk_fields(target)
     problems += [
         Problem(

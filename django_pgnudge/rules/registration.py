@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from django.utils.module_loading import autodiscover_modules
 
-from django_pgnudge.rules.keyspecs import KeySpec, RuleError, parse_key, read_again
+from django_pgnudge.names import DjangosKeys
+from django_pgnudge.rules.keyspecs import KeySpec, RuleError, parse_keys, read_again
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from django.db.models import Model
 
     from django_pgnudge.events import Event
 
-__all__ = ["Registration", "autodiscover", "invalidates", "registrations", "sandbox"]
+__all__ = ["Registration", "autodiscover", "by_cache", "invalidates", "registrations", "sandbox"]
 
 F = TypeVar("F", bound="Callable[[Event], Any]")
 
@@ -39,8 +40,8 @@ class Registration:
     """One call of ``invalidates``."""
 
     target: str | type[Model]
-    specs: tuple[KeySpec, ...]
-    cache: str
+    specs: dict[str, tuple[KeySpec, ...]]
+    """By alias of CACHES."""
     version: int | None
     where: str
     again: float | None = None
@@ -53,7 +54,7 @@ _registered: list[Registration] = []
 def invalidates(
     target: str | type[Model],
     *,
-    cache: str = ...,
+    cache: str | None = ...,
     version: int | None = ...,
     again: float | None = ...,
 ) -> Callable[[F], F]: ...
@@ -61,14 +62,14 @@ def invalidates(
 def invalidates(
     target: str | type[Model],
     *keys: object,
-    cache: str = ...,
+    cache: str | None = ...,
     version: int | None = ...,
     again: float | None = ...,
 ) -> None: ...
 def invalidates(
     target: str | type[Model],
     *keys: object,
-    cache: str = "default",
+    cache: str | None = None,
     version: int | None = None,
     again: float | None = None,
 ) -> Callable[[F], F] | None:
@@ -82,7 +83,9 @@ def invalidates(
     """
     name = target if isinstance(target, str) else target._meta.label
     where = f"invalidates({name}, …)"
-    if not isinstance(cache, str) or not (version is None or type(version) is int):
+    if not (cache is None or isinstance(cache, str)) or not (
+        version is None or type(version) is int
+    ):
         raise RuleError(
             "E007",
             f"{where} has cache={cache!r}, version={version!r}.",
@@ -92,8 +95,7 @@ def invalidates(
     delay = read_again(again)
 
     def register(entries: tuple[object, ...]) -> None:
-        specs = tuple(parse_key(entry) for entry in entries)
-        _registered.append(Registration(target, specs, cache, version, where, delay))
+        _registered.append(Registration(target, by_cache(entries, cache), version, where, delay))
 
     if keys:
         register(keys)
@@ -104,6 +106,19 @@ def invalidates(
         return function
 
     return decorate
+
+
+def by_cache(entries: Iterable[object], cache: str | None) -> dict[str, tuple[KeySpec, ...]]:
+    """The meaning of entries by the cache they are in: ``cache``, or where each is by itself.
+
+    Raises RuleError.
+    """
+    found: dict[str, tuple[KeySpec, ...]] = {}
+    for entry in entries:
+        own = entry.alias() if isinstance(entry, DjangosKeys) else "default"
+        alias = own if cache is None else cache
+        found[alias] = (*found.get(alias, ()), *parse_keys(entry))
+    return found
 
 
 def registrations() -> tuple[Registration, ...]:

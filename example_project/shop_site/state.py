@@ -88,7 +88,7 @@ class State:
     def reset(self) -> None:
         """Remove what a demo made, and only that: the folder may hold other things."""
         self.forget()
-        for pattern in ("postgres-*", "redis", "*.log"):
+        for pattern in ("postgres-*", "redis-*", "*.log"):
             for path in self.path.glob(pattern):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)

@@ -113,7 +113,10 @@ class Demo:
         postgres.start()
         self.say(f"{installation} is running.")
         self._check_stop()
-        redis = Redis(find_redis(), self.state.path / "redis")
+        program = find_redis()
+        # A snapshot of one server is not always read by another, such as that of another Python.
+        source = program.source if program is not None else "none"
+        redis = Redis(program, self.state.path / f"redis-{source}")
         stack.callback(redis.stop)
         redis.start()
         self.say(f"{redis.program} is running.")

@@ -17,6 +17,7 @@ from django_pgnudge import nudged
 from django_pgnudge.fresh import driving, reading, values
 from django_pgnudge.fresh.dependencies import Tables
 from django_pgnudge.fresh.flights import Flights, flights
+from django_pgnudge.fresh.reading import token_timeout
 from tests.shop.models import Category, Product
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def test_a_row_s_token_does_not_pile_up_and_a_table_s_lasts(nudge_fake: NudgeFak
     prepared = function._value(((),), {}).recipe(on_loop=False)
     assert prepared is not None
     recipe, _ = prepared
-    timeouts = {reading._token_timeout(recipe, key) for key in recipe.plan.tokens}
+    timeouts = {token_timeout(recipe, key) for key in recipe.plan.tokens}
     assert timeouts == {None, reading.ROW_TOKEN_SECONDS}
 
 

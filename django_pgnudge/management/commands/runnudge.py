@@ -13,6 +13,7 @@ from django_pgnudge.checks import TAG
 from django_pgnudge.conf.values import PLUGINS
 from django_pgnudge.daemon import Daemon
 from django_pgnudge.daemon.mistakes import explain
+from django_pgnudge.daemon.trial import NotReadyError
 from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.log import escape, show_lines
 
@@ -27,7 +28,7 @@ class Command(BaseCommand):
     requires_system_checks = [TAG]
     help = (
         "Follow PostgreSQL's write-ahead log, delete the cache keys that PGNUDGE names for each "
-        "changed table, and send signals. Runs until SIGTERM or Ctrl-C (twice: at once)."
+        "changed table, and send signals. Runs until SIGTERM, SIGHUP or Ctrl-C (twice: at once)."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -49,8 +50,14 @@ class Command(BaseCommand):
             help="clear as after a gap at least this often (default: never)",
         )  # fmt: skip
         parser.add_argument(
-            "--check", action="store_true", help="connect, say what would happen, and leave"
-        )
+            "--check", action="store_true",
+            help="connect to PostgreSQL and the caches, say what would happen, and leave; fails"
+            " for what would keep it from its work",
+        )  # fmt: skip
+        parser.add_argument(
+            "--timeout", type=float, metavar="SECONDS", default=30.0,
+            help="of --check: how long to wait for each of them (default: 30)",
+        )  # fmt: skip
 
     def handle(self, **options: Any) -> None:
         show_lines(self.stderr, options["verbosity"])
@@ -63,7 +70,8 @@ class Command(BaseCommand):
                 publication=options["publication"], feed_options=feed_options,
             )  # fmt: skip
             if options["check"]:
-                self.stdout.write(escape(asyncio.run(daemon.check())))
+                said = asyncio.run(daemon.check(options["timeout"]))
+                self.stdout.write("\n".join(map(escape, said.splitlines())))
             else:
                 # What is there now stays: a collection that looks at all of it would hold up the
                 # changes of its time for longer than they take.
@@ -73,5 +81,7 @@ class Command(BaseCommand):
                     asyncio.run(daemon.run())
                 finally:
                     gc.unfreeze()
+        except NotReadyError as exc:
+            raise CommandError("\n".join(map(escape, str(exc).splitlines()))) from exc
         except (PgNudgeError, ImproperlyConfigured) as exc:
             raise CommandError(escape(explain(exc) or str(exc))) from exc

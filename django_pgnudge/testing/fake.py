@@ -1,25 +1,16 @@
-"""Fixtures for the tests of projects that use the package.
-
-Not loaded by itself: ``pytest_plugins = ["django_pgnudge.testing"]`` in the project's conftest.
-
-``nudge_fake`` keeps a lease in the caches of ``PGNUDGE["NUDGED"]`` without a daemon, and lets a
-test say what changed. ``nudge_feed`` runs the real daemon on the real feed in a thread of the test
-process; it sees what is committed, so the test must not run inside a transaction.
-"""
+"""What the daemon would do to the caches, on a word of the test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any
 from unittest import mock
 
-import pytest
 from django.db.models import Model
 
 from django_pgnudge import caches
 from django_pgnudge.conf import conf
-from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.events import Event
 from django_pgnudge.fresh import dependencies, driving, values
 from django_pgnudge.fresh.bypass import was_seen_well
@@ -27,13 +18,9 @@ from django_pgnudge.fresh.clock import Sight
 from django_pgnudge.fresh.dependencies import Row, Tables
 from django_pgnudge.fresh.entries import new_token
 from django_pgnudge.fresh.keys import Lease, Names, killed_tokens
-from django_pgnudge.fresh.settled import settled
+from django_pgnudge.testing.apart import LONGEST, apart
 
-__all__ = ["NudgeFake", "NudgeFeed", "faked", "nudge_fake", "nudge_feed"]
-
-
-LASTING: Final = 1e9
-"""Seconds that a lease of a test holds."""
+__all__ = ["NudgeFake", "faked"]
 
 
 class _Everything(frozenset[str]):
@@ -57,11 +44,11 @@ class NudgeFake:
         self._epoch = "fake"
 
     def lease(self) -> None:
-        """Write a lease that lasts."""
+        """Write a lease that lasts for `LONGEST`."""
         for alias in conf.NUDGED["CACHES"]:
             values = caches.values(alias)
-            lease = Lease(values.now(), LASTING, self._epoch, "fake", "fake")
-            values.set_text(self.names.lease, lease.text())
+            lease = Lease(values.now(), LONGEST, self._epoch, "fake", "fake")
+            values.set_text(self.names.lease, lease.text(), LONGEST)
 
     def no_lease(self) -> None:
         """As when runnudge is down: nothing is served and nothing kept."""
@@ -97,6 +84,7 @@ def faked(using: str | None = None) -> Iterator[NudgeFake]:
     """``nudge_fake`` without pytest."""
     fake = NudgeFake(conf.DATABASE if using is None else using)
     with ExitStack() as stack:
+        stack.enter_context(apart())
         stack.enter_context(mock.patch.dict(dependencies.known_tables))
         dependencies.known_tables.clear()
         dependencies.known_tables[fake.using, None] = fake.tables
@@ -105,30 +93,4 @@ def faked(using: str | None = None) -> Iterator[NudgeFake]:
         stack.enter_context(mock.patch.dict(values.coverages, {"fake": _Everything()}))
         stack.enter_context(mock.patch.object(Sight, "believes", _always))
         fake.resync()
-        try:
-            yield fake
-        finally:
-            fake.no_lease()
-
-
-@pytest.fixture
-def nudge_fake() -> Iterator[NudgeFake]:
-    """A lease without a daemon; ``changed`` and ``resync`` say what the daemon would have seen."""
-    with faked() as fake:
         yield fake
-
-
-class NudgeFeed(BackgroundDaemon):
-    """The real daemon, in a thread."""
-
-    def settle(self, timeout: float = 10.0) -> None:
-        """Wait until everything committed so far has reached the caches and the receivers."""
-        if not settled(timeout, using=self.daemon.using):
-            raise AssertionError(f"the daemon did not settle within {timeout} s; its log says why")
-
-
-@pytest.fixture
-def nudge_feed(transactional_db: None) -> Iterator[NudgeFeed]:
-    """A live daemon on the test database, whose server needs ``wal_level = logical``."""
-    with NudgeFeed() as feed:
-        yield feed

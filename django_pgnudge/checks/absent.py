@@ -1,0 +1,42 @@
+"""Why a rule's table is not among the tables of the database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from django.db.migrations.executor import MigrationExecutor
+
+from django_pgnudge.registry.catalog import payload_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import Model
+
+__all__ = ["apps_to_migrate", "is_to_come", "views"]
+
+_VIEWS: Final = """
+SELECT n.nspname::text, c.relname::text, c.relkind = 'm'
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+
+
+def views(connection: BaseDatabaseWrapper) -> dict[str, bool]:
+    """The views by payload, and whether each is materialised."""
+    with connection.cursor() as cursor:
+        cursor.execute(_VIEWS)
+        return {payload_for(schema, name): kept for schema, name, kept in cursor.fetchall()}
+
+
+def apps_to_migrate(connection: BaseDatabaseWrapper) -> frozenset[str]:
+    """The labels of apps whose migrations have not all been run here."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return frozenset(migration.app_label for migration, _ in plan)
+
+
+def is_to_come(models: Iterable[type[Model]], apps: frozenset[str]) -> bool:
+    """Whether a migration that has not been run may make the table of these models."""
+    return any(model._meta.managed and model._meta.app_label in apps for model in models)

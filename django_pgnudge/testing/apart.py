@@ -1,0 +1,75 @@
+"""Caches of a test's own, where the project has its: no other keys are read or written."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
+
+import django.test.signals  # noqa: F401 - makes the caches anew when told that CACHES changed
+from django.conf import settings
+from django.core.cache import caches
+from django.core.cache.backends.base import default_key_func
+from django.core.signals import setting_changed
+
+from django_pgnudge.caches import delete_stored
+from django_pgnudge.fresh import reading
+
+if TYPE_CHECKING:
+    from django.core.cache.backends.base import BaseCache
+
+__all__ = ["LONGEST", "apart"]
+
+LONGEST: Final = 3600
+"""Seconds that a lease and tokens of a test stay, and a value that names no timeout: a test that is
+killed leaves nothing else."""
+
+
+@contextmanager
+def apart() -> Iterator[str]:
+    """Every cache that is made in this block has a prefix of its own, and is emptied after it.
+
+    Also those of settings that a test puts in force meanwhile. Gives the prefix. What cannot list
+    its keys (memcached, files) is left to expire.
+    """
+    prefix = f"pgnudge-test-{secrets.token_hex(8)}"
+    make = caches.create_connection
+    made: dict[int, tuple[str, BaseCache]] = {}
+
+    def make_apart(alias: str) -> BaseCache:
+        cache: BaseCache = make(alias)
+        _set_apart(cache, prefix)
+        made[id(cache)] = alias, cache
+        return cache
+
+    with (
+        mock.patch.object(caches, "create_connection", make_apart),
+        mock.patch.object(reading, "token_timeout", return_value=LONGEST),
+    ):
+        _begin_anew()
+        try:
+            yield prefix
+        finally:
+            for alias, cache in list(made.values()):
+                # A cache that is down keeps nothing that others find by its name.
+                with suppress(Exception):
+                    delete_stored(alias, cache, prefix)
+    _begin_anew()
+
+
+def _begin_anew() -> None:
+    setting_changed.send(sender=None, setting="CACHES", value=settings.CACHES, enter=True)
+
+
+def _set_apart(cache: BaseCache, prefix: str) -> None:
+    named: Any = cache
+    own = named.key_prefix
+    named.key_prefix = f"{prefix}:{own}" if own else prefix
+    make_key = named.key_func
+    if make_key is not default_key_func:
+        # It may leave the prefix out.
+        named.key_func = lambda key, inner, version: f"{prefix}:{make_key(key, inner, version)}"
+    timeout = named.default_timeout
+    named.default_timeout = LONGEST if timeout is None else min(timeout, LONGEST)

@@ -1,0 +1,45 @@
+"""The same for ``unittest``: put one of these before Django's class.
+
+::
+
+    class MenuTests(NudgeFakeMixin, TestCase): ...
+
+
+    class SiteTests(NudgeFeedMixin, TransactionTestCase): ...
+"""
+
+from __future__ import annotations
+
+import unittest
+
+from django.test import TestCase
+
+from django_pgnudge.testing.fake import NudgeFake, faked
+from django_pgnudge.testing.feed import NudgeFeed
+
+__all__ = ["NudgeFakeMixin", "NudgeFeedMixin"]
+
+
+class NudgeFakeMixin(unittest.TestCase):
+    """``self.nudge_fake``, as the fixture."""
+
+    nudge_fake: NudgeFake
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.nudge_fake = self.enterContext(faked())
+
+
+class NudgeFeedMixin(unittest.TestCase):
+    """``self.nudge_feed``, as the fixture: for ``TransactionTestCase``."""
+
+    nudge_feed: NudgeFeed
+
+    def setUp(self) -> None:
+        if isinstance(self, TestCase):
+            raise TypeError(
+                f"{type(self).__name__}: the daemon sees what is committed, and TestCase never"
+                " commits. Use TransactionTestCase, or NudgeFakeMixin."
+            )
+        super().setUp()
+        self.nudge_feed = self.enterContext(NudgeFeed())

@@ -1,0 +1,26 @@
+"""The fixtures for pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from django_pgnudge.testing.fake import NudgeFake, faked
+from django_pgnudge.testing.feed import NudgeFeed
+
+__all__ = ["nudge_fake", "nudge_feed"]
+
+
+@pytest.fixture
+def nudge_fake() -> Iterator[NudgeFake]:
+    """A lease without a daemon; ``changed`` and ``resync`` say what the daemon would have seen."""
+    with faked() as fake:
+        yield fake
+
+
+@pytest.fixture
+def nudge_feed(transactional_db: None) -> Iterator[NudgeFeed]:
+    """A live daemon on the test database, whose server needs ``wal_level = logical``."""
+    with NudgeFeed() as feed:
+        yield feed
