@@ -403,7 +403,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         # A worker of pytest-xdist: the session that started it tells.
         output[_LEFT_BY_WORKER] = left
         return
-    left += session.config.stash.get(_LEFT, [])
+    of_workers: list[str] = session.config.stash.get(_LEFT, [])
+    left += of_workers
     session.config.stash[_LEFT] = left
     if left and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

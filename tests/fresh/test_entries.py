@@ -11,7 +11,7 @@ import pytest
 
 from django_pgnudge.caches import Answer, Entry
 from django_pgnudge.fresh.clock import Sight
-from django_pgnudge.fresh.entries import Hit, Miss, Plan, Stamp, judge
+from django_pgnudge.fresh.entries import NOT_BELIEVED, Hit, Miss, Plan, Stamp, judge
 from django_pgnudge.fresh.keys import Dependency, Lease, Names
 
 NAMES = Names("identity")
@@ -85,6 +85,17 @@ def test_what_is_no_lease_serves_and_keeps_nothing(lease: str | None, why: str) 
     state = judged(answer(lease=lease))
     assert (state.lease, state.stamp) == (None, None)
     assert why in state.why
+
+
+def test_a_lease_that_cannot_be_believed_serves_and_keeps_nothing() -> None:
+    asked: list[tuple[Lease, float, bool]] = []
+
+    def believes(lease: Lease, now: float, one_clock: bool) -> bool:
+        asked.append((lease, now, one_clock))
+        return False
+
+    assert judge(plan(), answer(), believes) == Miss(None, why=NOT_BELIEVED)
+    assert asked == [(LEASE, 105.0, True)]
 
 
 def test_a_cache_without_an_answer_serves_and_keeps_nothing() -> None:
