@@ -101,6 +101,17 @@ def test_fixed_keys_die_and_are_counted(enumerable: Any) -> None:
     assert left("products", "product:1", "product:2") == {"product:2"}
 
 
+@pytest.mark.parametrize("prefix", ["pgnudge", "pgnudge-test-1", "x-pgnudge-y", "q:2*[x]"])
+def test_a_prefix_may_be_any_text(enumerable: Any, prefix: str) -> None:
+    enumerable(other={"KEY_PREFIX": prefix})
+    fill("a", "b", alias="other")
+    fill("a")
+    assert caches.can_enumerate("other")
+    assert caches.delete(ref(alias="other"), Kills(patterns={"a*"})) == 1
+    assert caches.clear_version(ref(alias="other")) == 1
+    assert left("a") == {"a"}
+
+
 def test_more_keys_than_a_chunk_die(enumerable: Any) -> None:
     keys = {f"k{n}" for n in range(2500)}
     django_caches["default"].set_many(dict.fromkeys(keys, 1))

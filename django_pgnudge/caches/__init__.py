@@ -112,10 +112,14 @@ def clear(alias: str) -> None:
 
 
 def delete_stored(alias: str, cache: BaseCache, head: str) -> None:
-    """Delete every stored key that begins so, where keys can be listed: after a test."""
+    """Delete every stored key that begins so, where keys can be listed, and let go of the cache's
+    own connections: after a test."""
     store = _store_class(cache)(alias, cache)
-    if store.enumerates:
-        store.delete_beginning(head)
+    try:
+        if store.enumerates:
+            store.delete_beginning(head)
+    finally:
+        store.let_go()
 
 
 def pipeline(alias: str) -> Pipeline | None:

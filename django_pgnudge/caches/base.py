@@ -141,6 +141,9 @@ class Store:
         ``spared``; where keys can be listed."""
         raise NotImplementedError
 
+    def let_go(self) -> None:
+        """Close connections that nobody else has."""
+
     def delete_beginning(self, head: str) -> None:
         """Delete every stored key that begins with ``head``, where keys can be listed."""
 

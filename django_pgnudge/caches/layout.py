@@ -67,7 +67,11 @@ def find_layout(alias: str, cache: BaseCache, version: int | None) -> Layout:
     """
     make_key: Callable[..., str] = cache.make_key
     layouts: set[tuple[str, str]] = set()
+    around = str(make_key("", version=version))
     for probe in _KEYS:
+        # A prefix may hold any text, that of a probe too.
+        while probe in around:
+            probe += "x"  # noqa: PLW2901
         head, found, tail = str(make_key(probe, version=version)).partition(probe)
         if not found:
             break

@@ -163,6 +163,12 @@ class RedisStore(Store):
             1 for client in self.clients() for _ in _scan(client, match, (spared or "").encode())
         )
 
+    def let_go(self) -> None:
+        # django-redis shares its pools among the caches of a process.
+        if not self._is_django_redis:
+            for client in self.clients():
+                client.connection_pool.disconnect()
+
     def delete_beginning(self, head: str) -> None:
         self._delete_matching(f"{_literal(head)}*", None)
 
