@@ -320,7 +320,7 @@ def test_the_two_commands_are_the_same_everywhere() -> None:
         "optional-dependencies"
     ]
     demo = "python -m pip install -e '.[demo]' && python example_project/manage.py demo"
-    test = "python -m pip install -e '.[test]' && pytest"
+    test = "python -m pip install -e '.[test]' && pytest -n 3"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"$ {demo}\n" in readme
     assert f"$ {test}\n" in readme
