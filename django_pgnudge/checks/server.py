@@ -6,13 +6,18 @@ is said.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Final
 
 from django.db import OperationalError, connections
+from django.urls import get_resolver
 
 from django_pgnudge.checks.facts import Facts, read_facts
 from django_pgnudge.checks.ids import message
 from django_pgnudge.conf import conf
+from django_pgnudge.fresh.declared import declared_tables
+from django_pgnudge.migrating import undeclared
+from django_pgnudge.operations import PublicationOperation
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, read_rules
 
@@ -22,6 +27,9 @@ if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
 __all__ = ["run"]
+
+SHOWN: Final = 5
+"""Names in a message."""
 
 
 def run(databases: Sequence[str]) -> list[CheckMessage]:
@@ -107,33 +115,73 @@ def check_publication(facts: Facts) -> Iterator[CheckMessage]:
 
 
 def check_published(facts: Facts) -> Iterator[CheckMessage]:
+    lacking = [table for table in sorted(facts.rules.payloads()) if facts.is_unpublished(table)]
+    for payload in lacking:
+        yield message(
+            "W025",
+            f"The publication {facts.publication_name!r} of the database {facts.alias!r} does"
+            f" not contain {payload}: its changes never arrive.",
+            _add_hint(facts, payload),
+        )
+
+
+def check_declared(facts: Facts) -> Iterator[CheckMessage]:
     if facts.publication is None:
         return
-    published = facts.publication.tables
-    for payload in sorted(facts.rules.payloads()):
-        below = facts.registry.descendants(payload)
-        if (
-            facts.registry.exists(payload)
-            and not published.intersection((*facts.registry.lineage(payload), *below))
-        ):  # fmt: skip
-            yield message(
-                "W025",
-                f"The publication {facts.publication_name!r} of the database {facts.alias!r} does"
-                f" not contain {payload}: its changes never arrive.",
-                f"ALTER PUBLICATION … ADD TABLE {payload}; best in a migration.",
-            )
+    # The URLconf imports the views. What it raises, Django's own checks say.
+    with contextlib.suppress(Exception):
+        get_resolver().url_patterns  # noqa: B018
+    lacking: dict[str, list[str]] = {}
+    for what, payload in declared_tables(facts.registry):
+        if facts.is_unpublished(payload) and what not in lacking.setdefault(payload, []):
+            lacking[payload].append(what)
+    for payload, names in sorted(lacking.items()):
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        yield message(
+            "W041",
+            f"The publication {facts.publication_name!r} of the database {facts.alias!r} does"
+            f" not contain {payload}, and these depend on it, so that they are computed each time:"
+            f" {', '.join(names[:SHOWN])}{more}.",
+            _add_hint(facts, payload),
+        )
 
 
 def check_identity(facts: Facts) -> Iterator[CheckMessage]:
     if facts.publication is None:
         return
-    for payload in sorted(facts.publication.without_identity):
+    for payload, why in sorted(facts.publication.without_identity.items()):
         yield message(
             "W026",
             f"The publication {facts.publication_name!r} of the database {facts.alias!r} contains"
-            f" {payload}, which has no replica identity: UPDATE and DELETE on it fail.",
+            f" {payload}, which {why}: UPDATE and DELETE on it fail.",
             "Give the table a primary key or a REPLICA IDENTITY, or do not publish it.",
         )
+    for payload, why in sorted(facts.publication.left_out.items()):
+        yield message(
+            "W040",
+            f"The publication {facts.publication_name!r} of the database {facts.alias!r} contains"
+            f" {payload}, which {why}: every UPDATE and DELETE on it fails.",
+            _add_hint(facts, payload),
+        )
+
+
+def check_migrations(facts: Facts) -> Iterator[CheckMessage]:
+    for migration, label, todo in undeclared(PublicationOperation):
+        yield message(
+            "W042",
+            f"The migration {migration} publishes {label!r}, which it does not depend on: on a new"
+            " database it may run before the table is made, and fail.",
+            todo or "Depend on the migration that makes it.",
+        )
+
+
+def _add_hint(facts: Facts, payload: str) -> str:
+    models = facts.registry.models_of(payload)
+    label = models[0]._meta.label if models else "…"
+    return (
+        f"In a migration: AddToPublication({facts.publication_name!r}, [{label!r}]) of"
+        " django_pgnudge.operations."
+    )
 
 
 def check_operations(facts: Facts) -> Iterator[CheckMessage]:
@@ -213,7 +261,9 @@ _CHECKS: tuple[Callable[[Facts], Iterator[CheckMessage]], ...] = (
     check_plugin_installed,
     check_publication,
     check_published,
+    check_declared,
     check_identity,
+    check_migrations,
     check_operations,
     check_primary_keys,
     check_tables,
