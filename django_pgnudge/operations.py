@@ -185,7 +185,8 @@ class PublicationOperation(Operation):
             with connection.cursor() as cursor:
                 cursor.execute(_OTHERS, [self.name])
                 left = set(cursor.fetchall())
-            mine, allowed = {}, {}
+            mine: dict[tuple[str, str], str] = {}
+            allowed: dict[tuple[str, str], str] = {}
             for model in models:
                 schema, name = split_db_table(model._meta.db_table)
                 family = find_family(connection, self.name, schema, name)

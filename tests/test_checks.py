@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import INFO, Tags, run_checks
 from django.core.checks import registry as check_registry
-from django.apps import apps
 from django.db import connections, transaction
 from django.db.migrations.state import ProjectState
 from django.http import HttpResponse
@@ -23,8 +23,8 @@ from django_pgnudge.checks import IDS, anchor, facts, server, static
 from django_pgnudge.fresh import declared
 from django_pgnudge.operations import AddToPublication
 from django_pgnudge.rules.registration import sandbox
-from tests.shop.models import Category, Product, Restaurant
 from tests.fix_django import pointed
+from tests.shop.models import Category, Product, Restaurant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -380,6 +380,59 @@ def test_a_publication_is_compared_with_what_values_say_that_they_depend_on(
     assert check_server(PUBLICATION="p") == []
 
 
+@pytest.fixture
+def tenants(django_postgres: Database) -> Database:
+    django_postgres.execute(
+        *(f"CREATE SCHEMA {each}" for each in ("acme", "umbrella")),
+        *(
+            f"CREATE TABLE {each}.shop_{table} (LIKE public.shop_{table} INCLUDING ALL)"
+            for each in ("acme", "umbrella")
+            for table in ("product", "category")
+        ),
+        "DROP TABLE public.shop_category CASCADE",
+    )
+    return django_postgres
+
+
+def path_of(alias: str) -> tuple[str, ...]:
+    return ("acme", "public")
+
+
+SCOPED = {"SCOPE": "tests.test_checks.path_of"}
+
+
+def test_a_model_s_rule_on_a_site_with_tenants_says_which_table_it_means(
+    tenants: Database,
+) -> None:
+    invalidate = {"shop.Product": "p", "shop.Category": "c", "shop.Line": "l"}
+    assert ids(check_server(INVALIDATE=invalidate)) == ["W028"], "a site without tenants"
+    found = check_server(INVALIDATE=invalidate, NUDGED=SCOPED)
+    assert ids(found) == ["W028", "W043"]
+    assert "no table public.shop_category" in found[0].msg
+    assert "acme.shop_category, umbrella.shop_category." in str(found[0].hint)
+    assert "means public.shop_product and no other schema's table" in found[1].msg
+    assert "write '*.shop.Product', and {schema} in its keys." in str(found[1].hint)
+    starred = {f"*.{label}": key for label, key in invalidate.items()}
+    assert check_server(INVALIDATE=starred, NUDGED=SCOPED) == []
+
+
+def test_a_starred_rule_is_compared_with_the_tables_and_the_publication(
+    tenants: Database,
+) -> None:
+    tenants.execute("CREATE PUBLICATION p FOR TABLE acme.shop_product, public.shop_product")
+    found = check_server(
+        INVALIDATE={"*.shop_product": "p:{pk}", "*.shop_prodct": "x", "*.shop_flag": "f"},
+        PUBLICATION="p",
+    )
+    assert ids(found) == ["W025", "W025", "W028"]
+    assert "public.shop_flag" in found[0].msg
+    assert "umbrella.shop_product" in found[1].msg
+    assert "no table *.shop_prodct" in found[2].msg
+    assert ids(check(INVALIDATE={"*.shop.Prodct": "x"})) == ["E006"]
+    assert ids(check(TABLES=["*.shop.Prodct"])) == ["E006"]
+    assert ids(check(INVALIDATE={"*.shop.Line": "l:{pk[2]}"})) == ["E008"]
+
+
 def test_a_migration_that_publishes_what_it_does_not_depend_on_is_told(
     django_postgres: Database,
 ) -> None:
@@ -387,7 +440,7 @@ def test_a_migration_that_publishes_what_it_does_not_depend_on_is_told(
     installed = [*settings.INSTALLED_APPS, "tests.publishing"]
     with override_settings(INSTALLED_APPS=installed):
         assert check_server() == []
-        careless = {"publishing": "tests.publishing.careless"}
+        careless = {"publishing": "tests.publishing.careless.migrations"}
         with override_settings(MIGRATION_MODULES=careless):
             (found,) = check_server()
     assert ids([found]) == ["W042"]

@@ -210,7 +210,7 @@ def test_the_arguments_of_signals_are_documented(monkeypatch: pytest.MonkeyPatch
         receivers.append(receive)
         fresh.connect(receive)
     event = Event("public.x", 0.0)
-    signals.send_changes(Batch((event,)), {Model: event}, "default")  # type: ignore[dict-item]
+    signals.send_changes(Batch((event,)), [(Model, event)], "default")
     signals.send_resynced("connected", "default")
     documented = {
         first_code(name): set(code_in(arguments))

@@ -27,10 +27,9 @@ from django_pgnudge.operations import (
 from django_pgnudge.registry import published as published_tables
 
 if TYPE_CHECKING:
+    from django.db.migrations.operations.base import Operation
     from pytest_django import DjangoDbBlocker
     from servers.postgres import DatabaseServer
-
-    from django.db.migrations.operations.base import Operation
 
     from tests.fix_servers import Database
 

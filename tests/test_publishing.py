@@ -179,10 +179,14 @@ def test_heirs_are_added_and_taken_out_by_themselves(
     "change",
     [
         "ALTER TABLE shop_product REPLICA IDENTITY FULL",
-        "CREATE UNIQUE INDEX u ON shop_product (name, price);"
-        " ALTER TABLE shop_product REPLICA IDENTITY USING INDEX u",
-        "ALTER TABLE shop_product DROP CONSTRAINT shop_product_pkey CASCADE;"
-        " ALTER TABLE shop_product ADD PRIMARY KEY (name)",
+        (
+            "CREATE UNIQUE INDEX u ON shop_product (name, price);"
+            " ALTER TABLE shop_product REPLICA IDENTITY USING INDEX u"
+        ),
+        (
+            "ALTER TABLE shop_product DROP CONSTRAINT shop_product_pkey CASCADE;"
+            " ALTER TABLE shop_product ADD PRIMARY KEY (name)"
+        ),
     ],
 )
 def test_a_list_that_an_altered_table_made_too_short_is_made_anew(
@@ -271,8 +275,10 @@ def test_sqlmigrate_shows_every_statement_both_ways(app: Database) -> None:
         return [line for line in out.getvalue().splitlines() if "PUBLICATION" in line]
 
     assert shown("0002") == [
-        'CREATE PUBLICATION "things" FOR TABLE "publishing_thing" ("id"),'
-        ' "publishing_thing_others" ("id");'
+        (
+            'CREATE PUBLICATION "things" FOR TABLE "publishing_thing" ("id"),'
+            ' "publishing_thing_others" ("id");'
+        )
     ]
     assert shown("0002", backwards=True) == ['DROP PUBLICATION "things";']
     add = (
@@ -284,6 +290,8 @@ def test_sqlmigrate_shows_every_statement_both_ways(app: Database) -> None:
     ]  # fmt: skip
     assert shown("0003", backwards=True) == [
         'ALTER PUBLICATION "things" ADD TABLE "publishing_thing_others" ("id");',
-        'ALTER PUBLICATION "things" DROP TABLE "publishing_later", "auth_user",'
-        ' "auth_user_groups";',
+        (
+            'ALTER PUBLICATION "things" DROP TABLE "publishing_later", "auth_user",'
+            ' "auth_user_groups";'
+        ),
     ]

@@ -18,8 +18,9 @@ from django_pgnudge.conf import conf
 from django_pgnudge.fresh.declared import declared_tables
 from django_pgnudge.migrating import undeclared
 from django_pgnudge.operations import PublicationOperation
-from django_pgnudge.registry import Registry
-from django_pgnudge.rules import RuleSet, read_rules
+from django_pgnudge.registry import Registry, split_db_table
+from django_pgnudge.rules import Rule, RuleSet, read_rules
+from django_pgnudge.rules.ruleset import is_starred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -225,11 +226,53 @@ def check_tables(facts: Facts) -> Iterator[CheckMessage]:
         payload = facts.registry.payload_of(rule.target)
         if "." not in payload or facts.registry.exists(payload):
             continue
+        if is_starred(payload) and (
+            # The first tenant may be made yet.
+            facts.registry.tables_like(payload) or facts.registry.models_of(payload)
+        ):
+            continue
+        others = _others(facts, rule)
         yield message(
             "W028",
             f"{rule.where}: the database {facts.alias!r} has no table {payload}.",
-            "Migrate, or correct the name; what emit() sends has no dot.",
+            f"{_for_all(rule, others)}"
+            if others
+            else "Migrate, or correct the name; what emit() sends has no dot.",
         )
+
+
+def check_tenants(facts: Facts) -> Iterator[CheckMessage]:
+    for rule in facts.rules.rules:
+        payload = facts.registry.payload_of(rule.target)
+        others = _others(facts, rule)
+        if others and facts.registry.exists(payload):
+            yield message(
+                "W043",
+                f"{rule.where} means {payload} and no other schema's table.",
+                _for_all(rule, others),
+            )
+
+
+def _others(facts: Facts, rule: Rule) -> list[str]:
+    """The tables that a rule for a model does not mean, though other tenants have it there."""
+    registry = facts.registry
+    model = registry.model_of(rule.target) if isinstance(rule.target, str) else rule.target
+    if model is None or not registry.has_tenants:
+        return []
+    schema, table = split_db_table(model._meta.db_table)
+    payload = registry.payload_of(rule.target)
+    if schema is not None or is_starred(payload):
+        return []
+    return sorted(registry.tables_like(f"*.{table}") - {payload})
+
+
+def _for_all(rule: Rule, others: list[str]) -> str:
+    label = rule.target if isinstance(rule.target, str) else rule.target._meta.label
+    more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    return (
+        f"There are {', '.join(others[:SHOWN])}{more}. For the table of every schema write"
+        f" {'*.' + label!r}, and {{schema}} in its keys."
+    )
 
 
 def check_messages(facts: Facts) -> Iterator[CheckMessage]:
@@ -267,5 +310,6 @@ _CHECKS: tuple[Callable[[Facts], Iterator[CheckMessage]], ...] = (
     check_operations,
     check_primary_keys,
     check_tables,
+    check_tenants,
     check_messages,
 )

@@ -232,7 +232,7 @@ class Daemon:
 
     def _wants_all_keys(self) -> bool:
         # Which rows' tokens readers stand on is not known here.
-        return anyone_listens() or bool(self._nudged)
+        return anyone_listens() or bool(self._nudged) or self.rules.wants_keys_of_any()
 
     async def _find_server(self) -> dict[str, Any]:
         """Blocking look-ups go to a thread that does not hold up the exit."""

@@ -249,7 +249,8 @@ def _tables(
     query = tree + _TABLES.format(in_schema=in_schema, listed=listed) + order
     with connection.cursor() as cursor:
         cursor.execute(query, values)
-        return [
-            PublishedTable(*(tuple(value) if isinstance(value, list) else value for value in row))
+        rows: list[list[Any]] = [
+            [tuple(value) if isinstance(value, list) else value for value in row]
             for row in cursor.fetchall()
         ]
+    return [PublishedTable(*row) for row in rows]
