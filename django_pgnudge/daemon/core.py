@@ -274,10 +274,8 @@ class Daemon:
         if self._resyncer.is_call():
             self._resyncer.call_soon(reason)
         else:
-            for alias in {ref.alias for ref in self.rules.cache_refs()}:
-                # Callables of rules may query, in a mode that asks them.
-                compute = functools.partial(self._resyncer.work, alias)
-                deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
+            deletes += await self._clear()
+        cleared = self.rules.cache_refs()
         self.publisher.add_resync(reason, deletes)
         if not self._stopping:
             # Before the next batch: what changed of the map before this stream is not in it.
@@ -287,10 +285,22 @@ class Daemon:
                 await self._prover.read_map(REFRESH_TIMEOUT)
             finally:
                 self._idle = False
+            if self.rules.cache_refs() != cleared and not self._resyncer.is_call():
+                # Tenants were made meanwhile, and keys for them.
+                await self._clear()
         if self.connected_at is not None:
             self.live.set()
         for keeper in self.keepers.values():
             keeper.kick()
+
+    async def _clear(self) -> list[Delete]:
+        """Have all that rules could kill deleted, by ``RESYNC``."""
+        deletes = []
+        for alias in {ref.alias for ref in self.rules.cache_refs()}:
+            # Callables of rules may query, in a mode that asks them.
+            compute = functools.partial(self._resyncer.work, alias)
+            deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
+        return deletes
 
     def _log_connected(self) -> None:
         feed = self._feed

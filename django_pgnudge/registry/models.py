@@ -227,6 +227,10 @@ class Registry:
                 found = tuple(self._by_table.get((None, table), ()))
         return found or ()
 
+    def schemas(self) -> frozenset[str]:
+        """The schemas that had tables at the last refresh."""
+        return frozenset(schema for schema, _ in self._catalog.tables.values())
+
     def tables_like(self, pattern: str) -> frozenset[str]:
         """The known tables that a name with ``*`` for schema or table means."""
         schema, _, table = pattern.partition(".")

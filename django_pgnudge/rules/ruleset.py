@@ -18,6 +18,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from django_pgnudge.events import Event
@@ -32,6 +33,7 @@ from django_pgnudge.rules.keyspecs import (
     parse_result,
 )
 from django_pgnudge.rules.parsing import CacheRef, Rule, read_rules
+from django_pgnudge.tenancy import names_tenants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -104,6 +106,8 @@ class _Bound:
     rowwise: bool
     fills: bool
     """Whether there are templates to fill in with primary keys."""
+    tenant: str | None = None
+    """The schema, where the rule is for that of each tenant."""
 
     def wants_keys(self) -> bool:
         return self.rowwise and any(isinstance(spec, Template | Function) for spec in self.specs)
@@ -130,7 +134,8 @@ class _Starred:
             return None
         if self.pattern != self.target:
             table = self.target.partition(".")[2]
-        return _bind(self.rule, payload, schema, table, rowwise=self.rowwise)
+        bound = _bind(self.rule, payload, schema, table, rowwise=self.rowwise)
+        return dataclasses.replace(bound, tenant=schema) if wanted[0] == "*" else bound
 
     def bind_any(self) -> _Bound:
         """The rule as all tables together would fire it."""
@@ -152,6 +157,9 @@ class RuleSet:
         self._bound: dict[str, list[_Bound]] = {}
         self._starred: list[_Starred] = []
         self._found: dict[str, list[_Bound]] = {}
+        self._tenants: frozenset[str] = frozenset()
+        self._by_tenant = frozenset(filter(names_tenants, {rule.ref.alias for rule in self.rules}))
+        """The caches whose keys name the tenant at hand."""
         self.asks = any(isinstance(spec, Function) for rule in self.rules for spec in rule.specs)
         """Whether there are callables among the rules, which may query or hang."""
         for rule in self.rules:
@@ -179,10 +187,11 @@ class RuleSet:
                 kills = Kills()
                 for spec in bound.specs:
                     _apply(spec, bound, seen, pks, kills, ask=ask)
-                whole = found.setdefault(bound.rule.ref, Kills())
-                whole.merge(kills)
-                if bound.rule.again is not None:
-                    whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
+                for ref in self._refs(bound.rule, bound.tenant):
+                    whole = found.setdefault(ref, Kills())
+                    whole.merge(kills)
+                    if bound.rule.again is not None:
+                        whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
         return found
 
     def asks_about(self, payload: str) -> bool:
@@ -198,8 +207,16 @@ class RuleSet:
         )
 
     def cache_refs(self) -> frozenset[CacheRef]:
-        """Every cache and version that a rule names."""
-        return frozenset(rule.ref for rule in self.rules)
+        """Every cache and version that a rule names, and every tenant's where keys name it."""
+        self._sync()
+        return frozenset(ref for rule in self.rules for ref in self._refs(rule, None))
+
+    def _refs(self, rule: Rule, tenant: str | None) -> list[CacheRef]:
+        """Whose keys a rule kills: of the tenant whose table it is, or, without one, of all."""
+        if rule.ref.alias not in self._by_tenant:
+            return [rule.ref]
+        tenants = self._tenants if tenant is None else {tenant}
+        return [dataclasses.replace(rule.ref, tenant=each) for each in sorted(tenants)]
 
     def everything(self, *, ask: bool = True) -> dict[CacheRef, Kills]:
         """All that the rules could ever kill. Callables are asked with ``keys=None``: any row.
@@ -212,19 +229,23 @@ class RuleSet:
             event = Event(payload, 0.0, 0)
             for bound in bounds:
                 if bound.payload == payload:
-                    kills = found.setdefault(bound.rule.ref, Kills())
+                    kills = Kills()
                     for spec in bound.specs:
                         _apply(spec, bound, event, None, kills, ask=ask)
+                    for ref in self._refs(bound.rule, None):
+                        found.setdefault(ref, Kills()).merge(kills)
         for starred in self._starred:
             if starred.pattern != starred.target:
                 continue
-            kills = found.setdefault(starred.rule.ref, Kills())
+            kills = Kills()
             bound = starred.bind_any()
             for spec in bound.specs:
                 # Only code must be told a table; of all else the star says what it may be.
                 tables = self._registry.tables_like(starred.pattern)
                 for payload in sorted(tables) if isinstance(spec, Function) else [starred.pattern]:
                     _apply(spec, bound, Event(payload, 0.0, 0), None, kills, ask=ask)
+            for ref in self._refs(starred.rule, None):
+                found.setdefault(ref, Kills()).merge(kills)
         return found
 
     def wants_keys(self) -> frozenset[str]:
@@ -292,6 +313,9 @@ class RuleSet:
                     bound.setdefault(payload, []).append(one)
         self._bound, self._starred, self._generation = bound, starred, generation
         self._found = {}
+        self._tenants = self._registry.schemas() | {
+            getattr(settings, "PUBLIC_SCHEMA_NAME", "public")
+        }
 
     def _tables(self, entry: str | type[Model], target: str) -> Iterator[tuple[str, bool]]:
         """The tables that fire a rule, and whether they have the primary key of its model."""
