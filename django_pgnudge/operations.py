@@ -1,22 +1,30 @@
 """Migration operations.
 
-A publication is a catalog object, so it is the application's, made by its own migration.
+A publication is a catalog object, so it is the application's, made by its own migrations.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from django.db import NotSupportedError, router
+from django.db import router, transaction
 from django.db.migrations.operations.base import Operation, OperationCategory
 
 from django_pgnudge.errors import ConfigError
-from django_pgnudge.registry import Registry, split_db_table
-from django_pgnudge.registry.catalog import payload_for, quote_identifier, server_version
+from django_pgnudge.migrating import dependency_for
+from django_pgnudge.registry import Registry, UnknownLabelError, split_db_table
+from django_pgnudge.registry.catalog import quote_identifier, server_version
+from django_pgnudge.registry.published import (
+    PublishedTable,
+    column_list,
+    find_family,
+    find_publication,
+    regclass,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from django.apps.registry import Apps
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -24,106 +32,61 @@ if TYPE_CHECKING:
     from django.db.migrations.state import ProjectState
     from django.db.models import Model
 
-__all__ = ["CreatePublication"]
+__all__ = [
+    "AddToPublication",
+    "CreatePublication",
+    "PublicationOperation",
+    "RemoveFromPublication",
+]
 
-# A column list for partitioned tables needs publish_via_partition_root, and that drops TRUNCATE of
-# a single partition: they are published whole instead, partition by partition, future ones
-# included.
-_TABLE: Final = """
-SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-c.relreplident::text, (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
-WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attgenerated <> ''), (SELECT
-array_agg(a.attname::text ORDER BY k.at) FROM pg_index x CROSS JOIN LATERAL
-unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at) JOIN pg_attribute a ON a.attrelid =
-c.oid AND a.attnum = k.attnum WHERE x.indrelid = c.oid AND x.indisprimary AND x.indimmediate
-AND k.at <= x.indnkeyatts), (SELECT array_agg(a.attname::text ORDER BY k.at) FROM pg_index x
-CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum WHERE x.indrelid = c.oid
-AND x.indisreplident AND k.at <= x.indnkeyatts) FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
+# Tenants may be migrated at once, and two that look and then write would both create it.
+_LOCK: Final = """
+SELECT pg_advisory_xact_lock(hashtextextended('django_pgnudge publication ' || %s, 0))
 """
 
-# The table itself, and what its changes are written to: its partitions and the tables that inherit
-# from it.
-_WITH_CHILDREN: Final = f"""
-WITH RECURSIVE tree (oid) AS (
-    SELECT to_regclass(%s)::oid
-    UNION
-    SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
-)
-{_TABLE} JOIN tree ON tree.oid = c.oid ORDER BY c.oid <> to_regclass(%s)::oid, 1, 2
-"""  # noqa: S608 - two literals
-
-_COLUMN_LISTS_SINCE: Final = 150000
+_OTHERS: Final = """
+SELECT n.nspname::text, c.relname::text
+  FROM pg_publication_rel r
+  JOIN pg_publication p ON p.oid = r.prpubid
+  JOIN pg_class c ON c.oid = r.prrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE p.pubname = %s
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
-    schema: str
-    name: str
-    kind: str
-    persistence: str
-    identity: str
-    generated: Sequence[str] | None
-    primary_key: Sequence[str] | None
-    identity_index: Sequence[str] | None
+class _Entry:
+    """A table that a publication names, and those whose changes come under that entry."""
+
+    label: str
+    table: PublishedTable
+    members: list[PublishedTable]
+    only: bool = False
 
     @property
-    def payload(self) -> str:
-        return payload_for(self.schema, self.name)
+    def sql(self) -> str:
+        """Its name: of a table with heirs without them, as each is named by itself."""
+        return ("ONLY " if self.only else "") + regclass(self.table.schema or None, self.table.name)
 
-    def refusal(self) -> str | None:
-        """Why a publication must not have this table."""
-        if self.kind not in ("r", "p"):
-            return "is not a table"
-        if self.persistence == "u":
-            return "is unlogged, so its changes are in no write-ahead log"
-        if self.kind == "p" or self.identity == "f":
-            return None
-        identities = {"d": self.primary_key, "i": self.identity_index}
-        if identities.get(self.identity):
-            return None
-        return {
-            "d": "has no primary key, or a DEFERRABLE one, and so no replica identity",
-            "i": "has lost the index that is its replica identity",
-            "n": "has REPLICA IDENTITY NOTHING",
-        }.get(self.identity, "has no replica identity")
-
-    def columns(self) -> list[str] | None:
-        """The columns to publish; None for the whole table, where a list is not possible."""
-        if self.kind == "p" or self.identity == "f" or not self.primary_key:
-            return None
-        # UPDATE and DELETE fail unless the list covers the replica identity, whatever that is.
-        needed = [*self.primary_key, *(self.identity_index or ())]
-        return None if set(needed) & set(self.generated or ()) else list(dict.fromkeys(needed))
+    def with_columns(self, version: int) -> str:
+        return self.sql + column_list(self.table.columns(version))
 
 
-class CreatePublication(Operation):
-    """Create the publication ``name`` for the tables of ``models``; reversed, drop it.
+class PublicationOperation(Operation):
+    """What the operations share: a publication's name, and the labels of models."""
 
-    ``models`` are labels: ``"shop.Product"``, ``"Product"`` of the migration's own app, and the
-    tables of many-to-many fields as ``"shop.Product_categories"`` or
-    ``"shop.Product.categories"``. On PostgreSQL 15 and later only the primary keys are published,
-    which is all the feed reads; partitioned tables and tables with REPLICA IDENTITY FULL are
-    published whole.
-
-    A published table without replica identity refuses UPDATE and DELETE. So such tables are
-    refused here, by ConfigError naming them all, before anything is made. On databases other than
-    PostgreSQL it raises NotSupportedError.
-    """
-
-    category = OperationCategory.ADDITION
     reduces_to_sql = True
     reversible = True
+    verb: ClassVar[str]
 
     def __init__(self, name: str, models: Iterable[str]) -> None:
         models = [models] if isinstance(models, str) else list(models)
+        what = type(self).__name__
         if not isinstance(name, str) or not name or "\0" in name:
-            raise ConfigError(f"CreatePublication({name!r}): a publication's name is a string.")
+            raise ConfigError(f"{what}({name!r}): a publication's name is a string.")
         if not models or not all(isinstance(label, str) and label for label in models):
-            raise ConfigError(
-                f"CreatePublication({name!r}, models={models!r}): name at least one model's label."
-            )
+            raise ConfigError(f"{what}({name!r}, models={models!r}): name at least one model's"
+                              " label.")  # fmt: skip
         self.name = name
         self.models = models
 
@@ -133,6 +96,226 @@ class CreatePublication(Operation):
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
         """Models are not changed."""
 
+    def describe(self) -> str:
+        return f"{self.verb.format(self.name)} {', '.join(self.models)}"
+
+    @property
+    def migration_name_fragment(self) -> str:
+        prefix = "" if isinstance(self, CreatePublication) else f"{self.verb.split()[0].lower()}_"
+        name = "".join(c if c.isalnum() else "_" for c in self.name.lower())
+        return f"{prefix}publication_{name}"
+
+    def _publish(
+        self,
+        editor: BaseDatabaseSchemaEditor,
+        app_label: str,
+        state: ProjectState,
+        *,
+        create: bool,
+    ) -> None:
+        """Put the tables into the publication, with the columns that each needs."""
+        connection = editor.connection
+        if not self._is_wanted(connection, app_label):
+            return
+        models = self._models(app_label, state.apps)
+        if editor.collect_sql:
+            version = server_version(connection)
+            listed = [_undressed(model).with_columns(version) for model in models]
+            editor.execute(self._statement("CREATE" if create else "ADD", listed), None)
+            return
+        with transaction.atomic(using=connection.alias):
+            self._lock(connection)
+            found = find_publication(connection, self.name)
+            if found is None and not create:
+                raise ConfigError(
+                    f"{type(self).__name__}: the database {connection.alias!r} has no publication"
+                    f" {self.name!r}. Create it before, in a migration with"
+                    " CreatePublication. One that was faked has created nothing."
+                )
+            entries = self._entries(connection, models)
+            generated = found is not None and found.generated
+            self._refuse(connection, entries, generated=generated)
+            version = server_version(connection)
+            renewed, added = [], []
+            for entry in entries:
+                table = entry.table
+                if table.is_implied:
+                    continue
+                if table.is_entry:
+                    if not any(
+                        member.left_out(version, table.listed, generated=generated)
+                        for member in entry.members
+                    ):
+                        continue
+                    renewed.append(entry.sql)
+                added.append(entry.with_columns(version))
+            if found is None:
+                # None are left where a router keeps them all from this database.
+                if added:
+                    editor.execute(self._statement("CREATE", added), None)
+                return
+            if renewed:
+                editor.execute(self._statement("DROP", renewed), None)
+            if added:
+                editor.execute(self._statement("ADD", added), None)
+
+    def _withdraw(
+        self,
+        editor: BaseDatabaseSchemaEditor,
+        app_label: str,
+        state: ProjectState,
+        *,
+        drop: bool,
+    ) -> None:
+        """Take the tables out of the publication; with ``drop``, and the last of them drops it."""
+        connection = editor.connection
+        if not self._is_wanted(connection, app_label):
+            return
+        models = self._models(app_label, state.apps)
+        if editor.collect_sql:
+            tables = [_undressed(model).sql for model in models]
+            editor.execute(self._statement("", []) if drop else self._statement("DROP", tables),
+                           None)  # fmt: skip
+            return
+        with transaction.atomic(using=connection.alias):
+            self._lock(connection)
+            found = find_publication(connection, self.name)
+            if found is None:
+                return
+            with connection.cursor() as cursor:
+                cursor.execute(_OTHERS, [self.name])
+                left = set(cursor.fetchall())
+            mine: dict[tuple[str, str], str] = {}
+            allowed: dict[tuple[str, str], str] = {}
+            for model in models:
+                schema, name = split_db_table(model._meta.db_table)
+                family = find_family(connection, self.name, schema, name)
+                entries = {
+                    (entry.table.schema, entry.table.name): entry.sql
+                    for entry in _entries(model, family)
+                    if entry.table.is_entry
+                }
+                mine |= entries
+                if router.allow_migrate_model(connection.alias, model):
+                    allowed |= entries
+            # A table that tenants share stays as long as another tenant's are there.
+            if drop and not found.is_open and left <= set(mine):
+                editor.execute(self._statement("", []), None)
+            elif allowed:
+                editor.execute(self._statement("DROP", list(allowed.values())), None)
+
+    def _statement(self, verb: str, tables: list[str]) -> str:
+        name = quote_identifier(self.name)
+        listed = ", ".join(tables)
+        if verb == "CREATE":
+            return f"CREATE PUBLICATION {name} FOR TABLE {listed}"
+        if not verb:
+            return f"DROP PUBLICATION {name}"
+        return f"ALTER PUBLICATION {name} {verb} TABLE {listed}"
+
+    def _lock(self, connection: BaseDatabaseWrapper) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_LOCK, [self.name])
+
+    def _is_wanted(self, connection: BaseDatabaseWrapper, app_label: str) -> bool:
+        """As the operations of django.contrib.postgres: nothing is done on another system."""
+        return connection.vendor == "postgresql" and router.allow_migrate(
+            connection.alias, app_label, publication=self.name
+        )
+
+    def _models(self, app_label: str, apps: Apps) -> list[type[Model]]:
+        registry = Registry(apps=apps)
+        found: list[type[Model]] = []
+        for written in self.models:
+            label = written if "." in written else f"{app_label}.{written}"
+            try:
+                model, why = registry.model_of(label), "it is no label"
+            except UnknownLabelError as error:
+                model, why = None, str(error)
+            if model is None:
+                raise ConfigError(
+                    f"{type(self).__name__}({self.name!r}): the migration knows no model"
+                    f" {written!r}. {dependency_for(label) or why}"
+                )
+            found.append(model)
+        return list(dict.fromkeys(found))
+
+    def _entries(self, connection: BaseDatabaseWrapper, models: list[type[Model]]) -> list[_Entry]:
+        """What the publication is to name.
+
+        Without the tables that a router keeps from this database and that are not there. A router
+        of tenants keeps shared tables from a tenant's migrations, where they are found all the
+        same.
+        """
+        found: dict[PublishedTable, _Entry] = {}
+        for model in models:
+            schema, name = split_db_table(model._meta.db_table)
+            entries = _entries(model, find_family(connection, self.name, schema, name))
+            if not entries and router.allow_migrate_model(connection.alias, model):
+                raise ConfigError(
+                    f"{type(self).__name__}({self.name!r}): the database {connection.alias!r} has"
+                    f" no table {regclass(schema, name)} of {model._meta.label}. Run this after the"
+                    " migration that makes it."
+                )
+            found |= {entry.table: entry for entry in entries}
+        return list(found.values())
+
+    def _refuse(
+        self, connection: BaseDatabaseWrapper, entries: list[_Entry], *, generated: bool
+    ) -> None:
+        version = server_version(connection)
+        refused = set()
+        for entry in entries:
+            listed = entry.table.columns(version)
+            for table in entry.members:
+                why = table.refusal() or table.left_out(version, listed, generated=generated)
+                if why:
+                    refused.add(f"{table.payload} ({entry.label}) {why}")
+        if refused:
+            raise ConfigError(
+                f"The publication {self.name!r} was not changed. {'; '.join(sorted(refused))}."
+                " UPDATE and DELETE fail on a published table without a replica identity, or whose"
+                " identity has columns that are not published: give it a primary key or another"
+                " REPLICA IDENTITY, or leave it out of models=."
+            )
+
+
+def _entries(model: type[Model], family: list[PublishedTable]) -> list[_Entry]:
+    """A partitioned table is named for its partitions; heirs are named by themselves."""
+    label = model._meta.label
+    if family and family[0].kind == "p":
+        return [_Entry(label, family[0], family)]
+    return [_Entry(label, table, [table], only=len(family) > 1) for table in family]
+
+
+def _undressed(model: type[Model]) -> _Entry:
+    """For sqlmigrate: the table need not be there yet."""
+    schema, name = split_db_table(model._meta.db_table)
+    columns = tuple(str(field.column) for field in model._meta.pk_fields)
+    table = PublishedTable(schema or "", name, "r", "p", "d", None, columns, None)
+    return _Entry(model._meta.label, table, [table])
+
+
+class CreatePublication(PublicationOperation):
+    """Create the publication ``name`` for the tables of ``models``; reversed, drop it.
+
+    ``models`` are labels: ``"shop.Product"``, ``"Product"`` of the migration's own app, and the
+    tables of many-to-many fields as ``"shop.Product_categories"`` or
+    ``"shop.Product.categories"``. On PostgreSQL 15 and later only the primary keys are published,
+    which is all the feed reads; partitioned tables and tables with REPLICA IDENTITY FULL are
+    published whole.
+
+    Where the publication is there already, the tables that it lacks are added: so it may run once
+    for each schema. Reversed, it takes its tables out, and drops the publication with the last.
+
+    A published table without replica identity refuses UPDATE and DELETE. So such tables are
+    refused here, by ConfigError naming them all, before anything is made. On databases other than
+    PostgreSQL nothing is done.
+    """
+
+    category = OperationCategory.ADDITION
+    verb = "Create publication {} for"
+
     def database_forwards(
         self,
         app_label: str,
@@ -140,31 +323,7 @@ class CreatePublication(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        connection = schema_editor.connection
-        if not self._is_wanted(connection, app_label):
-            return
-        tables = [
-            (model, self._tables(connection, model, is_dry=schema_editor.collect_sql))
-            for model in self._models(app_label, to_state.apps)
-        ]
-        refused = {
-            f"{table.payload} ({model._meta.label}) {why}"
-            for model, family in tables
-            for table in family
-            if (why := table.refusal())
-        }
-        if refused:
-            raise ConfigError(
-                f"The publication {self.name!r} was not created. {'; '.join(sorted(refused))}."
-                " UPDATE and DELETE on a published table without replica identity fail: give it a"
-                " primary key or a REPLICA IDENTITY, or leave it out of models=."
-            )
-        has_lists = server_version(connection) >= _COLUMN_LISTS_SINCE
-        targets = dict.fromkeys(_target(family, has_lists) for _, family in tables)
-        schema_editor.execute(
-            f"CREATE PUBLICATION {quote_identifier(self.name)} FOR TABLE {', '.join(targets)}",
-            None,
-        )
+        self._publish(schema_editor, app_label, to_state, create=True)
 
     def database_backwards(
         self,
@@ -173,68 +332,62 @@ class CreatePublication(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        if self._is_wanted(schema_editor.connection, app_label):
-            schema_editor.execute(f"DROP PUBLICATION {quote_identifier(self.name)}", None)
-
-    def describe(self) -> str:
-        return f"Create publication {self.name} for {', '.join(self.models)}"
-
-    @property
-    def migration_name_fragment(self) -> str:
-        return "publication_" + "".join(c if c.isalnum() else "_" for c in self.name.lower())
-
-    def _is_wanted(self, connection: BaseDatabaseWrapper, app_label: str) -> bool:
-        if not router.allow_migrate(connection.alias, app_label, publication=self.name):
-            return False
-        if connection.vendor != "postgresql":
-            raise NotSupportedError(
-                f"CreatePublication({self.name!r}): the database {connection.alias!r} is"
-                f" {connection.vendor}, and publications are PostgreSQL's. Keep the migration"
-                " from it with a database router (allow_migrate gets publication= as a hint)."
-            )
-        return True
-
-    def _models(self, app_label: str, apps: Apps) -> list[type[Model]]:
-        registry = Registry(apps=apps)
-        found: list[type[Model]] = []
-        for label in self.models:
-            model = registry.model_of(label if "." in label else f"{app_label}.{label}")
-            if model is None:
-                raise ConfigError(
-                    f"CreatePublication({self.name!r}): {label!r} is no label of a model in the"
-                    " migration's state. If it is another app's, depend on that app's migration."
-                )
-            found.append(model)
-        return found
-
-    def _tables(
-        self, connection: BaseDatabaseWrapper, model: type[Model], *, is_dry: bool
-    ) -> list[_Table]:
-        """The model's table, then its partitions and heirs."""
-        schema, name = split_db_table(model._meta.db_table)
-        if is_dry:  # sqlmigrate: the table need not be there yet
-            columns = [str(field.column) for field in model._meta.pk_fields]
-            return [_Table(schema or "", name, "r", "p", "d", None, columns, None)]
-        parts = (name,) if schema is None else (schema, name)
-        regclass = ".".join(map(quote_identifier, parts))
-        with connection.cursor() as cursor:
-            cursor.execute(_WITH_CHILDREN, [regclass, regclass])
-            found = [_Table(*row) for row in cursor.fetchall()]
-        if not found:
-            raise ConfigError(
-                f"CreatePublication({self.name!r}): the database {connection.alias!r} has no table"
-                f" {regclass} of {model._meta.label}. Run this after the one that makes it."
-            )
-        return found
+        self._withdraw(schema_editor, app_label, from_state, drop=True)
 
 
-def _target(family: list[_Table], has_lists: bool) -> str:
-    """One entry of ``FOR TABLE``. A column list counts for the heirs too, so it has to suit all."""
-    table = family[0]
-    name = quote_identifier(table.name)
-    if table.schema:
-        name = f"{quote_identifier(table.schema)}.{name}"
-    lists = [member.columns() for member in family]
-    if not has_lists or lists[0] is None or any(columns != lists[0] for columns in lists):
-        return name
-    return f"{name} ({', '.join(map(quote_identifier, lists[0]))})"
+class AddToPublication(PublicationOperation):
+    """Add the tables of ``models`` to the publication ``name``; reversed, take them out.
+
+    A table that is in it already stays as it is, unless its column list does not cover its replica
+    identity: then it is published anew, with the columns that it needs. ConfigError as from
+    ``CreatePublication``, and if there is no such publication.
+    """
+
+    category = OperationCategory.ADDITION
+    verb = "Add to publication {}:"
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        self._publish(schema_editor, app_label, to_state, create=False)
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        self._withdraw(schema_editor, app_label, from_state, drop=False)
+
+
+class RemoveFromPublication(PublicationOperation):
+    """Take the tables of ``models`` out of the publication ``name``; reversed, add them.
+
+    The publication stays, though it may be empty.
+    """
+
+    category = OperationCategory.REMOVAL
+    verb = "Remove from publication {}:"
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        self._withdraw(schema_editor, app_label, to_state, drop=False)
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        self._publish(schema_editor, app_label, from_state, create=False)

@@ -1,7 +1,8 @@
 """What receivers hear, after the keys are gone: the last hop.
 
 ``tables_changed`` fires once per batch with ``tables`` (frozenset of ``schema.table``), ``models``
-(frozenset of model classes), ``batch`` and ``using``. ``model_changed`` fires once per model, with
+(frozenset of model classes), ``batch`` and ``using``. ``model_changed`` fires once per model (and
+tenant), with
 ``sender=Model``, ``event``, ``batch`` and ``using``. ``resynced`` fires when anything may have
 changed, with ``reason`` and ``using``. Receivers are functions or coroutine functions.
 """
@@ -17,7 +18,7 @@ from django.dispatch import Signal
 from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from django.db.models import Model
 
@@ -37,7 +38,7 @@ def anyone_listens() -> bool:
     return bool(tables_changed.receivers or model_changed.receivers)
 
 
-def send_changes(batch: Batch, models: Mapping[type[Model], Event], using: str) -> None:
+def send_changes(batch: Batch, changes: Sequence[tuple[type[Model], Event]], using: str) -> None:
     """Tell receivers of a batch. Synchronous; a receiver that raises is logged by Django.
 
     Meant for ``sync_to_async``: receivers that are functions run in its thread, those that are
@@ -48,11 +49,11 @@ def send_changes(batch: Batch, models: Mapping[type[Model], Event], using: str) 
             tables_changed,
             sender=None,
             tables=frozenset(batch.payloads()),
-            models=frozenset(models),
+            models=frozenset(model for model, _ in changes),
             batch=batch,
             using=using,
         )
-        for model, event in models.items():
+        for model, event in changes:
             _send(model_changed, sender=model, event=event, batch=batch, using=using)
 
 

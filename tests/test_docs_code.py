@@ -226,7 +226,7 @@ def test_documented_receivers_take_what_is_sent(
     _receivers = block.run()  # signals keep weak references
     product = shop.get_model("shop", "Product")
     event = Event("public.shop_product", 0.0, 1, frozenset({(7,)}))
-    signals.send_changes(Batch((event,)), {product: event}, "default")
+    signals.send_changes(Batch((event,)), [(product, event)], "default")
     signals.send_resynced("failsafe", "default")
     assert capsys.readouterr().out.splitlines() == [
         "moved: public.shop_product",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tests.fix_servers import Database
 
 BATCH = Batch((Event("public.auth_user", 1.0), Event("public.auth_group", 2.0)), lsn=5)
-MODELS: dict[Any, Event] = {User: BATCH.events[0], Group: BATCH.events[1]}
+CHANGES: Any = [(User, BATCH.events[0]), (Group, BATCH.events[1])]
 
 
 def test_model_changed_reaches_only_receivers_of_that_model() -> None:
@@ -31,7 +32,7 @@ def test_model_changed_reaches_only_receivers_of_that_model() -> None:
     signals.model_changed.connect(receiver, sender=Group)
     try:
         assert signals.anyone_listens()
-        signals.send_changes(BATCH, MODELS, "other")
+        signals.send_changes(BATCH, CHANGES, "other")
     finally:
         signals.model_changed.disconnect(receiver, sender=Group)
     (given,) = calls
@@ -50,7 +51,7 @@ def test_the_documented_arguments_are_those_that_are_sent() -> None:
     for signal in (signals.tables_changed, signals.model_changed, signals.resynced):
         signal.connect(receiver)
     try:
-        signals.send_changes(BATCH, MODELS, "default")
+        signals.send_changes(BATCH, CHANGES, "default")
         signals.send_resynced("overflow", "default")
     finally:
         for signal in (signals.tables_changed, signals.model_changed, signals.resynced):
@@ -76,7 +77,7 @@ async def test_a_receivers_broken_connection_is_gone_before_the_next_batch(
     connections.settings["default"]["CONN_MAX_AGE"] = None
     try:
         for _ in range(3):
-            await sync_to_async(signals.send_changes)(BATCH, {}, "default")
+            await sync_to_async(signals.send_changes)(BATCH, [], "default")
         assert len(set(seen)) == 3
         assert await sync_to_async(lambda: len(connection.queries_log))() == 0
     finally:
@@ -100,6 +101,13 @@ def test_merged_events_add_up_and_too_many_keys_mean_any_row() -> None:
 
 def test_a_model_of_two_tables_hears_one_event() -> None:
     events = [Event("a.b", 2.0, 3, frozenset({(1,)})), Event("a.c", 1.0, 2, frozenset({(2,)}))]
-    merged = by_model(events, lambda event: [(User, event)])
-    assert merged[User].count == 5
-    assert merged[User].keys == frozenset({(1,), (2,)})
+    own = "public.auth_user"
+    ((model, merged),) = by_model(events, lambda event: [(User, replace(event, payload=own))])
+    assert model is User
+    assert merged.count == 5
+    assert merged.keys == frozenset({(1,), (2,)})
+
+
+def test_a_model_of_two_tenants_hears_of_each() -> None:
+    events = [Event("a.users", 2.0, 3, frozenset({(1,)})), Event("b.users", 1.0, 2, None)]
+    assert by_model(events, lambda event: [(User, event)]) == [(User, each) for each in events]

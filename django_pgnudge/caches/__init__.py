@@ -27,6 +27,7 @@ from django_pgnudge.caches.other import (
 from django_pgnudge.caches.redis import RedisStore, is_redis
 from django_pgnudge.caches.values import Answer, Entry, Question, Values
 from django_pgnudge.errors import CacheError, PgNudgeError
+from django_pgnudge.tenancy import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,7 @@ def delete(ref: CacheRef, kills: Kills) -> int:
     Raises UnsupportedError for patterns on a backend without them, after the keys are deleted.
     """
     keys, patterns = filter(_is_text, kills.keys), set(filter(_is_text, kills.patterns))
-    with _store(ref.alias) as store:
+    with _store(ref.alias) as store, serving(ref.tenant):
         count = store.delete_keys(keys, ref.version)
         if patterns:
             count += store.delete_patterns(patterns, ref.version)
@@ -78,7 +79,7 @@ def clear_version(ref: CacheRef) -> int:
     Raises UnsupportedError where the backend cannot list its keys (memcached, files), or cannot
     tell those of sessions from others.
     """
-    with _store(ref.alias) as store:
+    with _store(ref.alias) as store, serving(ref.tenant):
         return store.clear_version(ref.version, _spared(store, ref.version))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge.caches.base import UnsupportedError
 from django_pgnudge.caches.redis_values import pack, raise_mark
+from django_pgnudge.tenancy import serving
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -72,10 +73,12 @@ class Pipeline:
         """
         stored, plain = self._store.stored, self._store.plain.stored
         end = self._unlink(plain(tokens, None)) if tokens else b""
-        keys = [(kills[ref].keys, ref.version) for ref in kills if kills[ref].keys]
         commands = [end] if end else []
         first = len(commands)
-        commands += [self._unlink(stored(*each)) for each in keys]
+        for ref in kills:
+            if kills[ref].keys:
+                with serving(ref.tenant):
+                    commands.append(self._unlink(stored(kills[ref].keys, ref.version)))
         counted = slice(first, len(commands))
         if mark is None:
             return Round(b"".join(commands), len(commands), counted, None, None)

@@ -9,8 +9,11 @@ from django.db import Error, transaction
 
 from django_pgnudge.conf import conf
 from django_pgnudge.registry.catalog import payload_for, pinned, server_version
+from django_pgnudge.registry.published import find_publication, find_published
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from django_pgnudge.registry import Registry
@@ -31,18 +34,6 @@ _ROLE: Final = """
 SELECT r.rolreplication OR r.rolsuper OR EXISTS (
          SELECT FROM pg_roles g WHERE g.rolname = ANY (%s) AND pg_has_role(r.oid, g.oid, 'MEMBER'))
   FROM pg_roles r WHERE r.rolname = %s
-"""
-
-_WITHOUT_IDENTITY: Final = """
-SELECT n.nspname::text, c.relname::text
-  FROM pg_publication_tables t
-  JOIN pg_namespace n ON n.nspname = t.schemaname
-  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
- WHERE t.pubname = %s AND c.relkind = 'r' AND c.relreplident <> 'f' AND NOT EXISTS (
-       SELECT FROM pg_index i WHERE i.indrelid = c.oid
-          AND i.indimmediate AND i.indisvalid
-          AND ((c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND
-          i.indisreplident)))
 """
 
 _MESSAGES: Final = """
@@ -66,7 +57,10 @@ class Publication:
     tables: frozenset[str]
     operations: dict[str, bool]
     filtered: frozenset[str] = frozenset()
-    without_identity: frozenset[str] = frozenset()
+    without_identity: Mapping[str, str] = field(default_factory=dict)
+    """By table why it has none."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """By table what of its replica identity is not published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +90,13 @@ class Facts:
     plugin_missing: str = ""
     publication_name: str | None = None
     publication: Publication | None = field(default=None)
+
+    def is_unpublished(self, payload: str) -> bool:
+        """Whether the database has a table that its publication leaves out."""
+        if self.publication is None or not self.registry.exists(payload):
+            return False
+        family = (*self.registry.lineage(payload), *self.registry.descendants(payload))
+        return self.publication.tables.isdisjoint(family)
 
 
 def read_facts(connection: BaseDatabaseWrapper, registry: Registry, rules: RuleSet) -> Facts:
@@ -127,31 +128,34 @@ def read_facts(connection: BaseDatabaseWrapper, registry: Registry, rules: RuleS
 
 
 def _publication(cursor: Any, connection: BaseDatabaseWrapper, name: str) -> Publication | None:
-    cursor.execute(
-        "SELECT pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication"
-        " WHERE pubname = %s",
-        [name],
-    )
-    row = cursor.fetchone()
-    if row is None:
+    state = find_publication(connection, name)
+    if state is None:
         return None
     # Row filters exist from PostgreSQL 15 on.
-    is_filtered = "rowfilter IS NOT NULL" if server_version(connection) >= 150000 else "false"
+    version = server_version(connection)
+    is_filtered = "rowfilter IS NOT NULL" if version >= 150000 else "false"
     cursor.execute(
         f"SELECT schemaname::text, tablename::text, {is_filtered}"  # noqa: S608 - one of two literals
         " FROM pg_publication_tables WHERE pubname = %s",
         [name],
     )
     tables = {payload_for(schema, table): filtered for schema, table, filtered in cursor.fetchall()}
-    cursor.execute(_WITHOUT_IDENTITY, [name])
+    without_identity, left_out = {}, {}
+    # Without UPDATE and DELETE nothing needs an identity.
+    if state.operations["UPDATE"] or state.operations["DELETE"]:
+        for table in find_published(connection, name):
+            if table.kind != "r":
+                continue
+            if why := table.lacks_identity():
+                without_identity[table.payload] = why
+            elif why := table.left_out(version, table.listed, generated=state.generated):
+                left_out[table.payload] = why
     return Publication(
         frozenset(tables),
-        dict(zip(("INSERT", "UPDATE", "DELETE", "TRUNCATE"), row, strict=True)),
+        state.operations,
         frozenset(payload for payload, filtered in tables.items() if filtered),
-        # Without UPDATE and DELETE nothing needs an identity.
-        frozenset(payload_for(*found) for found in cursor.fetchall())
-        if row[1] or row[2]
-        else frozenset(),
+        without_identity,
+        left_out,
     )
 
 

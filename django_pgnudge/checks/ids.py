@@ -47,6 +47,10 @@ IDS: Final[dict[str, str]] = {
     "W030": "The database cannot be asked",
     "I031": "Every role may write own nudges",
     "I032": "A role of the site may not write own nudges",
+    "W040": "A published table's replica identity is left out",
+    "W041": "A nudged value depends on a table that is not in the publication",
+    "W042": "A migration publishes a model that it does not depend on",
+    "W043": "A model's rule means one schema of several",
 }
 """Number and title.
 

@@ -6,18 +6,24 @@ is said.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Final
 
 from django.db import OperationalError, connections
+from django.urls import get_resolver
 
 from django_pgnudge.checks.absent import apps_to_migrate, is_to_come, views
 from django_pgnudge.checks.facts import Facts, read_facts
 from django_pgnudge.checks.ids import message
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import closest
+from django_pgnudge.fresh.declared import declared_tables
+from django_pgnudge.migrating import undeclared
 from django_pgnudge.names import Own
-from django_pgnudge.registry import Registry
+from django_pgnudge.operations import PublicationOperation
+from django_pgnudge.registry import Registry, split_db_table
 from django_pgnudge.rules import Rule, RuleSet, read_rules
+from django_pgnudge.rules.ruleset import is_starred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
 __all__ = ["run"]
+
+SHOWN: Final = 5
+"""Names in a message."""
 
 
 def run(databases: Sequence[str]) -> list[CheckMessage]:
@@ -110,33 +119,73 @@ def check_publication(facts: Facts) -> Iterator[CheckMessage]:
 
 
 def check_published(facts: Facts) -> Iterator[CheckMessage]:
+    lacking = [table for table in sorted(facts.rules.payloads()) if facts.is_unpublished(table)]
+    for payload in lacking:
+        yield message(
+            "W025",
+            f"The publication {facts.publication_name!r} of the database {facts.alias!r} does"
+            f" not contain {payload}: its changes never arrive.",
+            _add_hint(facts, payload),
+        )
+
+
+def check_declared(facts: Facts) -> Iterator[CheckMessage]:
     if facts.publication is None:
         return
-    published = facts.publication.tables
-    for payload in sorted(facts.rules.payloads()):
-        below = facts.registry.descendants(payload)
-        if (
-            facts.registry.exists(payload)
-            and not published.intersection((*facts.registry.lineage(payload), *below))
-        ):  # fmt: skip
-            yield message(
-                "W025",
-                f"The publication {facts.publication_name!r} of the database {facts.alias!r} does"
-                f" not contain {payload}: its changes never arrive.",
-                f"ALTER PUBLICATION … ADD TABLE {payload}; best in a migration.",
-            )
+    # The URLconf imports the views. What it raises, Django's own checks say.
+    with contextlib.suppress(Exception):
+        get_resolver().url_patterns  # noqa: B018
+    lacking: dict[str, list[str]] = {}
+    for what, payload in declared_tables(facts.registry):
+        if facts.is_unpublished(payload) and what not in lacking.setdefault(payload, []):
+            lacking[payload].append(what)
+    for payload, names in sorted(lacking.items()):
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        yield message(
+            "W041",
+            f"The publication {facts.publication_name!r} of the database {facts.alias!r} does"
+            f" not contain {payload}, and these depend on it, so that they are computed each time:"
+            f" {', '.join(names[:SHOWN])}{more}.",
+            _add_hint(facts, payload),
+        )
 
 
 def check_identity(facts: Facts) -> Iterator[CheckMessage]:
     if facts.publication is None:
         return
-    for payload in sorted(facts.publication.without_identity):
+    for payload, why in sorted(facts.publication.without_identity.items()):
         yield message(
             "W026",
             f"The publication {facts.publication_name!r} of the database {facts.alias!r} contains"
-            f" {payload}, which has no replica identity: UPDATE and DELETE on it fail.",
+            f" {payload}, which {why}: UPDATE and DELETE on it fail.",
             "Give the table a primary key or a REPLICA IDENTITY, or do not publish it.",
         )
+    for payload, why in sorted(facts.publication.left_out.items()):
+        yield message(
+            "W040",
+            f"The publication {facts.publication_name!r} of the database {facts.alias!r} contains"
+            f" {payload}, which {why}: every UPDATE and DELETE on it fails.",
+            _add_hint(facts, payload),
+        )
+
+
+def check_migrations(facts: Facts) -> Iterator[CheckMessage]:
+    for migration, label, todo in undeclared(PublicationOperation):
+        yield message(
+            "W042",
+            f"The migration {migration} publishes {label!r}, which it does not depend on: on a new"
+            " database it may run before the table is made, and fail.",
+            todo or "Depend on the migration that makes it.",
+        )
+
+
+def _add_hint(facts: Facts, payload: str) -> str:
+    models = facts.registry.models_of(payload)
+    label = models[0]._meta.label if models else "…"
+    return (
+        f"In a migration: AddToPublication({facts.publication_name!r}, [{label!r}]) of"
+        " django_pgnudge.operations."
+    )
 
 
 def check_operations(facts: Facts) -> Iterator[CheckMessage]:
@@ -179,8 +228,20 @@ def check_tables(facts: Facts) -> Iterator[CheckMessage]:
     absent: dict[str, Rule] = {}
     for rule in facts.rules.rules:
         payload = facts.registry.payload_of(rule.target)
+        if is_starred(payload) and (
+            # The first tenant may be made yet.
+            facts.registry.tables_like(payload) or facts.registry.models_of(payload)
+        ):
+            continue
         if "." in payload and not facts.registry.exists(payload):
-            absent[payload] = rule
+            if others := _others(facts, rule):
+                yield message(
+                    "W028",
+                    f"{rule.where}: the database {facts.alias!r} has no table {payload}.",
+                    _for_all(rule, others),
+                )
+            else:
+                absent[payload] = rule
         elif "." not in payload and not isinstance(rule.target, Own):
             yield from _check_own(facts, rule, payload)
     if not absent:
@@ -221,6 +282,40 @@ def _check_own(facts: Facts, rule: Rule, payload: str) -> Iterator[CheckMessage]
         )
 
 
+def check_tenants(facts: Facts) -> Iterator[CheckMessage]:
+    for rule in facts.rules.rules:
+        payload = facts.registry.payload_of(rule.target)
+        others = _others(facts, rule)
+        if others and facts.registry.exists(payload):
+            yield message(
+                "W043",
+                f"{rule.where} means {payload} and no other schema's table.",
+                _for_all(rule, others),
+            )
+
+
+def _others(facts: Facts, rule: Rule) -> list[str]:
+    """The tables that a rule for a model does not mean, though other tenants have it there."""
+    registry = facts.registry
+    model = registry.model_of(rule.target) if isinstance(rule.target, str) else rule.target
+    if model is None or not registry.has_tenants:
+        return []
+    schema, table = split_db_table(model._meta.db_table)
+    payload = registry.payload_of(rule.target)
+    if schema is not None or is_starred(payload):
+        return []
+    return sorted(registry.tables_like(f"*.{table}") - {payload})
+
+
+def _for_all(rule: Rule, others: list[str]) -> str:
+    label = rule.target if isinstance(rule.target, str) else rule.target._meta.label
+    more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    return (
+        f"There are {', '.join(others[:SHOWN])}{more}. For the table of every schema write"
+        f" {'*.' + label!r}, and {{schema}} in its keys."
+    )
+
+
 def check_messages(facts: Facts) -> Iterator[CheckMessage]:
     functions, roles = facts.messages.functions, ", ".join(sorted({facts.user, facts.role}))
     if facts.messages.public:
@@ -250,9 +345,12 @@ _CHECKS: tuple[Callable[[Facts], Iterator[CheckMessage]], ...] = (
     check_plugin_installed,
     check_publication,
     check_published,
+    check_declared,
     check_identity,
+    check_migrations,
     check_operations,
     check_primary_keys,
     check_tables,
+    check_tenants,
     check_messages,
 )

@@ -69,8 +69,7 @@ def check_labels(known: _Known) -> Iterator[CheckMessage]:
             continue
         for entry in getattr(conf, key) or ():
             try:
-                if "*" not in entry:
-                    known.registry.payload_of(entry)
+                known.registry.payload_of(entry)
             except UnknownLabelError as error:
                 yield message("E006", f'PGNUDGE["{key}"]: {error}', "Correct the label.")
 

@@ -272,7 +272,7 @@ class Daemon:
 
     def _wants_all_keys(self) -> bool:
         # Which rows' tokens readers stand on is not known here.
-        return anyone_listens() or bool(self._nudged)
+        return anyone_listens() or bool(self._nudged) or self.rules.wants_keys_of_any()
 
     async def _find_server(self) -> dict[str, Any]:
         """Blocking look-ups go to a thread that does not hold up the exit."""
@@ -316,10 +316,8 @@ class Daemon:
         if self._resyncer.is_call():
             self._resyncer.call_soon(reason)
         else:
-            for alias in {ref.alias for ref in self.rules.cache_refs()}:
-                # Callables of rules may query, in a mode that asks them.
-                compute = functools.partial(self._resyncer.work, alias)
-                deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
+            deletes += await self._clear()
+        cleared = self.rules.cache_refs()
         self.publisher.add_resync(reason, deletes)
         if not self._stopping:
             # Before the next batch: what changed of the map before this stream is not in it.
@@ -329,10 +327,22 @@ class Daemon:
                 await self._prover.read_map(REFRESH_TIMEOUT)
             finally:
                 self._idle = False
+            if self.rules.cache_refs() != cleared and not self._resyncer.is_call():
+                # Tenants were made meanwhile, and keys for them.
+                await self._clear()
         if self.connected_at is not None:
             self.live.set()
         for keeper in self.keepers.values():
             keeper.kick()
+
+    async def _clear(self) -> list[Delete]:
+        """Have all that rules could kill deleted, by ``RESYNC``."""
+        deletes = []
+        for alias in {ref.alias for ref in self.rules.cache_refs()}:
+            # Callables of rules may query, in a mode that asks them.
+            compute = functools.partial(self._resyncer.work, alias)
+            deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
+        return deletes
 
     def _log_connected(self) -> None:
         feed = self._feed

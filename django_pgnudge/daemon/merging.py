@@ -64,14 +64,17 @@ def rename_events(events: Iterable[Event], seen_as: Callable[[Event], Event]) ->
 
 def by_model(
     events: Iterable[Event], seen_by: Callable[[Event], Iterable[tuple[type[Model], Event]]]
-) -> dict[type[Model], Event]:
-    """One event a model; a table that inherits nudges its parents' models too."""
-    found: dict[type[Model], Event] = {}
+) -> list[tuple[type[Model], Event]]:
+    """One event a model, and one for each tenant's table of it.
+
+    A table that inherits nudges its parents' models too.
+    """
+    found: dict[tuple[type[Model], str], Event] = {}
     for event in events:
         for model, seen in seen_by(event):
-            known = found.get(model)
-            found[model] = seen if known is None else _merge(known, seen)
-    return found
+            known = found.get((model, seen.payload))
+            found[model, seen.payload] = seen if known is None else _merge(known, seen)
+    return [(model, event) for (model, _), event in found.items()]
 
 
 def _merge(one: Event, two: Event) -> Event:

@@ -128,8 +128,8 @@ class Publisher:
         self.batches += 1
         _log_batch(batch, deleted, away)
         if anyone_listens():
-            models = by_model(batch.events, self._registry.seen_by_models)
-            await _patiently(send_changes, batch, models, self._using)
+            changes = by_model(batch.events, self._registry.seen_by_models)
+            await _patiently(send_changes, batch, changes, self._using)
         self.lsn = max(self.lsn, batch.lsn)
 
 

@@ -20,6 +20,7 @@ from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.http import parse_etags
 
 from django_pgnudge.fresh.arguments import digest
+from django_pgnudge.fresh.declared import declare
 from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.driving import Computation, Place, arun, run
 from django_pgnudge.fresh.reading import stamp_now
@@ -76,6 +77,7 @@ def nudged_condition(
     def decorate(view: View) -> View:
         name = ViewName(view)
         what = f"condition {name}"
+        declare(what, depends_on, options)
 
         def condition_of(
             request: HttpRequest, args: Any, kwargs: Any, stamp: Stamp, place: Place

@@ -20,6 +20,7 @@ from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.arguments import UnsureError, bind, digest, instances_in, unwrapped
 from django_pgnudge.fresh.collecting import note_unkept
+from django_pgnudge.fresh.declared import declare
 from django_pgnudge.fresh.dependencies import DependsOn, Row, listed, row
 from django_pgnudge.fresh.functions import name_of, qualified_name, signature_of
 from django_pgnudge.fresh.scope import scope_of
@@ -275,7 +276,9 @@ class Nudged:
                     "nudged: write @classmethod and @staticmethod above @nudged, not below."
                 )
             options = Options(timeout, cache, using, wait)
-            return NudgedFunction(function, dependencies, depends_on, key, options)
+            nudged_function = NudgedFunction(function, dependencies, depends_on, key, options)
+            declare(qualified_name(function), dependencies, options)
+            return nudged_function
 
         return decorate
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from django_pgnudge.events import Key, KeyValue
     from django_pgnudge.fresh.collecting import Ground
 
-__all__ = ["DependsOn", "Row", "Tables", "listed", "row", "tables"]
+__all__ = ["DependsOn", "Row", "Tables", "listed", "parents_of", "row", "tables"]
 
 logger = get_logger("django_pgnudge.nudged")
 
@@ -200,7 +200,7 @@ class Tables:
             yield Dependency(self.registry.payload_of(entry))
             yield from (
                 Dependency(self.registry.payload_of(parent))
-                for parent in _parents(self._model(entry))
+                for parent in parents_of(self._model(entry))
             )
         else:
             raise ConfigError(
@@ -221,7 +221,7 @@ class Tables:
             yield self._row(payload, self._printed_key(payload, values))
             return
         yield self._row(self.registry.payload_of(model), self._key(model, values))
-        for parent in _parents(model):
+        for parent in parents_of(model):
             key = self._key(parent, values) if shares_pk(model, parent) else None
             yield Dependency(self.registry.payload_of(parent), key)
 
@@ -350,7 +350,7 @@ def _whole(values: Iterable[KeyValue | None]) -> Key | None:
     return None if None in key else cast("Key", key)
 
 
-def _parents(model: type[Model] | None) -> Iterator[type[Model]]:
+def parents_of(model: type[Model] | None) -> Iterator[type[Model]]:
     """The tables of multi-table inheritance that are read with this one."""
     if model is not None:
         for parent in model._meta.all_parents:

@@ -21,6 +21,7 @@ from django.conf import settings
 from django.http.response import HttpResponseBase
 
 from django_pgnudge.fresh.arguments import digest, instances_in
+from django_pgnudge.fresh.declared import declare
 from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.driving import Computation, Place, arun, perform_one, run
 from django_pgnudge.fresh.flights import flights
@@ -80,6 +81,7 @@ def nudged_page(
     def decorate(view: View) -> View:
         name = ViewName(view)
         what = f"page {name}"
+        declare(what, depends_on, options)
 
         @wraps(view)
         async def ainner(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

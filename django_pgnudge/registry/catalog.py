@@ -203,5 +203,9 @@ def _found(cursor: Any, unqualified: list[str], path: tuple[str, ...]) -> dict[s
 
 
 def server_version(connection: BaseDatabaseWrapper) -> int:
-    """The version of a PostgreSQL connection's server, as ``server_version_num`` has it."""
-    return int(connection.pg_version)  # type: ignore[attr-defined]
+    """The version of a PostgreSQL connection's server, as ``server_version_num`` has it.
+
+    Django's ``pg_version`` keeps that of the server to which the alias first led.
+    """
+    with connection.temporary_connection():
+        return int(connection.connection.info.server_version)

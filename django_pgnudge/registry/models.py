@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from django.apps import apps as global_apps
 from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import DateTimeField, Model
 from django.utils import timezone
 
@@ -76,6 +76,7 @@ class Registry:
             self._by_table.setdefault(split_db_table(model._meta.db_table), []).append(model)
         self._catalog = Catalog()
         self._asked: set[str] = set()
+        self._everywhere: set[str] = set()
         self.left: set[tuple[str, str]] = set()
         """Tables that are no longer below another, each with that one; see ``daemon.proof``."""
         self._index()
@@ -97,6 +98,22 @@ class Registry:
         other._catalog = replace(self._catalog, path=path, schemas=found)  # noqa: SLF001
         other._index()  # noqa: SLF001
         return other
+
+    def look_everywhere(self, entry: str) -> None:
+        """Take the tables of this name for those of its model in every schema, as for tenants."""
+        self._everywhere.add(entry.removeprefix("*."))
+        self._index()
+
+    @property
+    def has_tenants(self) -> bool:
+        """Whether the site keeps the tables of its models in several schemas, one a tenant.
+
+        So say the backends of django-tenants and its kin, and ``SCOPE``.
+        """
+        if conf.is_usable("NUDGED") and conf.NUDGED["SCOPE"] is not None:
+            return True
+        alias = self.using
+        return alias in connections.settings and hasattr(connections[alias], "set_tenant")
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -124,7 +141,7 @@ class Registry:
         """
         if "." not in payload:
             return False
-        if payload in self._models or self._catalog.parents.get(payload):
+        if self._models_at(payload) or self._catalog.parents.get(payload):
             return False
         if payload in self._catalog.tables:
             return True
@@ -146,14 +163,22 @@ class Registry:
         second begins with a capital, but is none; and for what is most likely a slip: a name that
         is near a label, or one without a dot that is near a table or model, or that has capitals,
         unless ``own()`` says that it is an own nudge.
+
+        ``*.`` before a table or label means the table of that name in each schema, and the answer
+        has the star too.
         """
         if not isinstance(entry, str):
             return self._model_payload(entry)
         if isinstance(entry, Own):
             return str(entry)
         model = self.model_of(entry)
+        if entry.startswith("*."):
+            schema, table = split_db_table(entry[2:] if model is None else model._meta.db_table)
+            return f"*.{table}" if schema is None else payload_for(schema, table)
         if model is not None:
             return self._model_payload(model)
+        if "*" in entry:
+            return entry
         if entry.startswith('"'):
             schema, table = split_db_table(entry)
             return table if schema is None else f"{schema}.{table}"
@@ -181,8 +206,8 @@ class Registry:
 
     def model_of(self, entry: str) -> type[Model] | None:
         """The model a label names, or None for a table or own nudge. Raises UnknownLabelError."""
-        app_label, _, rest = entry.partition(".")
-        if not rest or entry.startswith('"'):
+        app_label, _, rest = entry.removeprefix("*.").partition(".")
+        if not rest or "*" in rest or entry.removeprefix("*.").startswith('"'):
             return None
         name, _, field = rest.partition(".")
         if app_label not in self._apps.app_configs:
@@ -218,8 +243,39 @@ class Registry:
 
     def models_of(self, payload: str) -> tuple[type[Model], ...]:
         """The models that read this table, concrete ones first; a partition's parents' too."""
-        found = [model for table in self.lineage(payload) for model in self._models.get(table, ())]
-        return tuple(sorted(dict.fromkeys(found), key=lambda model: model._meta.proxy))
+        return tuple(model for model, _ in self._read_by(payload))
+
+    def _read_by(self, payload: str) -> list[tuple[type[Model], str]]:
+        """The models that read this table, concrete ones first, each with its own table."""
+        found: dict[type[Model], str] = {}
+        if payload.startswith("*."):
+            found = dict.fromkeys(self._by_table.get((None, payload[2:]), ()), payload)
+        for table in self.lineage(payload):
+            for model in self._models_at(table):
+                found.setdefault(model, table)
+        return sorted(found.items(), key=lambda item: item[0]._meta.proxy)
+
+    def _models_at(self, payload: str) -> Sequence[type[Model]]:
+        """The models of one table: search_path's, and a tenant's that is known."""
+        found = self._models.get(payload)
+        if found is None and (self._is_shared or self._everywhere):
+            _, table = self._catalog.tables.get(payload, ("", ""))
+            if self._is_shared or table in self._everywhere:
+                found = tuple(self._by_table.get((None, table), ()))
+        return found or ()
+
+    def schemas(self) -> frozenset[str]:
+        """The schemas that had tables at the last refresh."""
+        return frozenset(schema for schema, _ in self._catalog.tables.values())
+
+    def tables_like(self, pattern: str) -> frozenset[str]:
+        """The known tables that a name with ``*`` for schema or table means."""
+        schema, _, table = pattern.partition(".")
+        return frozenset(
+            payload
+            for payload, here in self._catalog.tables.items()
+            if schema in ("*", here[0]) and table in ("*", here[1])
+        )
 
     def root_of(self, payload: str) -> str:
         """The table at the root of a partition's tree; any other payload itself."""
@@ -308,9 +364,8 @@ class Registry:
 
     def seen_by_models(self, event: Event) -> Iterator[tuple[type[Model], Event]]:
         """The change as each model of ``models_of`` has it."""
-        for model in self.models_of(event.payload):
-            payload = self._model_payload(model)
-            yield model, self.seen_as(event, payload)
+        for model, table in self._read_by(event.payload):
+            yield model, self.seen_as(event, table)
 
     def pk_values(self, payload: str, key: Key, table: str | None = None) -> tuple[Any, ...] | None:
         """A row's primary key as ``obj.pk`` has it, one value a column in the model's order.
@@ -361,15 +416,16 @@ class Registry:
         tables = conf.TABLES
         if tables is None:
             return None
-        payloads = [entry if "*" in entry else self.payload_of(entry) for entry in tables]
+        payloads = [self.payload_of(entry) for entry in tables]
         if any(payload in self._catalog.partitioned for payload in payloads):
             return None
         return sorted({*payloads, *(child for top in payloads for child in self.descendants(top))})
 
     def _matches(self, entry: str, lineage: tuple[str, ...]) -> bool:
+        named = self.payload_of(entry)
         if "*" not in entry:
-            return self.payload_of(entry) in lineage
-        schema, _, table = entry.partition(".")
+            return named in lineage
+        schema, _, table = named.partition(".")
         return any(
             schema in ("*", here[0]) and table in ("*", here[1])
             for here in map(self.split, lineage)
@@ -391,6 +447,7 @@ class Registry:
         self._payloads_by_table: Mapping[str, str] = payloads
         self._models: Mapping[str, tuple[type[Model], ...]] = models
         self._readers: dict[tuple[str, str], _Reader | None] = {}
+        self._is_shared = self.has_tenants
         self.generation += 1
 
     def _order(self, payload: str, names: Sequence[str]) -> tuple[int, ...] | None:

@@ -141,8 +141,12 @@ class Template:
     is_glob: bool
 
     def bind(self, schema: str, table: str) -> Template | Fixed | Pattern:
-        """The template with its table's names in it; a key if nothing else was to be filled in."""
-        names = {"table": table, "schema": schema}
+        """The template with its table's names in it; a key if nothing else was to be filled in.
+
+        A name ``*`` is any, and stays to be filled in.
+        """
+        given = {"table": table, "schema": schema}
+        names = {name: value for name, value in given.items() if value != "*"}
         parts = tuple(
             self._text(names[part.name]) if isinstance(part, Field) and part.name in names else part
             for part in self.parts

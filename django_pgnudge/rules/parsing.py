@@ -23,10 +23,14 @@ _RULE_KEYS: Final = ("keys", "cache", "version", "again")
 
 @dataclass(frozen=True, slots=True)
 class CacheRef:
-    """A cache and a version of its keys; None is the version the cache has by itself."""
+    """A cache and a version of its keys; None is the version the cache has by itself.
+
+    ``tenant`` is whose keys, by schema, where the cache's KEY_FUNCTION names the tenant.
+    """
 
     alias: str = "default"
     version: int | None = None
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

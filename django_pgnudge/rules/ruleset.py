@@ -4,8 +4,9 @@ Pure: no I/O of its own.
 
 A rule for a model fires for the table of that model and, where it inherits (multi-table), for the
 tables of its parents, since reading it reads them all. It does not fire for the tables of its
-children. A rule for ``schema.table`` fires for that table only. Both fire for its partitions and
-for tables that inherit from it in PostgreSQL.
+children. A rule for ``schema.table`` fires for that table only, with ``*`` for the schema or the
+table for all of that name. All fire for its partitions and for tables that inherit from it in
+PostgreSQL.
 
 A key that depends on rows becomes a pattern wherever the rows are not known: a bulk change,
 TRUNCATE, a primary key that is not the model's.
@@ -15,12 +16,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from django_pgnudge.events import Event
 from django_pgnudge.log import get_logger
+from django_pgnudge.registry import split_db_table
 from django_pgnudge.rules.keyspecs import (
     Fixed,
     Function,
@@ -30,6 +33,7 @@ from django_pgnudge.rules.keyspecs import (
     parse_result,
 )
 from django_pgnudge.rules.parsing import CacheRef, Rule, read_rules
+from django_pgnudge.tenancy import names_tenants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,7 +42,16 @@ if TYPE_CHECKING:
 
     from django_pgnudge.registry import Registry
 
-__all__ = ["CacheRef", "Kills", "Rule", "RuleSet", "load_rules", "read_rules", "shares_pk"]
+__all__ = [
+    "CacheRef",
+    "Kills",
+    "Rule",
+    "RuleSet",
+    "is_starred",
+    "load_rules",
+    "read_rules",
+    "shares_pk",
+]
 
 logger = get_logger("django_pgnudge.rules")
 
@@ -93,9 +106,45 @@ class _Bound:
     rowwise: bool
     fills: bool
     """Whether there are templates to fill in with primary keys."""
+    tenant: str | None = None
+    """The schema, where the rule is for that of each tenant."""
 
     def wants_keys(self) -> bool:
         return self.rowwise and any(isinstance(spec, Template | Function) for spec in self.specs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Starred:
+    """A rule for all tables of a name; each binds it when it first fires.
+
+    ``pattern`` is the ``target``, or the tables of a parent of its model.
+    """
+
+    rule: Rule
+    target: str
+    pattern: str
+    rowwise: bool
+
+    def bind(self, payload: str, schema: str, table: str) -> _Bound | None:
+        """The rule as this table fires it, if it does; the name ``*`` is any."""
+        wanted = self.pattern.partition(".")
+        if not schema or any(
+            want not in ("*", name) for want, name in ((wanted[0], schema), (wanted[2], table))
+        ):
+            return None
+        if self.pattern != self.target:
+            table = self.target.partition(".")[2]
+        bound = _bind(self.rule, payload, schema, table, rowwise=self.rowwise)
+        return dataclasses.replace(bound, tenant=schema) if wanted[0] == "*" else bound
+
+    def bind_any(self) -> _Bound:
+        """The rule as all tables together would fire it."""
+        schema, _, table = self.target.partition(".")
+        return _bind(self.rule, self.target, schema, table, rowwise=self.rowwise)
+
+
+MOST: Final = 10_000
+"""Tables of which it is remembered which starred rules they fire."""
 
 
 class RuleSet:
@@ -106,9 +155,16 @@ class RuleSet:
         self._registry = registry
         self._generation = -1
         self._bound: dict[str, list[_Bound]] = {}
-        self._asked: frozenset[str] = frozenset()
+        self._starred: list[_Starred] = []
+        self._found: dict[str, list[_Bound]] = {}
+        self._tenants: frozenset[str] = frozenset()
+        self._by_tenant = frozenset(filter(names_tenants, {rule.ref.alias for rule in self.rules}))
+        """The caches whose keys name the tenant at hand."""
         self.asks = any(isinstance(spec, Function) for rule in self.rules for spec in rule.specs)
         """Whether there are callables among the rules, which may query or hang."""
+        for rule in self.rules:
+            if isinstance(rule.target, str) and rule.target.startswith("*."):
+                registry.look_everywhere(registry.payload_of(rule.target))
         self._sync()
 
     def kills(self, event: Event, *, ask: bool = True) -> dict[CacheRef, Kills]:
@@ -122,7 +178,7 @@ class RuleSet:
         root = registry.root_of(event.payload)
         found: dict[CacheRef, Kills] = {}
         for payload in registry.lineage(event.payload):
-            bounds = self._bound.get(payload)
+            bounds = self._bounds(payload)
             if not bounds:
                 continue
             pks = self._pks(event, payload) if any(bound.fills for bound in bounds) else None
@@ -131,10 +187,11 @@ class RuleSet:
                 kills = Kills()
                 for spec in bound.specs:
                     _apply(spec, bound, seen, pks, kills, ask=ask)
-                whole = found.setdefault(bound.rule.ref, Kills())
-                whole.merge(kills)
-                if bound.rule.again is not None:
-                    whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
+                for ref in self._refs(bound.rule, bound.tenant):
+                    whole = found.setdefault(ref, Kills())
+                    whole.merge(kills)
+                    if bound.rule.again is not None:
+                        whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
         return found
 
     def asks_about(self, payload: str) -> bool:
@@ -142,11 +199,24 @@ class RuleSet:
         if not self.asks:
             return False
         self._sync()
-        return not self._asked.isdisjoint(self._registry.lineage(payload))
+        return any(
+            isinstance(spec, Function)
+            for table in self._registry.lineage(payload)
+            for bound in self._bounds(table)
+            for spec in bound.specs
+        )
 
     def cache_refs(self) -> frozenset[CacheRef]:
-        """Every cache and version that a rule names."""
-        return frozenset(rule.ref for rule in self.rules)
+        """Every cache and version that a rule names, and every tenant's where keys name it."""
+        self._sync()
+        return frozenset(ref for rule in self.rules for ref in self._refs(rule, None))
+
+    def _refs(self, rule: Rule, tenant: str | None) -> list[CacheRef]:
+        """Whose keys a rule kills: of the tenant whose table it is, or, without one, of all."""
+        if rule.ref.alias not in self._by_tenant:
+            return [rule.ref]
+        tenants = self._tenants if tenant is None else {tenant}
+        return [dataclasses.replace(rule.ref, tenant=each) for each in sorted(tenants)]
 
     def everything(self, *, ask: bool = True) -> dict[CacheRef, Kills]:
         """All that the rules could ever kill. Callables are asked with ``keys=None``: any row.
@@ -159,9 +229,23 @@ class RuleSet:
             event = Event(payload, 0.0, 0)
             for bound in bounds:
                 if bound.payload == payload:
-                    kills = found.setdefault(bound.rule.ref, Kills())
+                    kills = Kills()
                     for spec in bound.specs:
                         _apply(spec, bound, event, None, kills, ask=ask)
+                    for ref in self._refs(bound.rule, None):
+                        found.setdefault(ref, Kills()).merge(kills)
+        for starred in self._starred:
+            if starred.pattern != starred.target:
+                continue
+            kills = Kills()
+            bound = starred.bind_any()
+            for spec in bound.specs:
+                # Only code must be told a table; of all else the star says what it may be.
+                tables = self._registry.tables_like(starred.pattern)
+                for payload in sorted(tables) if isinstance(spec, Function) else [starred.pattern]:
+                    _apply(spec, bound, Event(payload, 0.0, 0), None, kills, ask=ask)
+            for ref in self._refs(starred.rule, None):
+                found.setdefault(ref, Kills()).merge(kills)
         return found
 
     def wants_keys(self) -> frozenset[str]:
@@ -169,15 +253,36 @@ class RuleSet:
         self._sync()
         tables = {
             payload
-            for payload, bounds in self._bound.items()
-            if any(bound.wants_keys() for bound in bounds)
+            for payload in self.payloads()
+            if any(bound.wants_keys() for bound in self._bounds(payload))
         }
         return frozenset(tables.union(*(self._registry.descendants(table) for table in tables)))
 
-    def payloads(self) -> frozenset[str]:
-        """The tables and own nudges that fire a rule."""
+    def wants_keys_of_any(self) -> bool:
+        """Whether rules look at primary keys of tables that may be made yet."""
         self._sync()
-        return frozenset(self._bound)
+        return any(starred.bind_any().wants_keys() for starred in self._starred)
+
+    def payloads(self) -> frozenset[str]:
+        """The known tables and the own nudges that fire a rule."""
+        self._sync()
+        known = (self._registry.tables_like(starred.pattern) for starred in self._starred)
+        return frozenset(self._bound).union(*known)
+
+    def _bounds(self, payload: str) -> list[_Bound]:
+        """What a table or own nudge fires."""
+        exact = self._bound.get(payload, [])
+        if not self._starred:
+            return exact
+        found = self._found.get(payload)
+        if found is None:
+            here = self._registry.split(payload)
+            bound = (starred.bind(payload, *here) for starred in self._starred)
+            found = [*exact, *(each for each in bound if each is not None)]
+            if len(self._found) >= MOST:
+                self._found.clear()
+            self._found[payload] = found
+        return found
 
     def _pks(self, event: Event, table: str) -> list[tuple[Any, ...]] | None:
         """The rows as a table of the lineage has them."""
@@ -196,22 +301,21 @@ class RuleSet:
         if generation == self._generation:
             return
         bound: dict[str, list[_Bound]] = {}
+        starred: list[_Starred] = []
         for rule in self.rules:
             target = self._registry.payload_of(rule.target)
             schema, table = self._registry.split(target)
-            specs = tuple(
-                spec.bind(schema, table) if isinstance(spec, Template) else spec
-                for spec in rule.specs
-            )
             for payload, rowwise in self._tables(rule.target, target):
-                fills = rowwise and any(isinstance(spec, Template) for spec in specs)
-                bound.setdefault(payload, []).append(_Bound(rule, target, specs, rowwise, fills))
-        self._bound, self._generation = bound, generation
-        self._asked = frozenset(
-            payload
-            for payload, bounds in bound.items()
-            if any(isinstance(spec, Function) for each in bounds for spec in each.specs)
-        )
+                if is_starred(payload):
+                    starred.append(_Starred(rule, target, payload, rowwise))
+                else:
+                    one = _bind(rule, target, schema, table, rowwise=rowwise)
+                    bound.setdefault(payload, []).append(one)
+        self._bound, self._starred, self._generation = bound, starred, generation
+        self._found = {}
+        self._tenants = self._registry.schemas() | {
+            getattr(settings, "PUBLIC_SCHEMA_NAME", "public")
+        }
 
     def _tables(self, entry: str | type[Model], target: str) -> Iterator[tuple[str, bool]]:
         """The tables that fire a rule, and whether they have the primary key of its model."""
@@ -222,7 +326,25 @@ class RuleSet:
         for parent in model._meta.all_parents:
             if parent._meta.proxy or parent._meta.concrete_model is model._meta.concrete_model:
                 continue
-            yield self._registry.payload_of(parent), shares_pk(model, parent)
+            payload = self._registry.payload_of(parent)
+            schema, table = split_db_table(parent._meta.db_table)
+            if target.startswith("*.") and schema is None:
+                payload = f"*.{table}"
+            yield payload, shares_pk(model, parent)
+
+
+def is_starred(payload: str) -> bool:
+    """Whether a rule's target means all tables of a name."""
+    schema, dot, table = payload.partition(".")
+    return bool(dot) and "*" in (schema, table)
+
+
+def _bind(rule: Rule, payload: str, schema: str, table: str, *, rowwise: bool) -> _Bound:
+    specs = tuple(
+        spec.bind(schema, table) if isinstance(spec, Template) else spec for spec in rule.specs
+    )
+    fills = rowwise and any(isinstance(spec, Template) for spec in specs)
+    return _Bound(rule, payload, specs, rowwise, fills)
 
 
 def shares_pk(model: type[Model], parent: type[Model]) -> bool:

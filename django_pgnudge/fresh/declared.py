@@ -1,0 +1,70 @@
+"""What decorators have been told that values depend on: for the system checks.
+
+Remembered by the name of what is decorated, as many as the source has.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.db.models import Model
+
+from django_pgnudge.fresh.dependencies import Row, parents_of
+from django_pgnudge.registry import UnknownLabelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from django_pgnudge.fresh.dependencies import DependsOn
+    from django_pgnudge.fresh.values import Options
+    from django_pgnudge.registry import Registry
+
+__all__ = ["declare", "declared_tables", "sandbox"]
+
+
+class _Declared(NamedTuple):
+    depends_on: tuple[DependsOn, ...]
+    options: Options
+
+
+_declared: dict[str, _Declared] = {}
+
+
+def declare(what: str, depends_on: Iterable[DependsOn], options: Options) -> None:
+    """Remember what a decorated function depends on; ``what`` names it in messages."""
+    _declared[what] = _Declared(tuple(depends_on), options)
+
+
+@contextmanager
+def sandbox() -> Iterator[None]:
+    """Know nothing of what was declared before, and forget what is declared inside; for tests."""
+    before = dict(_declared)
+    _declared.clear()
+    try:
+        yield
+    finally:
+        _declared.clear()
+        _declared.update(before)
+
+
+def declared_tables(registry: Registry) -> Iterator[tuple[str, str]]:
+    """Who depends on which table of the registry's database, as payloads; no own nudges.
+
+    What means no model or table is left out: it is an error where it is used.
+    """
+    for what, (depends_on, options) in sorted(_declared.items()):
+        if options.database != registry.using:
+            continue
+        for entry in depends_on:
+            target = entry.target if isinstance(entry, Row) else entry
+            model = type(target) if isinstance(target, Model) else target
+            try:
+                payload = registry.payload_of(model)
+                found = registry.model_of(model) if isinstance(model, str) else model
+                parents = map(registry.payload_of, parents_of(found))
+            except UnknownLabelError:
+                continue
+            for table in (payload, *parents):
+                if "." in table:
+                    yield what, table

@@ -1,0 +1,256 @@
+"""What publications hold, and what a published table needs so that UPDATE and DELETE work on it.
+
+The migration operations and the system checks both ask here. A server refuses every UPDATE and
+DELETE on a published table that has no replica identity, or whose identity has columns that the
+publication leaves out (``CheckCmdReplicaIdentity`` in src/backend/executor/execReplication.c).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from django_pgnudge.registry.catalog import payload_for, quote_identifier, server_version
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+__all__ = [
+    "PublicationState",
+    "PublishedTable",
+    "column_list",
+    "find_family",
+    "find_publication",
+    "find_published",
+    "regclass",
+]
+
+COLUMN_LISTS: Final = 150_000
+"""The first version with column lists, row filters and FOR TABLES IN SCHEMA."""
+
+GENERATED_COLUMNS: Final = 180_000
+"""The first version that can publish generated columns, and that needs those of an identity."""
+
+_PUBLICATION: Final = """
+SELECT p.puballtables OR {has_schemas}, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate,
+       pg_catalog.to_jsonb(p) ->> 'pubgencols' = 's'
+  FROM pg_catalog.pg_publication p WHERE p.pubname = %s
+"""
+
+# `entry` is the table under whose name, and so with whose column list, `oid` is published.
+_TABLES: Final = """
+SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+       c.relreplident::text,
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attgenerated <> ''),
+       (SELECT array_agg(a.attname::text ORDER BY k.at)
+          FROM pg_index x
+         CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
+          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+         WHERE x.indrelid = c.oid AND x.indisprimary AND x.indimmediate AND k.at <= x.indnkeyatts),
+       (SELECT array_agg(a.attname::text ORDER BY k.at)
+          FROM pg_index x
+         CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
+          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+         WHERE x.indrelid = c.oid AND x.indisreplident AND x.indimmediate AND x.indisvalid
+           AND k.at <= x.indnkeyatts),
+       r.prrelid IS NOT NULL,
+       p.oid IS NOT NULL AND (p.puballtables OR {in_schema}),
+       {listed}
+  FROM tree
+  JOIN pg_class c ON c.oid = tree.oid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_publication p ON p.pubname = %s
+  LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = tree.entry
+"""
+
+# The table itself, and what its changes are written to: its partitions and the tables that inherit
+# from it. A partition is published with its root.
+_FAMILY: Final = """
+WITH RECURSIVE tree (oid, entry) AS (
+    SELECT to_regclass(%s)::oid, to_regclass(%s)::oid
+    UNION
+    SELECT i.inhrelid, CASE WHEN c.relispartition THEN tree.entry ELSE i.inhrelid END
+      FROM tree
+      JOIN pg_inherits i ON i.inhparent = tree.oid
+      JOIN pg_class c ON c.oid = i.inhrelid
+)
+"""
+
+# With publish_via_partition_root the view names the root, and the root's list is the one that has
+# to cover each partition's identity.
+_PUBLISHED: Final = """
+WITH RECURSIVE tree (oid, entry) AS (
+    SELECT c.oid, c.oid
+      FROM pg_publication_tables t
+      JOIN pg_namespace n ON n.nspname = t.schemaname
+      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+     WHERE t.pubname = %s
+    UNION
+    SELECT i.inhrelid, tree.entry
+      FROM tree
+      JOIN pg_class c ON c.oid = tree.oid AND c.relkind = 'p'
+      JOIN pg_inherits i ON i.inhparent = tree.oid
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationState:
+    """A publication as it is.
+
+    ``is_open``: it is for all tables, or for all of a schema. ``generated``: it publishes stored
+    generated columns.
+    """
+
+    is_open: bool
+    operations: dict[str, bool]
+    generated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """A table, and what one publication has of it.
+
+    ``is_entry``: it is named in the publication, with the columns ``listed`` or, if that is None,
+    whole. ``is_implied``: the publication is for all tables, or for all of its schema.
+    """
+
+    schema: str
+    name: str
+    kind: str
+    persistence: str
+    identity: str
+    generated: tuple[str, ...] | None
+    primary_key: tuple[str, ...] | None
+    identity_index: tuple[str, ...] | None
+    is_entry: bool = False
+    is_implied: bool = False
+    listed: tuple[str, ...] | None = None
+
+    @property
+    def payload(self) -> str:
+        return payload_for(self.schema, self.name)
+
+    def refusal(self) -> str | None:
+        """Why a publication must not have this table."""
+        if self.kind not in ("r", "p"):
+            return "is not a table"
+        if self.persistence == "u":
+            return "is unlogged, so its changes are in no write-ahead log"
+        return self.lacks_identity()
+
+    def lacks_identity(self) -> str | None:
+        """Why there is no replica identity; of a partitioned table its partitions tell."""
+        if self.kind == "p" or self.identity == "f":
+            return None
+        identities = {"d": self.primary_key, "i": self.identity_index}
+        if identities.get(self.identity):
+            return None
+        return {
+            "d": "has no primary key, or a DEFERRABLE one, and so no replica identity",
+            "i": "has lost the index that is its replica identity",
+            "n": "has REPLICA IDENTITY NOTHING",
+        }.get(self.identity, "has no replica identity")
+
+    def left_out(self, version: int, listed: Sequence[str] | None, *, generated: bool) -> str:
+        """What of the replica identity such a publication leaves out; empty if nothing.
+
+        ``version`` is the server's, ``listed`` the column list, ``generated`` whether without one
+        generated columns are published.
+        """
+        if self.kind == "p":
+            return ""
+        if self.identity == "f":
+            if listed is not None:
+                return "has REPLICA IDENTITY FULL, which no column list covers"
+            own = set(self.generated or ())
+        else:
+            own = set((self.primary_key if self.identity == "d" else self.identity_index) or ())
+        if listed is not None:
+            missing = own - set(listed)
+        elif version >= GENERATED_COLUMNS and not generated:
+            missing = own & set(self.generated or ())
+        else:
+            return ""
+        if not missing:
+            return ""
+        return f"has {', '.join(sorted(missing))} in its replica identity, which is not published"
+
+    def columns(self, version: int) -> list[str] | None:
+        """The columns to publish; None for the whole table, where a list is not possible.
+
+        A list for a partitioned table needs publish_via_partition_root, and that drops TRUNCATE of
+        a single partition: it is published whole, partition by partition, future ones included.
+        """
+        whole = version < COLUMN_LISTS or self.kind == "p" or self.identity == "f"
+        if whole or not self.primary_key:
+            return None
+        needed = list(dict.fromkeys([*self.primary_key, *(self.identity_index or ())]))
+        if version < GENERATED_COLUMNS and set(needed) & set(self.generated or ()):
+            return None
+        return needed
+
+
+def regclass(schema: str | None, name: str) -> str:
+    """A table's name as SQL, and as ``to_regclass`` reads it."""
+    return ".".join(map(quote_identifier, [name] if schema is None else [schema, name]))
+
+
+def column_list(columns: Sequence[str] | None) -> str:
+    """Columns as SQL, to stand behind a table's name."""
+    return "" if columns is None else f" ({', '.join(map(quote_identifier, columns))})"
+
+
+def find_publication(connection: BaseDatabaseWrapper, name: str) -> PublicationState | None:
+    """The publication of that name, if there is one."""
+    has_schemas = "false"
+    if server_version(connection) >= COLUMN_LISTS:
+        has_schemas = "EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)"
+    with connection.cursor() as cursor:
+        cursor.execute(_PUBLICATION.format(has_schemas=has_schemas), [name])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    operations = dict(zip(("INSERT", "UPDATE", "DELETE", "TRUNCATE"), row[1:5], strict=True))
+    return PublicationState(row[0], operations, bool(row[5]))
+
+
+def find_family(
+    connection: BaseDatabaseWrapper, publication: str, schema: str | None, name: str
+) -> list[PublishedTable]:
+    """A table, then its partitions and heirs; empty if search_path finds no such table."""
+    here = regclass(schema, name)
+    order = "ORDER BY tree.oid <> to_regclass(%s)::oid, 1, 2"
+    return _tables(connection, _FAMILY, order, [here, here, publication, here])
+
+
+def find_published(connection: BaseDatabaseWrapper, publication: str) -> list[PublishedTable]:
+    """Every table whose changes a publication sends, partitions by themselves."""
+    return _tables(connection, _PUBLISHED, "ORDER BY 1, 2", [publication, publication])
+
+
+def _tables(
+    connection: BaseDatabaseWrapper, tree: str, order: str, values: list[Any]
+) -> list[PublishedTable]:
+    in_schema, listed = "false", "NULL"
+    if server_version(connection) >= COLUMN_LISTS:
+        in_schema = (
+            "EXISTS (SELECT FROM pg_publication_namespace s"
+            " WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)"
+        )
+        listed = (
+            "(SELECT array_agg(a.attname::text ORDER BY k.at)"
+            " FROM unnest(r.prattrs::int2[]) WITH ORDINALITY AS k (attnum, at)"
+            " JOIN pg_attribute a ON a.attrelid = tree.entry AND a.attnum = k.attnum)"
+        )
+    query = tree + _TABLES.format(in_schema=in_schema, listed=listed) + order
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        rows: list[list[Any]] = [
+            [tuple(value) if isinstance(value, list) else value for value in row]
+            for row in cursor.fetchall()
+        ]
+    return [PublishedTable(*row) for row in rows]

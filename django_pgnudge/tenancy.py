@@ -1,0 +1,49 @@
+"""Keys that name the tenant at hand: caches whose KEY_FUNCTION asks the database connection.
+
+So does ``django_tenants.cache.make_key``. A daemon serves no tenant, so it has to say whose keys it
+deletes.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.cache import caches
+from django.db import DEFAULT_DB_ALIAS, connections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["names_tenants", "serving"]
+
+_PROBES: Final = ("pgnudge_a", "pgnudge_b")
+
+
+@contextmanager
+def serving(tenant: str | None) -> Iterator[None]:
+    """Let this thread's connection be a tenant's for key functions; None changes nothing."""
+    connection: Any = None if tenant is None else connections[DEFAULT_DB_ALIAS]
+    if connection is None or not hasattr(connection, "set_tenant"):
+        yield
+        return
+    before = connection.schema_name
+    connection.schema_name = tenant
+    try:
+        yield
+    finally:
+        connection.schema_name = before
+
+
+def names_tenants(alias: str) -> bool:
+    """Whether a cache has other keys for each tenant, found by trying it."""
+    if not hasattr(connections[DEFAULT_DB_ALIAS], "set_tenant"):
+        return False
+    made = set()
+    for tenant in _PROBES:
+        with serving(tenant):
+            try:
+                made.add(caches[alias].make_key("pgnudge"))
+            except Exception:  # a check says what is wrong with the cache
+                return False
+    return len(made) > 1

@@ -1,0 +1,47 @@
+"""A project's process: `python -m tests.compat.worker PROJECT` sets it up and runs its steps.
+
+One JSON object a line: `{"step": name, "arguments": [...]}` in, `{"answer": ...}` or
+`{"error": traceback}` out. What the project prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+
+def main(project: str) -> None:
+    os.environ["DJANGO_SETTINGS_MODULE"] = f"tests.compat.{project}.settings"
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    import django
+
+    django.setup()
+    steps = import_module(f"tests.compat.{project}.steps")
+    for line in sys.stdin:
+        asked: dict[str, Any] = json.loads(line)
+        try:
+            step = problems if asked["step"] == "problems" else getattr(steps, asked["step"])
+            answer = {"answer": step(*asked["arguments"])}
+        except BaseException:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def problems() -> list[str]:
+    """What the system checks say of the project, but for what it silences."""
+    from django.core.checks import INFO, run_checks
+
+    found = run_checks(tags=["pgnudge"], databases=["default"])
+    return [
+        f"{each.id}: {each.msg}" for each in found if each.level > INFO and not each.is_silenced()
+    ]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,1 @@
+"""An app whose migrations make publications, for `migrate` as users run it."""
