@@ -30,7 +30,6 @@ from django_pgnudge.decoding import DECODERS
 from django_pgnudge.errors import PgNudgeError, ServerError
 from django_pgnudge.events import ResyncReason
 from tests.pages import (
-from tests.shop.models import Product
     DOCS_DIR,
     PAGES,
     ROOT,
@@ -43,6 +42,7 @@ from tests.shop.models import Product
     text_of,
     values,
 )
+from tests.shop.models import Product
 
 PACKAGE = ROOT / "django_pgnudge"
 

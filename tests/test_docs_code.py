@@ -34,7 +34,12 @@ from django_pgnudge.conf.values import import_callable
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.fresh.decorator import NudgedFunction
 from django_pgnudge.fresh.scope import scope_of
-from django_pgnudge.operations import CreatePublication
+from django_pgnudge.operations import (
+    AddToPublication,
+    CreatePublication,
+    PublicationOperation,
+    RemoveFromPublication,
+)
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
 from django_pgnudge.rules.keyspecs import (
@@ -256,18 +261,27 @@ def test_the_documented_feed_loop_prints_both_kinds_of_items(
 
 
 def test_the_documented_migration_publishes_models_that_resolve(shop: Any) -> None:
-    (block,) = python_blocks("migration")
-    (operation,) = block.run()["Migration"].operations
-    assert isinstance(operation, CreatePublication)
     registry = Registry(apps=shop)
-    labels = [label if "." in label else f"shop.{label}" for label in operation.models]
-    tables_of = {model._meta.db_table for label in labels if (model := registry.model_of(label))}
-    assert tables_of == {
+
+    def tables_of(operation: PublicationOperation) -> set[str]:
+        labels = [label if "." in label else f"shop.{label}" for label in operation.models]
+        models = [registry.model_of(label) for label in labels]
+        return {model._meta.db_table for model in models if model is not None}
+
+    first, second = python_blocks("migration")
+    (create,) = first.run()["Migration"].operations
+    assert isinstance(create, CreatePublication)
+    assert tables_of(create) == {
         "shop_product",
         "shop_product_categories",
         "shop_category",
         "shop_order",
     }
+    add, remove = second.run()["Migration"].operations
+    assert isinstance(add, AddToPublication)
+    assert isinstance(remove, RemoveFromPublication)
+    assert tables_of(add) == {"shop_category"}
+    assert tables_of(remove) == {"shop_order"}
 
 
 def test_the_documented_emit_is_called_inside_the_transaction(
