@@ -201,7 +201,10 @@ class Authenticator:
         # PostgreSQL takes the user from the startup message and ignores the name in here. A
         # binding beside the plain mechanism tells the server that this client could have bound:
         # a server that offered PLUS to somebody in between then refuses.
-        return scramp.ScramClient([mechanism], "*", secret, channel_binding=binding)
+        client = scramp.ScramClient([mechanism], "*", "unused", channel_binding=binding)
+        # scramp would refuse what SASLprep refuses.
+        client.password = _Prepared(_prepared(secret))
+        return client
 
     def _continue(self, body: bytes) -> bytes:
         import scramp  # noqa: PLC0415
@@ -235,6 +238,30 @@ class Authenticator:
             ) from None
         self._verified = self._has_authenticated = True
         return b""
+
+
+class _Prepared(str):
+    """A password that is to be hashed as it is."""
+
+    __slots__ = ()
+
+    def __bytes__(self) -> bytes:
+        return self.encode("utf-8", "surrogateescape")
+
+
+def _prepared(secret: str) -> str:
+    """A password as PostgreSQL hashes it (``src/common/saslprep.c``).
+
+    What SASLprep refuses, or leaves nothing of, is taken as it is. U+200B is in two tables of
+    RFC 3454: PostgreSQL maps it to a space, others to nothing.
+    """
+    from scramp import ScramException  # noqa: PLC0415
+    from scramp.utils import saslprep  # noqa: PLC0415
+
+    try:
+        return saslprep(secret.replace("\u200b", " ")) or secret
+    except ScramException:
+        return secret
 
 
 _NO_HASH = (b"\x30\x05\x06\x03\x2b\x65\x70", b"\x30\x05\x06\x03\x2b\x65\x71")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 HBA = [
     "hostssl all scram 127.0.0.1/32 scram-sha-256",
     "hostnossl all scram 127.0.0.1/32 scram-sha-256",
+    "host all prepared 127.0.0.1/32 scram-sha-256",
     "hostssl replication scram 127.0.0.1/32 scram-sha-256",
     "host all md5 127.0.0.1/32 md5",
     "host all clear 127.0.0.1/32 password",
@@ -44,7 +45,7 @@ HBA = [
     "hostssl all verified 127.0.0.1/32 scram-sha-256 clientcert=verify-ca",
     "host all trusted 127.0.0.1/32 trust",
 ]
-ROLES = ["scram", "md5", "clear", "tlsonly", "plainonly", "verified", "trusted"]
+ROLES = ["scram", "md5", "clear", "tlsonly", "plainonly", "verified", "trusted", "prepared"]
 PASSWORD = "correct horse"
 
 
@@ -258,6 +259,37 @@ async def test_a_password_that_can_be_read_goes_through_tls_only(
 @pytest.mark.parametrize("mode", ["disable", "require"])
 async def test_scram_works_with_and_without_tls(server: Postgres, mode: str) -> None:
     assert await encrypted(address(server, "scram", mode=mode)) is (mode == "require")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "plain",
+        "emoji \U0001f600",
+        "a\u200bb",
+        "soft\u00adhyphen",
+        "\u00ad",
+        "no\u00a0break",
+        "bell\x07",
+        "e\u0301 and \u2168",
+        "\u0627abc",
+        "private \ue000",
+    ],
+    ids=ascii,
+)
+async def test_a_password_is_prepared_as_the_server_prepares_it(
+    server: Postgres, password: str
+) -> None:
+    """Also those that SASLprep refuses."""
+    server.execute(
+        f"SET password_encryption = 'scram-sha-256';ALTER ROLE prepared PASSWORD '{password}'"
+    )
+    connection = await connect(
+        address(server, "prepared", mode="disable", password=password), replication=False
+    )
+    await connection.close()
+    other = address(server, "prepared", mode="disable", password=password + "x")
+    await refused(other, ServerError, "password authentication failed")
 
 
 @pytest.mark.parametrize("user", ["scram", "md5", "clear"])
