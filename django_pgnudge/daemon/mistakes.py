@@ -64,6 +64,16 @@ def _wal_level(exc: ServerError) -> str | None:
     return "Set wal_level = logical in postgresql.conf and restart PostgreSQL."
 
 
+def _standby(exc: ServerError) -> str | None:
+    if "recovery" not in exc.message:
+        return None
+    return (
+        "What answers there is a standby, and before PostgreSQL 16 only a primary can decode its "
+        f"log: name the primary in {_CONNECTION}, or several hosts with "
+        "target_session_attrs=read-write."
+    )
+
+
 def _privilege(exc: ServerError) -> str:
     if "output plugin" in exc.message:
         return (
@@ -112,6 +122,7 @@ _ADVICE: Final[dict[str, Callable[[ServerError], str | None]]] = {
         if "replication" in exc.message
         else None
     ),
+    "0A000": _standby,
     "55000": _wal_level,
     "42501": _privilege,
     "42704": _missing_object,

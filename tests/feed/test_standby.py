@@ -9,6 +9,8 @@ import psycopg
 import pytest
 
 from django_pgnudge import WalFeed
+from django_pgnudge.daemon.mistakes import explain
+from django_pgnudge.errors import ServerError
 from django_pgnudge.registry.catalog import read_identity
 
 from ..fix_servers import installations
@@ -31,6 +33,29 @@ def standby(postgres_factory: Any) -> Iterator[Standby]:
         yield made
     finally:
         made.stop()
+
+
+async def test_a_standby_that_cannot_decode_is_said_to_be_one(postgres_factory: Any) -> None:
+    before = [each for each in installations() if each.version[0] < 16 and each.bindir is not None]
+    if not before:
+        pytest.skip("no PostgreSQL before 16 here: later ones decode on a standby")
+    standby = Standby(postgres_factory(before[0]))
+    standby.start()
+    try:
+        feed = WalFeed(
+            host=standby.primary.host,
+            port=standby.port,
+            user=standby.primary.user,
+            database="postgres",
+            plugin="test_decoding",
+            give_up=lambda error: explain(error) is not None,
+        )
+        async with feed:
+            with pytest.raises(ServerError, match="recovery") as refused:
+                await anext(aiter(feed))
+    finally:
+        standby.stop()
+    assert "is a standby" in (explain(refused.value) or "")
 
 
 def test_a_standby_is_the_same_database_as_its_primary_before_and_after_its_promotion(standby):
