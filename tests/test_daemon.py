@@ -155,6 +155,34 @@ async def test_a_row_kills_its_keys_in_every_cache_of_its_rules() -> None:
         assert stored("fast") == {"price:1", "price:2", "other"}
 
 
+async def test_a_change_that_concerns_neither_rules_nor_receivers_is_a_line_at_debug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def levels(table: str) -> list[str]:
+        return [each.levelname for each in caplog.records if table in each.getMessage()]
+
+    caplog.set_level(logging.DEBUG, "django_pgnudge")
+    async with running() as (daemon, feed):
+        feed.say(event("public.auth_user", 3))
+        await until(lambda: daemon.publisher.batches == 1)
+        feed.say(event(PRICES, 1))
+        await until(lambda: daemon.publisher.batches == 2)
+        assert levels("public.auth_user") == ["DEBUG"]
+        assert levels(PRICES) == ["INFO"]
+
+
+async def test_a_change_that_receivers_hear_of_is_a_line_at_info(
+    heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "django_pgnudge")
+    async with running() as (daemon, feed):
+        feed.say(event("public.auth_user", 3))
+        await until(lambda: daemon.publisher.batches == 1)
+    assert [each.levelname for each in caplog.records if "auth_user" in each.getMessage()] == [
+        "INFO"
+    ]
+
+
 async def test_keys_are_gone_before_receivers_hear(heard: Heard) -> None:
     async with running() as (_, feed):
         fill()

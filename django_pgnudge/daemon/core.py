@@ -398,6 +398,7 @@ class Daemon:
         for event in batch.events:
             (asked if self.rules.asks_about(event.payload) else others).append(event)
         works = self._asker.works_at_once(others)
+        fires = bool(works or asked)
         for alias in self._nudged:
             works.setdefault(alias, Work()).tokens |= tokens
         deletes = self._submit_all(works)
@@ -406,7 +407,7 @@ class Daemon:
         if any(self._tables[event.payload].root != event.payload for event in batch.events):
             renamed = rename_events(batch.events, self.registry.seen_at_root)
             batch = replace(batch, events=renamed)
-        self.publisher.add_batch(batch, deletes)
+        self.publisher.add_batch(batch, deletes, fires=fires)
 
     def _submit_all(self, works: dict[str, Work]) -> list[Delete]:
         deletes = []

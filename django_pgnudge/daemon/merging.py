@@ -98,6 +98,8 @@ class Pending:
     batch: Batch | None = None
     deletes: list[Delete] = field(default_factory=list)
     requests: dict[str, None] = field(default_factory=dict)
+    fires: bool = False
+    """Whether rules fire for the batch."""
 
     def __bool__(self) -> bool:
         return bool(self.reasons or self.batch or self.requests)
@@ -112,7 +114,8 @@ class Pending:
             if len(self.requests) < MAX_REQUESTS:
                 self.requests[request] = None
 
-    def add_batch(self, batch: Batch) -> None:
+    def add_batch(self, batch: Batch, *, fires: bool = False) -> None:
+        self.fires = self.fires or fires
         if self.batch is None:
             self.batch = batch
             return

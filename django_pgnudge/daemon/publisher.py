@@ -60,9 +60,13 @@ class Publisher:
         self._unanswered = Pending()
         self._answering: asyncio.Task[None] | None = None
 
-    def add_batch(self, batch: Batch, deletes: list[Delete]) -> None:
-        """Tell receivers of ``batch`` once ``deletes`` are done or put off."""
-        self._pending.add_batch(batch)
+    def add_batch(self, batch: Batch, deletes: list[Delete], *, fires: bool) -> None:
+        """Tell receivers of ``batch`` once ``deletes`` are done or put off.
+
+        ``fires`` says whether rules fire for it: what concerns neither these nor receivers, as most
+        commits of a large site, is a line at DEBUG.
+        """
+        self._pending.add_batch(batch, fires=fires)
         self._pending.deletes += deletes
         self._wake.set()
 
@@ -105,7 +109,7 @@ class Publisher:
             for reason in pending.reasons:
                 await _patiently(send_resynced, reason, self._using)
         if pending.batch is not None:
-            await self._publish_batch(pending.batch, deleted, away)
+            await self._publish_batch(pending.batch, deleted, away, fires=pending.fires)
         if pending.requests:
             # In a task of its own: caches that do not answer must not keep receivers waiting.
             self._unanswered.add_requests(pending.requests)
@@ -124,9 +128,12 @@ class Publisher:
             except PgNudgeError as exc:
                 logger.warning("A call of settled() goes unanswered: %s", exc)
 
-    async def _publish_batch(self, batch: Batch, deleted: int, away: list[str]) -> None:
+    async def _publish_batch(
+        self, batch: Batch, deleted: int, away: list[str], *, fires: bool
+    ) -> None:
         self.batches += 1
-        _log_batch(batch, deleted, away)
+        concerns = fires or bool(away) or anyone_listens()
+        _log_batch(batch, deleted, away, logging.INFO if concerns else logging.DEBUG)
         if anyone_listens():
             changes = by_model(batch.events, self._registry.seen_by_models)
             await _patiently(send_changes, batch, changes, self._using)
@@ -163,8 +170,8 @@ async def _patiently(send: Callable[..., None], *args: Any) -> None:
         warning.cancel()
 
 
-def _log_batch(batch: Batch, deleted: int, away: list[str]) -> None:
-    if not logger.isEnabledFor(logging.INFO):
+def _log_batch(batch: Batch, deleted: int, away: list[str], level: int) -> None:
+    if not logger.isEnabledFor(level):
         return
     shown = [f"{event.payload} ({_rows(event.count)})" for event in batch.events[:SHOWN_TABLES]]
     if (more := len(batch.events) - SHOWN_TABLES) > 0:
@@ -173,7 +180,7 @@ def _log_batch(batch: Batch, deleted: int, away: list[str]) -> None:
     if batch.committed_at is not None:
         took = f", {max(0.0, time.time() - batch.committed_at) * 1000:.1f} ms from commit"
     kept = f", kept for {', '.join(map(repr, away))} until it answers" if away else ""
-    logger.info("%s: %d keys deleted%s%s", ", ".join(shown), deleted, took, kept)
+    logger.log(level, "%s: %d keys deleted%s%s", ", ".join(shown), deleted, took, kept)
 
 
 def _rows(count: int) -> str:
