@@ -206,6 +206,31 @@ def test_tables_and_exclude_select(registry: Registry) -> None:
     assert registry.feed_tables() is None
 
 
+class _Elsewhere:
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        return "other" if model._meta.app_label == "django_cache" else None
+
+    db_for_read = db_for_write
+
+
+@pytest.mark.parametrize("location", ["kept", '"stock"."kept"'])
+def test_the_table_of_a_cache_is_never_followed(settings: Any, location: str) -> None:
+    settings.CACHES = settings.CACHES | {
+        "table": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": location},
+        "broken": {"BACKEND": "no.such.backend"},
+    }
+    payload = "public.kept" if location == "kept" else "stock.kept"
+    settings.PGNUDGE = {"TABLES": ["*.*"]}
+    registry = Registry()
+    assert not registry.selected(payload)
+    assert not registry.unknown(payload)
+    assert registry.selected("public.shop_product")
+    assert Registry("other").selected(payload)
+    settings.DATABASE_ROUTERS = [f"{__name__}._Elsewhere"]
+    assert Registry().selected(payload)
+    assert not Registry("other").selected(payload)
+
+
 def test_refresh_takes_four_statements_and_nothing_else_asks(
     postgres: DatabaseServer, django_postgres: Database, registry: Registry
 ) -> None:

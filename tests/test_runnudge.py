@@ -146,6 +146,25 @@ def run_cleared(run: Callable[..., Process], cached: Any) -> Callable[..., Proce
     return start
 
 
+def test_a_cache_in_the_followed_database_is_not_followed(
+    run: Callable[..., Process], site: dict[str, Any], settings: Settings, django_postgres: Database
+) -> None:
+    """What the daemon deletes there would come back, and be deleted again."""
+    table = {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "kept"}
+    site["CACHES"] = {"default": table}
+    site["PGNUDGE"]["NUDGED"] = {"CACHES": ["default"]}
+    settings.CACHES = {"default": table, "fast": table}
+    call_command("createcachetable", verbosity=0)
+    process = run(site, "--verbosity=3")
+    process.saw("Resync (connected)")
+    for number in range(3):
+        fill()
+        django_postgres.execute(f"UPDATE prices SET price = {number} WHERE id = 1")
+        process.saw("public.prices (1 row)", number + 1)
+    assert process.end() == 0
+    assert not [line for line in process.lines if "public.kept" in line]
+
+
 def test_a_commit_kills_the_keys_and_sigterm_leaves_with_0_and_no_slot(
     run_cleared: Any, site: dict[str, Any], cached: Any, django_postgres: Database
 ) -> None:

@@ -24,6 +24,7 @@ from django_pgnudge.conf import conf, did_you_mean
 from django_pgnudge.conf.values import closest
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.names import Own
+from django_pgnudge.registry.cache_tables import cache_tables
 from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, read_catalog
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Registry:
         self._by_table: dict[tuple[str | None, str], list[type[Model]]] = {}
         for model in apps.get_models(include_auto_created=True):
             self._by_table.setdefault(split_db_table(model._meta.db_table), []).append(model)
+        self._cache_tables = frozenset(map(split_db_table, cache_tables(using)))
         self._catalog = Catalog()
         self._asked: set[str] = set()
         self._everywhere: set[str] = set()
@@ -130,7 +132,8 @@ class Registry:
         return {"public", *self._catalog.path} | {named for named, _ in self._by_table if named}
 
     def _unqualified(self) -> list[str]:
-        return [table for schema, table in self._by_table if schema is None]
+        named = (*self._by_table, *self._cache_tables)
+        return [table for schema, table in named if schema is None]
 
     def unknown(self, payload: str) -> bool:
         """Whether ``refresh`` may give ``payload`` a meaning that it has not.
@@ -139,6 +142,8 @@ class Registry:
         and once for a name that was in no catalog yet. An application's own nudge without a dot is
         no table's name.
         """
+        if payload in self._caches:
+            return False
         if "." not in payload:
             return False
         if self._models_at(payload) or self._catalog.parents.get(payload):
@@ -387,8 +392,12 @@ class Registry:
         return tuple(map(_to_python, fields, values)) if fields else values
 
     def selected(self, payload: str) -> bool:
-        """Whether ``TABLES`` and ``EXCLUDE`` let a table through. Own nudges always are."""
+        """Whether ``TABLES`` and ``EXCLUDE`` let a table through. Own nudges always are, and tables
+        of caches never.
+        """
         lineage = self.lineage(payload)
+        if not self._caches.isdisjoint(lineage):
+            return False
         tables = conf.TABLES
         if tables is not None and not any(self._matches(entry, lineage) for entry in tables):
             return payload not in self._catalog.tables and payload not in self._models
@@ -442,6 +451,10 @@ class Registry:
             if named is None:
                 payloads[table] = payload
             models[payload] = (*models.get(payload, ()), *entries)
+        self._caches = frozenset(
+            payload_for(named or self._catalog.schemas.get(table, "public"), table)
+            for named, table in self._cache_tables
+        )
         # Whole ones, in place of those before: other threads read them meanwhile.
         self._names: Mapping[str, tuple[str, str]] = names
         self._payloads_by_table: Mapping[str, str] = payloads
