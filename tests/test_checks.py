@@ -174,6 +174,18 @@ def test_a_wrong_label_in_tables_is_told_once_though_rules_are_compared_with_it(
     assert ids(check(INVALIDATE=rules("p"), TABLES=["shop.Nope"])) == ["E006"]
 
 
+@pytest.mark.parametrize("name", ["shop.Prodct", "Product", "shop_produkt"])
+def test_a_slip_in_what_a_nudged_value_depends_on_is_found(name: str) -> None:
+    @nudged(name, own("prices"))
+    def total() -> int:
+        return 1
+
+    (found,) = check()
+    assert ids([found]) == ["E006"]
+    assert "total" in found.msg
+    assert ids(check(NUDGED={"LEASE": "long"})) == ["E003"]
+
+
 def test_mistakes_do_not_hide_each_other() -> None:
     found = check(
         PLUGIN="x",

@@ -15,6 +15,7 @@ from django_pgnudge.checks.ids import message
 from django_pgnudge.checks.sharing import check_sharing
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import PgNudgeError
+from django_pgnudge.fresh.declared import declared_mistakes
 from django_pgnudge.registry import Registry, UnknownLabelError
 from django_pgnudge.rules import Rule, read_rules
 from django_pgnudge.rules.keyspecs import Fixed, Pattern, Template
@@ -72,6 +73,10 @@ def check_labels(known: _Known) -> Iterator[CheckMessage]:
                 known.registry.payload_of(entry)
             except UnknownLabelError as error:
                 yield message("E006", f'PGNUDGE["{key}"]: {error}', "Correct the label.")
+    if not (conf.is_usable("NUDGED") and conf.is_usable("DATABASE")):
+        return
+    for what, mistake in declared_mistakes(known.registry):
+        yield message("E006", f"{what}: {mistake}", "Correct the name in its dependencies.")
 
 
 def check_cache_exists(known: _Known) -> Iterator[CheckMessage]:

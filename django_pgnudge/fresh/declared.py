@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from django_pgnudge.fresh.values import Options
     from django_pgnudge.registry import Registry
 
-__all__ = ["declare", "declared_tables", "sandbox"]
+__all__ = ["declare", "declared_mistakes", "declared_tables", "sandbox"]
 
 
 class _Declared(NamedTuple):
@@ -51,20 +51,32 @@ def sandbox() -> Iterator[None]:
 def declared_tables(registry: Registry) -> Iterator[tuple[str, str]]:
     """Who depends on which table of the registry's database, as payloads; no own nudges.
 
-    What means no model or table is left out: it is an error where it is used.
+    What means no model or table is left out: see `declared_mistakes`.
     """
-    for what, (depends_on, options) in sorted(_declared.items()):
-        if options.database != registry.using:
+    for what, target in _targets(registry):
+        try:
+            payload = registry.payload_of(target)
+            found = registry.model_of(target) if isinstance(target, str) else target
+            parents = map(registry.payload_of, parents_of(found))
+        except UnknownLabelError:
             continue
-        for entry in depends_on:
-            target = entry.target if isinstance(entry, Row) else entry
-            model = type(target) if isinstance(target, Model) else target
-            try:
-                payload = registry.payload_of(model)
-                found = registry.model_of(model) if isinstance(model, str) else model
-                parents = map(registry.payload_of, parents_of(found))
-            except UnknownLabelError:
-                continue
-            for table in (payload, *parents):
-                if "." in table:
-                    yield what, table
+        for table in (payload, *parents):
+            if "." in table:
+                yield what, table
+
+
+def declared_mistakes(registry: Registry) -> Iterator[tuple[str, str]]:
+    """Who depends on a name that means nothing, and what is wrong with it."""
+    for what, target in _targets(registry):
+        try:
+            registry.payload_of(target)
+        except UnknownLabelError as error:
+            yield what, str(error)
+
+
+def _targets(registry: Registry) -> Iterator[tuple[str, str | type[Model]]]:
+    for what, (depends_on, options) in sorted(_declared.items()):
+        if options.database == registry.using:
+            for entry in depends_on:
+                target = entry.target if isinstance(entry, Row) else entry
+                yield what, type(target) if isinstance(target, Model) else target
