@@ -333,14 +333,18 @@ def test_a_server_that_is_down_is_not_guessed_about(settings: Settings) -> None:
 def test_the_check_asks_whether_clear_empties_the_place_of_sessions(
     site: Any, redis_server: Redis, settings: Settings
 ) -> None:
+    def said() -> list[Any]:
+        # That rules name the cache "default" at all is another check's.
+        return [each for each in static.run() if each.id != "django_pgnudge.W008"]
+
     settings.PGNUDGE = {"INVALIDATE": {"shop.Product": "p"}, "RESYNC": "clear"}
     with sandbox():
         site(LOCATION=redis_server.url.replace("127.0.0.1", "localhost"))
-        (found,) = static.run()
+        (found,) = said()
         assert found.id == "django_pgnudge.W001"
         assert "cache 'default', and the sessions of 'sessions' are in the same place" in found.msg
         assert "An alias of their own is not enough" in str(found.hint)
         site(LOCATION=redis_server.url.replace("/0", "/1"))
-        assert static.run() == []
+        assert said() == []
         settings.SESSION_ENGINE, settings.SESSION_CACHE_ALIAS = __name__, "default"
-        assert static.run() == [], "the engine says which cache it uses"
+        assert said() == [], "the engine says which cache it uses"

@@ -16,6 +16,7 @@ from servers.process import free_port
 from django_pgnudge import fragment, page
 from django_pgnudge.daemon.trial import PROBE
 from django_pgnudge.rules.registration import sandbox
+from tests.fix_servers import fresh_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -188,12 +189,13 @@ def point_to(server: Postgres) -> None:
 
 
 def test_a_role_without_replication_fails_it(site: Settings, django_postgres: Database) -> None:
-    django_postgres.execute("CREATE ROLE plain LOGIN PASSWORD 'x'")
+    role = fresh_name("plain")
+    django_postgres.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
     try:
-        site.PGNUDGE = {"CONNECTION": {"user": "plain", "password": "x"}}
+        site.PGNUDGE = {"CONNECTION": {"user": role, "password": "x"}}
         assert "REPLICATION" in failure()
     finally:
-        django_postgres.execute("DROP ROLE plain")
+        django_postgres.execute(f"DROP ROLE {role}")
 
 
 def test_a_database_there_is_not_is_named_with_those_there_are(site: Settings) -> None:

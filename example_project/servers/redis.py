@@ -258,7 +258,10 @@ class Redis:
         with self.log.open("ab"):
             pass
         began = self.log.stat().st_size
-        options = [word for key, value in self.settings.items() for word in (f"--{key}", value)]
+        # Redis 6.2 takes words with a space between them for one.
+        options = [
+            word for key, value in self.settings.items() for word in (f"--{key}", *value.split(" "))
+        ]
         assert self.program.program is not None
         self._process = process = ServerProcess(
             [

@@ -59,6 +59,8 @@ class Site:
         """Start `runnudge`, and return when it streams."""
         self._daemon = self._start("runnudge", "-m", "django", "runnudge")
         self.wait_for("Resync (connected)")
+        # The line comes before what it clears is gone.
+        assert self.step("settled", 30)
 
     def wait_for(self, words: str) -> None:
         """Return when `runnudge` has said so."""

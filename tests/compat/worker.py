@@ -11,7 +11,10 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main(project: str) -> None:
@@ -26,7 +29,7 @@ def main(project: str) -> None:
     for line in sys.stdin:
         asked: dict[str, Any] = json.loads(line)
         try:
-            step = problems if asked["step"] == "problems" else getattr(steps, asked["step"])
+            step = OWN.get(asked["step"]) or getattr(steps, asked["step"])
             answer = {"answer": step(*asked["arguments"])}
         except BaseException:
             answer = {"error": traceback.format_exc()}
@@ -41,6 +44,17 @@ def problems() -> list[str]:
     return [
         f"{each.id}: {each.msg}" for each in found if each.level > INFO and not each.is_silenced()
     ]
+
+
+def settled(seconds: float) -> bool:
+    """Whether the daemon has done, by then, all that comes from commits before."""
+    from django_pgnudge import settled
+
+    return settled(timeout=seconds)
+
+
+OWN: dict[str, Callable[..., Any]] = {"problems": problems, "settled": settled}
+"""Steps that every project has."""
 
 
 if __name__ == "__main__":

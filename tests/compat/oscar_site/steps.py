@@ -15,11 +15,10 @@ from oscar.apps.catalogue.categories import create_from_breadcrumbs
 from oscar.core.loading import get_model
 from oscar.test.factories import create_order, create_product
 
-from django_pgnudge import settled
 from tests.compat.oscar_site.urls import Category, Product, StockRecord
 from tests.compat.pages import get, stale, warm
 
-__all__ = ["get", "settled", "stale", "warm"]
+__all__ = ["get", "stale", "warm"]
 
 shoppers: dict[str, Client] = {}
 

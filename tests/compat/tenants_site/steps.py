@@ -9,13 +9,12 @@ from django.core.management import call_command
 from django.db import connection
 from django_tenants.utils import schema_context
 
-from django_pgnudge import settled
 from tests.compat.pages import get, stale, warm
 from tests.compat.tenants_site.shared.models import Client, Domain, Plan
 from tests.compat.tenants_site.shop.models import Product
 from tests.compat.tenants_site.urls import total
 
-__all__ = ["get", "settled", "stale", "warm"]
+__all__ = ["get", "stale", "warm"]
 
 
 def build() -> None:
