@@ -26,7 +26,7 @@ from servers.process import free_port, port_is_busy, wait_until
 from django_pgnudge import caches as pgnudge_caches
 from django_pgnudge.caches import Question
 from django_pgnudge.caches.redis_values import RedisValues
-from django_pgnudge.fresh import bypass, dependencies, driving
+from django_pgnudge.fresh import bypass, declared, dependencies, driving
 from django_pgnudge.fresh.dependencies import tables
 from django_pgnudge.fresh.keys import Lease, Names
 from django_pgnudge.fresh.seldom import forget
@@ -39,6 +39,13 @@ if TYPE_CHECKING:
 
 METHODS = ("get", "set", "add", "delete", "get_many", "set_many", "delete_many")
 KINDS = ("django_redis", "redis", "locmem", "file", "database", "memcached")
+
+
+@pytest.fixture(autouse=True)
+def _declared_by_this_test_alone() -> Iterator[None]:
+    """The system checks, which `runnudge` runs too, would find the slips of other tests."""
+    with declared.sandbox():
+        yield
 
 
 @pytest.fixture(params=KINDS)

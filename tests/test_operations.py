@@ -27,6 +27,8 @@ from django_pgnudge.operations import (
 from django_pgnudge.registry import published as published_tables
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from django.db.migrations.operations.base import Operation
     from pytest_django import DjangoDbBlocker
     from servers.postgres import DatabaseServer
@@ -299,12 +301,14 @@ def test_a_router_can_keep_it_out(django_postgres: Database, state: ProjectState
 
 @pytest.mark.parametrize("operation", [CreatePublication, AddToPublication, RemoveFromPublication])
 def test_on_another_database_system_nothing_is_done(
-    operation: Any, state: ProjectState, django_db_blocker: DjangoDbBlocker
+    operation: Any, state: ProjectState, django_db_blocker: DjangoDbBlocker, tmp_path: Path
 ) -> None:
     """As the operations of django.contrib.postgres: such sites are tested on SQLite."""
-    sqlite = ConnectionHandler(
-        {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
-    )["default"]
+    # Django leaves one in memory open.
+    file = tmp_path / "site.sqlite3"
+    sqlite = ConnectionHandler({"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": file}})[
+        "default"
+    ]
     publish = operation("p", ["nobody.Here"])
     with (
         django_db_blocker.unblock(),
