@@ -96,6 +96,30 @@ class PublicationOperation(Operation):
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
         """Models are not changed."""
 
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        self._do(schema_editor, app_label, to_state)
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        self._undo(schema_editor, app_label, from_state)
+
+    def _do(self, editor: BaseDatabaseSchemaEditor, app_label: str, state: ProjectState) -> None:
+        raise NotImplementedError
+
+    def _undo(self, editor: BaseDatabaseSchemaEditor, app_label: str, state: ProjectState) -> None:
+        raise NotImplementedError
+
     def describe(self) -> str:
         return f"{self.verb.format(self.name)} {', '.join(self.models)}"
 
@@ -316,23 +340,11 @@ class CreatePublication(PublicationOperation):
     category = OperationCategory.ADDITION
     verb = "Create publication {} for"
 
-    def database_forwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        self._publish(schema_editor, app_label, to_state, create=True)
+    def _do(self, editor: BaseDatabaseSchemaEditor, app_label: str, state: ProjectState) -> None:
+        self._publish(editor, app_label, state, create=True)
 
-    def database_backwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        self._withdraw(schema_editor, app_label, from_state, drop=True)
+    def _undo(self, editor: BaseDatabaseSchemaEditor, app_label: str, state: ProjectState) -> None:
+        self._withdraw(editor, app_label, state, drop=True)
 
 
 class AddToPublication(PublicationOperation):
@@ -346,23 +358,11 @@ class AddToPublication(PublicationOperation):
     category = OperationCategory.ADDITION
     verb = "Add to publication {}:"
 
-    def database_forwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        self._publish(schema_editor, app_label, to_state, create=False)
+    def _do(self, editor: BaseDatabaseSchemaEditor, app_label: str, state: ProjectState) -> None:
+        self._publish(editor, app_label, state, create=False)
 
-    def database_backwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        self._withdraw(schema_editor, app_label, from_state, drop=False)
+    def _undo(self, editor: BaseDatabaseSchemaEditor, app_label: str, state: ProjectState) -> None:
+        self._withdraw(editor, app_label, state, drop=False)
 
 
 class RemoveFromPublication(PublicationOperation):
@@ -374,20 +374,8 @@ class RemoveFromPublication(PublicationOperation):
     category = OperationCategory.REMOVAL
     verb = "Remove from publication {}:"
 
-    def database_forwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        self._withdraw(schema_editor, app_label, to_state, drop=False)
+    def _do(self, editor: BaseDatabaseSchemaEditor, app_label: str, state: ProjectState) -> None:
+        self._withdraw(editor, app_label, state, drop=False)
 
-    def database_backwards(
-        self,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        self._publish(schema_editor, app_label, from_state, create=False)
+    def _undo(self, editor: BaseDatabaseSchemaEditor, app_label: str, state: ProjectState) -> None:
+        self._publish(editor, app_label, state, create=False)

@@ -6,7 +6,7 @@ deletes.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache import caches
@@ -20,13 +20,17 @@ __all__ = ["names_tenants", "serving"]
 _PROBES: Final = ("pgnudge_a", "pgnudge_b")
 
 
-@contextmanager
-def serving(tenant: str | None) -> Iterator[None]:
+def serving(tenant: str | None) -> AbstractContextManager[None]:
     """Let this thread's connection be a tenant's for key functions; None changes nothing."""
     connection: Any = None if tenant is None else connections[DEFAULT_DB_ALIAS]
-    if connection is None or not hasattr(connection, "set_tenant"):
-        yield
-        return
+    return _serving(connection, tenant) if hasattr(connection, "set_tenant") else _NOBODY
+
+
+_NOBODY: Final = nullcontext()
+
+
+@contextmanager
+def _serving(connection: Any, tenant: str | None) -> Iterator[None]:
     before = connection.schema_name
     connection.schema_name = tenant
     try:

@@ -20,7 +20,6 @@ from django.test import override_settings
 import django_pgnudge.checks
 from django_pgnudge import nudged, nudged_page, own, page
 from django_pgnudge.checks import IDS, anchor, facts, server, static
-from django_pgnudge.fresh import declared
 from django_pgnudge.operations import AddToPublication
 from django_pgnudge.rules.registration import sandbox
 from tests.fix_django import pointed
@@ -55,7 +54,7 @@ def hashed(key: str, prefix: str, version: int) -> str:
 
 @pytest.fixture(autouse=True)
 def _shared_caches_and_no_rules_in_code() -> Iterator[None]:
-    with sandbox(), declared.sandbox(), override_settings(CACHES=CACHES):
+    with sandbox(), override_settings(CACHES=CACHES):
         yield
 
 

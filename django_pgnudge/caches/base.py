@@ -187,36 +187,35 @@ class EnumeratingStore(Store):
         raise NotImplementedError
 
     def count_matching(self, glob: str, version: int | None, spared: str | None = None) -> int:
-        layout = self.layout(version)
-        head, tail = re.escape(layout.head), re.escape(layout.tail)
-        without = f"(?!{re.escape(spared)})" if spared else ""
-        regex = re.compile(f"{without}{head}{glob_regex(glob)}{tail}", re.DOTALL)
-        return sum(1 for key in self.stored_keys(layout.head) if regex.fullmatch(key))
+        return sum(1 for _ in self._matching([glob], version, spared))
 
     def size(self) -> int | None:
         return sum(1 for _ in self.stored_keys(""))
 
     def delete_beginning(self, head: str) -> None:
-        self.delete_stored(list(self.stored_keys(head)))
+        self._delete(self.stored_keys(head))
 
     def delete_patterns(self, patterns: Iterable[str], version: int | None) -> int:
-        layout = self.layout(version)
-        head, tail = re.escape(layout.head), re.escape(layout.tail)
-        globs = "|".join(glob_regex(pattern) for pattern in patterns)
-        return self._delete_matching(re.compile(f"{head}(?:{globs}){tail}", re.DOTALL), layout)
+        return self._delete(self._matching(patterns, version))
 
     def clear_version(self, version: int | None, spared: str | None = None) -> int:
+        return self._delete(self._matching(["*"], version, spared))
+
+    def _matching(
+        self, globs: Iterable[str], version: int | None, spared: str | None = None
+    ) -> Iterator[str]:
+        """The stored keys of ``version`` that one of the globs matches, without those that begin
+        with ``spared``."""
         layout = self.layout(version)
         head, tail = re.escape(layout.head), re.escape(layout.tail)
         without = f"(?!{re.escape(spared)})" if spared else ""
-        return self._delete_matching(re.compile(f"{without}{head}.*{tail}", re.DOTALL), layout)
+        any_of = "|".join(map(glob_regex, globs))
+        regex = re.compile(f"{without}{head}(?:{any_of}){tail}", re.DOTALL)
+        return (key for key in self.stored_keys(layout.head) if regex.fullmatch(key))
 
-    def _delete_matching(self, regex: re.Pattern[str], layout: Layout) -> int:
-        count = 0
-        doomed = [key for key in self.stored_keys(layout.head) if regex.fullmatch(key)]
-        for chunk in chunked(doomed, CHUNK):
-            count += self.delete_stored(chunk)
-        return count
+    def _delete(self, stored: Iterable[str]) -> int:
+        # Listed to the end first: what is deleted meanwhile may be in the list's way.
+        return sum(self.delete_stored(chunk) for chunk in chunked(list(stored), CHUNK))
 
 
 def chunked(items: Iterable[str], size: int) -> Iterator[list[str]]:

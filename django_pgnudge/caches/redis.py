@@ -126,13 +126,15 @@ class RedisStore(Store):
         return count
 
     def delete_patterns(self, patterns: Iterable[str], version: int | None) -> int:
-        layout = self.layout(version)
-        head, tail = _literal(layout.head), _literal(layout.tail)
-        return sum(self._delete_matching(f"{head}{glob}{tail}", None) for glob in patterns)
+        return sum(self._delete_matching(self._match(glob, version), None) for glob in patterns)
 
     def clear_version(self, version: int | None, spared: str | None = None) -> int:
+        return self._delete_matching(self._match("*", version), spared)
+
+    def _match(self, glob: str, version: int | None) -> str:
+        """The glob of the stored keys."""
         layout = self.layout(version)
-        return self._delete_matching(f"{_literal(layout.head)}*{_literal(layout.tail)}", spared)
+        return f"{_literal(layout.head)}{glob}{_literal(layout.tail)}"
 
     def _delete_matching(self, match: str, spared: str | None) -> int:
         from redis.exceptions import ResponseError  # noqa: PLC0415
@@ -157,8 +159,7 @@ class RedisStore(Store):
             client.flushdb()
 
     def count_matching(self, glob: str, version: int | None, spared: str | None = None) -> int:
-        layout = self.layout(version)
-        match = f"{_literal(layout.head)}{glob}{_literal(layout.tail)}"
+        match = self._match(glob, version)
         return sum(
             1 for client in self.clients() for _ in _scan(client, match, (spared or "").encode())
         )

@@ -9,7 +9,7 @@ from django.db import Error, transaction
 
 from django_pgnudge.conf import conf
 from django_pgnudge.registry.catalog import payload_for, pinned, server_version
-from django_pgnudge.registry.published import find_publication, find_published
+from django_pgnudge.registry.published import COLUMN_LISTS, find_publication, find_published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,9 +131,8 @@ def _publication(cursor: Any, connection: BaseDatabaseWrapper, name: str) -> Pub
     state = find_publication(connection, name)
     if state is None:
         return None
-    # Row filters exist from PostgreSQL 15 on.
     version = server_version(connection)
-    is_filtered = "rowfilter IS NOT NULL" if version >= 150000 else "false"
+    is_filtered = "rowfilter IS NOT NULL" if version >= COLUMN_LISTS else "false"
     cursor.execute(
         f"SELECT schemaname::text, tablename::text, {is_filtered}"  # noqa: S608 - one of two literals
         " FROM pg_publication_tables WHERE pubname = %s",

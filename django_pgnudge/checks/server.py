@@ -16,14 +16,14 @@ from django_pgnudge.checks.absent import apps_to_migrate, is_to_come, views
 from django_pgnudge.checks.facts import Facts, read_facts
 from django_pgnudge.checks.ids import message
 from django_pgnudge.conf import conf
-from django_pgnudge.conf.values import closest
+from django_pgnudge.conf.values import NEAR, closest
 from django_pgnudge.fresh.declared import declared_tables
 from django_pgnudge.migrating import undeclared
 from django_pgnudge.names import Own
 from django_pgnudge.operations import PublicationOperation
 from django_pgnudge.registry import Registry, split_db_table
+from django_pgnudge.registry.stars import is_starred
 from django_pgnudge.rules import Rule, RuleSet, read_rules
-from django_pgnudge.rules.ruleset import is_starred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -260,7 +260,7 @@ def check_tables(facts: Facts) -> Iterator[CheckMessage]:
             )
         # `migrate` asks before the table is made.
         elif not is_to_come(facts.registry.models_of(payload), apps):
-            close = closest(payload, {table: table for table in facts.registry.tables()}, 0.85)
+            close = closest(payload, {table: table for table in facts.registry.tables()}, NEAR)
             yield message(
                 "W028",
                 f"{rule.where}: the database {facts.alias!r} has no table {payload}.",

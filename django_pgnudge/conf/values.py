@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 __all__ = [
     "CONNECTION_KEYS",
     "DEFAULTS",
+    "NEAR",
     "PLUGINS",
     "PROBLEMS",
     "RESYNCS",
@@ -93,6 +94,11 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """`` Did you mean …?`` if one of ``known`` is close to ``name``, else nothing."""
     close = closest(name, {candidate: candidate for candidate in known})
     return f" Did you mean {close!r}?" if close else ""
+
+
+NEAR: Final = 0.85
+"""Of 1: how like two names are of which one is taken for a slip of the other, and not only
+offered."""
 
 
 def closest(name: object, known: Mapping[str, str], cutoff: float = 0.6) -> str | None:

@@ -132,9 +132,10 @@ class Publisher:
         self, batch: Batch, deleted: int, away: list[str], *, fires: bool
     ) -> None:
         self.batches += 1
-        concerns = fires or bool(away) or anyone_listens()
+        is_heard = anyone_listens()
+        concerns = fires or bool(away) or is_heard
         _log_batch(batch, deleted, away, logging.INFO if concerns else logging.DEBUG)
-        if anyone_listens():
+        if is_heard:
             changes = by_model(batch.events, self._registry.seen_by_models)
             await _patiently(send_changes, batch, changes, self._using)
         self.lsn = max(self.lsn, batch.lsn)

@@ -5,7 +5,6 @@ Remembered by the name of what is decorated, as many as the source has.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.db.models import Model
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from django_pgnudge.fresh.values import Options
     from django_pgnudge.registry import Registry
 
-__all__ = ["declare", "declared_mistakes", "declared_tables", "sandbox"]
+__all__ = ["declare", "declared_mistakes", "declared_tables"]
 
 
 class _Declared(NamedTuple):
@@ -34,18 +33,6 @@ _declared: dict[str, _Declared] = {}
 def declare(what: str, depends_on: Iterable[DependsOn], options: Options) -> None:
     """Remember what a decorated function depends on; ``what`` names it in messages."""
     _declared[what] = _Declared(tuple(depends_on), options)
-
-
-@contextmanager
-def sandbox() -> Iterator[None]:
-    """Know nothing of what was declared before, and forget what is declared inside; for tests."""
-    before = dict(_declared)
-    _declared.clear()
-    try:
-        yield
-    finally:
-        _declared.clear()
-        _declared.update(before)
 
 
 def declared_tables(registry: Registry) -> Iterator[tuple[str, str]]:

@@ -127,9 +127,8 @@ def _is_of_module(function: FunctionType) -> bool:
 
 
 def _fingerprint(*codes: object) -> str:
-    return hashlib.sha256("".join(map(code_text, codes)).encode("utf-8", "replace")).hexdigest()[
-        :32
-    ]
+    text = "".join(map(code_text, codes))
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def code_text(constant: object) -> str:

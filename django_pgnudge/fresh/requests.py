@@ -243,6 +243,9 @@ class _Cookies(dict[str, str]):
 
     were_looked_at = False
 
+    def note(self, name: object) -> None:
+        self.were_looked_at = True
+
 
 _OF_SERVER: Final = frozenset({"REMOTE_USER", "AUTH_USER", "LOGON_USER"})
 """What web servers, and the modules of theirs that log in, call whom they have let in."""
@@ -288,20 +291,10 @@ _OF_ALL: Final = (
 )  # fmt: skip
 
 
-def _noticed(name: str) -> Callable[..., Any]:
-    read = getattr(dict, name)
-
-    def look(self: _Cookies, *args: Any) -> Any:
-        self.were_looked_at = True
-        return read(self, *args)
-
-    return look
-
-
 def _noted(name: str) -> Callable[..., Any]:
     read = getattr(dict, name)
 
-    def look(self: _Meta, *args: Any) -> Any:
+    def look(self: _Cookies | _Meta, *args: Any) -> Any:
         for each in args[:1] if name in _OF_ONE else ("HTTP_COOKIE", *_OF_SERVER):
             self.note(each)
         return read(self, *args)
@@ -310,5 +303,6 @@ def _noted(name: str) -> Callable[..., Any]:
 
 
 for _name in (*_OF_ONE, *_OF_ALL):
-    setattr(_Cookies, _name, _noticed(_name))
-    setattr(_Meta, _name, _noted(_name))
+    _look = _noted(_name)
+    setattr(_Cookies, _name, _look)
+    setattr(_Meta, _name, _look)

@@ -21,11 +21,12 @@ from django.db.models import DateTimeField, Model
 from django.utils import timezone
 
 from django_pgnudge.conf import conf, did_you_mean
-from django_pgnudge.conf.values import closest
+from django_pgnudge.conf.values import NEAR, closest
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.names import Own
 from django_pgnudge.registry.cache_tables import cache_tables
 from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, read_catalog
+from django_pgnudge.registry.stars import is_meant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,7 +45,6 @@ __all__ = ["Registry", "UnknownLabelError", "split_db_table"]
 
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:\."((?:[^"]|"")+)")?')
 _MOST_ASKED = 10_000  # names remembered to be in no catalog
-_NEAR = 0.85  # of 1: how like two names are of which one is taken for a slip of the other
 
 
 class UnknownLabelError(ConfigError, LookupError):
@@ -201,7 +201,7 @@ class Registry:
                 known.setdefault(model._meta.object_name or label, label)
                 if not model._meta.proxy:
                     known[table] = label
-        meant = closest(entry, known, _NEAR)
+        meant = closest(entry, known, NEAR)
         if meant is not None or entry != entry.lower():
             raise UnknownLabelError(
                 f"{entry!r} names no model and no table of one."
@@ -223,7 +223,7 @@ class Registry:
                 model._meta.label: model._meta.label
                 for model in self._apps.get_models(include_auto_created=True)
             }
-            meant = closest(entry, known) if is_label else closest(entry, known, _NEAR)
+            meant = closest(entry, known) if is_label else closest(entry, known, NEAR)
             if not is_label and meant is None:
                 return None
             raise UnknownLabelError(
@@ -275,11 +275,8 @@ class Registry:
 
     def tables_like(self, pattern: str) -> frozenset[str]:
         """The known tables that a name with ``*`` for schema or table means."""
-        schema, _, table = pattern.partition(".")
         return frozenset(
-            payload
-            for payload, here in self._catalog.tables.items()
-            if schema in ("*", here[0]) and table in ("*", here[1])
+            payload for payload, here in self._catalog.tables.items() if is_meant(pattern, *here)
         )
 
     def root_of(self, payload: str) -> str:
@@ -408,13 +405,10 @@ class Registry:
 
         A query of a table reads its partitions and children, also those that ``EXCLUDE`` names.
         """
-        lacking = {
-            parent
-            for child, parents in self._catalog.parents.items()
-            if not self.selected(child)
-            for parent in parents
-        }
-        return frozenset([each for each in payloads if each not in lacking and self.selected(each)])
+        below = self._catalog.parents
+        selected = frozenset(filter(self.selected, {*payloads, *below}))
+        lacking = {parent for child in below if child not in selected for parent in below[child]}
+        return selected.intersection(payloads) - lacking
 
     def feed_tables(self) -> list[str] | None:
         """``TABLES`` for the feed's own filter: ``schema.table`` with ``*`` for either part.
@@ -434,11 +428,7 @@ class Registry:
         named = self.payload_of(entry)
         if "*" not in entry:
             return named in lineage
-        schema, _, table = named.partition(".")
-        return any(
-            schema in ("*", here[0]) and table in ("*", here[1])
-            for here in map(self.split, lineage)
-        )
+        return any(is_meant(named, *self.split(payload)) for payload in lineage)
 
     def _index(self) -> None:
         models: dict[str, tuple[type[Model], ...]] = {}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = [
+    "COLUMN_LISTS",
     "PublicationState",
     "PublishedTable",
     "column_list",

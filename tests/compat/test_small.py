@@ -7,26 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.compat.conftest import Site
 
+PROJECT = "small_site"
 PACKAGES = ("django-mptt", "django-simple-history", "djangorestframework")
-
-
-@pytest.fixture(scope="module")
-def site(start_site: Callable[[str], Site]) -> Site:
-    site = start_site("small_site")
-    site.step("build")
-    site.follow()
-    return site
-
-
-def check(site: Site) -> list[str]:
-    paths: list[str] = site.step("paths")
-    assert site.step("stale", paths) == []
-    assert site.step("warm", paths) == [], site.said("worker")[-3000:]
-    return paths
 
 
 def test_the_checks_find_nothing_to_say(site: Site) -> None:
@@ -50,10 +34,10 @@ def test_the_checks_find_nothing_to_say(site: Site) -> None:
     ],
 )
 def test_pages_are_right_after(step: str, arguments: tuple[object, ...], site: Site) -> None:
-    before = check(site)
+    before = site.check()
     site.step(step, *arguments)
     assert site.step("stale", before) == [], "also where a book has gone"
-    check(site)
+    site.check()
 
 
 @pytest.mark.parametrize(
@@ -67,14 +51,14 @@ def test_pages_are_right_after(step: str, arguments: tuple[object, ...], site: S
     ],
 )
 def test_pages_are_right_after_sql_from_elsewhere(statement: str, site: Site) -> None:
-    before = check(site)
+    before = site.check()
     site.sql(statement)
     assert site.step("stale", before) == []
-    check(site)
+    site.check()
 
 
 def test_each_format_of_the_api_is_kept_by_itself(site: Site) -> None:
-    check(site)
+    site.check()
     for _ in range(2):
         assert site.step("rendered", "application/json") == ["application/json", "["]
         kind, first = site.step("rendered", "text/html")

@@ -7,27 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.compat.conftest import Site
 
+PROJECT = "wagtail_site"
 PACKAGES = ("wagtail",)
-
-
-@pytest.fixture(scope="module")
-def site(start_site: Callable[[str], Site]) -> Site:
-    site = start_site("wagtail_site")
-    site.step("build")
-    site.follow()
-    return site
-
-
-def check(site: Site) -> list[str]:
-    """Every page is right, and is served from the cache again."""
-    paths: list[str] = site.step("paths")
-    assert site.step("stale", paths) == []
-    assert site.step("warm", paths) == [], site.said("worker")[-3000:]
-    return paths
 
 
 def test_the_checks_find_nothing_to_say(site: Site) -> None:
@@ -55,10 +38,10 @@ def test_the_checks_find_nothing_to_say(site: Site) -> None:
     ],
 )
 def test_pages_are_right_after(step: str, arguments: tuple[object, ...], site: Site) -> None:
-    before = check(site)
+    before = site.check()
     site.step(step, *arguments)
     assert site.step("stale", before) == [], "also where a page has gone"
-    check(site)
+    site.check()
 
 
 RAW = [
@@ -77,23 +60,23 @@ RAW = [
 
 @pytest.mark.parametrize("statement", RAW)
 def test_pages_are_right_after_sql_from_elsewhere(statement: str, site: Site) -> None:
-    before = check(site)
+    before = site.check()
     site.sql(statement)
     assert site.step("stale", before) == []
-    check(site)
+    site.check()
 
 
 def test_what_wagtail_caches_of_its_sites_follows_sql_from_elsewhere(site: Site) -> None:
-    check(site)
+    site.check()
     site.sql("UPDATE wagtailcore_site SET port = 8001")
     assert site.step("stale", site.step("paths")) == []
     site.sql("UPDATE wagtailcore_site SET port = 80")
-    check(site)
+    site.check()
 
 
 def test_a_page_that_becomes_private_is_served_to_nobody_else(site: Site) -> None:
     path = site.step("address", "guides-2")
-    assert path in check(site)
+    assert path in site.check()
     assert site.step("get", path)[0] == 200
     site.step("restrict", "guides-2")
     assert site.step("stale", [path]) == []

@@ -10,11 +10,9 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any
 
 
 def main(project: str) -> None:
@@ -25,11 +23,17 @@ def main(project: str) -> None:
     import django
 
     django.setup()
+    from tests.compat import pages
+
+    own: dict[str, Callable[..., Any]] = {
+        "problems": problems, "settled": settled,
+        "get": pages.get, "stale": pages.stale, "warm": pages.warm,
+    }  # fmt: skip
     steps = import_module(f"tests.compat.{project}.steps")
     for line in sys.stdin:
         asked: dict[str, Any] = json.loads(line)
         try:
-            step = OWN.get(asked["step"]) or getattr(steps, asked["step"])
+            step = own.get(asked["step"]) or getattr(steps, asked["step"])
             answer = {"answer": step(*asked["arguments"])}
         except BaseException:
             answer = {"error": traceback.format_exc()}
@@ -51,10 +55,6 @@ def settled(seconds: float) -> bool:
     from django_pgnudge import settled
 
     return settled(timeout=seconds)
-
-
-OWN: dict[str, Callable[..., Any]] = {"problems": problems, "settled": settled}
-"""Steps that every project has."""
 
 
 if __name__ == "__main__":

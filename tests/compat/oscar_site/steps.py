@@ -16,9 +16,6 @@ from oscar.core.loading import get_model
 from oscar.test.factories import create_order, create_product
 
 from tests.compat.oscar_site.urls import Category, Product, StockRecord
-from tests.compat.pages import get, stale, warm
-
-__all__ = ["get", "stale", "warm"]
 
 shoppers: dict[str, Client] = {}
 

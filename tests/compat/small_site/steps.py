@@ -11,10 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from tests.compat.pages import get, stale, warm
 from tests.compat.small_site.models import Book, Shelf
-
-__all__ = ["get", "stale", "warm"]
 
 
 def build() -> None:

@@ -9,12 +9,9 @@ from django.core.management import call_command
 from django.db import connection
 from django_tenants.utils import schema_context
 
-from tests.compat.pages import get, stale, warm
 from tests.compat.tenants_site.shared.models import Client, Domain, Plan
 from tests.compat.tenants_site.shop.models import Product
 from tests.compat.tenants_site.urls import total
-
-__all__ = ["get", "stale", "warm"]
 
 
 def build() -> None:

@@ -12,10 +12,8 @@ from django.urls import reverse
 from wagtail.models import Page, PageViewRestriction, Site
 from wagtail.test.utils.form_data import nested_form_data, rich_text
 
-from tests.compat.pages import get, stale, warm
+from tests.compat.pages import get
 from tests.compat.wagtail_site.models import ArticlePage, Author, Banner, HomePage
-
-__all__ = ["get", "stale", "warm"]
 
 
 def build() -> None:
