@@ -29,7 +29,7 @@ from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, 
 from django_pgnudge.registry.stars import is_meant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from django.apps.registry import Apps
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -392,13 +392,22 @@ class Registry:
         """Whether ``TABLES`` and ``EXCLUDE`` let a table through. Own nudges always are, and tables
         of caches never.
         """
-        lineage = self.lineage(payload)
-        if not self._caches.isdisjoint(lineage):
-            return False
-        tables = conf.TABLES
-        if tables is not None and not any(self._matches(entry, lineage) for entry in tables):
-            return payload not in self._catalog.tables and payload not in self._models
-        return not any(self._matches(entry, lineage) for entry in conf.EXCLUDE)
+        return self._selection()(payload)
+
+    def _selection(self) -> Callable[[str], bool]:
+        """`selected`, for any number of tables: the settings are read and named once."""
+        tables = None if conf.TABLES is None else [*map(self._matching, conf.TABLES)]
+        exclude = [*map(self._matching, conf.EXCLUDE)]
+
+        def selected(payload: str) -> bool:
+            lineage = self.lineage(payload)
+            if not self._caches.isdisjoint(lineage):
+                return False
+            if tables is not None and not any(matches(lineage) for matches in tables):
+                return payload not in self._catalog.tables and payload not in self._models
+            return not any(matches(lineage) for matches in exclude)
+
+        return selected
 
     def wholly_selected(self, payloads: Iterable[str]) -> frozenset[str]:
         """Those of ``payloads`` that are selected with every table below them.
@@ -406,7 +415,7 @@ class Registry:
         A query of a table reads its partitions and children, also those that ``EXCLUDE`` names.
         """
         below = self._catalog.parents
-        selected = frozenset(filter(self.selected, {*payloads, *below}))
+        selected = frozenset(filter(self._selection(), {*payloads, *below}))
         lacking = {parent for child in below if child not in selected for parent in below[child]}
         return selected.intersection(payloads) - lacking
 
@@ -424,11 +433,12 @@ class Registry:
             return None
         return sorted({*payloads, *(child for top in payloads for child in self.descendants(top))})
 
-    def _matches(self, entry: str, lineage: tuple[str, ...]) -> bool:
+    def _matching(self, entry: str) -> Callable[[tuple[str, ...]], bool]:
+        """Whether an entry of ``TABLES`` or ``EXCLUDE`` means one of a lineage."""
         named = self.payload_of(entry)
         if "*" not in entry:
-            return named in lineage
-        return any(is_meant(named, *self.split(payload)) for payload in lineage)
+            return lambda lineage: named in lineage
+        return lambda lineage: any(is_meant(named, *self.split(payload)) for payload in lineage)
 
     def _index(self) -> None:
         models: dict[str, tuple[type[Model], ...]] = {}
