@@ -3,16 +3,18 @@
 As long as the tokens stand, what the view would read is what it read: 304, for one question to
 the cache, and no view runs.
 
-A tag says which headers the response named in ``Vary``, so that it can be made again, from another
-request, before there is a response: ``W/"<digest>.<header>.<header>"``.
+A tag says what the response was made of, see `noticing`, and which headers it named in ``Vary``, so
+that it can be made again, from another request, before there is a response:
+``W/"<digest>.<kind>:<name>.<kind>:<name>"``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, unquote
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http.response import HttpResponseBase
@@ -23,16 +25,10 @@ from django_pgnudge.fresh.arguments import digest
 from django_pgnudge.fresh.declared import declare
 from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.driving import Computation, Place, arun, run
+from django_pgnudge.fresh.inputs import Asked
+from django_pgnudge.fresh.noticing import Reads, note_values
 from django_pgnudge.fresh.reading import stamp_now
-from django_pgnudge.fresh.requests import (
-    django_request,
-    headers_sent,
-    is_late,
-    vary_of,
-    vary_on_what_was_used,
-    watch,
-    why_personal,
-)
+from django_pgnudge.fresh.requests import is_late, vary_of, vary_on_what_was_used, why_personal
 from django_pgnudge.fresh.scope import on_loop
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.values import Options, Value
@@ -51,9 +47,10 @@ __all__ = ["nudged_condition"]
 
 logger = get_logger("django_pgnudge.nudged")
 
-_TAG: Final = re.compile(r'(?:W/)?"[0-9a-f]+((?:\.[a-z0-9_-]+)*)"')
+_TAG: Final = re.compile(r'(?:W/)?"[0-9a-f]+((?:\.[a-z]+:[A-Za-z0-9_%~-]+)*)"')
 
-_HEADER: Final = re.compile(r"[a-z0-9_-]+")
+_MOST: Final = 40
+"""So many inputs a tag may say; what browsers send back is not ours alone to write."""
 
 
 def nudged_condition(
@@ -65,8 +62,9 @@ def nudged_condition(
 ) -> Callable[[View], View]:
     """Answer 304 to a browser that has what the view would send.
 
-    Two requests are asked the same only if the headers of ``vary_on``, and those that the response
-    names in ``Vary``, are the same; the former are added to ``Vary``. ``etag`` gets the view's
+    Two requests are asked the same only if the headers of ``vary_on``, those that the response
+    names in ``Vary``, and what was read of the request, are the same; the first are added to
+    ``Vary``. ``etag`` gets the view's
     arguments and returns what else the page depends on, such as the version of the code. There is
     no ETag without a lease, nor for what is its reader's alone.
     """
@@ -82,7 +80,7 @@ def nudged_condition(
         def condition_of(
             request: HttpRequest, args: Any, kwargs: Any, stamp: Stamp, place: Place
         ) -> _Condition | None:
-            asked = django_request(request)
+            asked = Asked(request)
             called = call_key(name, asked, args, kwargs, "", what)
             if called is None:
                 return None
@@ -104,9 +102,9 @@ def nudged_condition(
             condition = condition_of(request, args, kwargs, stamp, place)
             if condition is None:
                 return await view(request, *args, **kwargs)
-            response = condition.answer()
+            response = await condition.aanswer()
             if response is None:
-                watch(condition.request)
+                condition.start()
                 computation = Computation(place)
                 with computation.watched():
                     response = await view(request, *args, **kwargs)
@@ -131,7 +129,7 @@ def nudged_condition(
                 return view(request, *args, **kwargs)
             response = condition.answer()
             if response is None:
-                watch(condition.request)
+                condition.start()
                 computation = Computation(place)
                 with computation.watched():
                     response = view(request, *args, **kwargs)
@@ -144,37 +142,58 @@ def nudged_condition(
 
 
 class _Condition:
-    """The tags of one request; ``said`` is all that they say beside its headers."""
+    """The tags of one request; ``said`` is all that they say beside its inputs."""
 
     def __init__(
         self,
-        request: HttpRequest,
+        asked: Asked,
         headers: tuple[str, ...],
         what: str,
         said: tuple[str, ...],
         stamp: Stamp,
         place: Place,
     ) -> None:
-        self.request = request
+        self.request = asked.request
+        self._asked = asked
+        self._reads = Reads(asked)
         self._headers = headers
-        self._always = frozenset(name.lower() for name in headers)
+        self._always = frozenset(f"header {name.lower()}" for name in headers)
         self._what = what
         self._stamp = stamp
         self._said = said
         self._place = place
 
     def answer(self) -> Any:
-        """304 or 412 if the request's conditions ask for it, else None."""
-        more: frozenset[str] = frozenset()
+        """304 or 412 if the request's conditions ask for it, else None. It may ask a database."""
+        tag, more = self._tag({}), frozenset[str]()
+        for sent, inputs in self._sent():
+            try:
+                made = self._tag(note_values(self._asked, inputs))
+            except Exception:  # noqa: S112 - of something lazy, which the view may want or not
+                continue
+            if made.removeprefix("W/") == sent.removeprefix("W/"):
+                tag, more = made, inputs
+        response: Any = get_conditional_response(self.request, tag)
+        if response is not None and response.status_code == 304:
+            self._put_tag(response, tag, more)
+        return response
+
+    async def aanswer(self) -> Any:
+        """The same on an event loop."""
+        if any(self._asked.must_wait(inputs) for _, inputs in self._sent()):
+            return await sync_to_async(self.answer)()
+        return self.answer()
+
+    def _sent(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """The tags that the browser has, and of what inputs they are."""
         for sent in parse_etags(self.request.META.get("HTTP_IF_NONE_MATCH", "")):
             if (found := _TAG.fullmatch(sent)) is not None:
-                names = frozenset(filter(None, found[1].split(".")))
-                if self._tag(names).removeprefix("W/") == sent.removeprefix("W/"):
-                    more = names
-        response: Any = get_conditional_response(self.request, self._tag(more))
-        if response is not None and response.status_code == 304:
-            self._put_tag(response, more)
-        return response
+                names = [each.split(":") for each in found[1].split(".")[1 : _MOST + 1]]
+                yield sent, frozenset(f"{kind} {unquote(name)}" for kind, name in names)
+
+    def start(self) -> None:
+        """Note from here on what is read."""
+        self._reads.start()
 
     def returned(self, computed: Computed) -> None:
         """The view has returned; in whatever transaction, it is still the one that it read in."""
@@ -211,23 +230,41 @@ class _Condition:
 
     def _finish(self, response: Any) -> None:
         """Tag a response that is rendered, if the tag says all that it depends on."""
+        self._reads.stop()
         if response.status_code != 200 or response.streaming:
             return
-        vary_on_what_was_used(self.request, response)
-        if not why_personal(self.request, response):
-            more = (vary_of(response) or frozenset()) - self._always
-            if all(map(_HEADER.fullmatch, more)):
-                self._put_tag(response, more)
+        vary_on_what_was_used(self.request, response, cookies=self._reads.cookies)
+        vary = vary_of(response) or frozenset()
+        if self._reads.why_unsure or why_personal(self.request, response):
+            return
+        values = dict(self._reads.values)
+        for each in vary:
+            values.setdefault(f"header {each}", self._asked.value(f"header {each}"))
+        known = {
+            each: value
+            for each, value in values.items()
+            if value is not None and each not in self._always
+        }
+        if None not in values.values() and len(known) <= _MOST:
+            self._put_tag(response, self._tag(known), frozenset(known))
 
-    def _put_tag(self, response: Any, more: frozenset[str]) -> None:
-        response.headers.setdefault("ETag", self._tag(more))
-        patch_vary_headers(response, (*self._headers, *sorted(more)))
+    def _put_tag(self, response: Any, tag: str, inputs: frozenset[str]) -> None:
+        response.headers.setdefault("ETag", tag)
+        headers = sorted(each[7:] for each in inputs if each.startswith("header "))
+        patch_vary_headers(response, (*self._headers, *headers))
 
-    def _tag(self, more: frozenset[str]) -> str:
+    def _tag(self, values: dict[str, str]) -> str:
         # Always the Authorization too: a response names it only to those who have sent one.
-        sent = headers_sent(self.request, {"authorization", *self._always, *more})
-        made = digest([self._said, sent], self._what)
-        return 'W/"' + ".".join([made, *sorted(more)]) + '"'
+        always = {"header authorization", *self._always}
+        sent = {**values, **{each: self._asked.value(each) for each in always}}
+        made = digest([self._said, tuple(sorted(sent.items()))], self._what)
+        return 'W/"' + ".".join([made, *sorted(map(_written, values))]) + '"'
+
+
+def _written(name: str) -> str:
+    """An input as a tag says it."""
+    kind, _, name = name.partition(" ")
+    return f"{kind}:{quote(name, safe='').replace('.', '%2E')}"
 
 
 def _never() -> Any:

@@ -3,9 +3,9 @@
 A page goes stale with what its view reads. A decorator that reads what the page shows, before the
 view, belongs below this one.
 
-Whether a response is kept, and under which name, is decided when it is rendered: only then is it
-known what it used of its reader. A response that its view has not rendered is left so, for what
-middleware, and the framework above, have to say to it.
+A page is kept under all that it read of its request, see `noticing`, and under what its ``Vary``
+names. Both are known when it is rendered, and not before. A response that its view has not rendered
+is left so, for what middleware, and the framework above, have to say to it.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ from dataclasses import replace
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.http.response import HttpResponseBase
 
-from django_pgnudge.fresh.arguments import digest, instances_in
+from django_pgnudge.fresh.arguments import UnsureError, digest, instances_in
 from django_pgnudge.fresh.declared import declare
 from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.driving import Computation, Place, arun, perform_one, run
 from django_pgnudge.fresh.flights import flights
+from django_pgnudge.fresh.inputs import Asked
+from django_pgnudge.fresh.noticing import Reads, note_values
 from django_pgnudge.fresh.reading import read
 from django_pgnudge.fresh.rendering import BeingRendered, renderings
 from django_pgnudge.fresh.requests import (
-    django_request,
-    headers_sent,
     is_late,
     vary_of,
     vary_on_what_was_used,
-    watch,
     why_not_stored,
     why_personal,
 )
@@ -72,8 +71,9 @@ def nudged_page(
 ) -> Callable[[View], View]:
     """Cache a view's responses for as long as nothing they depend on changes.
 
-    As ``cache_page`` does it: those with status 200 to GET, by URL and by the headers that their
-    ``Vary`` names. No header tells browsers to keep a page: a deletion does not reach them.
+    As ``cache_page`` does it: those with status 200 to GET, by URL, by the headers that their
+    ``Vary`` names, and by what was read of the request. No header tells browsers to keep a page:
+    a deletion does not reach them.
     """
     check_dependencies(depends_on, "nudged_page()")
     options = Options(timeout, cache, using, wait)
@@ -90,13 +90,15 @@ def nudged_page(
                 return await view(request, *args, **kwargs)
 
             await arun(page.learn(), page.place, _anever)
+            if not await page.ais_named():
+                return await view(request, *args, **kwargs)
             prepared = await page.value.arecipe(page.store)
             if prepared is None:
                 return await view(request, *args, **kwargs)
             recipe, page.place = prepared
 
             async def compute() -> Any:
-                watch(page.request)
+                page.start()
                 response = await view(request, *args, **kwargs)
                 await arun(page.returned(response), page.place, _anever)
                 return response
@@ -116,13 +118,15 @@ def nudged_page(
                 return view(request, *args, **kwargs)
 
             run(page.learn(), page.place, _never)
+            if not page.is_named():
+                return view(request, *args, **kwargs)
             prepared = page.value.recipe(on_loop=False, store=page.store)
             if prepared is None:
                 return view(request, *args, **kwargs)
             recipe, page.place = prepared
 
             def compute() -> Any:
-                watch(page.request)
+                page.start()
                 response = view(request, *args, **kwargs)
                 run(page.returned(response), page.place, _never)
                 return response
@@ -138,7 +142,7 @@ def nudged_page(
         def _page_of(request: HttpRequest, args: Any, kwargs: Any) -> _Page | None:
             if request.method not in ("GET", "HEAD"):
                 return None
-            asked = django_request(request)
+            asked = Asked(request)
             prefix = settings.CACHE_MIDDLEWARE_KEY_PREFIX if key_prefix is None else key_prefix
             base = call_key(name, asked, args, kwargs, prefix, what)
             if base is None:
@@ -154,8 +158,8 @@ def nudged_page(
 class _Page:
     """The response to one request.
 
-    ``base`` is a key of all that names it but headers: which of those do is learned from responses,
-    and a header that one of them has named tells the pages of this address apart from then on.
+    ``base`` is a key of all that names it but its inputs: which these are is learned from
+    responses, and one that any of them has read tells the pages of this address apart from then on.
 
     ``value`` is what is looked for. ``refused`` says why what the view returned is not everybody's,
     or is empty.
@@ -164,35 +168,65 @@ class _Page:
     def __init__(
         self,
         base: str,
-        request: HttpRequest,
+        asked: Asked,
         depends_on: tuple[DependsOn, ...],
         options: Options,
         what: str,
         handed: bool,
     ) -> None:
-        self.request = request
+        self.request = asked.request
         self.refused = "it has not been made"
+        self._asked = asked
         self._base = base
         self._depends_on = depends_on
         self._options = options
         self._what = what
         self._handed = handed
         self._since = reading_since() if handed else None
-        self._list = f"pgnudge:headers:{base}"
-        self._headers: frozenset[str] | None = None
+        self._list = f"pgnudge:inputs:{base}"
+        self._inputs: frozenset[str] | None = None
+        self._values: dict[str, str] = {}
+        self._reads = Reads(asked)
+        self._name_to_keep: str | None = None
         self._deadline = time.monotonic() + options.wait
-        self.value = self._value(f"page of unknown headers {base}")
+        self.value = self._value(f"page of unknown inputs {base}")
         self.place = Place(self.value.alias, self.value.using, what, "", self.value.scope)
 
     def learn(self) -> Steps:
-        """Ask which headers tell the pages of this address apart."""
+        """Ask which inputs tell the pages of this address apart."""
         names = yield Get(self._list)
         if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
-            self._headers = frozenset(names)
-            self.value = self._value(self._name(self._headers))
+            self._inputs = frozenset(names)
+
+    def is_named(self) -> bool:
+        """Find out what is looked for, by what the inputs are; it may ask a database.
+
+        False if that cannot be told.
+        """
+        try:
+            self._values = note_values(self._asked, self._inputs or ())
+        except UnsureError as reason:
+            self._say(str(reason))
+            return False
+        except Exception:  # of something lazy, which the view may want to have or not
+            return False
+        if self._inputs is not None:
+            self.value = self._value(self._name(self._values))
+        return True
+
+    async def ais_named(self) -> bool:
+        """The same on an event loop."""
+        if self._asked.must_wait(self._inputs or ()):
+            return await sync_to_async(self.is_named)()
+        return self.is_named()
+
+    def start(self) -> None:
+        """Note from here on what is read."""
+        self._reads = Reads(self._asked)
+        self._reads.start()
 
     def adapted(self, recipe: Recipe) -> Recipe:
-        """Nobody waits for a page that is not kept, or of which the headers are not known yet; and
+        """Nobody waits for a page that is not kept, or of which the inputs are not known yet; and
         nobody is handed one that was made for somebody else.
         """
         return replace(
@@ -203,7 +237,7 @@ class _Page:
         )
 
     def _wait(self, recipe: Recipe) -> float:
-        is_known = self._headers is not None and self.request.method == "GET"
+        is_known = self._inputs is not None and self.request.method == "GET"
         return recipe.wait if is_known else 0.0
 
     def _yield_and_vouch(self, recipe: Recipe, stamp: Stamp) -> bool:
@@ -214,9 +248,11 @@ class _Page:
 
     def returned(self, response: Any) -> Steps:
         """The view has returned; one that is to be rendered yet is judged when it is."""
-        self.refused = "" if is_late(response) else self._refusal(response)
-        if not self.refused and not is_late(response):
-            yield self._put_list(response)
+        self.refused = ""
+        if not is_late(response):
+            self.refused = self._refusal(response)
+            if not self.refused:
+                yield self._put_list()
 
     def store(self, recipe: Recipe, response: Any, stamp: Stamp) -> Step | None:
         """Keep what was computed under this stamp: at once, or as soon as it is rendered."""
@@ -244,14 +280,16 @@ class _Page:
         computed = rendering.result(response)
         whole = None if computed.private else stamp.with_others(computed.others)
         if whole is not None:
-            perform_one(self._put_list(response), self.place)
-            perform_one(self._keep_page(recipe, response, whole), self.place)
+            perform_one(self._put_list(), self.place)
+            if (keep := self._keep_page(recipe, response, whole)) is not None:
+                perform_one(keep, self.place)
 
     def _refusal(self, response: Any) -> str:
-        """Why others may not be shown this, now that it is rendered; or its ``Vary`` says to whom.
+        """Why others may not be shown this, now that it is rendered; or whom it may be shown.
 
         As Django's UpdateCacheMiddleware decides, and of what middleware would only add later.
         """
+        self._reads.stop()
         if (
             self.request.method != "GET"
             or not isinstance(response, HttpResponseBase)
@@ -259,25 +297,44 @@ class _Page:
             or response.status_code != 200
         ):
             return "it is no whole response to GET with status 200"
-        vary_on_what_was_used(self.request, response)
-        why = why_personal(self.request, response) or why_not_stored(response)
-        if why and seldom(f"personal {self._what} {why}"):
-            logger.info("nudged: %s was not kept, since %s.", self._what, why)
+        why = (
+            why_personal(self.request, response)
+            or why_not_stored(response)
+            or self._reads.why_unsure
+        )
+        if not why:
+            self._learn_from(vary_of(response) or frozenset())
+        vary_on_what_was_used(self.request, response, cookies=self._reads.cookies)
+        if why:
+            self._say(why)
         return why
 
-    def _put_list(self, response: HttpResponseBase) -> Put:
-        return Put(self._list, sorted(self._headers_of(response)), self._options.timeout)
+    def _learn_from(self, vary: frozenset[str]) -> None:
+        """Name the page by all that was read of the request, and by the headers it varies on."""
+        values: dict[str, str | None] = {**self._reads.values, **self._values}
+        for header in vary:
+            values.setdefault(f"header {header}", self._asked.value(f"header {header}"))
+        self._inputs = frozenset(values)
+        known = {each: value for each, value in values.items() if value is not None}
+        self._name_to_keep = self._name(known) if len(known) == len(values) else None
 
-    def _keep_page(self, recipe: Recipe, response: HttpResponseBase, stamp: Stamp) -> Keep:
-        name = entry_name(self._name(self._headers_of(response)), self.place.scope)
+    def _say(self, why: str) -> None:
+        if seldom(f"personal {self._what} {why}"):
+            logger.info("nudged: %s was not kept, since %s.", self._what, why)
+
+    def _put_list(self) -> Put:
+        return Put(self._list, sorted(self._inputs or ()), self._options.timeout)
+
+    def _keep_page(self, recipe: Recipe, response: HttpResponseBase, stamp: Stamp) -> Keep | None:
+        if self._name_to_keep is None:
+            return None
+        name = entry_name(self._name_to_keep, self.place.scope)
         return Keep(recipe.plan.names.entry(name), stamp, response, self._options.timeout)
 
-    def _headers_of(self, response: HttpResponseBase) -> frozenset[str]:
-        return (self._headers or frozenset()) | (vary_of(response) or frozenset())
-
-    def _name(self, headers: frozenset[str]) -> str:
+    def _name(self, values: dict[str, str]) -> str:
         # Always the Authorization too: a response names it only to those who have sent one.
-        sent = headers_sent(self.request, {"authorization", *headers})
+        always = {"header authorization": self._asked.value("header authorization")}
+        sent = tuple(sorted({**values, **always}.items()))
         return f"page {digest([self._base, sent], self._what)}"
 
     def _value(self, name: str) -> Value:

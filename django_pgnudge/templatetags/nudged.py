@@ -9,23 +9,26 @@
 
 After ``on`` stand labels, tables, own nudges, objects (the row of each) and querysets (the tables
 they read); after ``by`` what tells one rendering from another. Objects and querysets tell them
-apart by themselves. A fragment that shows what is one reader's is not kept, unless ``by`` names it.
+apart by themselves, and so does what the fragment reads of the request: see `noticing`. A fragment
+with a token or a message is not kept.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django import template
 from django.core.cache import caches
 from django.db.models import Model
 from django.template import TemplateSyntaxError
+from django.template.loader_tags import BLOCK_CONTEXT_KEY, BlockNode
 from django.utils.functional import Promise
 
 from django_pgnudge.fresh.arguments import Held, UnsureError, digest, unwrapped
 from django_pgnudge.fresh.collecting import note_unkept
 from django_pgnudge.fresh.decorator import check_dependencies
-from django_pgnudge.fresh.personal import named_in, used_in
+from django_pgnudge.fresh.noticing import note_values
+from django_pgnudge.fresh.personal import asked_in, named_in, used_in
 from django_pgnudge.fresh.queries import UnknownTablesError, is_queryset, reading_of
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import reading_since
@@ -33,24 +36,31 @@ from django_pgnudge.fresh.values import WAIT, Options, Value
 from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from django.template.base import FilterExpression, NodeList, Parser, Token
     from django.template.context import Context
 
     from django_pgnudge.fresh.dependencies import DependsOn
+    from django_pgnudge.fresh.inputs import Asked
 
 logger = get_logger("django_pgnudge.nudged")
 
 register = template.Library()
 
 
-class _OneReadersError(Exception):
+_MOST_LEARNED: Final = 10_000
+
+_learned: dict[str, frozenset[str]] = {}
+"""What each fragment has been seen to read of the request, in this process."""
+
+
+class _UnkeptError(Exception):
     """Carries a rendering past the cache: what is raised is not kept."""
 
-    def __init__(self, rendering: str, used: set[str]) -> None:
+    def __init__(self, rendering: str, why: str) -> None:
         self.rendering = rendering
-        self.used = used
+        self.why = why
 
 
 class NudgedNode(template.Node):
@@ -76,36 +86,54 @@ class NudgedNode(template.Node):
         self._what = f"fragment {name!r}"
         self._named = named_in([*depends_on, *vary_on])
         self._wait = WAIT
+        self._shows_blocks = bool(nodelist.get_nodes_by_type(BlockNode)) or "block.super" in source
 
     def render(self, context: Context) -> Any:
         options = Options(self._seconds(context), self._alias(context), wait=self._wait)
+        asked = asked_in(context)
         try:
-            value = self._value(context, options)
+            value = self._value(context, options, asked)
         except (UnknownTablesError, UnsureError) as reason:
             self._say(str(reason))
             note_unkept(self._what)
             return self.nodelist.render(context)
 
         def compute() -> str:
-            with used_in(context, self._named) as used:
-                rendering = self.nodelist.render(context)
+            if asked is None:
+                return str(self.nodelist.render(context))
+            with used_in(context, asked, self._named) as (reads, used):
+                rendering = str(self.nodelist.render(context))
             if used:
-                raise _OneReadersError(rendering, used)
+                self._wait = 0.0  # nobody is to wait for what the other will not share
+                raise _UnkeptError(
+                    rendering,
+                    f"it uses {', '.join(sorted(used))}, which is one reader's. Leave tokens and"
+                    " messages out of it",
+                )
+            if reads.why_unsure:
+                raise _UnkeptError(rendering, reads.why_unsure)
+            if not self._inputs().issuperset(read := self._not_named(reads.values)):
+                if len(_learned) > _MOST_LEARNED:
+                    _learned.clear()
+                _learned[self._source] = self._inputs() | read
+                raise _UnkeptError(rendering, "")
             return rendering
 
         try:
             return value.get(compute)
-        except _OneReadersError as found:
+        except _UnkeptError as found:
             note_unkept(self._what)
-            self._wait = 0.0  # nobody is to wait for what the other will not share
-            self._say(
-                f"it uses {', '.join(sorted(found.used))}, which is one reader's. Name after 'by'"
-                " what it shows of the user or the session (by request.user.pk), and leave tokens"
-                " and messages out of it"
-            )
+            if found.why:
+                self._say(found.why)
             return found.rendering
 
-    def _value(self, context: Context, options: Options) -> Value:
+    def _inputs(self) -> frozenset[str]:
+        return _learned.get(self._source, frozenset())
+
+    def _not_named(self, inputs: Iterable[str]) -> frozenset[str]:
+        return frozenset(each for each in inputs if not self._named.covers(each))
+
+    def _value(self, context: Context, options: Options, asked: Asked | None) -> Value:
         depends_on: list[DependsOn] = []
         shown: list[Any] = []
         for written in self._depends_on:
@@ -120,8 +148,16 @@ class NudgedNode(template.Node):
         check_dependencies(tuple(depends_on), self._what)
         vary_on = [_said(each.resolve(context)) for each in self._vary_on]
         way = (context.autoescape, context.use_l10n, context.use_tz)
+        read = {} if asked is None else note_values(asked, self._inputs())
         name = digest(
-            [self._name, self._source, way, Held({"by": vary_on, "on": shown})],
+            [
+                self._name,
+                self._source,
+                self._blocks(context),
+                tuple(sorted(read.items())),
+                way,
+                Held({"by": vary_on, "on": shown}),
+            ],
             self._what,
             options.database,
         )
@@ -134,6 +170,21 @@ class NudgedNode(template.Node):
             handed=True,
             since=reading_since(),
         )
+
+    def _blocks(self, context: Context) -> tuple[object, ...]:
+        """Whose blocks it shows: a template that extends this one may bring its own."""
+        if not self._shows_blocks:
+            return ()
+        blocks = getattr(context.render_context.get(BLOCK_CONTEXT_KEY), "blocks", {})
+        found = tuple(
+            (name, tuple(getattr(node.origin, "template_name", None) for node in nodes))
+            for name, nodes in sorted(blocks.items())
+        )
+        if any(None in names for _, names in found):
+            raise UnsureError(
+                "it shows blocks, and a template that has none of a file may have brought them"
+            )
+        return found
 
     def _say(self, why: str) -> None:
         if seldom(f"rendered {self._what}"):
@@ -199,7 +250,8 @@ def do_nudged(parser: Parser, token: Token) -> NudgedNode:
     before: list[Any] = list(parser.tokens)  # the last is the next
     nodelist = parser.parse(("endnudged",))
     inside = [(each.token_type, each.contents) for each in before[len(parser.tokens) :]]
-    source = repr((bits[3:], inside))
+    # A path in it may be relative to its template.
+    source = repr((bits[3:], inside, getattr(parser.origin, "template_name", None)))
     parser.delete_first_token()
     rest, cache = bits[4:], None
     if rest[-1].startswith("using="):

@@ -30,21 +30,26 @@ def empty_cache(nudge_fake: NudgeFake) -> None:
     nudge_fake.lease()
 
 
-LOOKS: list[Callable[[Any], Any]] = [
+BY_NAME: list[Callable[[Any], Any]] = [
     lambda request: request.META["HTTP_COOKIE"],
     lambda request: request.META.get("HTTP_COOKIE"),
-    lambda request: dict(request.META)["HTTP_COOKIE"],
-    lambda request: {**request.META}["HTTP_COOKIE"],
-    lambda request: request.META.copy()["HTTP_COOKIE"],
-    lambda request: [value for name, value in request.META.items() if name == "HTTP_COOKIE"],
     lambda request: request.META.pop("HTTP_COOKIE"),
     lambda request: request.headers["Cookie"],
     lambda request: request.headers["cookie"],
     lambda request: request.headers.get("COOKIE"),
+]
+
+WITH_ALL_ELSE: list[Callable[[Any], Any]] = [
+    lambda request: dict(request.META)["HTTP_COOKIE"],
+    lambda request: {**request.META}["HTTP_COOKIE"],
+    lambda request: request.META.copy()["HTTP_COOKIE"],
+    lambda request: [value for name, value in request.META.items() if name == "HTTP_COOKIE"],
     lambda request: [value for name, value in request.headers.items() if name == "Cookie"],
     lambda request: dict(request.headers)["Cookie"],
     lambda request: f"{request.headers}",
 ]
+
+LOOKS = [*BY_NAME, *WITH_ALL_ELSE]
 
 
 def made_by(look: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -71,6 +76,7 @@ def test_a_page_that_read_the_cookie_in_whatever_way_varies_on_it(look: Any, fac
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_so_does_its_tag(look: Any) -> None:
+    """One that was made of all headers was made of the one that the tag comes back in."""
     view = nudged_condition(Product, vary_on=())(lambda request: HttpResponse(f"{look(request)}"))
 
     def ask(who: str, tag: str = "") -> Any:
@@ -78,7 +84,8 @@ def test_so_does_its_tag(look: Any) -> None:
         return view(FACTORIES[0].get("/a", headers=headers))
 
     tag = ask("ann")["ETag"]
-    assert (ask("ann", tag).status_code, ask("bob", tag).status_code) == (304, 200)
+    same = 304 if look in BY_NAME else 200
+    assert (ask("ann", tag).status_code, ask("bob", tag).status_code) == (same, 200)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_a_page_that_read_other_things_is_everybody_s(look: Any) -> None:
 @pytest.mark.parametrize(
     "look", [lambda request: request.META["REMOTE_USER"], lambda request: dict(request.META)]
 )
-def test_a_page_that_read_whom_the_web_server_let_in_is_not_kept(look: Any) -> None:
+def test_a_page_that_read_whom_the_web_server_let_in_is_that_user_s(look: Any) -> None:
     page = made_by(look)
     for who in ("ann", "bob"):
         assert who in text(page(FACTORIES[0].get("/a", REMOTE_USER=who)))
@@ -138,7 +145,7 @@ def asked_by(who: str, **headers: str) -> Any:
     return request
 
 
-def test_a_user_whom_a_coroutine_tells_is_alone_with_the_page() -> None:
+def test_a_user_whom_a_coroutine_tells_has_a_page_of_their_own() -> None:
     @nudged_page(60, Product)
     async def view(request: Any) -> HttpResponse:
         return HttpResponse(f"for {(await request.auser()).username}")

@@ -1,4 +1,4 @@
-"""personal: a fragment that shows what is one reader's is not kept for another."""
+"""personal: what a fragment shows of its reader is shown to nobody else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.contrib.messages.storage.base import BaseStorage
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.cache import caches
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from django.middleware.csrf import get_token
@@ -87,7 +88,7 @@ def known(nudge_fake: NudgeFake) -> None:
 
 class Session(SessionBase):
     def load(self) -> dict[str, Any]:
-        return {"cart": "3 things"}
+        return {"cart": f"things of {self.session_key}"}
 
 
 class Messages(BaseStorage):
@@ -99,8 +100,9 @@ class Messages(BaseStorage):
 
 
 def a_request(who: str) -> Any:
-    request: Any = RequestFactory().get("/")
-    request.session = Session()
+    headers = {"Cookie": f"theme={who}", "X-Who": who}
+    request: Any = RequestFactory().get("/", headers=headers)
+    request.session = Session(f"session of {who}")
     request._messages = Messages(request)
     request.csp_nonce = SimpleLazyObject(lambda: f"nonce of {who}")
 
@@ -123,7 +125,7 @@ def show(body: str, who: str, by: str = "", **context: Any) -> str:
         request_finished.send(None)
 
 
-PERSONAL = {
+NOBODY_ELSE_S = {
     "csrf_token": "{% csrf_token %}",
     "the variable": "{{ csrf_token }}",
     "an include": '{% include "token.html" %}',
@@ -133,35 +135,71 @@ PERSONAL = {
     "whether there are messages": "{% if messages %}yes{% endif %}",
     "nonce": "{{ csp_nonce }}",
     "nonce of the request": "{{ request.csp_nonce }}",
-    "user": "{{ user.username }}",
-    "user of the request": "{% if request.user.is_authenticated %}yes{% endif %}",
-    "session": "{{ request.session.cart }}",
-    "cookies": "{{ request.COOKIES.theme }}",
-    "user of an inclusion tag": "{% greeting %}",
-    "user in a fragment": '{% nudged 60 in on "shop.Product" by user.pk %}{% endnudged %}',
-    "user not named": '{% nudged 60 in on "shop.Product" %}{{ user.username }}{% endnudged %}',
     "token in a fragment": '{% nudged 60 in on "shop.Product" %}{% csrf_token %}{% endnudged %}',
 }
 
+ONE_READER_S = {
+    "user": "{{ user.username }}",
+    "user of the request": "{{ request.user.username }}",
+    "user by another name": "{{ me.username }}",
+    "session": "{{ request.session.cart }}",
+    "cookies": "{{ request.COOKIES.theme }}",
+    "cookie in META": "{{ request.META.HTTP_COOKIE }}",
+    "cookie in headers": "{{ request.headers.Cookie }}",
+    "header": "{{ request.META.HTTP_X_WHO }}",
+    "environ": "{{ request.environ.HTTP_X_WHO }}",
+    "attribute": "{{ request.account.name }}",
+    "user of an inclusion tag": "{% greeting %}",
+    "user in a fragment": '{% nudged 60 in on "shop.Product" by user.username %}'
+    "{{ user.username }}{% endnudged %}",
+    "user not named": '{% nudged 60 in on "shop.Product" %}{{ user.username }}{% endnudged %}',
+    "user inside and outside": '{{ user.pk }}{% nudged 60 in on "shop.Product" %}'
+    "{{ user.username }}{% endnudged %}",
+}
+
+
+def request_of(who: str, used: bool) -> Any:
+    request = a_request(who)
+    request.account = {"name": who}
+    if used:
+        every = "".join([*NOBODY_ELSE_S.values(), *ONE_READER_S.values()])
+        make(every).render(RequestContext(request, {"me": request.user}))
+    return request
+
 
 @pytest.mark.usefixtures("known")
-@pytest.mark.parametrize("name", PERSONAL)
+@pytest.mark.parametrize("name", NOBODY_ELSE_S)
 @pytest.mark.parametrize("used", [False, True], ids=["first", "used before"])
-def test_what_is_one_reader_s_is_not_kept(
+def test_what_is_nobody_else_s_is_not_kept(
     name: str, used: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def shown(who: str) -> str:
-        request = a_request(who)
-        if used:
-            make("".join(PERSONAL.values())).render(RequestContext(request))
-        return show(PERSONAL[name] + "{{ text }}", who, request=request)
+        return show(NOBODY_ELSE_S[name] + "{{ text }}", who, request=request_of(who, used))
 
     shown("ann")
     for who in ("ann", "robert", "ann"):
-        told = shown(who)
-        assert [each for each in ("ann", "robert") if each in told] == [who]
+        assert shown(who).endswith(who)
     assert caplog.text.count("fragment 'mine'") == 1
     assert "not cached" in caplog.text
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("name", ONE_READER_S)
+@pytest.mark.parametrize("used", [False, True], ids=["first", "used before"])
+def test_what_is_one_reader_s_is_kept_for_that_reader(name: str, used: bool) -> None:
+    runs: list[str] = []
+
+    def shown(who: str) -> str:
+        request = request_of(who, used)
+        context = {"me": request.user, "ran": lambda: runs.append(who) or ""}  # type: ignore[func-returns-value]
+        return show(ONE_READER_S[name] + "{{ ran }}", who, request=request, **context)
+
+    shown("ann")
+    told = [(who, shown(who)) for who in ("ann", "robert") * 3]
+    for who, text in told:
+        assert [each for each in ("ann", "robert") if each in text] == [who]
+    assert runs.count("robert") <= 2
+    assert len(runs) < len(told)
 
 
 @pytest.mark.usefixtures("known")
@@ -209,18 +247,17 @@ def test_a_request_that_wraps_another_is_watched_too() -> None:
             return getattr(self._request, name)
 
     for body in ("{{ request.user.username }}", "{{ request.session.cart }}"):
-        for who in ("ann", "ann", "robert"):
-            shown = show(body + "{{ text }}", who, request=Wrapping(a_request(who)))
-            assert shown.endswith(who)
+        for who in ("ann", "ann", "robert", "ann"):
+            assert who in show(body, who, request=Wrapping(a_request(who)))
 
 
 @pytest.mark.usefixtures("known")
 def test_what_the_request_knows_is_as_before_and_still_told_to_the_middleware() -> None:
     request = a_request("ann")
-    before = dict(vars(request))
+    before, environ = dict(vars(request)), dict(request.META)
     show("{% csrf_token %}{{ user.username }}{{ csp_nonce }}", "ann", request=request)
-    assert {name: vars(request)[name] for name in before} == before
-    assert all(vars(request)[name] is before[name] for name in before)
+    assert is_as(request, before)
+    assert {name: request.META[name] for name in environ} == environ
     assert request.META["CSRF_COOKIE_NEEDS_UPDATE"]
     assert request.session.accessed
     assert not request._messages.used
@@ -228,9 +265,31 @@ def test_what_the_request_knows_is_as_before_and_still_told_to_the_middleware() 
     assert request.META["CSRF_COOKIE_NEEDS_UPDATE"]
 
 
+def is_as(request: Any, before: dict[str, Any]) -> bool:
+    """Whether all that was on it is; the mappings stand for those that were there."""
+    mappings = {"META", "COOKIES", "environ", "headers"}
+    is_same = all(vars(request)[name] is before[name] for name in before if name not in mappings)
+    return is_same and type(request) is WSGIRequest
+
+
 def test_a_fragment_that_fails_leaves_the_request_as_it_was() -> None:
     request = a_request("ann")
     before = dict(vars(request))
     with pytest.raises(ZeroDivisionError):
         show("{{ fail }}", "ann", request=request, fail=lambda: 1 / 0)
-    assert all(vars(request)[name] is before[name] for name in before)
+    assert is_as(request, before)
+
+
+def test_what_is_written_to_the_request_reaches_the_server() -> None:
+    request = a_request("ann")
+    environ = request.environ
+
+    def write() -> str:
+        request.META["REMOTE_USER"] = "ann"
+        request.META.setdefault("more", 1)
+        del request.META["HTTP_X_WHO"]
+        return str(request.META.pop("HTTP_COOKIE"))
+
+    assert show("{{ write }}", "ann", request=request, write=write) == "theme=ann"
+    assert (environ["REMOTE_USER"], environ["more"]) == ("ann", 1)
+    assert not {"HTTP_X_WHO", "HTTP_COOKIE"} & environ.keys()

@@ -1,0 +1,283 @@
+"""Note what is read of a request: the request is given a class that notes it, as are its parts.
+
+A request stays the object that it is, with the attributes that it has. Reads of several pages and
+fragments that are being made at once, one inside the other, are noted for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from django.contrib.sessions.backends.base import SessionBase
+from django.http.request import HttpHeaders
+
+from django_pgnudge.fresh.arguments import UnsureError
+from django_pgnudge.fresh.inputs import (
+    Asked,
+    is_known_when_asked,
+    is_pending,
+    loads_its_row,
+    raw,
+)
+from django_pgnudge.fresh.noted import (
+    WATCH,
+    Headers,
+    Items,
+    NotedHolder,
+    NotedSession,
+    holder_that_notes,
+    session_that_notes,
+)
+
+__all__ = ["Reads", "note_read", "note_values"]
+
+_NAMED: Final = frozenset(
+    {"GET", "LANGUAGE_CODE", "_encoding", "method", "path", "path_info", "urlconf"}
+)
+"""What every page is named by, see `requests.named`."""
+
+_BODY: Final = frozenset({"_body", "_read_started", "_stream"})
+
+_MAPPINGS: Final = {
+    "COOKIES": "cookie", "META": "meta", "environ": "meta", "headers": "header", "scope": "scope",
+}  # fmt: skip
+"""The attributes that hold items, and the kind of input that an item of each is."""
+
+
+class Reads:
+    """What was read of a request from `start` to `stop`.
+
+    ``values`` has each input and its value when it was first read; None for one whose value is only
+    known when it is asked for beforehand. ``why_unsure`` says of which it cannot be told.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self.values: dict[str, str | None] = {}
+        self.why_unsure = ""
+        self._asked = asked
+        self._written: set[str] = set()
+        self._pending: dict[str, object] = {}
+        self._before: dict[str, dict[str, Any]] = {}
+        self._had_loaded = False
+
+    def start(self) -> None:
+        """Raises TypeError for a request whose class cannot be replaced."""
+        watch = _watch_of(self._asked)
+        self._before = {kind: dict(self._asked.held(kind)) for kind in ("attribute", "wrapper")}
+        session = self._before["attribute"].get("session")
+        self._had_loaded = "_session_cache" in getattr(session, "__dict__", {})
+        watch.active.append(self)
+
+    def stop(self) -> None:
+        """What is lazy and still nobody has asked for was not read."""
+        watch = raw(self._asked.request).get(WATCH)
+        if watch is not None and self in watch.active:
+            watch.active.remove(self)
+            for name, lazy in self._pending.items():
+                if is_pending(lazy):
+                    self.values.pop(name, None)
+            if not watch.active:
+                watch.put_back()
+
+    @property
+    def began_with_body_read(self) -> bool:
+        return bool(self._before["attribute"].get("_read_started"))
+
+    @property
+    def cookies(self) -> bool:
+        """Whether any cookie was read, in whatever way."""
+        return any(
+            each.startswith(("cookie ", "session "))
+            or each in ("header cookie", "meta HTTP_COOKIE", "all cookie", "all header", "all meta")
+            for each in self.values
+        )
+
+    def lacks(self, name: str) -> bool:
+        """Whether an input is new here, and not something that was written since the start."""
+        if name in self.values or name in self._written:
+            return False
+        kind, _, attribute = name.partition(" ")
+        before = self._before.get(kind)
+        if before is None:
+            return True
+        if kind == "wrapper" and self._asked.wrapper is None:
+            return False  # made of the request, since the start
+        now = self._asked.held(kind)
+        return before.get(attribute, _NOTHING) is now.get(attribute, _NOTHING)
+
+    def take(self, name: str, value: str | None, lazy: object = None) -> None:
+        self.values[name] = value
+        if lazy is not None:
+            self._pending[name] = lazy
+
+    def wrote(self, name: str) -> None:
+        self._written.add(name)
+
+    def must_have_data(self, session: SessionBase) -> bool:
+        """Whether reading this session's row was not seen here, or it is no row."""
+        return self._had_loaded or not loads_its_row(session)
+
+
+def note_values(asked: Asked, inputs: Iterable[str]) -> dict[str, str]:
+    """The values that these inputs have now, noted for whatever else is being made.
+
+    Raises UnsureError, and whatever a lazy attribute raises.
+    """
+    watch = raw(asked.request).get(WATCH)
+    found = {}
+    for each in sorted(inputs):
+        found[each] = value = asked.value(each)
+        if watch is not None:
+            watch.note(each, lambda value=value: value)
+    return found
+
+
+def note_read(asked: Asked, name: str) -> None:
+    """An input was read in another way than by the request."""
+    watch = raw(asked.request).get(WATCH)
+    if watch is not None:
+        watch.note(name)
+
+
+class _Watch:
+    """Who notes what is read of one request."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.active: list[Reads] = []
+        self._asked = asked
+        self._kinds: list[tuple[object, type]] = []
+        self._noticed: frozenset[str] = frozenset()
+
+    def install(self, asked: Asked) -> None:
+        """Have all that is on the request note its reading, what came since the last time too."""
+        self._asked = asked
+        request = asked.request
+        held = raw(request)
+        noticed = set()
+        # Both are made when they are first asked for.
+        request.COOKIES, request.headers  # noqa: B018
+        meta = held.get("META")
+        for name, kind in _MAPPINGS.items():
+            mapping = held.get(name)
+            if name == "environ" and mapping is meta:
+                held[name] = held["META"]
+            elif type(mapping) is dict and name not in ("environ", "headers"):
+                held[name] = Items(mapping)
+            if type(mapping) is HttpHeaders:
+                mapping.__class__ = Headers
+            if isinstance(held.get(name), Items | Headers):
+                held[name].kind, held[name].watch = kind, self
+                noticed.add(name)
+        session = held.get("session")
+        if isinstance(session, SessionBase):
+            if not isinstance(session, NotedSession):
+                session.__class__ = session_that_notes(type(session))
+            vars(session)[WATCH] = self
+            noticed.add("session")
+        self._noticed = frozenset(noticed)
+        for kind, holder in (("attribute", request), ("wrapper", asked.wrapper)):
+            if holder is not None and not issubclass(type(holder), NotedHolder):
+                own: Any = type(holder)
+                self._kinds.append((holder, own))
+                object.__setattr__(holder, "__class__", holder_that_notes(own, kind))
+                raw(holder)[WATCH] = self
+
+    def put_back(self) -> None:
+        for holder, kind in self._kinds:
+            object.__setattr__(holder, "__class__", kind)
+        self._kinds = []
+
+    def attribute(self, kind: str, holder: object, name: str) -> None:
+        """An attribute is read, there or not."""
+        if name == WATCH or not self.active:
+            return
+        held = raw(holder)
+        if name not in held and hasattr(type(holder), name):
+            return  # code, whose own reading is noted
+        if kind == "wrapper":
+            if name == "_request":
+                return
+        elif name in _NAMED or name in self._noticed:
+            return
+        elif name in _BODY:
+            self._note_body(held)
+            return
+        self.note(f"{kind} {name}")
+
+    def _note_body(self, held: dict[str, Any]) -> None:
+        """`HttpRequest.read` says that it has begun before it does."""
+        has_begun = held.get("_read_started")
+        if not any(reads.began_with_body_read for reads in self.active):
+            held["_read_started"] = False
+        self.note("body of")
+        held["_read_started"] = has_begun
+
+    def note(self, name: str, value: Callable[[], str] | None = None) -> None:
+        new = [reads for reads in list(self.active) if reads.lacks(name)]
+        if not new:
+            return
+        kind, _, attribute = name.partition(" ")
+        lazy = self._asked.held(kind).get(attribute) if kind in ("attribute", "wrapper") else None
+        lazy = lazy if is_pending(lazy) else None
+        for reads in new:
+            reads.take(name, None, lazy)  # at once: its value may be had by reading it
+        if lazy is not None and not is_known_when_asked(lazy) and value is None:
+            self._note_when_asked(name, lazy)
+            return
+        try:
+            found = self._asked.value(name) if value is None else value()
+        except Exception as error:  # naming it runs its own code
+            for reads in new:
+                reads.why_unsure = f"it read {_said(name)}: {error}"
+            return
+        for reads in new:
+            reads.take(name, found)
+
+    def _note_when_asked(self, name: str, lazy: object) -> None:
+        """Note what it stands for in the moment in which that is found."""
+        find = raw(lazy).get("_setupfunc")
+        if find is None:
+            return
+
+        def found_and_noted() -> Any:
+            found = find()
+            for reads in self.active:
+                if name in reads.values:
+                    try:
+                        reads.take(name, self._asked.text(found))
+                    except UnsureError as error:
+                        reads.why_unsure = f"it read {_said(name)}: {error}"
+            return found
+
+        raw(lazy)["_setupfunc"] = found_and_noted
+
+    def session(self, session: SessionBase) -> None:
+        """The session's data are read, and loaded by now."""
+        self.note("session key")
+        for reads in list(self.active):
+            if reads.must_have_data(session):
+                self.note("session data")
+
+    def wrote(self, name: str) -> None:
+        for reads in list(self.active):
+            reads.wrote(name)
+
+
+def _watch_of(asked: Asked) -> _Watch:
+    held = raw(asked.request)
+    watch = held.get(WATCH)
+    if watch is None:
+        watch = held[WATCH] = _Watch(asked)
+    watch.install(asked)
+    found: _Watch = watch
+    return found
+
+
+def _said(name: str) -> str:
+    kind, _, name = name.partition(" ")
+    where = "on the request" if kind in ("attribute", "wrapper") else f"of its {kind}"
+    return f"{name!r} {where}"
+
+
+_NOTHING: Final = object()
