@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
@@ -104,9 +105,8 @@ def nudged_condition(
                 return await view(request, *args, **kwargs)
             response = await condition.aanswer()
             if response is None:
-                condition.start()
                 computation = Computation(place)
-                with computation.watched():
+                with condition.noting(), computation.watched():
                     response = await view(request, *args, **kwargs)
                 computed = await sync_to_async(computation.result)(response)
                 condition.returned(computed)
@@ -129,9 +129,8 @@ def nudged_condition(
                 return view(request, *args, **kwargs)
             response = condition.answer()
             if response is None:
-                condition.start()
                 computation = Computation(place)
-                with computation.watched():
+                with condition.noting(), computation.watched():
                     response = view(request, *args, **kwargs)
                 condition.returned(computation.result(response))
             return response
@@ -191,9 +190,9 @@ class _Condition:
                 names = [each.split(":") for each in found[1].split(".")[1 : _MOST + 1]]
                 yield sent, frozenset(f"{kind} {unquote(name)}" for kind, name in names)
 
-    def start(self) -> None:
-        """Note from here on what is read."""
-        self._reads.start()
+    def noting(self) -> AbstractContextManager[None]:
+        """Note from here on what is read, until the response is rendered."""
+        return self._reads.begun()
 
     def returned(self, computed: Computed) -> None:
         """The view has returned; in whatever transaction, it is still the one that it read in."""

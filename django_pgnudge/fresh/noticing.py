@@ -6,7 +6,8 @@ fragments that are being made at once, one inside the other, are noted for each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from django.contrib.sessions.backends.base import SessionBase
@@ -61,8 +62,17 @@ class Reads:
         self._before: dict[str, dict[str, Any]] = {}
         self._had_loaded = False
 
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Note from here on, past the end of the block unless that fails."""
+        self.start()
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
+
     def start(self) -> None:
-        """Raises TypeError for a request whose class cannot be replaced."""
         watch = _watch_of(self._asked)
         self._before = {kind: dict(self._asked.held(kind)) for kind in ("attribute", "wrapper")}
         session = self._before["attribute"].get("session")

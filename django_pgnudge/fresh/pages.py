@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -98,8 +99,8 @@ def nudged_page(
             recipe, page.place = prepared
 
             async def compute() -> Any:
-                page.start()
-                response = await view(request, *args, **kwargs)
+                with page.noting():
+                    response = await view(request, *args, **kwargs)
                 await arun(page.returned(response), page.place, _anever)
                 return response
 
@@ -126,8 +127,8 @@ def nudged_page(
             recipe, page.place = prepared
 
             def compute() -> Any:
-                page.start()
-                response = view(request, *args, **kwargs)
+                with page.noting():
+                    response = view(request, *args, **kwargs)
                 run(page.returned(response), page.place, _never)
                 return response
 
@@ -220,10 +221,10 @@ class _Page:
             return await sync_to_async(self.is_named)()
         return self.is_named()
 
-    def start(self) -> None:
-        """Note from here on what is read."""
+    def noting(self) -> AbstractContextManager[None]:
+        """Note from here on what is read, until the page is rendered."""
         self._reads = Reads(self._asked)
-        self._reads.start()
+        return self._reads.begun()
 
     def adapted(self, recipe: Recipe) -> Recipe:
         """Nobody waits for a page that is not kept, or of which the inputs are not known yet; and
