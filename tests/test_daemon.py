@@ -7,6 +7,7 @@ import logging
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -573,6 +574,36 @@ async def test_stop_does_not_wait_for_tables_to_be_described(
         else:
             await asked.wait()
         assert asked.is_set() is not early
+
+
+async def test_a_request_waits_for_what_is_cleared_for_tenants_that_a_resync_has_learned_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as (daemon, feed):
+        learned, cleared = asyncio.Event(), asyncio.get_running_loop().create_future()
+        answered = asyncio.Event()
+        refs = iter([{"before"}, {"before", "after"}])
+
+        async def clear() -> list[Any]:
+            if learned.is_set():
+                return [(SimpleNamespace(alias="default"), cleared)]
+            learned.set()
+            return []
+
+        async def answer(requests: Any) -> None:
+            answered.set()
+
+        monkeypatch.setattr(daemon, "_clear", clear)
+        monkeypatch.setattr(daemon.rules, "cache_refs", lambda: next(refs))
+        monkeypatch.setattr(daemon.publisher, "_answer", answer)
+        feed.connected()
+        await until(daemon.live.is_set)
+        daemon.publisher.add_requests(["a request"])
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert not answered.is_set()
+        cleared.set_result(workers.Outcome(done=True))
+        await asyncio.wait_for(answered.wait(), 10)
 
 
 async def test_stop_finishes_the_batch_in_hand(heard: Heard) -> None:

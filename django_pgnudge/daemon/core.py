@@ -329,7 +329,7 @@ class Daemon:
                 self._idle = False
             if self.rules.cache_refs() != cleared and not self._resyncer.is_call():
                 # Tenants were made meanwhile, and keys for them.
-                await self._clear()
+                self.publisher.add_deletes(await self._clear())
         if self.connected_at is not None:
             self.live.set()
         for keeper in self.keepers.values():

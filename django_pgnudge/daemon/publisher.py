@@ -76,6 +76,10 @@ class Publisher:
         self._pending.deletes += deletes
         self._wake.set()
 
+    def add_deletes(self, deletes: list[Delete]) -> None:
+        """Publish nothing before these are done or put off either."""
+        self._pending.deletes += deletes
+
     def add_requests(self, requests: Iterable[str]) -> None:
         """Answer these when everything added before has been published."""
         self._pending.add_requests(requests)
