@@ -17,6 +17,7 @@ An input is a text, ``"<kind> <name>"``:
 ``session key``     which session it is
 ``session data``    what the session holds, where that is not a row that was read for the page
 ``body of``         the request
+``match X``         what the URL resolver found, of ``resolver_match``
 ``attribute X``     whatever else is on the request
 ``wrapper X``       the same of a framework's request that wraps Django's
 =================== ================================================================
@@ -31,6 +32,7 @@ from django.contrib.sessions.backends import db
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 from django.http.request import HttpHeaders
+from django.urls import ResolverMatch
 from django.utils.functional import LazyObject, empty
 
 from django_pgnudge.fresh.arguments import unwrapped
@@ -39,15 +41,12 @@ from django_pgnudge.fresh.contents import mark_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Asked", "is_known_when_asked", "is_pending", "loads_its_row", "raw"]
+__all__ = ["HOLDERS", "Asked", "is_known_when_asked", "is_pending", "loads_its_row", "raw"]
 
 _ABSENT: Final = "absent"
 
-_MATCH: Final = (
-    "args", "kwargs", "url_name", "app_names", "namespaces", "route", "captured_kwargs",
-    "extra_kwargs",
-)  # fmt: skip
-"""What a ResolverMatch says of the address; the view is named by itself."""
+HOLDERS: Final = ("attribute", "wrapper", "match")
+"""The kinds of input that are attributes."""
 
 _NOTHING: Final = object()
 
@@ -88,15 +87,18 @@ class Asked:
         return (self.request,) if self.wrapper is None else (self.request, self.wrapper)
 
     def held(self, kind: str) -> dict[str, Any]:
-        """The attributes of the request, or of its wrapper."""
-        holder = self.request if kind == "attribute" else self.wrapper
+        """The attributes of the request, of its wrapper, or of what its address has led to."""
+        holder: object = self.request if kind == "attribute" else self.wrapper
+        if kind == "match":
+            found = raw(self.request).get("resolver_match")
+            holder = found if isinstance(found, ResolverMatch) else None
         return {} if holder is None else raw(holder)
 
     def must_wait(self, inputs: Iterable[str]) -> bool:
         """Whether to have their values may mean to ask a database, or whatever is lazy."""
         for each in inputs:
             kind, _, name = each.partition(" ")
-            value = self.held(kind).get(name) if kind in ("attribute", "wrapper") else None
+            value = self.held(kind).get(name) if kind in HOLDERS else None
             is_unknown = is_pending(value) and not is_known_when_asked(value)
             if is_unknown or each in ("body of", "session data"):
                 return True
@@ -108,7 +110,9 @@ class Asked:
         Raises UnsureError where it cannot be told from others, and what a lazy attribute raises.
         """
         kind, _, name = given.partition(" ")
-        if kind in ("attribute", "wrapper"):
+        if kind == "match" and name == "func":
+            name = "_func_path"
+        if kind in HOLDERS:
             return self._attribute(self.held(kind), name)
         if kind == "body":
             return self.text(self.request.body)
@@ -152,8 +156,6 @@ class Asked:
         value = held[name]
         if is_pending(value) and is_known_when_asked(value):
             return f"lazy {self.text(raw(value)['_setupfunc'])}"
-        if name == "resolver_match" and value is not None:
-            return self.text([getattr(value, each, None) for each in _MATCH])
         if name == "_messages" and not hasattr(value, "_loaded_data"):
             # As it came, unless somebody has added some, to read it is to note what it reads.
             return self.text([type(value), getattr(value, "_queued_messages", None)])

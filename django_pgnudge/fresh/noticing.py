@@ -12,9 +12,11 @@ from typing import Any, Final
 
 from django.contrib.sessions.backends.base import SessionBase
 from django.http.request import HttpHeaders
+from django.urls import ResolverMatch
 
 from django_pgnudge.fresh.arguments import UnsureError
 from django_pgnudge.fresh.inputs import (
+    HOLDERS,
     Asked,
     is_known_when_asked,
     is_pending,
@@ -36,7 +38,7 @@ __all__ = ["Reads", "note_read", "note_values"]
 _NAMED: Final = frozenset(
     {"GET", "LANGUAGE_CODE", "_encoding", "method", "path", "path_info", "urlconf"}
 )
-"""What every page is named by, see `requests.named`."""
+"""What the address says, see `requests.named`."""
 
 _BODY: Final = frozenset({"_body", "_read_started", "_stream"})
 
@@ -50,13 +52,15 @@ class Reads:
     """What was read of a request from `start` to `stop`.
 
     ``values`` has each input and its value when it was first read; None for one whose value is only
-    known when it is asked for beforehand. ``why_unsure`` says of which it cannot be told.
+    known when it is asked for beforehand. ``why_unsure`` says of which it cannot be told. What the
+    address says is no input of what is named by the address already.
     """
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: Asked, *, address_is_named: bool = True) -> None:
         self.values: dict[str, str | None] = {}
         self.why_unsure = ""
         self._asked = asked
+        self._given = _NAMED if address_is_named else frozenset()
         self._written: set[str] = set()
         self._pending: dict[str, object] = {}
         self._before: dict[str, dict[str, Any]] = {}
@@ -74,7 +78,7 @@ class Reads:
 
     def start(self) -> None:
         watch = _watch_of(self._asked)
-        self._before = {kind: dict(self._asked.held(kind)) for kind in ("attribute", "wrapper")}
+        self._before = {kind: dict(self._asked.held(kind)) for kind in HOLDERS}
         session = self._before["attribute"].get("session")
         self._had_loaded = "_session_cache" in getattr(session, "__dict__", {})
         watch.active.append(self)
@@ -111,6 +115,8 @@ class Reads:
         before = self._before.get(kind)
         if before is None:
             return True
+        if kind == "attribute" and attribute in self._given:
+            return False
         if kind == "wrapper" and self._asked.wrapper is None:
             return False  # made of the request, since the start
         now = self._asked.held(kind)
@@ -185,8 +191,13 @@ class _Watch:
                 session.__class__ = session_that_notes(type(session))
             vars(session)[WATCH] = self
             noticed.add("session")
+        match = held.get("resolver_match")
+        if isinstance(match, ResolverMatch):
+            noticed.add("resolver_match")
+        else:
+            match = None
         self._noticed = frozenset(noticed)
-        for kind, holder in (("attribute", request), ("wrapper", asked.wrapper)):
+        for kind, holder in (("attribute", request), ("wrapper", asked.wrapper), ("match", match)):
             if holder is not None and not issubclass(type(holder), NotedHolder):
                 own: Any = type(holder)
                 self._kinds.append((holder, own))
@@ -205,12 +216,11 @@ class _Watch:
         held = raw(holder)
         if name not in held and hasattr(type(holder), name):
             return  # code, whose own reading is noted
-        if kind == "wrapper":
-            if name == "_request":
-                return
-        elif name in _NAMED or name in self._noticed:
+        if kind == "wrapper" and name == "_request":
             return
-        elif name in _BODY:
+        if kind == "attribute" and name in self._noticed:
+            return
+        if kind == "attribute" and name in _BODY:
             self._note_body(held)
             return
         self.note(f"{kind} {name}")
@@ -228,7 +238,7 @@ class _Watch:
         if not new:
             return
         kind, _, attribute = name.partition(" ")
-        lazy = self._asked.held(kind).get(attribute) if kind in ("attribute", "wrapper") else None
+        lazy = self._asked.held(kind).get(attribute) if kind in HOLDERS else None
         lazy = lazy if is_pending(lazy) else None
         for reads in new:
             reads.take(name, None, lazy)  # at once: its value may be had by reading it
@@ -286,7 +296,7 @@ def _watch_of(asked: Asked) -> _Watch:
 
 def _said(name: str) -> str:
     kind, _, name = name.partition(" ")
-    where = "on the request" if kind in ("attribute", "wrapper") else f"of its {kind}"
+    where = "on the request" if kind in HOLDERS else f"of its {kind}"
     return f"{name!r} {where}"
 
 

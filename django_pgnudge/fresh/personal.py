@@ -67,7 +67,7 @@ def asked_in(context: Context) -> Asked | None:
 @contextmanager
 def used_in(context: Context, asked: Asked, named: Named) -> Iterator[tuple[Reads, set[str]]]:
     """Notes what the block reads; fills the set with what is its reader's alone, whatever it is."""
-    reads, used = Reads(asked), set[str]()
+    reads, used = Reads(asked, address_is_named=False), set[str]()
     meta = asked.request.META
     had_token = _taken(meta)
     reads.start()

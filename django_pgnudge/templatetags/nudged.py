@@ -3,7 +3,7 @@
 ::
 
     {% load nudged %}
-    {% nudged 600 sidebar on "shop.Category" product by LANGUAGE_CODE using="fast" %}
+    {% nudged 600 sidebar on "shop.Category" product by discount using="fast" %}
         …
     {% endnudged %}
 
@@ -23,6 +23,8 @@ from django.db.models import Model
 from django.template import TemplateSyntaxError
 from django.template.loader_tags import BLOCK_CONTEXT_KEY, BlockNode
 from django.utils.functional import Promise
+from django.utils.timezone import get_current_timezone, get_current_timezone_name
+from django.utils.translation import get_language
 
 from django_pgnudge.fresh.arguments import Held, UnsureError, digest, unwrapped
 from django_pgnudge.fresh.collecting import note_unkept
@@ -147,7 +149,14 @@ class NudgedNode(template.Node):
                     shown += [entry] if isinstance(entry, Model) else []
         check_dependencies(tuple(depends_on), self._what)
         vary_on = [_said(each.resolve(context)) for each in self._vary_on]
-        way = (context.autoescape, context.use_l10n, context.use_tz)
+        way = (
+            context.autoescape,
+            context.use_l10n,
+            context.use_tz,
+            get_language(),
+            get_current_timezone_name(),
+            repr(get_current_timezone()),
+        )
         read = {} if asked is None else note_values(asked, self._inputs())
         name = digest(
             [

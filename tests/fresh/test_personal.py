@@ -14,7 +14,9 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from django.middleware.csrf import get_token
 from django.template import Context, Engine, Library, RequestContext
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
+from django.urls import path, resolve
+from django.utils import timezone, translation
 from django.utils.functional import SimpleLazyObject
 
 from django_pgnudge.fresh.seldom import forget
@@ -207,7 +209,6 @@ def test_what_is_one_reader_s_is_kept_for_that_reader(name: str, used: bool) -> 
     ("body", "by"),
     [
         ("nothing", ""),
-        ("{{ request.path }}", ""),
         ("{{ user.username }}", "by user.pk"),
         ("{{ user.username }}", "by request.user"),
         ("{{ request.user.username }}", "by user.pk"),
@@ -293,3 +294,54 @@ def test_what_is_written_to_the_request_reaches_the_server() -> None:
     assert show("{{ write }}", "ann", request=request, write=write) == "theme=ann"
     assert (environ["REMOTE_USER"], environ["more"]) == ("ann", 1)
     assert not {"HTTP_X_WHO", "HTTP_COOKIE"} & environ.keys()
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    "body", ["{{ request.path }}", "{{ request.GET.q }}", "{{ request.get_full_path }}"]
+)
+def test_a_fragment_is_of_the_address_if_it_shows_it(name: str) -> None:
+    def shown(who: str) -> str:
+        request: Any = RequestFactory().get(f"/{who}/", {"q": who})
+        request.GET  # noqa: B018 - as middleware asks for it
+        return show("{{ request." + name + " }}", who, request=request)
+
+    shown("ann")
+    for who in ("ann", "robert", "ann"):
+        assert who in shown(who)
+
+
+@pytest.mark.usefixtures("known")
+def test_a_fragment_with_links_is_one_for_all_pages() -> None:
+    """Django asks the address for the namespace of each."""
+    runs: list[int] = []
+    link = "{% url 'there' pk=1 %}{{ ran }}"
+    for pk in range(4):
+        request = a_request("ann")
+        with override_settings(ROOT_URLCONF=__name__):
+            request.resolver_match = resolve(f"/there/{pk}/")
+            show(
+                "{% url 'there' pk=1 %}{{ ran }}",
+                "ann",
+                request=request,
+                ran=lambda: runs.append(1),
+            )
+    assert len(runs) == 2
+    body = "{{ request.resolver_match.kwargs.pk }}"
+    for pk in (1, 1, 2, 1):
+        request = a_request("ann")
+        with override_settings(ROOT_URLCONF=__name__):
+            request.resolver_match = resolve(f"/there/{pk}/")
+        assert show(body, "ann", request=request) == f"{pk}"
+
+
+@pytest.mark.usefixtures("known")
+def test_a_fragment_is_of_the_language_and_the_time_zone() -> None:
+    for turn in range(2):
+        for language, zone in (("en", "Europe/Paris"), ("de", "Asia/Tokyo")):
+            with translation.override(language), timezone.override(zone):
+                text = f"{language} {zone}" if not turn else "not shown"
+                assert show("{{ text }}", "ann", text=text) == f"{language} {zone}"
+
+
+urlpatterns = [path("there/<int:pk>/", lambda request, pk: None, name="there")]  # type: ignore[arg-type,return-value]
