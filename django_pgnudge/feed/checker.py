@@ -1,4 +1,4 @@
-"""The second connection: a plain one, that tells what a new snapshot would see."""
+"""A plain connection beside the stream: it tells what a new snapshot would see, or of catalogs."""
 
 from __future__ import annotations
 

@@ -7,12 +7,12 @@ have had another.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from ..decoding import Decoder, KeyColumn, PrimaryKeys
 from .catalog import OTHERWISE_IDENTIFIED
-from .checker import Checker
+from .transport import Rows
 
 __all__ = ["KEY_COLUMNS", "PRIMARY_KEYS", "KeyKeeper", "key_column", "primary_keys"]
 
@@ -110,8 +110,12 @@ def primary_keys(rows: Iterable[tuple[str | None, ...]]) -> PrimaryKeys:
 class KeyKeeper:
     """Keeps a decoder's keys those of the catalogs, though tables come and change."""
 
-    def __init__(self, checker: Checker) -> None:
-        self._checker = checker
+    def __init__(
+        self, rows: Callable[..., Awaitable[Rows]], log_end: Callable[[], Awaitable[int]]
+    ) -> None:
+        """``rows`` asks about the catalogs, `log_end` for a position behind what is visible."""
+        self._rows = rows
+        self._log_end = log_end
         self._digest: str | None = None
         self._looked_at = 0
         self._look_again = 0.0
@@ -143,18 +147,18 @@ class KeyKeeper:
         if began < self._look_again:
             return
         self._looked_at = decoder.lsn
-        ((digest,),) = await self._checker.rows(_DIGEST, at_least=1)
+        ((digest,),) = await self._rows(_DIGEST, at_least=1)
         # Of thousands of tables it takes the server a while.
         self._look_again = began + (time.monotonic() - began) / _SHARE
         if digest == self._digest:
             return
-        keys = primary_keys(await self._checker.rows(PRIMARY_KEYS, columns=9))
+        keys = primary_keys(await self._rows(PRIMARY_KEYS, columns=9))
         if superseded != self._superseded:
             return
         known = decoder.primary_keys
         same = {payload: key for payload, key in known.items() if keys.get(payload) == key}
         if len(same) < len(known):
             decoder.set_primary_keys(same)
-        begin = await self._checker.log_end()
+        begin = await self._log_end()
         if superseded == self._superseded:
             self._read, self._digest = (keys, begin), digest

@@ -106,10 +106,10 @@ class Stream:
         self._resync = resync
         self._connection: Connection | None = None
         self._decoder: Decoder[Any] | None = None
-        self._checker = Checker(
-            settings.address, patience=settings.connect_timeout, on_other_server=self.abort
-        )
-        self._keys = KeyKeeper(self._checker)
+        self._checker = self._make_checker()
+        # What a lock on a catalog holds up, or a slow answer, must not hold up deletes.
+        self._catalogs = self._make_checker()
+        self._keys = KeyKeeper(self._catalogs.rows, self._checker.log_end)
         self._judge = self._make_judge()
         self._moved = asyncio.Event()
         self._bug: Exception | None = None
@@ -161,7 +161,8 @@ class Stream:
                     await self._end_unfinished(self._connection.rows)
                 if self.publication is not None:
                     await self._check_publication(self.publication)
-                self._checker.server = await identify(self._connection.rows)
+                identity = await identify(self._connection.rows)
+                self._checker.server = self._catalogs.server = identity
                 # Before the slot, and before keys are read: what changes from here on has moved.
                 self.map = await fingerprint.take(
                     self._connection.rows, self.publication, self.server_version
@@ -223,6 +224,7 @@ class Stream:
         self._judge.stop()
         answered = await self._end_command()
         await self._checker.aclose()
+        await self._catalogs.aclose()
         if self._connection is not None:
             await self._connection.close(patience=_LAST_PATIENCE if answered else 0.0)
 
@@ -259,6 +261,12 @@ class Stream:
         for slot, pid in list(self._unfinished.items()):
             await rows(catalog.END_MAKING.format(pid=pid, slot=slot))
             del self._unfinished[slot]
+
+    def _make_checker(self) -> Checker:
+        settings = self._settings
+        return Checker(
+            settings.address, patience=settings.connect_timeout, on_other_server=self.abort
+        )
 
     def _make_judge(self) -> Judge:
         settings = self._settings
@@ -398,8 +406,8 @@ class Stream:
         self.connection.send_status(self.position, reply=True)
 
     async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
-        """Ask the stream's server, over the connection for such questions."""
-        return await self._checker.rows(sql, columns=columns, at_least=at_least)
+        """Ask the stream's server about its catalogs, over the connection for such questions."""
+        return await self._catalogs.rows(sql, columns=columns, at_least=at_least)
 
     @property
     def coverage_waits(self) -> bool:
@@ -410,7 +418,7 @@ class Stream:
         """The payloads of the tables whose every change the stream carries."""
         assert self.plugin is not None
         assert self._carried is not None
-        found = await self._find_covered(self._checker.rows, self.plugin)
+        found = await self._find_covered(self._catalogs.rows, self.plugin)
         running: frozenset[int] = frozenset()
         view = None
         if moved := self._carried.moved(found):
@@ -491,7 +499,7 @@ class Stream:
         self._coalescer.forget_keys(moved)
         if self._settings.keys is False:
             return
-        keys = primary_keys(await self._checker.rows(PRIMARY_KEYS, columns=9))
+        keys = primary_keys(await self._catalogs.rows(PRIMARY_KEYS, columns=9))
         # What was written before they were read may have had others.
         await self.catch_up()
         self._keys.supersede()

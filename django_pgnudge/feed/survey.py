@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConnectionLostError
 from . import fingerprint
 from .address import Address
+from .closing import to_the_end
 from .connecting import connect
 from .fingerprint import Fingerprint, Moved, moved_between
 from .identity import OtherServerError, require_same
@@ -69,7 +71,8 @@ async def _meet(stream: Stream, address: Address, patience: float) -> None:
             try:
                 await require_same(connection.rows, stream.identity, address)
             finally:
-                await connection.close(patience=_LAST_PATIENCE)
+                # A daemon that stops cancels this, and nobody else knows of the connection.
+                await to_the_end(partial(connection.close, patience=_LAST_PATIENCE))
     except TimeoutError:
         raise ConnectionLostError(f"{address} did not answer within {patience} s") from None
     except OtherServerError as error:

@@ -246,17 +246,15 @@ class Connection(asyncio.Protocol):
         """End the stream and the session in the protocol's words.
 
         Waits up to ``patience`` seconds for the server to hang up, since by then it has dropped
-        the session's slot; then drops the connection. That it does, too, if it is cancelled.
+        the session's slot; then drops the connection.
         """
-        try:
-            if self._session is not None and not self.closed.done():
-                self._session.stop_stream()
-                self._session.terminate()
-                self._flush()
-                await asyncio.wait([self.closed], timeout=patience)
-        finally:
-            self.abort(ConnectionLostError("the connection was closed by this side"))
-            await self.wait_gone()
+        if self._session is not None and not self.closed.done():
+            self._session.stop_stream()
+            self._session.terminate()
+            self._flush()
+            await asyncio.wait([self.closed], timeout=patience)
+        self.abort(ConnectionLostError("the connection was closed by this side"))
+        await self.wait_gone()
 
     async def wait_gone(self) -> None:
         """Wait until an aborted connection's socket is closed, a turn of the event loop later."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from django_pgnudge.errors import ConnectionLostError
-from django_pgnudge.feed import WalFeed, stream
+from django_pgnudge.feed import WalFeed, stream, survey
 from django_pgnudge.feed.resolving import addresses
 from django_pgnudge.feed.slot import create_slot
 from django_pgnudge.feed.transport import Connection
@@ -255,3 +255,36 @@ async def test_addresses_are_taken_as_they_are_and_keep_their_scope(
     assert await addresses("127.0.0.1", 1) == ["127.0.0.1"]
     assert await addresses("fe80::1%2", 1) == ["fe80::1%2"]
     assert await addresses(NAME, 1) == ["fe80::1%2", "::1"]
+
+
+async def test_a_survey_that_is_cancelled_closes_the_connection_that_it_met_the_server_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it is when its daemon stops: nobody else knows of that connection."""
+    closing, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def rows(sql: str, **options: Any) -> Any:
+        return ()
+
+    async def close(*, patience: float) -> None:
+        closing.set()
+        await may_end.wait()
+        ended.set()
+
+    async def connect(address: Any, *, replication: bool) -> Any:
+        return SimpleNamespace(rows=rows, close=close)
+
+    async def same(*given: Any) -> None:
+        pass
+
+    monkeypatch.setattr(survey, "connect", connect)
+    monkeypatch.setattr(survey, "require_same", same)
+    looking = asyncio.create_task(
+        survey.look(cast("Any", SimpleNamespace(identity=None)), cast("Any", "server"), 60)
+    )
+    await closing.wait()
+    looking.cancel()
+    may_end.set()
+    await asyncio.wait([looking])
+    assert looking.cancelled()
+    assert ended.is_set()

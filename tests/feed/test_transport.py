@@ -279,27 +279,6 @@ async def test_closing_says_goodbye_and_waits_for_the_server() -> None:
             await connection.rows("SELECT 1")
 
 
-async def test_closing_that_is_cancelled_drops_the_connection() -> None:
-    """As that of a survey is, when its daemon stops."""
-    asked, gone = asyncio.Event(), asyncio.Event()
-
-    async def never_hang_up(peer: Peer) -> None:
-        await peer.login()
-        await peer.message()
-        asked.set()
-        await peer.reader.read()
-        gone.set()
-
-    async with HostileServer(never_hang_up) as server:
-        connection = await connected(server)
-        closing = asyncio.create_task(connection.close(patience=60))
-        await asked.wait()
-        closing.cancel()
-        await asyncio.wait([closing])
-        assert closing.cancelled()
-        await asyncio.wait_for(gone.wait(), 10)
-
-
 async def test_a_stream_in_place_of_rows_is_refused() -> None:
     async def script(peer: Peer) -> None:
         await peer.serve("SELECT")
