@@ -234,7 +234,8 @@ class _Condition:
             return
         vary_on_what_was_used(self.request, response, cookies=self._reads.cookies)
         vary = vary_of(response) or frozenset()
-        if self._reads.why_unsure or why_personal(self.request, response):
+        reads = self._reads
+        if reads.why_unsure or reads.why_personal or why_personal(self.request, response):
             return
         values = dict(self._reads.values)
         for each in vary:

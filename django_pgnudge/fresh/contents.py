@@ -57,14 +57,15 @@ _CONTAINERS: Final[dict[type, Any]] = {
 """How to have what one contains, whatever a subclass says of itself."""
 
 
-def mark_of(value: object, known: Iterable[object] = ()) -> str:
+def mark_of(value: object, known: Iterable[object] = (), *, strict: bool = False) -> str:
     """A digest of what it is made of.
 
     What is ``known`` is told by something else and the same for all, such as the request. Raises
-    UnsureError where it cannot be told from another.
+    UnsureError where it cannot be told from another: where it is ``strict``, also for a bare
+    ``object()``, of which a module may have two to be compared with.
     """
     try:
-        text = _Parts(known).text(value)
+        text = _Parts(known, strict=strict).text(value)
     except RecursionError:
         raise UnsureError("it holds other objects too deep to be told apart") from None
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
@@ -73,8 +74,9 @@ def mark_of(value: object, known: Iterable[object] = ()) -> str:
 class _Parts:
     """Injective: each part says its kind and its length; what comes again is said by its number."""
 
-    def __init__(self, known: Iterable[object]) -> None:
+    def __init__(self, known: Iterable[object], *, strict: bool = False) -> None:
         self._known = tuple(known)
+        self._strict = strict
         self._seen: dict[int, int] = {}
         # An id is of one object as long as that lives.
         self._alive: list[object] = []
@@ -91,6 +93,8 @@ class _Parts:
             return _part("class", qualified_name(value)) if _is_found(value) else self._class(value)
         if isinstance(value, ModuleType):
             return _part("module", value.__name__)
+        if kind is object and self._strict:
+            raise UnsureError("it holds an object() that is compared by what it is")
         if kind is not tuple:
             if id(value) in self._seen:
                 return _part("again", str(self._seen[id(value)]))

@@ -17,6 +17,7 @@ An input is a text, ``"<kind> <name>"``:
 ``session key``     which session it is
 ``session data``    what the session holds, where that is not a row that was read for the page
 ``body of``         the request
+``store X``         what a session store of its own kind says of the session
 ``match X``         what the URL resolver found, of ``resolver_match``
 ``attribute X``     whatever else is on the request
 ``wrapper X``       the same of a framework's request that wraps Django's
@@ -37,15 +38,25 @@ from django.utils.functional import LazyObject, empty
 
 from django_pgnudge.fresh.arguments import unwrapped
 from django_pgnudge.fresh.contents import mark_of
+from django_pgnudge.fresh.functions import qualified_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HOLDERS", "Asked", "is_known_when_asked", "is_pending", "loads_its_row", "raw"]
+__all__ = [
+    "HOLDERS",
+    "Asked",
+    "is_known_when_asked",
+    "is_pending",
+    "is_session",
+    "loads_its_row",
+    "own_class",
+    "raw",
+]
 
 _ABSENT: Final = "absent"
 
-HOLDERS: Final = ("attribute", "wrapper", "match")
+HOLDERS: Final = ("attribute", "wrapper", "match", "store")
 """The kinds of input that are attributes."""
 
 _NOTHING: Final = object()
@@ -68,6 +79,17 @@ def is_known_when_asked(value: object) -> bool:
     return str(getattr(setup, "__module__", "")).startswith("django.")
 
 
+def is_session(value: object) -> bool:
+    """Whether it is one of Django's kind, and no lazy object that stands for one."""
+    return issubclass(type(value), SessionBase)
+
+
+def own_class(value: object) -> type:
+    """Its class, whether or not it notes by now what is read of it."""
+    kind = type(value)
+    return kind.__mro__[2] if "pgnudge_notes" in vars(kind) else kind
+
+
 def loads_its_row(session: SessionBase) -> bool:
     """Whether to load this session is to read its row, as any other is read, and no more."""
     return getattr(type(session), "load", None) is db.SessionStore.load
@@ -84,11 +106,19 @@ class Asked:
     @property
     def known(self) -> tuple[object, ...]:
         """What notes its own reading, and is the same for all in what else is named."""
-        return (self.request,) if self.wrapper is None else (self.request, self.wrapper)
+        session = raw(self.request).get("session")
+        return tuple(
+            each
+            for each in (self.request, self.wrapper, session if is_session(session) else None)
+            if each is not None
+        )
 
     def held(self, kind: str) -> dict[str, Any]:
         """The attributes of the request, of its wrapper, or of what its address has led to."""
         holder: object = self.request if kind == "attribute" else self.wrapper
+        if kind == "store":
+            session = raw(self.request).get("session")
+            holder = session if is_session(session) else None
         if kind == "match":
             found = raw(self.request).get("resolver_match")
             holder = found if isinstance(found, ResolverMatch) else None
@@ -140,11 +170,17 @@ class Asked:
         if kind == "scope":
             scope: Mapping[str, Any] = held.get("scope", {})
             return scope
-        return self.request.COOKIES if kind == "cookie" else self.request.META
+        if kind == "cookie":
+            is_made = "COOKIES" in held
+            cookies: Mapping[str, Any] = self.request.COOKIES
+            if not is_made:  # so that the view has them made of what it may write before
+                held.pop("COOKIES", None)
+            return cookies
+        return self.request.META
 
     def _of_session(self, name: str) -> str:
         session: Any = raw(self.request).get("session")
-        if not isinstance(session, SessionBase):
+        if not is_session(session):
             return _ABSENT
         if name == "key":
             return self.text(SessionBase._get_session_key(session))  # noqa: SLF001 - no note
@@ -154,17 +190,22 @@ class Asked:
         if name not in held:
             return _ABSENT
         value = held[name]
+        if name == "session" and is_session(value):
+            return f"a {qualified_name(own_class(value))}"
+        if name == "resolver_match" and isinstance(value, ResolverMatch):
+            return "there"
         if is_pending(value) and is_known_when_asked(value):
             return f"lazy {self.text(raw(value)['_setupfunc'])}"
         if name == "_messages" and not hasattr(value, "_loaded_data"):
             # As it came, unless somebody has added some, to read it is to note what it reads.
-            return self.text([type(value), getattr(value, "_queued_messages", None)])
+            held = raw(value)
+            return self.text([type(value), held.get("_queued_messages"), held.get("_level")])
         return self.text(value)
 
     def text(self, value: object) -> str:
         """What tells a value from others."""
         value = unwrapped(value)
-        return f"={value}" if type(value) is str else mark_of(value, self.known)
+        return f"={value}" if type(value) is str else mark_of(value, self.known, strict=True)
 
 
 def _items(mapping: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import MemberDescriptorType
 from typing import Any, Final
 
 from django.contrib.sessions.backends.base import SessionBase
 from django.http.request import HttpHeaders
 from django.urls import ResolverMatch
+from django.utils.functional import SimpleLazyObject, empty
 
 from django_pgnudge.fresh.arguments import UnsureError
 from django_pgnudge.fresh.inputs import (
@@ -20,10 +22,12 @@ from django_pgnudge.fresh.inputs import (
     Asked,
     is_known_when_asked,
     is_pending,
+    is_session,
     loads_its_row,
     raw,
 )
 from django_pgnudge.fresh.noted import (
+    SESSION_CHANGED,
     WATCH,
     Headers,
     Items,
@@ -33,12 +37,15 @@ from django_pgnudge.fresh.noted import (
     session_that_notes,
 )
 
-__all__ = ["Reads", "note_read", "note_values"]
+__all__ = ["Reads", "ask_again", "note_read", "note_token", "note_values"]
 
 _NAMED: Final = frozenset(
     {"GET", "LANGUAGE_CODE", "_encoding", "method", "path", "path_info", "urlconf"}
 )
 """What the address says, see `requests.named`."""
+
+_TOKEN: Final = "CSRF_COOKIE_NEEDS_UPDATE"  # noqa: S105 - an item of META
+"""Django's ``get_token`` writes it each time, for the middleware."""
 
 _BODY: Final = frozenset({"_body", "_read_started", "_stream"})
 
@@ -79,8 +86,7 @@ class Reads:
     def start(self) -> None:
         watch = _watch_of(self._asked)
         self._before = {kind: dict(self._asked.held(kind)) for kind in HOLDERS}
-        session = self._before["attribute"].get("session")
-        self._had_loaded = "_session_cache" in getattr(session, "__dict__", {})
+        self._had_loaded = "_session_cache" in self._before["store"]
         watch.active.append(self)
 
     def stop(self) -> None:
@@ -93,6 +99,15 @@ class Reads:
                     self.values.pop(name, None)
             if not watch.active:
                 watch.put_back()
+
+    @property
+    def why_personal(self) -> str:
+        """Why what was made must be shown to nobody else; empty if it may."""
+        if f"meta {_TOKEN}" in self._written:
+            return "it used the CSRF token"
+        if SESSION_CHANGED in self._written:
+            return "it changed the session"
+        return ""
 
     @property
     def began_with_body_read(self) -> bool:
@@ -126,6 +141,8 @@ class Reads:
         self.values[name] = value
         if lazy is not None:
             self._pending[name] = lazy
+        elif value is not None:
+            self._pending.pop(name, None)
 
     def wrote(self, name: str) -> None:
         self._written.add(name)
@@ -156,6 +173,27 @@ def note_read(asked: Asked, name: str) -> None:
         watch.note(name)
 
 
+def note_token(asked: Asked) -> None:
+    """A CSRF token was read that had been made before."""
+    watch = raw(asked.request).get(WATCH)
+    if watch is not None:
+        watch.wrote(f"meta {_TOKEN}")
+
+
+def ask_again(lazy: object, asking: Callable[[], object] = lambda: None) -> None:
+    """Have a lazy object that was asked before say when it is asked for what it stands for."""
+    held = raw(lazy)
+    found = held["_wrapped"]
+    if found is empty:
+        return
+
+    def say() -> Any:
+        asking()
+        return found
+
+    held["_setupfunc"], held["_wrapped"] = say, empty
+
+
 class _Watch:
     """Who notes what is read of one request."""
 
@@ -171,8 +209,6 @@ class _Watch:
         request = asked.request
         held = raw(request)
         noticed = set()
-        # Both are made when they are first asked for.
-        request.COOKIES, request.headers  # noqa: B018
         meta = held.get("META")
         for name, kind in _MAPPINGS.items():
             mapping = held.get(name)
@@ -180,33 +216,38 @@ class _Watch:
                 held[name] = held["META"]
             elif type(mapping) is dict and name not in ("environ", "headers"):
                 held[name] = Items(mapping)
+            elif isinstance(mapping, Items) and mapping.watch is not self:  # of a copy
+                held[name] = Items(mapping.as_it_is())
             if type(mapping) is HttpHeaders:
                 mapping.__class__ = Headers
             if isinstance(held.get(name), Items | Headers):
                 held[name].kind, held[name].watch = kind, self
                 noticed.add(name)
         session = held.get("session")
-        if isinstance(session, SessionBase):
+        if is_session(session):
             if not isinstance(session, NotedSession):
-                session.__class__ = session_that_notes(type(session))
-            vars(session)[WATCH] = self
-            noticed.add("session")
+                own: Any = type(session)
+                object.__setattr__(session, "__class__", session_that_notes(own))
+            raw(session)[WATCH] = self
+        for value in list(held.values()):
+            if type(value) is SimpleLazyObject:
+                ask_again(value)
         match = held.get("resolver_match")
-        if isinstance(match, ResolverMatch):
-            noticed.add("resolver_match")
-        else:
-            match = None
+        match = match if isinstance(match, ResolverMatch) else None
         self._noticed = frozenset(noticed)
-        for kind, holder in (("attribute", request), ("wrapper", asked.wrapper), ("match", match)):
+        holders: tuple[tuple[str, Any], ...]
+        holders = (("attribute", request), ("wrapper", asked.wrapper), ("match", match))
+        for kind, holder in holders:
             if holder is not None and not issubclass(type(holder), NotedHolder):
-                own: Any = type(holder)
+                own = type(holder)
                 self._kinds.append((holder, own))
                 object.__setattr__(holder, "__class__", holder_that_notes(own, kind))
                 raw(holder)[WATCH] = self
 
     def put_back(self) -> None:
         for holder, kind in self._kinds:
-            object.__setattr__(holder, "__class__", kind)
+            if "pgnudge_notes" in vars(type(holder)):  # a view may have given it another
+                object.__setattr__(holder, "__class__", kind)
         self._kinds = []
 
     def attribute(self, kind: str, holder: object, name: str) -> None:
@@ -215,6 +256,8 @@ class _Watch:
             return
         held = raw(holder)
         if name not in held and hasattr(type(holder), name):
+            if isinstance(getattr(type(holder), name), MemberDescriptorType):
+                self.refuse(f"it read {name!r} of the request, which its class has in a slot")
             return  # code, whose own reading is noted
         if kind == "wrapper" and name == "_request":
             return
@@ -282,6 +325,23 @@ class _Watch:
     def wrote(self, name: str) -> None:
         for reads in list(self.active):
             reads.wrote(name)
+
+    def refuse(self, why: str) -> None:
+        for reads in self.active:
+            reads.why_unsure = why
+
+    @contextmanager
+    def meta_as_it_is(self, holder: object) -> Iterator[None]:
+        held = raw(holder)
+        noted: dict[str, Any] = {
+            name: held[name] for name in ("META", "environ") if name in self._noticed
+        }
+        held.update({name: items.as_it_is() for name, items in noted.items()})
+        try:
+            yield
+        finally:
+            held.update(noted)
+            self.install(self._asked)
 
 
 def _watch_of(asked: Asked) -> _Watch:

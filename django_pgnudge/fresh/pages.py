@@ -299,7 +299,8 @@ class _Page:
         ):
             return "it is no whole response to GET with status 200"
         why = (
-            why_personal(self.request, response)
+            self._reads.why_personal
+            or why_personal(self.request, response)
             or why_not_stored(response)
             or self._reads.why_unsure
         )

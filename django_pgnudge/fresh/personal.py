@@ -1,61 +1,88 @@
 """What a fragment reads of the request: through the request, and through the template's context.
 
 Context processors hand on what is on the request under names of their own. While a fragment is
-rendered, stand-ins are in their places, which note when they are used, whichever tag asks for them.
+rendered, its context notes when one of these names is looked up, whichever tag does it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from django.utils.functional import SimpleLazyObject
 
 from django_pgnudge.fresh.inputs import Asked, raw
-from django_pgnudge.fresh.noticing import Reads, note_read
+from django_pgnudge.fresh.noticing import Reads, ask_again, note_read, note_token
 
 if TYPE_CHECKING:
     from django.template.base import FilterExpression
     from django.template.context import Context
 
-__all__ = ["asked_in", "named_in", "used_in"]
+__all__ = ["Named", "asked_in", "named_in", "used_in"]
 
-_NAMED_AS: Final = {
-    "session": ("session key", "session data"),
-    "COOKIES": ("cookie *", "all cookie", "header cookie"),
-    "META": ("meta *",),
-    "headers": ("header *",),
-    "scope": ("scope *",),
+_NAMED_AS: Final[dict[str, Callable[[str], str]]] = {
+    "COOKIES": lambda name: f"cookie {name}",
+    "META": lambda name: f"meta {name}",
+    "environ": lambda name: f"meta {name}",
+    "scope": lambda name: f"scope {name}",
+    "headers": lambda name: f"header {name.lower().replace('_', '-')}",
 }
-"""What of the request is covered when this of it is named; other names are those of attributes."""
+"""What is covered when an item of these is named."""
 
 _PERMS: Final = "perms"
 _TOKEN: Final = "csrf_token"  # noqa: S105 - a name in templates
 
-_CSRF: Final = "CSRF_COOKIE_NEEDS_UPDATE"
-"""Django's ``get_token`` sets it each time, for the middleware."""
-
-_PLAIN: Final = (type(None), bool, int, float, str, bytes)
+_ANYWHERE: Final = (type(None), bool)
+"""Types whose values are found in many places: that one is the same says nothing."""
 
 
-class Named(frozenset[str]):
-    """The inputs that the author of a fragment has named; one may end in a star."""
+class Named:
+    """What of the request the author of a fragment has named after ``by`` and ``on``."""
 
-    def covers(self, name: str) -> bool:
-        return name in self or f"{name.partition(' ')[0]} *" in self
+    def __init__(self, variables: Iterable[tuple[str, ...]]) -> None:
+        self._variables = list(variables)
+
+    def inputs(self, context: Context, asked: Asked | None) -> frozenset[str]:
+        """The inputs that are named; ``user`` is one only where it is the request's."""
+        if asked is None or not self._variables:
+            return frozenset()
+        covered: set[str] = set()
+        on_request = _on_request(asked)
+        for first, *more in self._variables:
+            if first == "request" and more:
+                covered |= _covered_by(*more)
+            elif first == _PERMS:
+                covered.add(_PERMS)
+            elif (found := on_request.get(id(_looked_up(context, first)))) is not None:
+                covered |= _covered_by(found.partition(" ")[2], *more)
+        return frozenset(covered)
 
 
 def named_in(expressions: Iterable[FilterExpression]) -> Named:
-    """What of the request is named in these expressions, such as ``request.user.pk``."""
-    named: set[str] = set()
+    """What is named in these expressions, such as ``request.user.pk``."""
+    variables: list[Any] = []
     for expression in expressions:
-        arguments = [value for _, each in expression.filters for by_name, value in each if by_name]
-        for variable in (expression.var, *arguments):
-            lookups: tuple[str, ...] = getattr(variable, "lookups", None) or ("",)
-            first = lookups[1] if lookups[0] == "request" and len(lookups) > 1 else lookups[0]
-            named.update(_NAMED_AS.get(first, (f"attribute {first}", f"wrapper _{first}")))
-    return Named(named)
+        variables.append(expression.var)
+        variables += [value for _, each in expression.filters for by_name, value in each if by_name]
+    lookups = [getattr(variable, "lookups", None) for variable in variables]
+    return Named([tuple(each) for each in lookups if each])
+
+
+def _looked_up(context: Context, name: str) -> object:
+    """As the context does it, without a note."""
+    layers = (layer for layer in reversed(context.dicts) if name in layer)
+    return dict.get(next(layers, {}), name)
+
+
+def _covered_by(name: str, *more: str) -> set[str]:
+    if name == "session":
+        return {"session key", "session data", "attribute session"}
+    if name in _NAMED_AS:
+        return {_NAMED_AS[name](more[0])} if more else set()
+    # Of Django REST framework's request, "user" is a property.
+    return {f"attribute {name}", f"wrapper {name}", f"wrapper _{name}"}
 
 
 def asked_in(context: Context) -> Asked | None:
@@ -65,70 +92,74 @@ def asked_in(context: Context) -> Asked | None:
 
 
 @contextmanager
-def used_in(context: Context, asked: Asked, named: Named) -> Iterator[tuple[Reads, set[str]]]:
+def used_in(
+    context: Context, asked: Asked, named: frozenset[str]
+) -> Iterator[tuple[Reads, set[str]]]:
     """Notes what the block reads; fills the set with what is its reader's alone, whatever it is."""
     reads, used = Reads(asked, address_is_named=False), set[str]()
-    meta = asked.request.META
-    had_token = _taken(meta)
+    depth = len(context.dicts)
     reads.start()
     try:
-        with context.push(**_stand_ins(context, asked, named, used)):
-            yield reads, used
+        context.dicts.append(_Names(_stand_for(context, asked, named), asked))
+        yield reads, used
     finally:
+        del context.dicts[depth:]
         reads.stop()
-        if (has_token := _taken(asked.request.META)) is not None:
-            used.add(_TOKEN)
-        if (token := had_token if has_token is None else has_token) is not None:
-            asked.request.META[_CSRF] = token
-        held = raw(asked.request)
+        if reads.why_personal:
+            used.add(_TOKEN if "token" in reads.why_personal else "session")
         if "attribute _messages" in reads.values:
-            messages = held.get("_messages")
+            messages = raw(asked.request).get("_messages")
             if getattr(messages, "_loaded_data", None) or getattr(messages, "used", False):
                 used.add("messages")
         if {"attribute csp_nonce", "attribute _csp_nonce"} & reads.values.keys():
             used.add("csp_nonce")
 
 
-def _taken(meta: dict[str, Any]) -> Any:
-    """Django's mark that a token was used, which is no longer there; without a note."""
-    return dict.pop(meta, _CSRF, None) if isinstance(meta, dict) else None
+class _Names(dict[str, Any]):
+    """A layer of a context: names of what is on the request, which are noted when looked up."""
+
+    def __init__(self, inputs: dict[str, tuple[str, object]], asked: Asked) -> None:
+        super().__init__({name: value for name, (_, value) in inputs.items()})
+        self._inputs = inputs
+        self._asked = asked
+
+    def __getitem__(self, name: str) -> Any:
+        note_read(self._asked, self._inputs[name][0])
+        return super().__getitem__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        # So that whoever takes all of a context takes them one by one.
+        return super().__iter__()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default  # noqa: SIM401 - that is this
 
 
-class _StandIn(SimpleLazyObject):  # type: ignore[type-arg]
-    """In the place of what is on the request."""
-
-
-def _stand_ins(context: Context, asked: Asked, named: Named, used: set[str]) -> dict[str, _StandIn]:
-    on_request = {
+def _on_request(asked: Asked) -> dict[int, str]:
+    """The inputs that the objects on the request are, by identity."""
+    return {
         id(value): f"{kind} {name}"
         for kind in ("wrapper", "attribute")
         for name, value in asked.held(kind).items()
-        if type(value) not in _PLAIN and all(value is not each for each in asked.known)
+        if type(value) not in _ANYWHERE and all(value is not each for each in asked.known[:1])
     }
 
-    def stand_in(name: str, value: object) -> _StandIn:
-        def look() -> object:
-            if name == _TOKEN:
-                used.add(_TOKEN)
-            else:
-                note_read(asked, name)
-            return value
 
-        made = _StandIn(look)
-        raw(made)["stands_for"] = name
-        return made
-
-    found = {}
-    everything: dict[Any, Any] = context.flatten()
+def _stand_for(
+    context: Context, asked: Asked, named: frozenset[str]
+) -> dict[str, tuple[str, object]]:
+    """Which inputs the names in a context stand for, and what they are."""
+    on_request = _on_request(asked)
+    found: dict[str, tuple[str, object]] = {}
+    # Without a note to a fragment around this one.
+    everything = {name: value for layer in context.dicts for name, value in dict.items(layer)}
     for name, value in everything.items():
-        if type(value) is _StandIn:  # of a fragment around this one
-            what = raw(value)["stands_for"]
-        elif name == _TOKEN:
-            what = _TOKEN
+        if name == _TOKEN:
+            if type(value) is SimpleLazyObject:
+                ask_again(value, partial(note_token, asked))
         elif name == _PERMS:
-            what = "" if named.covers(f"attribute {_PERMS}") else "attribute user"
-        else:
-            what = on_request.get(id(value), "")
-        if what and not named.covers(what):
-            found[str(name)] = stand_in(what, value)
+            if _PERMS not in named and "attribute user" not in named:
+                found[name] = "attribute user", value
+        elif (what := on_request.get(id(value))) is not None and what not in named:
+            found[str(name)] = what, value
     return found

@@ -15,7 +15,9 @@ from django.utils.cache import patch_vary_headers
 from django.utils.timezone import get_current_timezone, get_current_timezone_name
 from django.utils.translation import get_language
 
-from django_pgnudge.fresh.inputs import raw
+from django_pgnudge.fresh.contents import mark_of
+from django_pgnudge.fresh.functions import qualified_name
+from django_pgnudge.fresh.inputs import own_class, raw
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -40,6 +42,7 @@ def named(request: HttpRequest) -> tuple[object, ...]:
     Not the absolute URI: ``/a/../b`` is written ``/b`` there, and a view is told which it was.
     """
     return (
+        qualified_name(own_class(request)),
         request.scheme,
         request.get_host(),
         request.path,
@@ -60,8 +63,10 @@ def _query_of_its_own(request: HttpRequest) -> tuple[object, ...] | None:
     query = raw(request).get("GET")
     if query is None:  # nobody has asked yet
         return None
+    if type(query) is not QueryDict:
+        return (mark_of(query, (request,), strict=True),)
     said = QueryDict(request.META.get("QUERY_STRING", ""), encoding=query.encoding)
-    if type(query) is QueryDict and query == said:
+    if query == said:
         return None
     return tuple((name, tuple(values)) for name, values in query.lists())
 
@@ -91,15 +96,11 @@ def vary_on_what_was_used(
         patch_vary_headers(response, ("Authorization",))
 
 
-def why_personal(request: HttpRequest, response: HttpResponseBase | None = None) -> str:
-    """Why what was rendered for a request, by now, must be shown to nobody else; empty if it may.
+def why_personal(request: HttpRequest, response: HttpResponseBase) -> str:
+    """Why what was rendered for a request must be shown to nobody else; empty if it may.
 
-    Without a response it tells what the request says. What was only read is no reason: the page is
-    kept under the value of that.
+    What was only read is no reason: the page is kept under the value of that.
     """
-    # The middleware sets it to False once it has sent the cookie.
-    if "CSRF_COOKIE_NEEDS_UPDATE" in request.META:
-        return "it used the CSRF token"
     messages: Any = get_messages(request)
     if getattr(messages, "added_new", False):
         return "it added messages"
@@ -109,9 +110,11 @@ def why_personal(request: HttpRequest, response: HttpResponseBase | None = None)
     # Of Django 6 (`django.middleware.csp`), false until used, and of django-csp.
     if getattr(request, "_csp_nonce", None):
         return "it used a nonce of its content security policy"
-    if getattr(getattr(request, "session", None), "modified", False):
-        return "it changed the session"
-    return "" if response is None else _why_response_is_personal(response)
+    if response.cookies or response.has_header("Set-Cookie"):
+        return "it set a cookie"
+    if any("'nonce-" in response.headers.get(policy, "") for policy in _POLICIES):
+        return "it used a nonce of its content security policy"
+    return "it varies on everything" if vary_of(response) is None else ""
 
 
 def why_not_stored(response: HttpResponseBase) -> str:
@@ -119,14 +122,6 @@ def why_not_stored(response: HttpResponseBase) -> str:
     control = _cache_control(response)
     forbids = any(word in control for word in ("private", "no-cache", "no-store"))
     return f"its Cache-Control is {control!r}" if forbids else ""
-
-
-def _why_response_is_personal(response: HttpResponseBase) -> str:
-    if response.cookies or response.has_header("Set-Cookie"):
-        return "it set a cookie"
-    if any("'nonce-" in response.headers.get(policy, "") for policy in _POLICIES):
-        return "it used a nonce of its content security policy"
-    return "it varies on everything" if vary_of(response) is None else ""
 
 
 def _cache_control(response: HttpResponseBase) -> str:

@@ -38,7 +38,7 @@ from django_pgnudge.fresh.values import WAIT, Options, Value
 from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from django.template.base import FilterExpression, NodeList, Parser, Token
     from django.template.context import Context
@@ -93,8 +93,9 @@ class NudgedNode(template.Node):
     def render(self, context: Context) -> Any:
         options = Options(self._seconds(context), self._alias(context), wait=self._wait)
         asked = asked_in(context)
+        named = self._named.inputs(context, asked)
         try:
-            value = self._value(context, options, asked)
+            value = self._value(context, options, asked, named)
         except (UnknownTablesError, UnsureError) as reason:
             self._say(str(reason))
             note_unkept(self._what)
@@ -103,7 +104,7 @@ class NudgedNode(template.Node):
         def compute() -> str:
             if asked is None:
                 return str(self.nodelist.render(context))
-            with used_in(context, asked, self._named) as (reads, used):
+            with used_in(context, asked, named) as (reads, used):
                 rendering = str(self.nodelist.render(context))
             if used:
                 self._wait = 0.0  # nobody is to wait for what the other will not share
@@ -114,7 +115,7 @@ class NudgedNode(template.Node):
                 )
             if reads.why_unsure:
                 raise _UnkeptError(rendering, reads.why_unsure)
-            if not self._inputs().issuperset(read := self._not_named(reads.values)):
+            if not self._inputs().issuperset(read := reads.values.keys() - named):
                 if len(_learned) > _MOST_LEARNED:
                     _learned.clear()
                 _learned[self._source] = self._inputs() | read
@@ -132,10 +133,9 @@ class NudgedNode(template.Node):
     def _inputs(self) -> frozenset[str]:
         return _learned.get(self._source, frozenset())
 
-    def _not_named(self, inputs: Iterable[str]) -> frozenset[str]:
-        return frozenset(each for each in inputs if not self._named.covers(each))
-
-    def _value(self, context: Context, options: Options, asked: Asked | None) -> Value:
+    def _value(
+        self, context: Context, options: Options, asked: Asked | None, named: frozenset[str]
+    ) -> Value:
         depends_on: list[DependsOn] = []
         shown: list[Any] = []
         for written in self._depends_on:
@@ -157,7 +157,7 @@ class NudgedNode(template.Node):
             get_current_timezone_name(),
             repr(get_current_timezone()),
         )
-        read = {} if asked is None else note_values(asked, self._inputs())
+        read = {} if asked is None else note_values(asked, self._inputs() - named)
         name = digest(
             [
                 self._name,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.cache import SessionStore as CachedSession
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.cache import caches
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpRequest, HttpResponse
 from django.template import Context, Engine
 from django.template.response import SimpleTemplateResponse
 from django.test import AsyncRequestFactory, Client, RequestFactory
@@ -23,20 +23,12 @@ from django.utils.functional import SimpleLazyObject
 from django.views import View
 from django.views.decorators.vary import vary_on_headers
 
-from django_pgnudge import nudged_condition, nudged_page
 from django_pgnudge.fresh.seldom import forget
-from tests.shop.models import Product
+
+from .left import LEFT, TURNS, USERS, WHETHER, Held, Shown, a_request, leave, page, tagged, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from django_pgnudge.testing import NudgeFake
-
-FACTORY = RequestFactory()
-USERS: dict[str, Any] = {
-    "ann": User(pk=1, username="ann"), "bob": User(pk=2, username="bob"), "": AnonymousUser(),
-}  # fmt: skip
-TURNS = ("ann", "bob", "", "ann", "bob", "")
 
 
 @pytest.fixture(autouse=True)
@@ -46,134 +38,20 @@ def empty_cache(nudge_fake: NudgeFake) -> None:
     nudge_fake.lease()
 
 
-page = nudged_page(60, Product)
-tagged = nudged_condition(Product, vary_on=())
-
-
-def text(response: Any) -> str:
-    return str(response.content.decode())
-
-
-def a_request(**headers: str) -> Any:
-    return FACTORY.get("/a", headers=headers)
-
-
-class Shown:
-    """A nudged view that shows what ``look`` finds, and how often it ran for whom."""
-
-    def __init__(self, look: Callable[[Any], Any]) -> None:
-        self.runs: list[str] = []
-
-        def view(request: Any) -> HttpResponse:
-            shown = f"{look(request)}"
-            self.runs.append(shown)
-            return HttpResponse(shown)
-
-        self.page = page(view)
-        self.tagged = tagged(view)
-
-
-def leave(request: Any, who: str) -> None:
-    request.account = who
-
-
-def leave_lazy(request: Any, find: Callable[[], str], *more: object) -> Any:
-    request.account = SimpleLazyObject(find)
-    return request.account
-
-
-class Held:
-    def __init__(self, request: Any, who: str) -> None:
-        self._request, self.who = request, who
-
-
-current: ContextVar[str] = ContextVar("current", default="")
-
-# What middleware leaves on the request before the view, and how the view reads it.
-LEFT: dict[str, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
-    "a text": (leave, lambda request: request.account),
-    "a text, by getattr": (leave, lambda request: getattr(request, "account", "")),
-    "a text, of a copy": (leave, lambda request: copy.copy(request).account),
-    "an object": (
-        lambda request, who: setattr(request, "held", Held(None, who)),
-        lambda request: request.held.who,
-    ),
-    "an object that holds the request": (
-        lambda request, who: setattr(request, "held", Held(request, who)),
-        lambda request: request.held.who,
-    ),
-    "a function": (
-        lambda request, who: setattr(request, "account", lambda: who),
-        lambda request: request.account(),
-    ),
-    "what is lazy": (
-        lambda request, who: setattr(request, "account", SimpleLazyObject(lambda: who)),
-        lambda request: request.account,
-    ),
-    "what is lazy, of the context": (
-        lambda request, who: leave_lazy(request, current.get, current.set(who)),
-        lambda request: request.account,
-    ),
-    "what is lazy, and was asked": (
-        lambda request, who: str(leave_lazy(request, lambda: who)),
-        lambda request: request.account,
-    ),
-    "a user": (
-        lambda request, who: setattr(request, "user", USERS[who]),
-        lambda request: request.user.username,
-    ),
-    "a lazy user": (
-        lambda request, who: setattr(request, "user", SimpleLazyObject(lambda: USERS[who])),
-        lambda request: request.user.username,
-    ),
-    "another query": (
-        lambda request, who: setattr(request, "GET", QueryDict(f"who={who}")),
-        lambda request: request.GET["who"],
-    ),
-    "another query, like a form": (
-        lambda request, who: setattr(request, "POST", QueryDict(f"who={who}")),
-        lambda request: request.POST["who"],
-    ),
-    "other cookies": (
-        lambda request, who: setattr(request, "COOKIES", {"who": who}),
-        lambda request: request.COOKIES["who"],
-    ),
-    "other cookies, of another kind": (
-        lambda request, who: setattr(request, "COOKIES", QueryDict(f"who={who}")),
-        lambda request: request.COOKIES["who"],
-    ),
-    "an item of META": (
-        lambda request, who: request.META.update(CSRF_COOKIE=who),
-        lambda request: request.META["CSRF_COOKIE"],
-    ),
-    "an item of META, read in the environment": (
-        lambda request, who: request.META.update(REMOTE_USER=who),
-        lambda request: request.environ["REMOTE_USER"],
-    ),
-    "another META": (
-        lambda request, who: setattr(request, "META", {**request.META, "WHO": who}),
-        lambda request: request.META["WHO"],
-    ),
-    "headers": (
-        lambda request, who: setattr(request, "headers", {"Who": who}),
-        lambda request: request.headers["Who"],
-    ),
-    "a session's key": (
-        lambda request, who: setattr(
-            request, "session", SessionStore(f"key of {who}" if who else None)
-        ),
-        lambda request: (request.session.session_key or "").removeprefix("key of "),
-    ),
-    "arguments in the match": (
-        lambda request, who: setattr(request, "resolver_match", Match(who)),
-        lambda request: request.resolver_match.kwargs["who"],
-    ),
-}
-
-
-class Match:
-    def __init__(self, who: str) -> None:
-        self.args, self.kwargs = (), {"who": who}
+@pytest.mark.parametrize("name", WHETHER)
+def test_a_page_is_of_what_is_there_at_all(name: str) -> None:
+    left, look = WHETHER[name]
+    shown = Shown(look)
+    for has in (True, False, True, False):
+        request = a_request()
+        left(request, has)
+        assert text(shown.page(request)) == f"{has}"
+        request = a_request()
+        left(request, not has)
+        tag = shown.tagged(request).get("ETag", "")
+        request = a_request(**{"If-None-Match": tag})
+        left(request, has)
+        assert shown.tagged(request).status_code == 200
 
 
 @pytest.mark.parametrize("name", LEFT)
@@ -303,10 +181,15 @@ def test_a_page_is_of_what_the_session_holds(kind: Any) -> None:
 
 def test_whether_there_is_a_session_is_read_too() -> None:
     shown = Shown(lambda request: request.session.is_empty())
-    for key in (None, "a key of eight", None):
+    stored = CachedSession()
+    stored.create()
+    for key in (None, stored.session_key, None):
         request = a_request()
         request.session = CachedSession(key)
         assert text(shown.page(request)) == str(key is None)
+    request.session = CachedSession(None)
+    request.session["cart"] = 1
+    assert text(shown.page(request)) == "False"
 
 
 class Account:
@@ -415,6 +298,24 @@ def test_a_coroutine_s_page_is_of_a_lazy_attribute_that_asks_the_database() -> N
         request: Any = AsyncRequestFactory().get("/a")
         request.account = SimpleLazyObject(partial(find, who))
         assert text(async_to_sync(view)(request)) == who
+
+
+def test_a_page_that_copied_the_request_is_not_kept() -> None:
+    """What is read of the copy is not noted for it."""
+    inner = page(lambda request: HttpResponse(request.headers["X-Who"]))
+
+    def look(request: Any) -> str:
+        copied = copy.copy(request)
+        assert (type(copied), copied.path) == (WSGIRequest, "/a")
+        copied.user = AnonymousUser()
+        return f"{text(inner(copied))} {request.user.username}"
+
+    shown = Shown(look)
+    for who in ("ann", "bob", "ann"):
+        request = a_request(**{"X-Who": who})
+        request.user = USERS[who]
+        assert text(shown.page(request)) == f"{who} {who}"
+        assert not shown.tagged(request).has_header("ETag")
 
 
 def test_what_cannot_be_told_from_another_is_not_kept_and_says_why(
