@@ -38,7 +38,13 @@ if TYPE_CHECKING:
     from django_pgnudge.testing import NudgeFake
 
 METHODS = ("get", "set", "add", "delete", "get_many", "set_many", "delete_many")
-KINDS = ("django_redis", "redis", "locmem", "file", "database", "memcached")
+KINDS = ("django_redis", "django_valkey", "redis", "locmem", "file", "database", "memcached")
+
+REDIS = {
+    "django_redis": "django_redis.cache.RedisCache",
+    "django_valkey": "django_valkey.cache.ValkeyCache",
+    "redis": "django.core.cache.backends.redis.RedisCache",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +58,9 @@ def _declared_by_this_test_alone() -> Iterator[None]:
 def each_cache(request: pytest.FixtureRequest, settings: Any, tmp_path: Path) -> Iterator[str]:
     kind: str = request.param
     backends = "django.core.cache.backends"
-    if kind in ("django_redis", "redis"):
+    if kind in REDIS:
         redis = request.getfixturevalue("redis_server")
-        backend = (
-            "django_redis.cache.RedisCache" if kind[0] == "d" else f"{backends}.redis.RedisCache"
-        )
-        settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": redis.url}}
+        settings.CACHES = {"default": {"BACKEND": REDIS[kind], "LOCATION": redis.url}}
     elif kind == "locmem":
         settings.CACHES = {
             "default": {"BACKEND": f"{backends}.locmem.LocMemCache", "LOCATION": request.node.name}

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 DJANGO_REDIS = "django_redis.cache.RedisCache"
 DJANGO = "django.core.cache.backends.redis.RedisCache"
-REDIS = [DJANGO_REDIS, DJANGO]
+DJANGO_VALKEY = "django_valkey.cache.ValkeyCache"
+REDIS = [DJANGO_REDIS, DJANGO, DJANGO_VALKEY]
 SESSION_KEY = "django.contrib.sessions.cacheabcdef"
 
 
@@ -228,9 +229,9 @@ def test_a_dead_redis_raises_with_alias_and_address_and_no_password(
 ) -> None:
     port = free_port()
     cache: dict[str, Any] = {"BACKEND": backend, "LOCATION": f"redis://:s3cret@127.0.0.1:{port}/3"}
-    if options and backend == DJANGO_REDIS:
+    if options and backend != DJANGO:
         cache["OPTIONS"] = {"IGNORE_EXCEPTIONS": True}
-        settings.DJANGO_REDIS_IGNORE_EXCEPTIONS = True
+        settings.DJANGO_REDIS_IGNORE_EXCEPTIONS = settings.DJANGO_VALKEY_IGNORE_EXCEPTIONS = True
     settings.CACHES = {"default": cache}
     calls: list[Callable[[], Any]] = [
         lambda: caches.delete(ref(), Kills(keys={"a"})),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches as django_caches
 from redis import Redis as Client
-from redis.exceptions import TimeoutError as NoAnswerError
+from redis import exceptions as redis_errors
 from servers.process import wait_until
+from valkey import exceptions as valkey_errors
 
 from django_pgnudge import caches
 from django_pgnudge.caches import _wrap
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
     from servers.redis import Redis
 
 NAMES = Names("default")
-BACKENDS = ["django_redis.cache.RedisCache", "django.core.cache.backends.redis.RedisCache"]
+NoAnswerError = redis_errors.TimeoutError, valkey_errors.TimeoutError
+
+BACKENDS = [
+    "django_redis.cache.RedisCache",
+    "django.core.cache.backends.redis.RedisCache",
+    "django_valkey.cache.ValkeyCache",
+]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -216,12 +223,14 @@ async def test_a_server_without_unlink_is_not_asked_again(
     worker: CacheWorker, client: Client
 ) -> None:
     client.execute_command("ACL SETUSER default -unlink")
+    before = epoch(worker)
     try:
         for _ in range(2):
             django_caches["default"].set("a", 1)
             assert await done(worker, work("a")) == Outcome(done=True, deleted=1)
         wait_until(lambda: worker._resting, "the thread to have nothing to do")
         assert worker._express._pipeline is None
+        assert epoch(worker) == before, "the mark of the round that was refused is known"
     finally:
         client.execute_command("ACL SETUSER default +unlink")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DJANGO_REDIS = "django_redis.cache.RedisCache"
 DJANGO = "django.core.cache.backends.redis.RedisCache"
 LOCAL = "django.core.cache.backends.locmem.LocMemCache"
-BACKENDS = [DJANGO_REDIS, DJANGO]
+BACKENDS = [DJANGO_REDIS, DJANGO, "django_valkey.cache.ValkeyCache"]
 ENGINE = "django.contrib.sessions.backends.cache"
 
 

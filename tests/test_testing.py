@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
     from servers.redis import Redis
 
-BACKENDS = ("django_redis.cache.RedisCache", "django.core.cache.backends.redis.RedisCache")
+BACKENDS = (
+    "django_redis.cache.RedisCache",
+    "django.core.cache.backends.redis.RedisCache",
+    "django_valkey.cache.ValkeyCache",
+)
 
 
 @nudged(Category)

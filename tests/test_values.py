@@ -12,9 +12,9 @@ import pytest
 from django.core.cache import caches as django_caches
 from django_redis.client import DefaultClient  # type: ignore[import-untyped]
 from redis import Redis as Client
-from redis.exceptions import ConnectionError as LostError
-from redis.exceptions import TimeoutError as NoAnswerError
+from redis import exceptions as redis_errors
 from servers.process import free_port, wait_until
+from valkey import exceptions as valkey_errors
 
 from django_pgnudge import caches
 from django_pgnudge.caches import Question
@@ -27,14 +27,18 @@ if TYPE_CHECKING:
     from servers.proxy import Proxy
     from servers.redis import Redis
 
+LostError = redis_errors.ConnectionError, valkey_errors.ConnectionError
+NoAnswerError = redis_errors.TimeoutError, valkey_errors.TimeoutError
+
 DJANGO_REDIS = "django_redis.cache.RedisCache"
+DJANGO_VALKEY = "django_valkey.cache.ValkeyCache"
 DJANGO = "django.core.cache.backends.redis.RedisCache"
 
 TOKEN = "0" * 24
 QUESTION = ("lease", "entry", ("one", "two"))
 
 
-@pytest.fixture(params=[DJANGO_REDIS, DJANGO])
+@pytest.fixture(params=[DJANGO_REDIS, DJANGO, DJANGO_VALKEY])
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -17,6 +17,7 @@ from django.core.cache.backends.memcached import BaseMemcachedCache
 
 from django_pgnudge.caches.base import Store, UnsupportedError
 from django_pgnudge.caches.layout import find_sessions
+from django_pgnudge.caches.library import is_redis
 from django_pgnudge.caches.other import (
     DatabaseStore,
     LocMemStore,
@@ -24,7 +25,7 @@ from django_pgnudge.caches.other import (
     PatternStore,
     PymemcacheStore,
 )
-from django_pgnudge.caches.redis import RedisStore, is_redis
+from django_pgnudge.caches.redis import RedisStore
 from django_pgnudge.caches.values import Answer, Entry, Question, Values
 from django_pgnudge.errors import CacheError, PgNudgeError
 from django_pgnudge.tenancy import serving

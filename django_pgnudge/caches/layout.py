@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "Sessions", "UnsupportedError", "find_layout", "find_sessions"]
 
 _KEYS: Final = ("pgnudge", "q:2*[x]", "long-" * 80)
+_LONGEST: Final = 500
+
 _SESSIONS: Final = ("pgnudgeprobe0", "pgnudgeprobe1")
 
 
@@ -67,10 +69,9 @@ def find_layout(alias: str, cache: BaseCache, version: int | None) -> Layout:
     """
     make_key: Callable[..., str] = cache.make_key
     layouts: set[tuple[str, str]] = set()
-    around = str(make_key("", version=version))
     for probe in _KEYS:
         # A prefix may hold any text, that of a probe too.
-        while probe in around:
+        while str(make_key(probe, version=version)).count(probe) > 1 and len(probe) < _LONGEST:
             probe += "x"  # noqa: PLW2901
         head, found, tail = str(make_key(probe, version=version)).partition(probe)
         if not found:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from django_pgnudge.caches.base import UnsupportedError
 from django_pgnudge.caches.redis_values import pack, raise_mark
 from django_pgnudge.tenancy import serving
 
@@ -29,10 +28,14 @@ AT_ONCE: Final = 4096
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came of a round: keys deleted, tokens not counted, and the mark that was there before;
-    None for none."""
+    None for none.
+
+    ``refused`` says why the server will never delete so; the mark was raised all the same.
+    """
 
     deleted: int
     mark: str | None
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +96,21 @@ class Pipeline:
         self._connection.send_packed_command([it.data], check_health=False)
 
     def receive(self, it: Round) -> Answer:
-        """Wait for the answers. Raises whatever was wrong with any of them.
-
-        UnsupportedError if the server will never do it.
-        """
-        from redis.exceptions import ResponseError  # noqa: PLC0415
-
-        try:
-            answers = [self._connection.read_response() for _ in range(it.answers)]
-        except ResponseError as exc:
-            if is_refused(exc):
-                raise UnsupportedError(str(exc)) from exc
-            raise
+        """Wait for the answers. Raises whatever was wrong with any of them."""
+        answers: list[Any] = []
+        refused = ""
+        for _ in range(it.answers):
+            try:
+                answers.append(self._connection.read_response())
+            except self._store.library.errors.ResponseError as exc:
+                if not is_refused(exc) or len(answers) == it.mark:
+                    raise
+                refused = str(exc)
+                answers.append(0)
         mark = None if it.mark is None else answers[it.mark]
         if isinstance(mark, bytes):
             mark = mark.decode("ascii", "replace")
-        return Answer(sum(map(int, answers[it.counted])), mark)
+        return Answer(sum(map(int, answers[it.counted])), mark, refused)
 
     def close(self) -> None:
         """The connection is of no more use."""
@@ -125,6 +127,5 @@ class Pipeline:
 
 def is_refused(exc: Exception) -> bool:
     """Whether the server will never run this command: it has none such, or an ACL forbids it."""
-    from redis.exceptions import NoPermissionError  # noqa: PLC0415
-
-    return isinstance(exc, NoPermissionError) or "unknown command" in str(exc).lower()
+    is_forbidden = type(exc).__name__ == "NoPermissionError"  # of either library
+    return is_forbidden or "unknown command" in str(exc).lower()

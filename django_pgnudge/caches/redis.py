@@ -1,6 +1,6 @@
-"""Redis, through django-redis or Django's own backend, below the layer that hides its failures.
+"""Redis, through django-redis, django-valkey or Django's own backend, below what hides failures.
 
-django-redis with IGNORE_EXCEPTIONS answers a delete on a dead Redis with None; an invalidator must
+With IGNORE_EXCEPTIONS the former two answer a delete on a dead Redis with None; an invalidator must
 know. So the raw client is asked, which raises. Nothing here sends FLUSHDB, KEYS or one giant
 pipeline: keys are found and deleted in steps, between which other clients have their turns.
 """
@@ -8,10 +8,10 @@ pipeline: keys are found and deleted in steps, between which other clients have 
 from __future__ import annotations
 
 import re
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge.caches.base import CHUNK, Store, UnsupportedError, chunked
+from django_pgnudge.caches.library import is_like_django_redis, library_of, library_of_client
 from django_pgnudge.caches.pipeline import Pipeline, is_refused
 from django_pgnudge.caches.redis_values import RedisValues
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from django_pgnudge.caches.values import Values
 
-__all__ = ["RedisStore", "is_django_redis", "is_redis"]
+__all__ = ["RedisStore"]
 
 STEP: Final = 300
 """Buckets looked at by one SCAN, all other clients waiting: half a millisecond.
@@ -46,17 +46,6 @@ return {step[1], count}
 _GLOB_SPECIAL = re.compile(r"([*?\[\]\\])")
 
 
-def is_django_redis(cache: BaseCache) -> bool:
-    # An instance can only exist once its module is loaded; nobody else pays for the import.
-    module = sys.modules.get("django_redis.cache")
-    return module is not None and isinstance(cache, module.RedisCache)
-
-
-def is_redis(cache: BaseCache) -> bool:
-    module = sys.modules.get("django.core.cache.backends.redis")
-    return is_django_redis(cache) or (module is not None and isinstance(cache, module.RedisCache))
-
-
 class RedisStore(Store):
     """A Redis of either backend; one server, sentinel, cluster, or django-redis's shards."""
 
@@ -65,7 +54,8 @@ class RedisStore(Store):
 
     def __init__(self, alias: str, cache: BaseCache, *, attached: bool = False) -> None:
         super().__init__(alias, cache, attached=attached)
-        self._is_django_redis = is_django_redis(cache)
+        self.library = library_of(cache)
+        self._is_django_redis = is_like_django_redis(cache)
 
     def clients(self) -> list[Any]:
         """The raw clients that take writes."""
@@ -108,11 +98,9 @@ class RedisStore(Store):
         return self._unlink_everywhere(self.stored(keys, version))
 
     def pipeline(self) -> Pipeline | None:
-        from redis import BlockingConnectionPool, ConnectionPool, Redis  # noqa: PLC0415
-
-        clients = self.clients()
-        pool: Any = clients[0].connection_pool if isinstance(clients[0], Redis) else None
-        if len(clients) > 1 or type(pool) not in {ConnectionPool, BlockingConnectionPool}:
+        library, clients = self.library, self.clients()
+        pool: Any = clients[0].connection_pool if isinstance(clients[0], library.client) else None
+        if len(clients) > 1 or type(pool) not in library.pools:
             # Shards, a cluster, a sentinel: where a key lives is for their client to know.
             return None
         return Pipeline(self, pool.connection_class(**pool.connection_kwargs))
@@ -137,13 +125,11 @@ class RedisStore(Store):
         return f"{_literal(layout.head)}{glob}{_literal(layout.tail)}"
 
     def _delete_matching(self, match: str, spared: str | None) -> int:
-        from redis.exceptions import ResponseError  # noqa: PLC0415
-
         count = 0
         for client in self.clients():
             try:
                 count += _sweep(client, match, spared or "")
-            except ResponseError as exc:
+            except self.library.errors.ResponseError as exc:
                 if not is_refused(exc):
                     raise
                 msg = (
@@ -177,13 +163,11 @@ class RedisStore(Store):
         return sum(int(client.dbsize()) for client in self.clients())
 
     def incarnation(self) -> str | None:
-        from redis.exceptions import ResponseError  # noqa: PLC0415
-
         runs = []
         for client in self.clients():
             try:
                 info = client.info("server")
-            except ResponseError:
+            except self.library.errors.ResponseError:
                 return None  # An ACL or a Redis-like server without INFO; outages still show.
             runs.append(str(info.get("run_id", info)))
         return " ".join(runs)
@@ -194,31 +178,27 @@ class RedisStore(Store):
 
 def _places(client: Any) -> Iterator[Hashable]:
     """Each server, by what it says of its run, and the number of the database there."""
-    from redis import Redis  # noqa: PLC0415
-    from redis.exceptions import ResponseError  # noqa: PLC0415
-
+    library = library_of_client(client)
     db = int(_options(client).get("db") or 0)
     try:
-        if isinstance(client, Redis):
+        if isinstance(client, library.client):
             yield client.info("server")["run_id"], db
         else:
             nodes = client.info("server", target_nodes="primaries")
             yield from {(node["run_id"], db) for node in nodes.values()}
-    except (ResponseError, KeyError):
+    except (library.errors.ResponseError, KeyError):
         # An ACL, or a Redis-like server that does not tell.
         yield _address(client), db
 
 
 def _sweep(client: Any, match: str, spared: str) -> int:
     """Delete what matches on one server, or on all of a cluster's."""
-    from redis import Redis  # noqa: PLC0415
-    from redis.exceptions import ResponseError  # noqa: PLC0415
-
+    library = library_of_client(client)
     # A script runs on one node of a cluster.
-    if isinstance(client, Redis):
+    if isinstance(client, library.client):
         try:
             return _sweep_there(client, match, spared)
-        except ResponseError:
+        except library.errors.ResponseError:
             # An ACL, an old server, or a Redis-like one that refuses scripts of this kind. What
             # else may be wrong, a scan from here runs into too.
             pass
@@ -243,11 +223,9 @@ def _scan(client: Any, match: str, spared: bytes) -> Iterator[Any]:
 
 
 def _unlink(client: Any, keys: list[Any]) -> int:
-    from redis.exceptions import ResponseError  # noqa: PLC0415
-
     try:
         return int(client.unlink(*keys))
-    except ResponseError as exc:
+    except library_of_client(client).errors.ResponseError as exc:
         if not is_refused(exc):
             raise
         return int(client.delete(*keys))

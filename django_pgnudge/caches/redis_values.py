@@ -25,7 +25,7 @@ from django_pgnudge.caches.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from django_pgnudge.caches.redis import RedisStore
 
@@ -53,16 +53,13 @@ class RedisValues(Values):
         self._redis: RedisStore = store.plain
         self._layout = (self._cache.key_prefix, self._cache.version)
         self._write, self._read = self._redis.codec()
-        self._connect = _connecting()
-        from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004, PLC0415
-
-        self._lost, self._slow = ConnectionError, TimeoutError
+        library = self._redis.library
+        self._connect = library.connect
+        self._lost, self._slow = library.errors.ConnectionError, library.errors.TimeoutError
 
     def refusal(self) -> str | None:
-        from redis import Redis  # noqa: PLC0415
-
         clients = self._redis.clients()
-        if len(clients) > 1 or not isinstance(clients[0], Redis):
+        if len(clients) > 1 or not isinstance(clients[0], self._redis.library.client):
             return (
                 "its keys are spread over several servers, one of which may forget its part"
                 " unseen: name one Redis, a Sentinel set, or a primary with replicas"
@@ -143,21 +140,17 @@ class RedisValues(Values):
         )
 
     def grant(self, lease: str, text: str, seconds: int, mark: str, number: int) -> bool:
-        from redis.exceptions import ResponseError  # noqa: PLC0415
-
         keys = self._key(mark), self._key(lease)
         words = "EVAL", _GRANT, "2", *keys, str(number), text, str(seconds)
         try:
             return bool(self._exchange([pack(*words)], 1)[0])
-        except ResponseError:
+        except self._redis.library.errors.ResponseError:
             # An ACL that forbids scripts. What else may be wrong, the watch runs into too.
             return self._grant_watching(*keys, text, seconds, number)
 
     # Inside.
 
     def _grant_watching(self, mark: str, lease: str, text: str, seconds: int, number: int) -> bool:
-        from redis.exceptions import WatchError  # noqa: PLC0415
-
         with self._redis.clients()[0].pipeline() as pipe:
             pipe.watch(mark)
             found = pipe.get(mark)
@@ -167,7 +160,7 @@ class RedisValues(Values):
             pipe.set(lease, text, ex=seconds)
             try:
                 pipe.execute()
-            except WatchError:
+            except self._redis.library.errors.WatchError:
                 return False
         return True
 
@@ -265,13 +258,3 @@ def pack(*words: str | bytes) -> bytes:
 
 
 _TIME: Final = pack("TIME")
-
-
-@functools.cache
-def _connecting() -> Callable[[Any], Any]:
-    """How this release of redis-py takes a connection from a pool."""
-    from redis import __version__  # noqa: PLC0415
-
-    if tuple(map(int, __version__.split(".")[:2])) < (5, 3):
-        return lambda pool: pool.get_connection("MGET")
-    return lambda pool: pool.get_connection()

@@ -67,13 +67,14 @@ class Express:
         """What came of it; None if that is not known."""
         assert self._pipeline is not None
         try:
-            return self._pipeline.receive(it)
-        except caches.UnsupportedError as exc:
-            self._drop(exc)
-            self._open_at = float("inf")
+            answer = self._pipeline.receive(it)
         except Exception as exc:
             self._drop(exc)
-        return None
+            return None
+        if answer.refused:
+            self._drop(CacheError(answer.refused))
+            self._open_at = float("inf")
+        return answer
 
     def close(self) -> None:
         """Disconnect."""

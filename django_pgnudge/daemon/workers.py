@@ -257,7 +257,7 @@ class CacheWorker:
             or self.memory is None
             or self.memory.raised(answer.mark, sent.raised)
         ):
-            return answer.deleted
+            return None if answer.refused else answer.deleted
         # Is it another server?
         self._next_heartbeat = 0.0
         return None

@@ -1,0 +1,84 @@
+"""The client library below a backend: redis-py, or valkey-py, which was made of it.
+
+Each has the same classes, some under another name. None is imported by a process that does not use
+it: an instance of a backend can only exist once its module is loaded.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from django.core.cache.backends.base import BaseCache
+
+__all__ = ["Library", "is_like_django_redis", "is_redis", "library_of", "library_of_client"]
+
+_BACKENDS: Final = {
+    "django_redis.cache": ("RedisCache", "redis"),
+    "django_valkey.cache": ("ValkeyCache", "valkey"),
+    "django.core.cache.backends.redis": ("RedisCache", "redis"),
+}
+"""The class of each backend, and the library that it uses, by its module."""
+
+_CLIENTS: Final = {"redis": "Redis", "valkey": "Valkey"}
+
+
+class Library:
+    """One of the two; ``errors`` is its module of exceptions."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.errors: Any = importlib.import_module(f"{module.__name__}.exceptions")
+        self.client: type[Any] = getattr(module, _CLIENTS[module.__name__])
+        self.pools: set[type[Any]] = {module.ConnectionPool, module.BlockingConnectionPool}
+        self.connect: Callable[[Any], Any] = _connecting(module)
+
+
+def is_like_django_redis(cache: BaseCache) -> bool:
+    """Whether it is django-redis, or django-valkey, which has its interface."""
+    found = _module_of(cache)
+    return found is not None and found != "django.core.cache.backends.redis"
+
+
+def is_redis(cache: BaseCache) -> bool:
+    """Whether it is one of the backends for a Redis that are known."""
+    return _module_of(cache) is not None
+
+
+def library_of(cache: BaseCache) -> Library:
+    """What this backend uses."""
+    module = _module_of(cache)
+    assert module is not None
+    return _library(_BACKENDS[module][1])
+
+
+def library_of_client(client: Any) -> Library:
+    """What this client is of; a class of one's own is derived from one of the library's."""
+    roots = (kind.__module__.partition(".")[0] for kind in type(client).__mro__)
+    return _library(next(root for root in roots if root in _CLIENTS))
+
+
+@functools.cache
+def _library(name: str) -> Library:
+    return Library(importlib.import_module(name))
+
+
+def _module_of(cache: BaseCache) -> str | None:
+    for name, (kind, _) in _BACKENDS.items():
+        module = sys.modules.get(name)
+        if module is not None and isinstance(cache, getattr(module, kind)):
+            return name
+    return None
+
+
+def _connecting(module: ModuleType) -> Callable[[Any], Any]:
+    """How this release takes a connection from a pool."""
+    release = tuple(map(int, module.__version__.split(".")[:2]))
+    if module.__name__ == "redis" and release >= (5, 3):
+        return lambda pool: pool.get_connection()
+    return lambda pool: pool.get_connection("MGET")
