@@ -29,6 +29,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from servers.middlemen import HAProxy, PgBouncer
 from servers.postgres import PLUGINS, DatabaseServer, Postgres, find_installations, open_server
 from servers.process import ServerProcess, processes_below
 from servers.redis import NO_REDIS, Redis, RedisProgram, find_redis
@@ -61,6 +62,8 @@ HOW_TO_GET = {
     "wal2json": "install it (Debian: postgresql-15-wal2json)",
     "redis": NO_REDIS,
     "memcached": "install memcached",
+    "pgbouncer": "install pgbouncer",
+    "haproxy": "install haproxy",
     "chromium": "install chromium and chromedriver (Debian: chromium chromium-driver)",
     "tls": "install a PostgreSQL built with OpenSSL (the embedded one is not)",
     "docker": "start a Docker engine",
@@ -94,6 +97,8 @@ def available() -> dict[str, bool]:
         **{plugin: any(plugin in each.plugins for each in found) for plugin in PLUGINS},
         "redis": redis_program() is not None,
         "memcached": shutil.which("memcached") is not None,
+        "pgbouncer": PgBouncer.installed() is not None,
+        "haproxy": HAProxy.installed() is not None,
         "chromium": bool(
             shutil.which("chromedriver")
             and (shutil.which("chromium") or shutil.which("google-chrome"))

@@ -84,3 +84,21 @@ def test_the_feed_is_loaded_on_first_use_and_scram_not_even_then() -> None:
         "print('asyncio' in sys.modules, callable(django_pgnudge.WalFeed), 'scramp' in sys.modules)"
     )
     assert found == "False True False"
+
+
+def test_every_module_can_be_imported_where_there_is_no_unix() -> None:
+    """By developers on Windows, whose Python lacks these."""
+    found = in_a_fresh_process(
+        "import importlib, os, pkgutil, signal, sys\n"
+        f"sys.path[:] = {sys.path!r}\n"
+        "for name in ('register_at_fork', 'fork'): delattr(os, name)\n"
+        "for name in ('SIGHUP', 'SIGKILL', 'SIGUSR1'): delattr(signal, name)\n"
+        "sys.modules.update(dict.fromkeys(['fcntl', 'grp', 'pwd', 'resource', 'termios']))\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.settings'\n"
+        "import django; django.setup()\n"
+        "import django_pgnudge\n"
+        "names = [each.name for each in pkgutil.walk_packages(\n"
+        "    django_pgnudge.__path__, 'django_pgnudge.')]\n"
+        "print(all(map(importlib.import_module, names)) and len(names) > 100)"
+    )
+    assert found == "True"

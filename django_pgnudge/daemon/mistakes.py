@@ -115,11 +115,18 @@ def _hba(exc: ServerError) -> str:
     return f"Check the user in {_CONNECTION}, and that the role may log in."
 
 
+_THE_SERVER: Final = 'name the server itself in PGNUDGE["CONNECTION"].'
+
 _ADVICE: Final[dict[str, Callable[[ServerError], str | None]]] = {
     "08P01": lambda exc: (
-        "A pooler such as pgbouncer refuses replication connections: name the server itself in "
-        'PGNUDGE["CONNECTION"].'
+        f"A pooler such as pgbouncer refuses replication connections: {_THE_SERVER}"
         if "replication" in exc.message
+        else None
+    ),
+    "42601": lambda exc: (
+        "A pooler that is told to ignore the parameter replication has made an ordinary session of"
+        f" it: {_THE_SERVER}"
+        if "REPLICATION_SLOT" in exc.message
         else None
     ),
     "0A000": _standby,

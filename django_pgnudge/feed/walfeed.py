@@ -24,6 +24,7 @@ from .address import Address
 from .backoff import Backoff
 from .closing import to_the_end
 from .coalescer import Coalescer
+from .idle import IdleLimit
 from .stream import Stream, StreamSettings
 from .survey import Survey, look
 from .tls import TLS
@@ -143,6 +144,7 @@ class WalFeed:
         self._debounce = debounce
         self._failsafe = failsafe
         self._backoff = Backoff(*backoff)
+        self._idle = IdleLimit()
         self._give_up = give_up
         self._locate = locate
         self._coalescer = Coalescer(max_tables=raw_queue_size, max_keys=max_keys)
@@ -399,8 +401,23 @@ class WalFeed:
         self._stream = stream
         began = time.monotonic()
         self.last_error = await stream.run()
-        self._backoff.lasted(time.monotonic() - began)
+        ended = time.monotonic()
+        self._backoff.lasted(ended - began)
         log.warning("the stream ended, reconnecting: %s", self.last_error)
+        if isinstance(self.last_error, ConnectionLostError):
+            self._speak_up(ended - stream.connection.last_inbound)
+
+    def _speak_up(self, silent: float) -> None:
+        """Report more often if something in between hangs up on who is silent."""
+        interval = self._idle.ended(silent, self._settings.status_interval)
+        if interval is not None:
+            log.warning(
+                "something between this process and %s hangs up after %.1f s in which nothing was"
+                " said, and status_interval is %g s: it is %.1f s from now on. A longer idle"
+                " timeout there saves the questions.",
+                self._settings.address, silent, self._settings.status_interval, interval,
+            )  # fmt: skip
+            self._settings = dataclasses.replace(self._settings, status_interval=interval)
 
     def _on_connect_failure(self, error: PgNudgeError) -> None:
         self.last_error = error
