@@ -43,6 +43,20 @@ if TYPE_CHECKING:
 EXAMPLE = Path(__file__).parent.parent / "example_project"
 
 
+def test_servers_that_are_named_come_first_and_are_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PGNUDGE_TEST_POSTGRES", raising=False)
+    found = [each for each in find_installations(docker=False) if each.bindir is not None]
+    last = found[-1]
+    monkeypatch.setenv("PGNUDGE_TEST_POSTGRES", f"{last.bindir}")
+    first = find_installations(docker=False)[0]
+    assert (first.name, first.source) == (last.name, "given")
+    monkeypatch.setenv("PGNUDGE_TEST_POSTGRES", f"{last.bindir}:{tmp_path}")
+    with pytest.raises(ServerFailedError, match="no PostgreSQL runs from there"):
+        find_installations(docker=False)
+
+
 def test_each_major_version_is_found_once_and_offers_a_plugin() -> None:
     found = find_installations(docker=False)
     assert len({each.version[0] for each in found}) == len(found)

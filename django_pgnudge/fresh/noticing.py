@@ -295,7 +295,7 @@ class _Watch:
                 reads.why_unsure = f"it read {_said(name)}: {error}"
             return
         for reads in new:
-            reads.take(name, found)
+            reads.take(name, found, lazy)
 
     def _note_when_asked(self, name: str, lazy: object) -> None:
         """Note what it stands for in the moment in which that is found."""

@@ -32,7 +32,7 @@ class Installation:
     """
 
     name: str
-    source: str  # docker | installed | embedded
+    source: str  # given | docker | installed | embedded
     version: tuple[int, int]
     plugins: tuple[str, ...]
     bindir: Path | None = None
@@ -63,12 +63,14 @@ def find_installations(
 ) -> list[Installation]:
     """Every PostgreSQL found, in order of preference, at most one for each major version.
 
+    Those whose folders of programs PGNUDGE_TEST_POSTGRES names, as PATH names folders, come first.
     docker: None asks for an engine unless PGNUDGE_TEST_DOCKER=0; False never does. An engine that
     does not answer within two seconds is none.
     """
     if docker is None:
         docker = os.environ.get("PGNUDGE_TEST_DOCKER", "1") not in {"0", "no", "false", ""}
     found: list[Installation] = []
+    found += [_given(Path(bindir)) for bindir in _bindirs_given()]
     if docker:
         found += _docker_installations()
     if installed:
@@ -87,6 +89,20 @@ def find_installations(
     for each in found:
         by_major.setdefault(each.version[0], each)
     return list(by_major.values())
+
+
+def _bindirs_given() -> list[str]:
+    return list(filter(None, os.environ.get("PGNUDGE_TEST_POSTGRES", "").split(os.pathsep)))
+
+
+def _given(bindir: Path) -> Installation:
+    found = inspect_bindir(bindir.resolve(), "given")
+    if found is None:
+        raise ServerFailedError(
+            f"PGNUDGE_TEST_POSTGRES names {bindir}, and no PostgreSQL runs from there: name the"
+            " folder that has postgres and initdb."
+        )
+    return found
 
 
 def installed_bindirs() -> list[Path]:

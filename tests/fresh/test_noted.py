@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.cache import SessionStore as CachedSession
 from django.contrib.sessions.backends.signed_cookies import SessionStore
@@ -165,6 +166,18 @@ def test_what_happened_above_a_page_does_not_make_it_one_reader_s(name: str) -> 
         request = a_request()
         left(request, who)
         assert text(shown.page(request)) == "all"
+    assert len(shown.runs) == 1
+
+
+def test_django_s_own_user_that_nobody_asked_for_is_no_input() -> None:
+    """Though a context processor hands it on."""
+    shown = Shown(lambda request: [request.user] and "all")
+    for asked_for in (False, True, False):
+        request = a_request()
+        request.session = CachedSession()
+        AuthenticationMiddleware(same).process_request(request)
+        assert not asked_for or request.user.is_anonymous
+        shown.page(request)
     assert len(shown.runs) == 1
 
 
