@@ -138,7 +138,7 @@ def _keep_whatever_was_read() -> None:
 
 
 def _take_pages_for_everybodys() -> None:
-    """A page that used its reader's cookie does not say so."""
-    from django_pgnudge.fresh import pages  # noqa: PLC0415 - Django first
+    """What a page has read of its request is not noted."""
+    from django_pgnudge.fresh.noticing import Reads  # noqa: PLC0415 - Django first
 
-    setattr(pages, "vary_on_what_was_used", lambda *_: None)  # noqa: B010 - it is imported there
+    setattr(Reads, "lacks", lambda *_: False)  # noqa: B010 - to mypy it is a method
