@@ -70,6 +70,7 @@ def test_docker_is_not_asked_where_it_is_disabled(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_docker_engine_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGNUDGE_TEST_POSTGRES", raising=False)
     monkeypatch.setattr(installations_module, "docker_answers", lambda: True)
     found = find_installations(docker=True)
     assert (found[0].name, found[0].source) == ("pg17", "docker")

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from servers.process import free_port
+
+from tests.fix_servers import installations
 
 __all__ = ["Standby"]
 
@@ -31,10 +34,27 @@ class Standby:
         with open(os.devnull, "w") as quiet:
             subprocess.run(command, check=True, cwd="/", stdout=quiet, stderr=quiet, **account)
 
+    def _backup_program(self) -> str:
+        """The server's own, or one of a later version: not every package brings it."""
+        own = self.primary.installation
+        later = [each for each in installations() if each.version >= own.version]
+        for each in (own, *later):
+            if each.bindir is not None and (each.bindir / "pg_basebackup").exists():
+                return str(each.bindir / "pg_basebackup")
+        pytest.skip(f"no pg_basebackup here that takes one of {own.name}")
+
     def start(self) -> None:
         source = ["-h", self.primary.host, "-p", str(self.primary.port), "-U", self.primary.user]
         self._run(
-            "pg_basebackup", *source, "-D", str(self.data), "-R", "-X", "stream", "-c", "fast"
+            self._backup_program(),
+            *source,
+            "-D",
+            str(self.data),
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
         )
         options = f"-p {self.port} -k {self.primary.socket_dir} -c hot_standby_feedback=on"
         log = f"{self.data}.log"
@@ -45,7 +65,8 @@ class Standby:
         self._run("pg_ctl", "-w", "-D", str(self.data), "promote")
 
     def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "stop")
+        if self.data.exists():
+            self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "stop")
         shutil.rmtree(self.data, ignore_errors=True)
 
     def rows(self, sql: str, database: str = "app") -> list[tuple[Any, ...]]:

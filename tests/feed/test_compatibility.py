@@ -30,6 +30,8 @@ def package(request: pytest.FixtureRequest) -> ModuleType:
 def feed(
     request: pytest.FixtureRequest, package: ModuleType, any_postgres: Any, database: Any
 ) -> Any:
+    if package is pgnudge and any_postgres.installation.version < (15, 0):
+        pytest.skip("pgnudge needs PostgreSQL 15")
     if request.param not in any_postgres.plugins:
         pytest.skip(f"no {request.param} on {any_postgres.name}")
     database.execute(PLAIN)

@@ -238,10 +238,15 @@ PUBLISHED = {
 }
 
 
+FROM_15 = ("its rows are filtered for a while", "a schema leaves and comes back")
+
+
 @pytest.mark.parametrize("change", PUBLISHED)
 async def test_a_publication_that_changed_has_moved_also_if_it_is_back(postgres, database, change):
-    database.execute(*SCHEMA, "CREATE PUBLICATION ours FOR TABLE other, shop.plain")
     statements, payloads, whole = PUBLISHED[change]
+    if postgres.installation.version < (15, 0) and change in FROM_15:
+        pytest.skip("PostgreSQL 14 has no row filters and publishes no schemas")
+    database.execute(*SCHEMA, "CREATE PUBLICATION ours FOR TABLE other, shop.plain")
     moved = await moves(database, *statements, plugin="pgoutput", publication="ours")
     assert moved.payloads == payloads
     assert moved.publication is whole
