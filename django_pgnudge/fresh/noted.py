@@ -135,7 +135,7 @@ class NotedSession:
 
     @property
     def modified(self) -> bool:
-        return bool(raw(self)["modified"])
+        return bool(raw(self).get("modified"))
 
     @modified.setter
     def modified(self, is_modified: bool) -> None:

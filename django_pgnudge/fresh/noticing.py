@@ -37,7 +37,11 @@ from django_pgnudge.fresh.noted import (
     session_that_notes,
 )
 
-__all__ = ["Reads", "ask_again", "note_read", "note_token", "note_values"]
+__all__ = ["MOST_INPUTS", "Reads", "ask_again", "note_read", "note_token", "note_values"]
+
+MOST_INPUTS: Final = 200
+"""So many inputs may tell the pages of one address apart, or the renderings of one fragment. Their
+names are learned, and what reads a cookie of another name for each visitor has no end of them."""
 
 _NAMED: Final = frozenset(
     {"GET", "LANGUAGE_CODE", "_encoding", "method", "path", "path_info", "urlconf"}

@@ -27,7 +27,7 @@ from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.driving import Computation, Place, arun, perform_one, run
 from django_pgnudge.fresh.flights import flights
 from django_pgnudge.fresh.inputs import Asked
-from django_pgnudge.fresh.noticing import Reads, note_values
+from django_pgnudge.fresh.noticing import MOST_INPUTS, Reads, note_values
 from django_pgnudge.fresh.reading import read
 from django_pgnudge.fresh.rendering import BeingRendered, renderings
 from django_pgnudge.fresh.requests import (
@@ -305,20 +305,24 @@ class _Page:
             or self._reads.why_unsure
         )
         if not why:
-            self._learn_from(vary_of(response) or frozenset())
+            why = self._learn_from(vary_of(response) or frozenset())
         vary_on_what_was_used(self.request, response, cookies=self._reads.cookies)
         if why:
             self._say(why)
         return why
 
-    def _learn_from(self, vary: frozenset[str]) -> None:
-        """Name the page by all that was read of the request, and by the headers it varies on."""
+    def _learn_from(self, vary: frozenset[str]) -> str:
+        """Name the page by all that was read of the request, and by the headers it varies on; or
+        say why it has no name."""
         values: dict[str, str | None] = {**self._reads.values, **self._values}
         for header in vary:
             values.setdefault(f"header {header}", self._asked.value(f"header {header}"))
+        if len(values) > MOST_INPUTS:
+            return f"its address has been told apart by more than {MOST_INPUTS} parts of requests"
         self._inputs = frozenset(values)
         known = {each: value for each, value in values.items() if value is not None}
         self._name_to_keep = self._name(known) if len(known) == len(values) else None
+        return ""
 
     def _say(self, why: str) -> None:
         if seldom(f"personal {self._what} {why}"):

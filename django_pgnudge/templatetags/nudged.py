@@ -29,7 +29,7 @@ from django.utils.translation import get_language
 from django_pgnudge.fresh.arguments import Held, UnsureError, digest, unwrapped
 from django_pgnudge.fresh.collecting import note_unkept
 from django_pgnudge.fresh.decorator import check_dependencies
-from django_pgnudge.fresh.noticing import note_values
+from django_pgnudge.fresh.noticing import MOST_INPUTS, note_values
 from django_pgnudge.fresh.personal import asked_in, named_in, used_in
 from django_pgnudge.fresh.queries import UnknownTablesError, is_queryset, reading_of
 from django_pgnudge.fresh.seldom import seldom
@@ -118,7 +118,12 @@ class NudgedNode(template.Node):
             if not self._inputs().issuperset(read := reads.values.keys() - named):
                 if len(_learned) > _MOST_LEARNED:
                     _learned.clear()
-                _learned[self._source] = self._inputs() | read
+                learned = self._inputs() | read
+                if len(learned) > MOST_INPUTS:
+                    raise _UnkeptError(
+                        rendering, f"it has read more than {MOST_INPUTS} parts of requests"
+                    )
+                _learned[self._source] = learned
                 raise _UnkeptError(rendering, "")
             return rendering
 

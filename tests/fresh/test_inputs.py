@@ -23,6 +23,7 @@ from django.utils.functional import SimpleLazyObject
 from django.views import View
 from django.views.decorators.vary import vary_on_headers
 
+from django_pgnudge.fresh.noticing import MOST_INPUTS
 from django_pgnudge.fresh.seldom import forget
 
 from .left import LEFT, TURNS, USERS, WHETHER, Held, Shown, a_request, leave, page, tagged, text
@@ -330,6 +331,23 @@ def test_what_cannot_be_told_from_another_is_not_kept_and_says_why(
         request.account = iter(who for who in [who])
         assert not shown.tagged(request).has_header("ETag")
     assert "it read 'account' on the request: it holds a builtins.generator" in caplog.text
+
+
+def test_an_address_that_is_told_apart_by_ever_more_inputs_is_not_kept_any_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A cookie of another name for each visitor: their list must have an end."""
+    caplog.set_level("INFO", "django_pgnudge.nudged")
+
+    def look(request: Any) -> list[Any]:
+        first = int(request.headers["X-First"])
+        return [request.COOKIES.get(f"{each}") for each in range(first, first + MOST_INPUTS // 2)]
+
+    shown = Shown(look)
+    for first in (0, 0, MOST_INPUTS, MOST_INPUTS, 0):
+        shown.page(a_request(**{"X-First": f"{first}"}))
+    assert len(shown.runs) == 3, "the first is kept, and the other is not"
+    assert f"more than {MOST_INPUTS} parts of requests" in caplog.text
 
 
 def test_a_tag_of_too_many_inputs_is_not_given() -> None:
