@@ -433,7 +433,15 @@ class Stream:
             self.server_version,
             needs_identity=plugin == NEEDS_IDENTITY,
         )
-        return covered(await rows(sql, columns=5), self._followed)
+        return covered(await rows(sql, columns=5), self._is_followed)
+
+    def _is_followed(self, schema: str, table: str) -> bool:
+        """Whether changes of a table come, under the name that it has."""
+        if not self._followed(schema, table):
+            return False
+        encoding = self.connection.session.parameters.get("server_encoding", "UTF8")
+        # Without a codec, names come with what is not ASCII escaped.
+        return python_codec(encoding) != "ascii" or f"{schema}{table}".isascii()
 
     async def _watch_handshake(self) -> None:
         """Ask for a Resync if a transaction of the time of the handshake is in no stream."""

@@ -395,6 +395,37 @@ async def test_a_latin_1_database_gives_its_names_as_text(feed_server, database)
         server.drop_database(name)
 
 
+async def test_names_in_an_encoding_that_python_has_not_are_not_covered(feed_server, database):
+    """They come escaped, and nobody could tell a change of theirs from another's."""
+    server = feed_server.postgres
+    name = f"{database.name}_euc_tw"
+    server.execute(
+        f"CREATE DATABASE {name} ENCODING 'EUC_TW' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+
+    def execute(*statements: str) -> None:
+        with server.connect(name, client_encoding="UTF8") as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    try:
+        execute(
+            'CREATE TABLE "中" (id int PRIMARY KEY)',
+            PLAIN,
+            "CREATE PUBLICATION pgnudge_all FOR ALL TABLES",
+        )
+        options = {**database.feed_options(), "database": name}
+        async with following(WalFeed(**options)) as seen:
+            assert (await seen.feed.survey()).covered == {"public.t"}
+            await run(execute, 'INSERT INTO "中" VALUES (1)')
+            await run(execute, "INSERT INTO t SELECT generate_series(1, 3)")
+            await seen.payload("public.t")
+        assert seen.counts["public.t"] == 3
+        assert seen.resyncs == ["connected"]
+    finally:
+        server.drop_database(name)
+
+
 async def test_two_databases_are_two_feeds(feed_server, database):
     server = feed_server.postgres
     name = f"{database.name}_two"
