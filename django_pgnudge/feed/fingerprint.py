@@ -36,7 +36,7 @@ from ..errors import ProtocolError
 from .catalog import literal
 from .transport import Rows
 
-__all__ = ["Fingerprint", "Moved", "moved_between", "sums", "take"]
+__all__ = ["Fingerprint", "Moved", "moved_between", "schemas_moved", "sums", "take"]
 
 _FIRST_USER_OID = 16384
 """FirstNormalObjectId of access/transam.h: below it is what initdb made."""
@@ -123,21 +123,24 @@ def _details(publication: str | None, server_version: int) -> str:
         SELECT t.relation::pg_catalog.text, n.nspname, c.relname, t.version, t.rest,
                pg_catalog.concat_ws(' ', c.relkind, c.relpersistence, c.relreplident,
                                     c.relispartition, c.relowner, c.relacl::pg_catalog.text),
-               c.relfilenode::pg_catalog.text
+               c.relfilenode::pg_catalog.text,
+               pg_catalog.concat_ws(' ', n.ctid::pg_catalog.text, n.xmin::pg_catalog.text)
         FROM (SELECT relation, {_SUM} AS version,
                      COALESCE(pg_catalog.sum(version) FILTER (WHERE NOT own), 0)::pg_catalog.text
                      AS rest
               FROM tables GROUP BY relation) t
         JOIN pg_catalog.pg_class c ON c.oid = t.relation
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        UNION ALL SELECT '{_PUBLICATION}', NULL, NULL, (SELECT {_SUM} FROM published), '', '', ''
-        UNION ALL SELECT '{_READING}', NULL, NULL, (SELECT {_SUM} FROM reading), '', '', ''
+        UNION ALL SELECT '{_PUBLICATION}', NULL, NULL, (SELECT {_SUM} FROM published),
+                         '', '', '', ''
+        UNION ALL SELECT '{_READING}', NULL, NULL, (SELECT {_SUM} FROM reading),
+                         '', '', '', ''
     """
 
 
 class Table(NamedTuple):
-    """One table's rows: the sum of all their versions, of all but its own row's, and of that what
-    it says and the file it names."""
+    """One table's rows: the sum of all their versions, of all but its own row's, of that what it
+    says and the file it names, and the version of its schema's."""
 
     payload: str
     version: int
@@ -145,6 +148,7 @@ class Table(NamedTuple):
     rest: str = ""
     says: str = ""
     file: str = ""
+    schema: str = ""
 
     def is_only_stored_anew(self, before: Table) -> bool:
         """Whether a TRUNCATE or a rewrite is all that has happened to it, as far as can be told."""
@@ -201,14 +205,22 @@ async def take(
     """All of it, in one statement."""
     tables: dict[str, Table] = {}
     parts = dict.fromkeys((_PUBLICATION, _READING), 0)
-    for row in await rows(_details(publication, server_version), columns=7):
-        oid, schema, table, text, rest, says, file = (value or "" for value in row)
+    for row in await rows(_details(publication, server_version), columns=8):
+        oid, schema, table, text, rest, says, file, place = (value or "" for value in row)
         version = _number(text)
         if oid in parts:
             parts[oid] = version
         else:
-            tables[oid] = Table(f"{schema}.{table}", version, table, rest, says, file)
+            tables[oid] = Table(f"{schema}.{table}", version, table, rest, says, file, place)
     return Fingerprint(tables, parts[_PUBLICATION], parts[_READING])
+
+
+def schemas_moved(before: Fingerprint, after: Fingerprint) -> bool:
+    """Whether the schema of a table that was there has been renamed, or at least written."""
+    return any(
+        oid in after.tables and after.tables[oid].schema != table.schema
+        for oid, table in before.tables.items()
+    )
 
 
 def moved_between(before: Fingerprint, after: Fingerprint) -> Moved:

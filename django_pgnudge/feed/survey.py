@@ -14,7 +14,7 @@ from . import fingerprint
 from .address import Address
 from .closing import to_the_end
 from .connecting import connect
-from .fingerprint import Fingerprint, Moved, moved_between
+from .fingerprint import Fingerprint, Moved, moved_between, schemas_moved
 from .identity import OtherServerError, require_same
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ async def look(stream: Stream, address: Address, patience: float) -> Survey:
         stream.coverage = covered
         return Survey(stream, covered, Moved(), stream.map, steady=True)
     found = await fingerprint.take(*about)
+    if stream.keeps_names and schemas_moved(stream.map, found):
+        error = ConnectionLostError(
+            "a schema has changed, and the server may go on to send its tables under the old name"
+        )
+        stream.abort(error)
+        raise error
     steady = found.digest() == before
     return Survey(stream, covered, moved_between(stream.map, found), found, steady)
 
