@@ -165,7 +165,7 @@ async def moves(database: Any, *statements: str, **options: Any) -> Moved:
 def keeps_names(feed_server: Any) -> bool:
     """Whether tables go on to come under a name of their schema that is no more."""
     version = feed_server.postgres.installation.version
-    return feed_server.plugin == "pgoutput" and version < (16, 0)
+    return bool(feed_server.plugin == "pgoutput" and version < (16, 0))
 
 
 @pytest.mark.parametrize("change", THERE_AND_BACK)
