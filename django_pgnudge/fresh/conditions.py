@@ -210,6 +210,7 @@ class _Condition:
     def _finish_late(self, response: Any, rendering: Computation) -> None:
         """Tag a response that has just been rendered, in the thread that did it."""
         rendering.stop()
+        self._reads.stop()
         # A loop has no connection whose transaction would tell.
         if not on_loop() and self._vouches(rendering.result(response)):
             self._finish(response)

@@ -275,6 +275,7 @@ class _Page:
     ) -> None:
         """Keep a response that has just been rendered, in the thread that did it."""
         rendering.stop()
+        self._reads.stop()
         # A loop must not wait for the cache, and has no connection whose transaction would tell.
         if on_loop() or self._refusal(response):
             return

@@ -51,9 +51,9 @@ def needs_haproxy() -> None:
     ],
 )
 async def test_a_pooler_in_place_of_the_server_is_told(
-    postgres: Any, database: Database, ignored: str, advice: str
+    any_postgres: Any, database: Database, ignored: str, advice: str
 ) -> None:
-    with PgBouncer(postgres, f"ignore_startup_parameters = {ignored}") as pooler:
+    with PgBouncer(any_postgres, f"ignore_startup_parameters = {ignored}") as pooler:
         feed = through(pooler, database, give_up=lambda error: True)
         with pytest.raises(ServerError) as refused:
             async with feed:
@@ -63,7 +63,7 @@ async def test_a_pooler_in_place_of_the_server_is_told(
 
 @pytest.mark.usefixtures("needs_pgbouncer")
 async def test_questions_through_a_pooler_have_the_settings_that_they_rely_on(
-    postgres: Any, database: Database
+    any_postgres: Any, database: Database
 ) -> None:
     """It refuses them at startup, and gives each question another session."""
     asked = (
@@ -75,7 +75,7 @@ async def test_questions_through_a_pooler_have_the_settings_that_they_rely_on(
         f"ALTER DATABASE \"{database.name}\" SET lock_timeout = '1h'",
         f"ALTER DATABASE \"{database.name}\" SET DateStyle = 'SQL, DMY'",
     )
-    with PgBouncer(postgres) as pooler:
+    with PgBouncer(any_postgres) as pooler:
         address = Address(
             host="127.0.0.1", port=pooler.port, user="postgres", database=database.name
         )
@@ -92,10 +92,10 @@ async def test_questions_through_a_pooler_have_the_settings_that_they_rely_on(
 
 @pytest.mark.usefixtures("needs_haproxy")
 async def test_a_proxy_that_hangs_up_on_who_is_silent_is_spoken_to(
-    postgres: Any, database: Database, caplog: pytest.LogCaptureFixture
+    any_postgres: Any, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     database.execute("CREATE TABLE t (id int PRIMARY KEY)")
-    with HAProxy(postgres, idle=IDLE) as proxy:
+    with HAProxy(any_postgres, idle=IDLE) as proxy:
         async with following(through(proxy, database)) as seen:
             await seen.resync("reconnected", 2)
             stream, began = seen.feed._stream, time.monotonic()

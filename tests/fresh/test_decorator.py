@@ -22,7 +22,7 @@ from django_pgnudge.fresh.keys import Lease
 from django_pgnudge.fresh.reading import MOST_COVERAGES
 from django_pgnudge.fresh.seldom import forget
 from django_pgnudge.testing import faked
-from tests.fix_nudged import count_calls
+from tests.fix_nudged import REDIS, count_calls
 from tests.shop.models import Category, Product
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def test_a_hit_asks_the_cache_once(
     asked = count_calls(monkeypatch)
     again = nudged.get_or_set("key", default, depends_on=[Product, "legacy.price_list", "own"])
     assert (first, again, len(default.calls)) == ("value", "value", 1)
-    assert asked == ["exchange" if "redis" in each_cache else "get_many"]
+    assert asked == ["exchange" if each_cache in REDIS else "get_many"]
 
 
 async def test_a_hit_of_async_code_asks_the_cache_once(
@@ -69,7 +69,7 @@ async def test_a_hit_of_async_code_asks_the_cache_once(
     await nudged.aget_or_set("key", default, depends_on=[Product])
     asked = count_calls(monkeypatch)
     assert await nudged.aget_or_set("key", default, depends_on=[Product]) == "value"
-    assert asked == ["exchange" if "redis" in each_cache else "get_many"]
+    assert asked == ["exchange" if each_cache in REDIS else "get_many"]
     assert len(default.calls) == 1
     await sync_to_async(connections.close_all)()  # of the thread that asked for the task
 
