@@ -38,6 +38,10 @@ _ANYWHERE: Final = (type(None), bool)
 """Types whose values are found in many places: that one is the same says nothing."""
 
 
+_PLAIN: Final = (*_ANYWHERE, int, str)
+"""Types of what stands in for nothing: an input of such a value is named besides, for no harm."""
+
+
 class Named:
     """What of the request the author of a fragment has named after ``by`` and ``on``."""
 
@@ -49,14 +53,16 @@ class Named:
         if asked is None or not self._variables:
             return frozenset()
         covered: set[str] = set()
-        on_request = _on_request(asked)
+        on_request: dict[int, str] | None = None
         for first, *more in self._variables:
             if first == "request" and more:
                 covered |= _covered_by(*more)
             elif first == _PERMS:
                 covered.add(_PERMS)
-            elif (found := on_request.get(id(_looked_up(context, first)))) is not None:
-                covered |= _covered_by(found.partition(" ")[2], *more)
+            elif type(value := _looked_up(context, first)) not in _PLAIN:
+                on_request = on_request or _on_request(asked)
+                if (found := on_request.get(id(value))) is not None:
+                    covered |= _covered_by(found.partition(" ")[2], *more)
         return frozenset(covered)
 
 
@@ -137,11 +143,12 @@ class _Names(dict[str, Any]):
 
 def _on_request(asked: Asked) -> dict[int, str]:
     """The inputs that the objects on the request are, by identity."""
+    request = asked.request
     return {
         id(value): f"{kind} {name}"
         for kind in ("wrapper", "attribute")
         for name, value in asked.held(kind).items()
-        if type(value) not in _ANYWHERE and all(value is not each for each in asked.known[:1])
+        if type(value) not in _ANYWHERE and value is not request
     }
 
 
