@@ -65,9 +65,8 @@ def nudged_condition(
 
     Two requests are asked the same only if the headers of ``vary_on``, those that the response
     names in ``Vary``, and what was read of the request, are the same; the first are added to
-    ``Vary``. ``etag`` gets the view's
-    arguments and returns what else the page depends on, such as the version of the code. There is
-    no ETag without a lease, nor for what is its reader's alone.
+    ``Vary``. ``etag`` gets the view's arguments and returns what else the page depends on, such as
+    the version of the code. There is no ETag without a lease, nor for what is its reader's alone.
     """
     check_dependencies(depends_on, "nudged_condition()")
     options = Options(cache=cache, using=using, wait=0.0)
@@ -238,9 +237,7 @@ class _Condition:
         reads = self._reads
         if reads.why_unsure or reads.why_personal or why_personal(self.request, response):
             return
-        values = dict(self._reads.values)
-        for each in vary:
-            values.setdefault(f"header {each}", self._asked.value(f"header {each}"))
+        values = reads.with_headers(vary)
         known = {
             each: value
             for each, value in values.items()

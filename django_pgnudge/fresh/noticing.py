@@ -126,6 +126,12 @@ class Reads:
             for each in self.values
         )
 
+    def with_headers(self, names: Iterable[str]) -> dict[str, str | None]:
+        """The values, and those of headers that were named and perhaps not read."""
+        named = {f"header {name}" for name in names}
+        more = {each: self._asked.value(each) for each in named - self.values.keys()}
+        return {**self.values, **more}
+
     def lacks(self, name: str) -> bool:
         """Whether an input is new here, and not something that was written since the start."""
         if name in self.values or name in self._written:
@@ -322,9 +328,8 @@ class _Watch:
     def session(self, session: SessionBase) -> None:
         """The session's data are read, and loaded by now."""
         self.note("session key")
-        for reads in list(self.active):
-            if reads.must_have_data(session):
-                self.note("session data")
+        if any(reads.must_have_data(session) for reads in list(self.active)):
+            self.note("session data")
 
     def wrote(self, name: str) -> None:
         for reads in list(self.active):

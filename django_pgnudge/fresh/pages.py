@@ -315,9 +315,7 @@ class _Page:
     def _learn_from(self, vary: frozenset[str]) -> str:
         """Name the page by all that was read of the request, and by the headers it varies on; or
         say why it has no name."""
-        values: dict[str, str | None] = {**self._reads.values, **self._values}
-        for header in vary:
-            values.setdefault(f"header {header}", self._asked.value(f"header {header}"))
+        values = {**self._reads.with_headers(vary), **self._values}
         if len(values) > MOST_INPUTS:
             return f"its address has been told apart by more than {MOST_INPUTS} parts of requests"
         self._inputs = frozenset(values)

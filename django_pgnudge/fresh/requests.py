@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "is_late",
     "named",
+    "shown_in",
     "vary_of",
     "vary_on_what_was_used",
     "why_not_stored",
@@ -51,11 +52,14 @@ def named(request: HttpRequest) -> tuple[object, ...]:
         request.encoding,
         _query_of_its_own(request),
         str(getattr(request, "urlconf", None)),
-        get_language(),
         getattr(request, "LANGUAGE_CODE", None),
-        get_current_timezone_name(),
-        repr(get_current_timezone()),
+        *shown_in(),
     )
+
+
+def shown_in() -> tuple[str | None, ...]:
+    """The language and the time zone; two zones may have one name."""
+    return get_language(), get_current_timezone_name(), repr(get_current_timezone())
 
 
 def _query_of_its_own(request: HttpRequest) -> tuple[object, ...] | None:

@@ -23,8 +23,6 @@ from django.db.models import Model
 from django.template import TemplateSyntaxError
 from django.template.loader_tags import BLOCK_CONTEXT_KEY, BlockNode
 from django.utils.functional import Promise
-from django.utils.timezone import get_current_timezone, get_current_timezone_name
-from django.utils.translation import get_language
 
 from django_pgnudge.fresh.arguments import Held, UnsureError, digest, unwrapped
 from django_pgnudge.fresh.collecting import note_unkept
@@ -32,6 +30,7 @@ from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.noticing import MOST_INPUTS, note_values
 from django_pgnudge.fresh.personal import asked_in, named_in, used_in
 from django_pgnudge.fresh.queries import UnknownTablesError, is_queryset, reading_of
+from django_pgnudge.fresh.requests import shown_in
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import reading_since
 from django_pgnudge.fresh.values import WAIT, Options, Value
@@ -154,14 +153,7 @@ class NudgedNode(template.Node):
                     shown += [entry] if isinstance(entry, Model) else []
         check_dependencies(tuple(depends_on), self._what)
         vary_on = [_said(each.resolve(context)) for each in self._vary_on]
-        way = (
-            context.autoescape,
-            context.use_l10n,
-            context.use_tz,
-            get_language(),
-            get_current_timezone_name(),
-            repr(get_current_timezone()),
-        )
+        way = (context.autoescape, context.use_l10n, context.use_tz, *shown_in())
         read = {} if asked is None else note_values(asked, self._inputs() - named)
         name = digest(
             [
