@@ -4,6 +4,8 @@
 |---|---|
 | `each_cache` | configures the cache "default" as each backend in turn; skips by name |
 | `real_sessions` | `nudge_fake` on `django_postgres`: sessions and tables are really asked |
+| `emptied` | `nudge_fake` with a lease, and nothing kept |
+| `no_connections_closed` | signals of requests leave the test's connection open |
 | `fresh_threads` | no connection of another test in the thread that asgiref keeps for async code |
 """
 
@@ -20,7 +22,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.cache import caches
 from django.core.management import call_command
-from django.db import connections
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connections
 from servers.process import free_port, port_is_busy, wait_until
 
 from django_pgnudge import caches as pgnudge_caches
@@ -52,6 +55,24 @@ def _declared_by_this_test_alone() -> Iterator[None]:
     """The system checks, which `runnudge` runs too, would find the slips of other tests."""
     with mock.patch.dict(declared._declared, clear=True):
         yield
+
+
+@pytest.fixture
+def emptied(nudge_fake: NudgeFake) -> None:
+    """Nothing is kept, nothing was said, and there is a lease."""
+    forget()
+    caches["default"].clear()
+    nudge_fake.lease()
+
+
+@pytest.fixture
+def no_connections_closed() -> Iterator[None]:
+    """Signals of requests that a test sends leave the test's own connection open."""
+    request_started.disconnect(close_old_connections)
+    request_finished.disconnect(close_old_connections)
+    yield
+    request_started.connect(close_old_connections)
+    request_finished.connect(close_old_connections)
 
 
 @pytest.fixture(params=KINDS)

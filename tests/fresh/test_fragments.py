@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
-from django.core.cache import caches
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections
 from django.db.models import Prefetch
 from django.template import Context, Engine, TemplateSyntaxError
 from django.utils.safestring import mark_safe
@@ -16,29 +14,15 @@ from django.utils.translation import gettext_lazy, override
 
 from django_pgnudge import nudged
 from django_pgnudge.errors import ConfigError
-from django_pgnudge.fresh.seldom import forget
 from tests.shop.models import Category, Product, Review
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from django_pgnudge.testing import NudgeFake
 
 
 @pytest.fixture(autouse=True)
-def empty_cache(nudge_fake: NudgeFake) -> None:
-    forget()
-    caches["default"].clear()
-    nudge_fake.lease()
-
-
-@pytest.fixture(autouse=True)
-def no_connections_closed() -> Iterator[None]:
-    request_started.disconnect(close_old_connections)
-    request_finished.disconnect(close_old_connections)
-    yield
-    request_started.connect(close_old_connections)
-    request_finished.connect(close_old_connections)
+def ready(emptied: None, no_connections_closed: None) -> None:
+    """Each test begins with nothing kept, and sends requests of its own."""
 
 
 ENGINE = Engine(libraries={"nudged": "django_pgnudge.templatetags.nudged"})

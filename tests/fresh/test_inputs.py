@@ -11,7 +11,6 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.cache import SessionStore as CachedSession
 from django.contrib.sessions.backends.db import SessionStore
-from django.core.cache import caches
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.template import Context, Engine
@@ -24,19 +23,16 @@ from django.views import View
 from django.views.decorators.vary import vary_on_headers
 
 from django_pgnudge.fresh.noticing import MOST_INPUTS
-from django_pgnudge.fresh.seldom import forget
 
 from .left import LEFT, TURNS, USERS, WHETHER, Held, Shown, a_request, leave, page, tagged, text
 
 if TYPE_CHECKING:
-    from django_pgnudge.testing import NudgeFake
+    pass
 
 
 @pytest.fixture(autouse=True)
-def empty_cache(nudge_fake: NudgeFake) -> None:
-    forget()
-    caches["default"].clear()
-    nudge_fake.lease()
+def ready(emptied: None) -> None:
+    """Each test begins with nothing kept."""
 
 
 @pytest.mark.parametrize("name", WHETHER)

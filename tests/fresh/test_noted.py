@@ -17,35 +17,19 @@ from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.core.cache import caches
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections
 from django.middleware.csrf import get_token, rotate_token
 from django.template import Context, Engine, Library
 from django.utils.functional import SimpleLazyObject
 
-from django_pgnudge.fresh.seldom import forget
-
 from .left import USERS, Shown, a_request, same, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from django_pgnudge.testing import NudgeFake
+    from collections.abc import Callable
 
 
 @pytest.fixture(autouse=True)
-def empty_cache(nudge_fake: NudgeFake) -> None:
-    forget()
-    caches["default"].clear()
-    nudge_fake.lease()
-
-
-@pytest.fixture(autouse=True)
-def no_connections_closed() -> Iterator[None]:
-    request_started.disconnect(close_old_connections)
-    request_finished.disconnect(close_old_connections)
-    yield
-    request_started.connect(close_old_connections)
-    request_finished.connect(close_old_connections)
+def ready(emptied: None, no_connections_closed: None) -> None:
+    """Each test begins with nothing kept, and sends requests of its own."""
 
 
 def changed_meta(request: Any) -> str:

@@ -8,10 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.contrib.messages.storage.base import BaseStorage
 from django.contrib.sessions.backends.base import SessionBase
-from django.core.cache import caches
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections
 from django.middleware.csrf import get_token
 from django.template import Context, Engine, Library, RequestContext
 from django.test import RequestFactory, override_settings
@@ -19,28 +17,13 @@ from django.urls import path, resolve
 from django.utils import timezone, translation
 from django.utils.functional import SimpleLazyObject
 
-from django_pgnudge.fresh.seldom import forget
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from django_pgnudge.testing import NudgeFake
 
 
 @pytest.fixture(autouse=True)
-def empty_cache(nudge_fake: NudgeFake) -> None:
-    forget()
-    caches["default"].clear()
-    nudge_fake.lease()
-
-
-@pytest.fixture(autouse=True)
-def no_connections_closed() -> Iterator[None]:
-    request_started.disconnect(close_old_connections)
-    request_finished.disconnect(close_old_connections)
-    yield
-    request_started.connect(close_old_connections)
-    request_finished.connect(close_old_connections)
+def ready(emptied: None, no_connections_closed: None) -> None:
+    """Each test begins with nothing kept, and sends requests of its own."""
 
 
 def personal(request: Any) -> dict[str, Any]:
