@@ -60,6 +60,7 @@ def test_pages_are_right_after_sql_from_elsewhere(statement: str, site: Site) ->
 
 
 def test_rules_kill_the_keys_that_they_name(site: Site) -> None:
+    site.forget_the_past()
     site.step("fill")
     site.sql("UPDATE catalogue_product SET rating = 3 WHERE id = 2")
     assert site.step("settled", 10)

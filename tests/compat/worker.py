@@ -26,7 +26,7 @@ def main(project: str) -> None:
     from tests.compat import pages
 
     own: dict[str, Callable[..., Any]] = {
-        "problems": problems, "settled": settled,
+        "problems": problems, "settled": settled, "proven": proven,
         "get": pages.get, "stale": pages.stale, "warm": pages.warm,
     }  # fmt: skip
     steps = import_module(f"tests.compat.{project}.steps")
@@ -55,6 +55,14 @@ def settled(seconds: float) -> bool:
     from django_pgnudge import settled
 
     return settled(timeout=seconds)
+
+
+def proven(cache: str) -> float | None:
+    """When the daemon last proved itself current, in seconds by the cache's clock."""
+    from tests.fix_nudged import lease_in, names_of
+
+    lease = lease_in(cache, names_of())
+    return None if lease is None else lease.proven
 
 
 if __name__ == "__main__":
