@@ -22,7 +22,7 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.http import parse_etags
 
-from django_pgnudge.fresh.arguments import digest
+from django_pgnudge.fresh.arguments import UnsureError, digest
 from django_pgnudge.fresh.declared import declare
 from django_pgnudge.fresh.decorator import check_dependencies
 from django_pgnudge.fresh.driving import Computation, Place, arun, run
@@ -167,7 +167,7 @@ class _Condition:
         for sent, inputs in self._sent():
             try:
                 made = self._tag(note_values(self._asked, inputs))
-            except Exception:  # noqa: S112 - of something lazy, which the view may want or not
+            except UnsureError:
                 continue
             if made.removeprefix("W/") == sent.removeprefix("W/"):
                 tag, more = made, inputs

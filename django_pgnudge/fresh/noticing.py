@@ -165,12 +165,18 @@ class Reads:
 def note_values(asked: Asked, inputs: Iterable[str]) -> dict[str, str]:
     """The values that these inputs have now, noted for whatever else is being made.
 
-    Raises UnsureError, and whatever a lazy attribute raises.
+    Raises UnsureError, also where a lazy attribute fails: whoever asked for it may not want it.
     """
     watch = raw(asked.request).get(WATCH)
     found = {}
     for each in sorted(inputs):
-        found[each] = value = asked.value(each)
+        try:
+            found[each] = value = asked.value(each)
+        except UnsureError:
+            raise
+        except Exception as error:  # it runs its own code
+            why = f"{_said(each)} raised {type(error).__name__} when asked for"
+            raise UnsureError(why) from error
         if watch is not None:
             watch.note(each, lambda value=value: value)
     return found

@@ -209,8 +209,6 @@ class _Page:
         except UnsureError as reason:
             self._say(str(reason))
             return False
-        except Exception:  # of something lazy, which the view may want to have or not
-            return False
         if self._inputs is not None:
             self.value = self._value(self._name(self._values))
         return True

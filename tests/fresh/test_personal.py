@@ -264,6 +264,23 @@ def test_a_fragment_that_fails_leaves_the_request_as_it_was() -> None:
     assert is_as(request, before)
 
 
+@pytest.mark.usefixtures("known")
+def test_a_fragment_asks_nothing_of_the_request_that_fails() -> None:
+    """What it has read for one reader, it does not show every other."""
+    body = "{% if known %}{{ request.account.name }}{% else %}nobody{% endif %}"
+
+    def fail() -> Any:
+        raise LookupError("there is no account")
+
+    def shown(known: bool) -> str:
+        request = a_request("ann")
+        request.account = SimpleLazyObject((lambda: {"name": "ann"}) if known else fail)
+        return show(body, "ann", request=request, known=known)
+
+    for known in (True, True, False, True):
+        assert shown(known) == ("ann" if known else "nobody")
+
+
 def test_what_is_written_to_the_request_reaches_the_server() -> None:
     request = a_request("ann")
     environ = request.environ
