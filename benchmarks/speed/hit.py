@@ -49,7 +49,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def measure(run: Run) -> None:
-    calls = run.options.calls or (50 if run.quick else 100)
+    calls = run.options.calls or (50 if run.quick else 15)
+    run.report.paired = True
     with Shop(run.options.server) as shop:
         run.report.facts = shop.facts() | {
             name: metadata.version(name) for name in ("redis", "django-redis", CACHALOT, CACHEOPS)
@@ -61,8 +62,9 @@ def measure(run: Run) -> None:
         for case in CASES:
             _judge(run, f"{backend}, {case}")
     run.report.notes.append(
-        "Each sample is the median of a block of calls in a process that has only its contender"
-        " installed. In each block Redis was asked at each call, and PostgreSQL at none."
+        "Each sample is the median of a short block of calls in a process that has only its"
+        " contender installed, and each ratio the median of those of the rounds. In each block"
+        " Redis was asked at each call, and PostgreSQL at none."
     )
 
 
@@ -85,7 +87,7 @@ def _measure_backend(run: Run, shop: Shop, backend: str, path: str, calls: int) 
         def commands() -> int:
             return int(redis.info("stats")["total_commands_processed"])
 
-        for each in run.rounds(full=30):
+        for each in run.rounds(full=150):
             for case in CASES:
                 for contender in run.in_turn(READERS, each):
                     app, how = READERS[contender]

@@ -62,6 +62,9 @@ class Report:
     aims: list[Aim] = field(default_factory=list)
     samples: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
     """By case, figure and contender."""
+    paired: bool = False
+    """Whether the contenders' samples of one round were taken side by side, one each: a processor
+    that was slow was slow for all of them."""
     made: str = field(default_factory=lambda: time.strftime("%Y-%m-%d"))
 
     @classmethod
@@ -70,6 +73,7 @@ class Report:
         return cls(
             written["name"],
             quick=written["quick"],
+            paired=written.get("paired", False),
             facts={**written["machine"], **written["facts"]},
             notes=written["notes"],
             aims=[
@@ -98,7 +102,11 @@ class Report:
         return statistics.median(self.of(case, figure, contender))
 
     def ratio(self, case: str, figure: str, over: str, contender: str = OURS) -> float:
-        """The median of `contender` divided by that of `over`."""
+        """The median of `contender` divided by that of `over`; where samples are `paired`, the
+        median of what each round divides so."""
+        if self.paired:
+            pairs = zip(self.of(case, figure, contender), self.of(case, figure, over), strict=True)
+            return statistics.median(one / other for one, other in pairs)
         return self.median(case, figure, contender) / self.median(case, figure, over)
 
     def at_least(self, words: str, value: float, limit: float, unit: str = "") -> None:
@@ -140,6 +148,7 @@ class Report:
         return {
             "name": self.name,
             "quick": self.quick,
+            "paired": self.paired,
             "made": self.made,
             "machine": machine(),
             "facts": self.facts,

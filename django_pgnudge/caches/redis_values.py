@@ -206,15 +206,15 @@ class RedisValues(Values):
 
     def _answered(self, question: Question, found: list[bytes | None], time: Any) -> Answer:
         lease, entry, *tokens = found
-        keys, those = (question.lease, *question.tokens), (lease, *tokens)
-        there = zip(keys, those, strict=True)
-        foreign = _NONE
-        try:
-            texts = {key: data.decode("ascii") for key, data in there if data is not None}
-        except UnicodeDecodeError:
-            texts, foreign = _sorted_out(zip(keys, those, strict=True))
         now = int(time[0]) + int(time[1]) / 1e6
-        return Answer(texts, self._entry(entry), now, True, foreign)
+        those, read, foreign = [lease, *tokens], question.read, _NONE
+        if read is None or read[0] != those:
+            keys = question.lease, *question.tokens
+            texts, foreign = _sorted_out(zip(keys, those, strict=True))
+            read = those, texts
+            if not foreign:
+                question.read = read
+        return Answer(read[1], self._entry(entry), now, True, foreign)
 
     def _entry(self, data: bytes | None) -> Entry | None:
         if data is None or not data.startswith(_HEAD):

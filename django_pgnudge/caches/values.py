@@ -39,6 +39,10 @@ class Question:
     tokens: tuple[str, ...]
     packed: tuple[object, list[bytes]] | None = field(default=None, compare=False, repr=False)
     """The command as it was last sent, and the layout of keys it was made for."""
+    read: tuple[list[bytes | None], Mapping[str, str]] | None = field(
+        default=None, compare=False, repr=False
+    )
+    """The lease and tokens as they last came, and their texts: mostly they come again."""
 
     def keys(self) -> list[str]:
         """The lease first: a token that is there after it was read has outlived every deletion

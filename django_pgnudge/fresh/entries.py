@@ -40,6 +40,10 @@ class Plan:
     tables: frozenset[str]
     lasting: frozenset[str]
     question: Question = field(init=False, compare=False, repr=False)
+    read: tuple[Mapping[str, str], Lease, Stamp, str] | None = field(
+        default=None, init=False, compare=False, repr=False
+    )
+    """The texts of the last answer, and what they say: mostly the next brings them again."""
 
     def __post_init__(self) -> None:
         question = Question(self.names.lease, self.entry, self.tokens)
@@ -149,21 +153,27 @@ def judge(plan: Plan, answer: object, believes: Believes, may_hit: bool = True) 
     if not isinstance(answer, Answer):
         return Miss(None, why=NO_ANSWER)
     texts = answer.texts
-    text = texts.get(plan.names.lease)
-    lease = None if text is None else Lease.parse(text)
-    if lease is None:
-        absent = text is None and plan.names.lease not in answer.foreign
-        return Miss(None, why=NO_LEASE if absent else UNREADABLE)
+    read = plan.read
+    if read is None or read[0] is not texts:
+        text = texts.get(plan.names.lease)
+        lease = None if text is None else Lease.parse(text)
+        if lease is None:
+            absent = text is None and plan.names.lease not in answer.foreign
+            return Miss(None, why=NO_LEASE if absent else UNREADABLE)
+        found = {key: texts[key] for key in plan.question.tokens if key in texts}
+        stamp = Stamp(lease.epoch, lease.coverage, found)
+        read = texts, lease, stamp, stamp.text()
+        object.__setattr__(plan, "read", read)
+    _, lease, stamp, stamped = read
     if answer.now - lease.proven > lease.length:
         return Miss(None, why=ENDED)
     if not believes(lease, answer.now, answer.one_clock):
         return Miss(None, why=NOT_BELIEVED)
-    tokens = {key: texts[key] for key in plan.question.tokens if key in texts}
-    entry, stamp = answer.entry, Stamp(lease.epoch, lease.coverage, tokens)
+    tokens, entry = stamp.tokens, answer.entry
     # Two plans may share an entry, as those of before and after a deploy do: one that was stored
     # without a token of this plan's says nothing of the change that ended it.
     is_whole = len(tokens) == len(plan.question.tokens) or tokens.keys() >= set(plan.tokens)
-    if may_hit and is_whole and entry is not None and entry.stamp == stamp.text():
+    if may_hit and is_whole and entry is not None and entry.stamp == stamped:
         try:
             return Hit(entry.load(), stamp)
         except Exception:  # noqa: S110 - of a class that has gone with a deploy, say

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -22,7 +23,7 @@ from ..events import ANY_NUDGE, Event, Key
 
 __all__ = ["SETTLE_PREFIX", "Coverage", "Dependency", "Lease", "Names", "killed_tokens"]
 
-_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+_UNSAFE: Final = re.compile(r"[^a-zA-Z0-9_.-]")
 
 Coverage: TypeAlias = frozenset[str]
 
@@ -150,8 +151,7 @@ def killed_tokens(names: Names, payloads: Iterable[str], event: Event) -> set[st
 
 def _fit(text: str) -> str:
     """The text itself if it can stand in any key, else what is left of it and a digest."""
-    if len(text) <= 60 and _SAFE.issuperset(text):
+    if len(text) <= 60 and not _UNSAFE.search(text):
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    kept = "".join(char if char in _SAFE else "_" for char in text[:20])
-    return f"{kept}~{digest}"
+    return f"{_UNSAFE.sub('_', text[:20])}~{digest}"

@@ -12,7 +12,7 @@ from django.contrib.messages import get_messages
 from django.http import QueryDict
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
-from django.utils.timezone import get_current_timezone, get_current_timezone_name
+from django.utils.timezone import get_current_timezone
 from django.utils.translation import get_language
 
 from django_pgnudge.fresh.contents import mark_of
@@ -59,7 +59,8 @@ def named(request: HttpRequest) -> tuple[object, ...]:
 
 def shown_in() -> tuple[str | None, ...]:
     """The language and the time zone; two zones may have one name."""
-    return get_language(), get_current_timezone_name(), repr(get_current_timezone())
+    zone = get_current_timezone()
+    return get_language(), zone.tzname(None), str(zone), repr(zone)
 
 
 def _query_of_its_own(request: HttpRequest) -> tuple[object, ...] | None:

@@ -15,6 +15,7 @@ with a token or a message is not kept.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from django import template
@@ -37,7 +38,7 @@ from django_pgnudge.fresh.values import WAIT, Options, Value
 from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
     from django.template.base import FilterExpression, NodeList, Parser, Token
     from django.template.context import Context
@@ -155,18 +156,11 @@ class NudgedNode(template.Node):
         vary_on = [_said(each.resolve(context)) for each in self._vary_on]
         way = (context.autoescape, context.use_l10n, context.use_tz, *shown_in())
         read = {} if asked is None else note_values(asked, self._inputs() - named)
-        name = digest(
-            [
-                self._name,
-                self._source,
-                self._blocks(context),
-                tuple(sorted(read.items())),
-                way,
-                Held({"by": vary_on, "on": shown}),
-            ],
-            self._what,
-            options.database,
+        around = _digest_of(
+            self._name, self._source, self._blocks(context), tuple(sorted(read.items())), way
         )
+        held = Held({"by": vary_on, "on": shown})
+        name = digest([around, held], self._what, options.database)
         # What the fragment shows, the view has read before: see `sightings`.
         return Value(
             f"fragment {name}",
@@ -212,6 +206,12 @@ class NudgedNode(template.Node):
         if alias not in caches.settings:
             raise TemplateSyntaxError(f"{{% nudged %}} got a cache that is not there: {alias!r}.")
         return str(alias)
+
+
+@functools.lru_cache(_MOST_LEARNED)
+def _digest_of(*texts: Hashable) -> str:
+    """Of what is text, a flag or a tuple of texts, and mostly the same as before."""
+    return digest(texts, "a fragment")
 
 
 def _reading(queryset: Any, written: FilterExpression, using: str) -> Any:
