@@ -183,10 +183,10 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(kind, name, counted(name))
     exchange = RedisValues._exchange
 
-    def exchanged(self: Any, data: Any, replies: int) -> Any:
+    def exchanged(self: Any, *args: Any) -> Any:
         # Of a Redis the backend is not asked, but its server.
         calls.append("exchange")
-        return exchange(self, data, replies)
+        return exchange(self, *args)
 
     monkeypatch.setattr(RedisValues, "_exchange", exchanged)
     return calls

@@ -65,7 +65,7 @@ def fill(values: Values) -> None:
 def test_each_cache_answers_all_that_is_asked(each_cache: str) -> None:
     values = caches.values("default")
     question = Question(*QUESTION)
-    before = values.now()
+    before = values.now("lease")
     empty = values.ask(question)
     assert (empty.texts, empty.entry, empty.foreign) == ({}, None, frozenset())
     fill(values)
@@ -73,7 +73,7 @@ def test_each_cache_answers_all_that_is_asked(each_cache: str) -> None:
     assert found.texts == {"lease": "the lease", "one": TOKEN}
     assert found.entry is not None
     assert (found.entry.stamp, found.entry.load()) == ("the stamp", [1, 2])
-    assert before <= empty.now <= found.now <= values.now()
+    assert before <= empty.now <= found.now <= values.now("lease")
 
 
 def test_a_token_that_is_there_stays_and_one_that_is_missing_is_made(each_cache: str) -> None:

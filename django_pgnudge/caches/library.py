@@ -22,21 +22,50 @@ __all__ = ["Library", "is_like_django_redis", "is_redis", "library_of", "library
 _BACKENDS: Final = {
     "django_redis.cache": ("RedisCache", "redis"),
     "django_valkey.cache": ("ValkeyCache", "valkey"),
+    "django_valkey.cluster_cache.cache": ("ClusterValkeyCache", "valkey"),
     "django.core.cache.backends.redis": ("RedisCache", "redis"),
 }
 """The class of each backend, and the library that it uses, by its module."""
 
-_CLIENTS: Final = {"redis": "Redis", "valkey": "Valkey"}
+_CLIENTS: Final = {"redis": ("Redis", "RedisCluster"), "valkey": ("Valkey", "ValkeyCluster")}
 
 
 class Library:
     """One of the two; ``errors`` is its module of exceptions."""
 
     def __init__(self, module: ModuleType) -> None:
+        self._name = module.__name__
         self.errors: Any = importlib.import_module(f"{module.__name__}.exceptions")
-        self.client: type[Any] = getattr(module, _CLIENTS[module.__name__])
+        one, cluster = _CLIENTS[module.__name__]
+        self.client: type[Any] = getattr(module, one)
+        self.cluster: type[Any] = getattr(module, cluster)
+        self.moved: tuple[type[Exception], ...] = (
+            self.errors.ConnectionError, self.errors.AskError, self.errors.TryAgainError,
+            self.errors.ClusterDownError, self.errors.ReadOnlyError,
+            getattr(self.errors, f"{cluster}Exception"),
+        )  # fmt: skip
+        """A node of a cluster that has gone, or has other slots by now: MovedError is an AskError,
+        MasterDownError a ClusterDownError."""
         self.pools: set[type[Any]] = {module.ConnectionPool, module.BlockingConnectionPool}
         self.connect: Callable[[Any], Any] = _connecting(module)
+
+    def node(self, cluster: Any, node: Any) -> Any:
+        """The client to one node of a cluster."""
+        return getattr(cluster, f"get_{self._name}_connection")(node)
+
+    def nodes(self, client: Any) -> list[Any]:
+        """The clients to the primaries of a cluster, or to the one server there is."""
+        if not isinstance(client, self.cluster):
+            return [client]
+        return [self.node(client, node) for node in client.get_primaries()]
+
+    def look_again(self, client: Any, error: BaseException) -> None:
+        """Ask a cluster which node has which slots, if the failure may come from that.
+
+        What is sent by way of the cluster's own methods does this by itself.
+        """
+        if isinstance(client, self.cluster) and isinstance(error, self.moved):
+            client.nodes_manager.initialize()
 
 
 def is_like_django_redis(cache: BaseCache) -> bool:

@@ -50,9 +50,9 @@ class DatabaseValues(Values):
     def connection(self) -> BaseDatabaseWrapper:
         return self._database.connection()
 
-    def now(self) -> float:
+    def now(self, lease: str) -> float:
         if not self.one_clock:
-            return super().now()
+            return super().now(lease)
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.float8"

@@ -8,9 +8,10 @@ pipeline: keys are found and deleted in steps, between which other clients have 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django_pgnudge.caches.base import CHUNK, Store, UnsupportedError, chunked
+from django_pgnudge.caches.cluster_values import ClusterValues
 from django_pgnudge.caches.library import is_like_django_redis, library_of, library_of_client
 from django_pgnudge.caches.pipeline import Pipeline, is_refused
 from django_pgnudge.caches.redis_values import RedisValues
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from django_pgnudge.caches.values import Values
 
 __all__ = ["RedisStore"]
+
+T = TypeVar("T")
 
 STEP: Final = 300
 """Buckets looked at by one SCAN, all other clients waiting: half a millisecond.
@@ -65,6 +68,17 @@ class RedisStore(Store):
             return list(shards.values()) if shards else [client.get_client(write=True)]
         return [self.cache._cache.get_client(write=True)]  # noqa: SLF001 - the only way to it
 
+    def _of_servers(self, ask: Callable[[Any], T]) -> list[T]:
+        """What each server says that takes writes: each primary of a cluster."""
+        found: list[T] = []
+        for client in self.clients():
+            try:
+                found += [ask(server) for server in self.library.nodes(client)]
+            except Exception as error:
+                self.library.look_again(client, error)
+                raise
+        return found
+
     @property
     def address(self) -> str:
         try:
@@ -92,7 +106,8 @@ class RedisStore(Store):
         return serializer.dumps, serializer.loads
 
     def make_values(self) -> Values:
-        return RedisValues(self)
+        is_cluster = isinstance(self.clients()[0], self.library.cluster)
+        return ClusterValues(self) if is_cluster else RedisValues(self)
 
     def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
         return self._unlink_everywhere(self.stored(keys, version))
@@ -141,8 +156,7 @@ class RedisStore(Store):
         return count
 
     def clear(self) -> None:
-        for client in self.clients():
-            client.flushdb()
+        self._of_servers(lambda server: server.flushdb())
 
     def count_matching(self, glob: str, version: int | None, spared: str | None = None) -> int:
         match = self._match(glob, version)
@@ -154,41 +168,35 @@ class RedisStore(Store):
         # django-redis shares its pools among the caches of a process.
         if not self._is_django_redis:
             for client in self.clients():
-                client.connection_pool.disconnect()
+                if isinstance(client, self.library.cluster):
+                    client.disconnect_connection_pools()
+                else:
+                    client.connection_pool.disconnect()
 
     def delete_beginning(self, head: str) -> None:
         self._delete_matching(f"{_literal(head)}*", None)
 
     def size(self) -> int | None:
-        return sum(int(client.dbsize()) for client in self.clients())
+        return sum(self._of_servers(lambda server: int(server.dbsize())))
 
     def incarnation(self) -> str | None:
-        runs = []
-        for client in self.clients():
-            try:
-                info = client.info("server")
-            except self.library.errors.ResponseError:
-                return None  # An ACL or a Redis-like server without INFO; outages still show.
-            runs.append(str(info.get("run_id", info)))
-        return " ".join(runs)
+        try:
+            infos: list[Any] = self._of_servers(lambda server: server.info("server"))
+        except self.library.errors.ResponseError:
+            return None  # An ACL or a Redis-like server without INFO; outages still show.
+        return " ".join(sorted(str(info.get("run_id", info)) for info in infos))
 
     def places(self) -> frozenset[Hashable]:
-        return frozenset(place for client in self.clients() for place in _places(client))
+        return frozenset(self._of_servers(_place))
 
 
-def _places(client: Any) -> Iterator[Hashable]:
-    """Each server, by what it says of its run, and the number of the database there."""
-    library = library_of_client(client)
-    db = int(_options(client).get("db") or 0)
+def _place(server: Any) -> Hashable:
+    """The server, by what it says of its run, and the number of the database there."""
     try:
-        if isinstance(client, library.client):
-            yield client.info("server")["run_id"], db
-        else:
-            nodes = client.info("server", target_nodes="primaries")
-            yield from {(node["run_id"], db) for node in nodes.values()}
-    except (library.errors.ResponseError, KeyError):
+        return server.info("server")["run_id"], int(_options(server).get("db") or 0)
+    except (library_of_client(server).errors.ResponseError, KeyError):
         # An ACL, or a Redis-like server that does not tell.
-        yield _address(client), db
+        return _address(server), int(_options(server).get("db") or 0)
 
 
 def _sweep(client: Any, match: str, spared: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -25,7 +26,7 @@ from django_pgnudge.caches.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from django_pgnudge.caches.redis import RedisStore
 
@@ -62,32 +63,39 @@ class RedisValues(Values):
         if len(clients) > 1 or not isinstance(clients[0], self._redis.library.client):
             return (
                 "its keys are spread over several servers, one of which may forget its part"
-                " unseen: name one Redis, a Sentinel set, or a primary with replicas"
+                " unseen: name one Redis, a Sentinel set, a primary with replicas, or a Redis"
+                " Cluster"
             )
         return None
 
-    def now(self) -> float:
-        ((seconds, micros),) = self._exchange([_TIME], 1)
+    def now(self, lease: str) -> float:
+        ((seconds, micros),) = self._exchange(lease, [TIME], 1)
         return int(seconds) + int(micros) / 1e6
 
     def ask(self, question: Question) -> Answer:
-        data = self._packed(question)
         try:
-            replies = self._exchange(data, 2)
+            return self._ask(question)
         except self._slow:
             raise  # To ask again would take as long.
         except self._lost:
             # A connection that had been idle for too long; a question may be put twice.
-            replies = self._exchange(data, 2)
-        return self._answered(question, *replies)
+            return self._ask(question)
+
+    def _ask(self, question: Question) -> Answer:
+        return self._answered(question, *self._exchange(question.lease, self._packed(question), 2))
 
     def make(self, question: Question, tokens: Mapping[str, tuple[str, int | None]]) -> Answer:
+        commands = self._making(tokens)
+        data = [*commands, *self._packed(question)]
+        replies = self._exchange(question.lease, data, len(commands) + 2)
+        return self._answered(question, *replies[-2:])
+
+    def _making(self, tokens: Mapping[str, tuple[str, int | None]]) -> list[bytes]:
         commands = []
         for key, (text, timeout) in tokens.items():
             end = () if timeout is None else ("EX", str(timeout))
             commands.append(pack("SET", self._key(key), text, "NX", *end))
-        replies = self._exchange([*commands, *self._packed(question)], len(commands) + 2)
-        return self._answered(question, *replies[-2:])
+        return commands
 
     def keep(self, key: str, stamp: str, value: Any, timeout: Any) -> None:
         data = b"%b%b\0%b" % (_HEAD, stamp.encode(), self._encoded(value))
@@ -95,16 +103,17 @@ class RedisValues(Values):
 
     def add(self, key: str, text: str, timeout: int) -> bool:
         command = pack("SET", self._key(key), text, "NX", "EX", str(timeout))
-        return self._exchange([command], 1)[0] is not None
+        return self._exchange(key, [command], 1)[0] is not None
 
     def has(self, key: str) -> bool:
-        return bool(self._exchange([pack("EXISTS", self._key(key))], 1)[0])
+        return bool(self._exchange(key, [pack("EXISTS", self._key(key))], 1)[0])
 
     def drop(self, keys: Iterable[str]) -> None:
-        self._exchange([pack("DEL", *self._redis.stored(keys, None))], 1)
+        names = list(keys)
+        self._exchange(names[0], [pack("DEL", *self._redis.stored(names, None))], 1)
 
     def get(self, key: str) -> Any:
-        (found,) = self._exchange([pack("GET", self._key(key))], 1)
+        (found,) = self._exchange(key, [pack("GET", self._key(key))], 1)
         return None if found is None else self._read(found)
 
     def set(self, key: str, value: Any, timeout: float | None) -> None:
@@ -112,10 +121,10 @@ class RedisValues(Values):
 
     def set_text(self, key: str, text: str, timeout: int | None = None) -> None:
         until = () if timeout is None else ("EX", str(timeout))
-        self._exchange([pack("SET", self._key(key), text, *until)], 1)
+        self._exchange(key, [pack("SET", self._key(key), text, *until)], 1)
 
     def touch(self, key: str, seconds: int) -> None:
-        self._exchange([pack("EXPIRE", self._key(key), str(seconds))], 1)
+        self._exchange(key, [pack("EXPIRE", self._key(key), str(seconds))], 1)
 
     def next_mark(self, number: int) -> int:
         # A round that comes twice, or late, knows none of the later numbers.
@@ -128,10 +137,10 @@ class RedisValues(Values):
             *([pack("DEL", *self._redis.stored(ended, None))] if ended else ()),
             pack("GET", self._key(lease)),
             *raise_mark(self._key(mark), raised),
-            _TIME,
+            TIME,
             pack("EXEC"),
         ]
-        *_, answers = self._exchange(commands, len(commands))
+        *_, answers = self._exchange(lease, commands, len(commands))
         text, before, _, now = answers[-4:]
         return Witness(
             None if text is None else text.decode("ascii", "replace"),
@@ -143,25 +152,27 @@ class RedisValues(Values):
         keys = self._key(mark), self._key(lease)
         words = "EVAL", _GRANT, "2", *keys, str(number), text, str(seconds)
         try:
-            return bool(self._exchange([pack(*words)], 1)[0])
+            return bool(self._exchange(lease, [pack(*words)], 1)[0])
         except self._redis.library.errors.ResponseError:
             # An ACL that forbids scripts. What else may be wrong, the watch runs into too.
-            return self._grant_watching(*keys, text, seconds, number)
+            with self._client(lease).pipeline() as pipe:
+                return self._grant_watching(pipe, *keys, text, seconds, number)
 
     # Inside.
 
-    def _grant_watching(self, mark: str, lease: str, text: str, seconds: int, number: int) -> bool:
-        with self._redis.clients()[0].pipeline() as pipe:
-            pipe.watch(mark)
-            found = pipe.get(mark)
-            if found is None or int(found) != number:
-                return False
-            pipe.multi()
-            pipe.set(lease, text, ex=seconds)
-            try:
-                pipe.execute()
-            except self._redis.library.errors.WatchError:
-                return False
+    def _grant_watching(
+        self, pipe: Any, mark: str, lease: str, text: str, seconds: int, number: int
+    ) -> bool:
+        pipe.watch(mark)
+        found = pipe.get(mark)
+        if found is None or int(found) != number:
+            return False
+        pipe.multi()
+        pipe.set(lease, text, ex=seconds)
+        try:
+            pipe.execute()
+        except self._redis.library.errors.WatchError:
+            return False
         return True
 
     def _store_for(self, key: str, data: bytes, timeout: Any) -> None:
@@ -173,7 +184,7 @@ class RedisValues(Values):
             command = pack("DEL", stored)
         else:
             command = pack("SET", stored, data, "PX", str(int(seconds * 1000)))
-        self._exchange([command], 1)
+        self._exchange(key, [command], 1)
 
     def _encoded(self, value: Any) -> bytes:
         data = self._write(value)
@@ -186,23 +197,47 @@ class RedisValues(Values):
     def _packed(self, question: Question) -> list[bytes]:
         packed = question.packed
         if packed is None or packed[0] != self._layout:
-            stored = self._redis.stored(question.keys(), None)
-            packed = question.packed = self._layout, [pack("MGET", *stored) + _TIME]
+            packed = question.packed = self._layout, self._pack(question)
         return packed[1]
 
-    def _exchange(self, data: list[bytes], replies: int) -> list[Any]:
-        """Send commands once, and their answers as they come over the wire."""
-        pool = self._redis.pool()
-        connection = self._connect(pool)
-        try:
-            connection.send_packed_command(data)
+    def _pack(self, question: Question) -> list[bytes]:
+        return [pack("MGET", *self._redis.stored(question.keys(), None)) + TIME]
+
+    def _client(self, _key: str) -> Any:
+        """The client to the server that has the key."""
+        return self._redis.clients()[0]
+
+    def _pool(self, _key: str) -> Any:
+        """The connections to the server that has the key."""
+        return self._redis.pool()
+
+    def _exchange(self, key: str, data: list[bytes], replies: int) -> list[Any]:
+        """Send commands once, all for the server that has ``key``, and their answers as they come
+        over the wire."""
+        with self._sent(key, data) as connection:
             return [connection.read_response(disable_decoding=True) for _ in range(replies)]
-        except BaseException:
-            # Half a question or half an answer must not be the next one's.
-            connection.disconnect()
+
+    @contextmanager
+    def _sent(self, key: str, data: list[bytes]) -> Iterator[Any]:
+        """A connection on which this was sent, and whose answers the block reads all."""
+        try:
+            pool = self._pool(key)
+            connection = self._connect(pool)
+            try:
+                connection.send_packed_command(data)
+                yield connection
+            except BaseException:
+                # Half a question or half an answer must not be the next one's.
+                connection.disconnect()
+                raise
+            finally:
+                pool.release(connection)
+        except BaseException as error:
+            self._failed(error)
             raise
-        finally:
-            pool.release(connection)
+
+    def _failed(self, error: BaseException) -> None:
+        """An exchange did not come to its end."""
 
     def _answered(self, question: Question, found: list[bytes | None], time: Any) -> Answer:
         lease, entry, *tokens = found
@@ -257,4 +292,4 @@ def pack(*words: str | bytes) -> bytes:
     )
 
 
-_TIME: Final = pack("TIME")
+TIME: Final = pack("TIME")

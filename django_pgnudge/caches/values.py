@@ -118,8 +118,8 @@ class Values:
             )
         return None
 
-    def now(self) -> float:
-        """The time in seconds by the clock that judges leases."""
+    def now(self, lease: str) -> float:
+        """The time in seconds by the clock that judges the lease under this key."""
         return time.time()
 
     def ask(self, question: Question) -> Answer:
@@ -199,7 +199,9 @@ class Values:
             self.delete(ended)
         raised = self.next_mark(number)
         return Witness(
-            text if type(text) is str else None, raised if found == raised else None, self.now()
+            text if type(text) is str else None,
+            raised if found == raised else None,
+            self.now(lease),
         )
 
     def grant(self, lease: str, text: str, seconds: int, mark: str, number: int) -> bool:
@@ -229,7 +231,7 @@ class Values:
                 texts[key] = value
             elif value is not None:
                 foreign.add(key)
-        return Answer(texts, entry, self.now(), self.one_clock, frozenset(foreign))
+        return Answer(texts, entry, self.now(question.lease), self.one_clock, frozenset(foreign))
 
     def _one_by_one(self, keys: list[str]) -> dict[str, Any]:
         """What is there in spite of what cannot be read: another program's bytes, a class gone.

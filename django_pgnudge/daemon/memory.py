@@ -46,7 +46,7 @@ class CacheMemory:
             values.delete([self.names.lease])
             number = secrets.randbits(40)
             values.set(self.mark, number, MARK_TIMEOUT)
-            self.began_at = values.now()
+            self.began_at = values.now(self.names.lease)
         self.number = number
         self.epoch = secrets.token_hex(8)
 

@@ -97,7 +97,9 @@ class Names:
         return cls(identity)
 
     def __init__(self, identity: str) -> None:
-        self._base = f"pgnudge:{_fit(identity)}"
+        # In braces is what a Redis Cluster takes for the whole key: all of these share a slot.
+        self._base = f"pgnudge:{{{_fit(identity)}}}"
+        self._entries = f"pgnudge:{_fit(identity)}:value"
         self.lease = f"{self._base}:lease"
         self.settled = f"{self._base}:settled"
         """Where the requests to settle are listed that were answered last."""
@@ -112,7 +114,7 @@ class Names:
 
     def entry(self, name: str) -> str:
         """Where a value is kept."""
-        return f"{self._base}:value:{_fit(name)}"
+        return f"{self._entries}:{_fit(name)}"
 
     def table(self, payload: str) -> str:
         """The token of any change to a table."""

@@ -47,7 +47,7 @@ class NudgeFake:
         """Write a lease that lasts for `LONGEST`."""
         for alias in conf.NUDGED["CACHES"]:
             values = caches.values(alias)
-            lease = Lease(values.now(), LONGEST, self._epoch, "fake", "fake")
+            lease = Lease(values.now(self.names.lease), LONGEST, self._epoch, "fake", "fake")
             values.set_text(self.names.lease, lease.text(), LONGEST)
 
     def no_lease(self) -> None:

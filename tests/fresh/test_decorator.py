@@ -202,7 +202,7 @@ def test_a_process_remembers_few_of_the_lists_of_what_a_stream_carries(
     home = cache_values("default")
     covered = [each.payload for each in nudge_fake.tables.dependencies([Product]) or ()]
     for number in range(3 * MOST_COVERAGES):
-        lease = Lease(home.now(), 60.0, "epoch", f"digest{number}", "daemon")
+        lease = Lease(home.now(nudge_fake.names.lease), 60.0, "epoch", f"digest{number}", "daemon")
         home.set_text(nudge_fake.names.lease, lease.text())
         home.set(nudge_fake.names.coverage(lease.coverage), covered, None)
         reads = [nudged.get_or_set("key", lambda n=n: n, depends_on=[Product]) for n in (1, 2)]

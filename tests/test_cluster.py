@@ -1,0 +1,201 @@
+"""A Redis Cluster: rules, patterns, a Resync and nudged values, with a failover."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import caches as django_caches
+from servers.process import wait_until
+from servers.redis_cluster import RedisCluster
+
+from django_pgnudge import caches, nudged
+from django_pgnudge.caches.cluster_values import ClusterValues
+from django_pgnudge.daemon.background import BackgroundDaemon
+from django_pgnudge.fresh.settled import settled
+from django_pgnudge.rules import CacheRef, Kills
+from tests.fix_nudged import lease_in, names_of
+from tests.fix_servers import missing, redis_program
+
+from .shop.models import Category
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_django.fixtures import Settings
+
+BACKENDS: dict[str, dict[str, Any]] = {
+    "django-valkey": {"BACKEND": "django_valkey.cluster_cache.cache.ClusterValkeyCache"},
+    "django-redis": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "OPTIONS": {"CONNECTION_FACTORY": "tests.cluster_clients.ClusterFactory"},
+    },
+    "Django's": {"BACKEND": "tests.cluster_clients.ClusterCache"},
+}
+LEASE = 2.0
+
+# A cluster's client drops its connections to a node that has gone, or has other slots, unclosed.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[RedisCluster]:
+    program = redis_program()
+    if program is None:
+        pytest.skip(missing("redis"))
+    with RedisCluster(program, replicas=3) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=BACKENDS)
+def cluster(
+    request: pytest.FixtureRequest, _cluster: RedisCluster, settings: Settings
+) -> Iterator[RedisCluster]:
+    """The cache "default" lies in it."""
+    for node in _cluster.nodes:
+        node.start()
+    _cluster.wait_until_whole()
+    _cluster.empty()
+    settings.CACHES = {
+        "default": {**BACKENDS[request.param], "LOCATION": _cluster.url},
+        "fast": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    }
+    settings.PGNUDGE = {
+        "INVALIDATE": {"shop.Category": ["category:{pk}", "categories:*"]},
+        "NUDGED": {"CACHES": ["default"], "LEASE": LEASE},
+    }
+    yield _cluster
+    caches.values("default")  # made, if it was not
+    store = caches._wrap("default", django_caches["default"])
+    store.let_go()
+
+
+@pytest.fixture
+def site(cluster: RedisCluster, django_postgres: Any) -> Iterator[BackgroundDaemon]:
+    with BackgroundDaemon() as running:
+        wait_until(holds, "the lease", timeout=30)
+        yield running
+
+
+def holds() -> Any:
+    return lease_in("default", names_of())
+
+
+def cache() -> Any:
+    return django_caches["default"]
+
+
+runs: list[int] = []
+"""The primary keys for which `name` was computed."""
+
+
+@nudged(depends_on=lambda pk: [nudged.row(Category, pk)])
+def name(pk: int) -> str:
+    runs.append(pk)
+    return str(Category.objects.get(pk=pk).name)
+
+
+def is_hit(pk: int) -> bool:
+    runs.clear()
+    name(pk)
+    return not runs
+
+
+def test_keys_patterns_and_versions_are_deleted_on_every_node(cluster: RedisCluster) -> None:
+    keys = [f"{name}:{number}" for name in "abc" for number in range(50)]
+    for key in keys:
+        cache().set(key, 1, None)
+        cache().set(key, 1, None, version=2)
+    ref = CacheRef("default", 1)
+    assert caches.delete(ref, Kills(keys=set(keys[:50]))) == 50
+    assert caches.delete(ref, Kills(patterns={"b:*"})) == 50
+    left = [key for key in keys if cache().get(key) is not None]
+    assert left == keys[100:]
+    assert caches.count(ref, Kills(whole=True)) == 50
+    assert caches.clear_version(ref) == 50
+    assert caches.count_all("default") == 150
+    caches.clear("default")
+    assert caches.count_all("default") == 0
+
+
+def test_rules_delete_and_nudged_values_follow(site: BackgroundDaemon) -> None:
+    rows = [Category.objects.create(name=str(n)) for n in range(20)]
+    assert settled(timeout=20)
+    for row in rows:
+        cache().set(f"category:{row.pk}", 1, None)
+        wait_until(lambda row=row: is_hit(row.pk), "a hit", timeout=30)  # type: ignore[misc]
+    cache().set("categories:all", 1, None)
+    Category.objects.filter(pk__in=[row.pk for row in rows[:10]]).update(name="new")
+    assert settled(timeout=20)
+    left = [row.pk for row in rows if cache().get(f"category:{row.pk}") is not None]
+    assert left == [row.pk for row in rows[10:]]
+    assert cache().get("categories:all") is None
+    runs.clear()
+    assert [name(row.pk) for row in rows] == ["new"] * 10 + [row.name for row in rows[10:]]
+    assert runs == [row.pk for row in rows[:10]], "the others are still in the cache"
+
+
+def test_all_that_proves_a_value_is_on_one_node_and_the_values_are_not(
+    site: BackgroundDaemon, cluster: RedisCluster
+) -> None:
+    names, key = names_of(), caches.values("default")._key  # type: ignore[attr-defined]
+    proofs = [names.lease, names.mark("x"), names.table("public.a"), names.bulk("public.b")]
+    assert len({cluster.home(key(name)).port for name in proofs}) == 1
+    assert len({cluster.home(key(names.entry(str(n)))).port for n in range(100)}) == 3
+
+
+def test_a_failover_of_the_node_with_the_lease_serves_nothing_stale(
+    site: BackgroundDaemon, cluster: RedisCluster
+) -> None:
+    row = Category.objects.create(name="before")
+    assert settled(timeout=20)
+    wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
+    values = caches.values("default")
+    assert isinstance(values, ClusterValues)
+    cluster.home(values._key(names_of().lease)).kill()
+    Category.objects.filter(pk=row.pk).update(name="meanwhile")
+    cluster.wait_until_whole()
+    wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
+    assert name(row.pk) == "meanwhile"
+    Category.objects.filter(pk=row.pk).update(name="after")
+    assert settled(timeout=20)
+    assert name(row.pk) == "after"
+    wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
+
+
+def test_a_slot_that_moves_to_another_node_serves_nothing_stale(
+    site: BackgroundDaemon, cluster: RedisCluster
+) -> None:
+    row = Category.objects.create(name="before")
+    assert settled(timeout=20)
+    wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
+    values = caches.values("default")
+    assert isinstance(values, ClusterValues)
+    lease = values._key(names_of().lease)
+    seen: list[str] = []
+
+    def change() -> None:
+        Category.objects.filter(pk=row.pk).update(name="meanwhile")
+        wait_until(lambda: name(row.pk) == "meanwhile", "the change, within the lease")
+        seen.append(name(row.pk))
+
+    before = cluster.home(lease)
+    cluster.move(lease, change)
+    assert (seen, cluster.home(lease) is before) == (["meanwhile"], False)
+    wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
+    Category.objects.filter(pk=row.pk).update(name="after")
+    assert settled(timeout=20)
+    assert name(row.pk) == "after"
+
+
+@pytest.mark.parametrize("prefix", ["{site}", "a{b", "{}"])
+def test_braces_in_the_prefix_are_right_or_refused(
+    prefix: str, cluster: RedisCluster, settings: Settings
+) -> None:
+    settings.CACHES = {
+        alias: {**options, "KEY_PREFIX": prefix} for alias, options in settings.CACHES.items()
+    }
+    refusal = caches.values("default").refusal()
+    assert (refusal is not None) == (prefix == "{}")
