@@ -9,12 +9,13 @@ at another moment than they are: it is judged by what its tokens were then.
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge.caches.redis_values import TIME, RedisValues, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from django_pgnudge.caches.redis import RedisStore
     from django_pgnudge.caches.values import Answer, Question
@@ -86,11 +87,29 @@ class ClusterValues(RedisValues):
     def _pool(self, key: str) -> Any:
         return self._client(key).connection_pool
 
-    def _failed(self, error: BaseException) -> None:
-        """Ask the cluster who has which slot, unless that was a moment ago."""
-        if isinstance(error, self._moved) and time.monotonic() - self._looked_at > _PAUSE:
-            self._looked_at = time.monotonic()
-            self._redis.library.look_again(self._cluster, error)
+    def _exchange(self, key: str, data: list[bytes], replies: int) -> list[Any]:
+        with self._sent(key, data) as connection:
+            return [_read(connection) for _ in range(replies)]
+
+    @contextmanager
+    def _sent(self, key: str, data: list[bytes]) -> Iterator[Any]:
+        """A connection on which this was sent, and whose answers the block reads all."""
+        try:
+            pool = self._pool(key)
+            connection = self._connect(pool)
+            try:
+                connection.send_packed_command(data)
+                yield connection
+            except BaseException:
+                connection.disconnect()
+                raise
+            finally:
+                pool.release(connection)
+        except Exception as error:
+            if time.monotonic() - self._looked_at > _PAUSE:
+                self._looked_at = time.monotonic()
+                self._redis.library.look_again(self._cluster, error)
+            raise
 
 
 def _read(connection: Any) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import secrets
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -26,7 +25,7 @@ from django_pgnudge.caches.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from django_pgnudge.caches.redis import RedisStore
 
@@ -214,30 +213,17 @@ class RedisValues(Values):
     def _exchange(self, key: str, data: list[bytes], replies: int) -> list[Any]:
         """Send commands once, all for the server that has ``key``, and their answers as they come
         over the wire."""
-        with self._sent(key, data) as connection:
-            return [connection.read_response(disable_decoding=True) for _ in range(replies)]
-
-    @contextmanager
-    def _sent(self, key: str, data: list[bytes]) -> Iterator[Any]:
-        """A connection on which this was sent, and whose answers the block reads all."""
+        pool = self._pool(key)
+        connection = self._connect(pool)
         try:
-            pool = self._pool(key)
-            connection = self._connect(pool)
-            try:
-                connection.send_packed_command(data)
-                yield connection
-            except BaseException:
-                # Half a question or half an answer must not be the next one's.
-                connection.disconnect()
-                raise
-            finally:
-                pool.release(connection)
-        except BaseException as error:
-            self._failed(error)
+            connection.send_packed_command(data)
+            return [connection.read_response(disable_decoding=True) for _ in range(replies)]
+        except BaseException:
+            # Half a question or half an answer must not be the next one's.
+            connection.disconnect()
             raise
-
-    def _failed(self, error: BaseException) -> None:
-        """An exchange did not come to its end."""
+        finally:
+            pool.release(connection)
 
     def _answered(self, question: Question, found: list[bytes | None], time: Any) -> Answer:
         lease, entry, *tokens = found
