@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.consistency import command as consistency
 from benchmarks.speed import command as speed
 from benchmarks.speed import plots
+from benchmarks.topologies import command as topologies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     run: dict[str, Callable[[argparse.Namespace], int]] = {"consistency": consistency.main}
     purpose = "writers, readers and faults: is anything served that is too old?"
     consistency.add_arguments(commands.add_parser("consistency", help=purpose, description=purpose))
+    run["topologies"] = topologies.main
+    purpose = "the caches that sites have, with a failover where there can be one"
+    topologies.add_arguments(commands.add_parser("topologies", help=purpose, description=purpose))
     run["plots"] = plots.main
     purpose = "pictures and tables of what the benchmarks found"
     plots.add_arguments(commands.add_parser("plots", help=purpose, description=plots.__doc__))

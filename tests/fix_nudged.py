@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import shutil
-import subprocess
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -24,7 +22,7 @@ from django.core.cache import caches
 from django.core.management import call_command
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections
-from servers.process import free_port, port_is_busy, wait_until
+from servers.cache_sets import Memcached
 
 from django_pgnudge import caches as pgnudge_caches
 from django_pgnudge.caches import Question
@@ -107,20 +105,13 @@ def each_cache(request: pytest.FixtureRequest, settings: Any, tmp_path: Path) ->
 
 @pytest.fixture
 def memcached() -> Iterator[dict[str, Any]]:
-    program = shutil.which("memcached")
-    if program is None or importlib.util.find_spec("pymemcache") is None:
+    if Memcached.installed() is None or importlib.util.find_spec("pymemcache") is None:
         pytest.skip("memcached: install memcached and pymemcache")
-    port = free_port()
-    process = subprocess.Popen([program, "-u", "nobody", "-l", "127.0.0.1", "-p", str(port)])
-    try:
-        wait_until(lambda: port_is_busy(port), "memcached")
+    with Memcached() as server:
         yield {
             "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
-            "LOCATION": f"127.0.0.1:{port}",
+            "LOCATION": server.address,
         }
-    finally:
-        process.kill()
-        process.wait()
 
 
 @contextlib.contextmanager

@@ -351,7 +351,7 @@ def _session_redis() -> Iterator[Redis]:
 
 @pytest.fixture
 def redis_server(request: pytest.FixtureRequest, _session_redis: Redis) -> Redis:
-    note(request.node, "redis", _session_redis.program.source)
+    note(request.node, "redis", _session_redis.program.name)
     _session_redis.start()
     _session_redis.command("FLUSHALL")
     return _session_redis
@@ -366,7 +366,7 @@ def redis_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Redi
         program = redis_program()
         if program is None:
             pytest.skip(missing("redis"))
-        note(request.node, "redis", program.source)
+        note(request.node, "redis", program.name)
         made.append(Redis(program, **options))
         return made[-1].start()
 

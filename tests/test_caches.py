@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import shutil
-import subprocess
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +15,8 @@ from django.core.management import call_command
 from redis import Redis as Client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from servers.process import free_port, port_is_busy, wait_until
+from servers.cache_sets import Memcached
+from servers.process import free_port
 
 from django_pgnudge import caches
 from django_pgnudge.caches.base import Store, glob_regex
@@ -286,21 +286,11 @@ def test_shards_of_django_redis_are_all_cleared(
 
 
 @pytest.fixture
-def start_memcached() -> Iterator[Callable[[int], None]]:
-    program = shutil.which("memcached")
-    if program is None:
+def start_memcached() -> Iterator[Callable[[int], object]]:
+    if Memcached.installed() is None:
         pytest.skip(missing("memcached"))
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(port: int) -> None:
-        command = [program, "-u", "nobody", "-l", "127.0.0.1", "-p", str(port)]
-        started.append(subprocess.Popen(command))
-        wait_until(lambda: port_is_busy(port), "memcached")
-
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait(10)
+    with ExitStack() as stack:
+        yield lambda port: stack.enter_context(Memcached(port))
 
 
 @pytest.fixture

