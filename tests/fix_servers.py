@@ -26,6 +26,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,7 +37,6 @@ from servers.redis import NO_REDIS, Redis, RedisProgram, find_redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import psycopg
     from servers.installations import Installation
@@ -443,14 +443,22 @@ def _folders_seen() -> set[Path]:
     return {process.log.parent for process in ServerProcess.started}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    words = "write there how many tests of each file ran on which server, as a table"
+    parser.addoption("--server-table", type=Path, metavar="FILE", help=words)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many tests ran on which server and plugin."""
     counts: dict[str, Counter[str]] = {"server": Counter(), "plugin": Counter(), "redis": Counter()}
+    by_file: dict[str, Counter[str]] = {}
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
+            of_file = by_file.setdefault(report.nodeid.partition("::")[0], Counter())
             for kind, value in getattr(report, "user_properties", ()):
                 if kind in counts:
                     counts[kind][value] += 1
+                    of_file[value] += 1
     if any(counts.values()):
         terminalreporter.section("tests per server and plugin")
         for kind, counter in counts.items():
@@ -458,6 +466,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.line(f"{kind:<8}{value:<40}{number:>6}")
     for line in terminalreporter.config.stash.get(_LEFT, []):
         terminalreporter.line(f"ERROR: left running at the end of the session: {line}", red=True)
+    if (path := terminalreporter.config.getoption("--server-table")) is not None:
+        columns = sorted(counts["server"]) + sorted(counts["redis"])
+        path.write_text(_table(by_file, columns), encoding="utf-8")
+
+
+def _table(by_file: dict[str, Counter[str]], columns: list[str]) -> str:
+    rows = [["file", *columns], ["---"] * (len(columns) + 1)]
+    rows += [
+        [f"`{file}`", *(str(counter[each] or "") for each in columns)]
+        for file, counter in sorted(by_file.items())
+        if any(counter[each] for each in columns)
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 __all__ = [
