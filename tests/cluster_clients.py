@@ -1,26 +1,11 @@
-"""How a site has a Redis Cluster behind django-redis or Django's own backend: by a few lines."""
+"""How a site has a Redis Cluster behind Django's own backend: by a few lines."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.core.cache.backends.redis import RedisCache, RedisCacheClient
-from django_redis.pool import ConnectionFactory  # type: ignore[import-untyped]
 from redis import RedisCluster
-
-
-class ClusterFactory(ConnectionFactory):  # type: ignore[misc]
-    """For ``OPTIONS["CONNECTION_FACTORY"]`` of django-redis."""
-
-    _clients: dict[str, Any] = {}
-
-    def connect(self, url: str) -> Any:
-        if url not in self._clients:
-            self._clients[url] = RedisCluster.from_url(url)
-        return self._clients[url]
-
-    def disconnect(self, connection: Any) -> None:
-        connection.disconnect_connection_pools()
 
 
 class ClusterClient(RedisCacheClient):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +12,7 @@ from servers.process import wait_until
 from servers.redis_cluster import RedisCluster
 
 from django_pgnudge import caches, nudged
+from django_pgnudge.caches import Question, redis_values
 from django_pgnudge.caches.cluster_values import ClusterValues
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.fresh.settled import settled
@@ -23,16 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_django.fixtures import Settings
+    from servers.redis import Redis
 
 BACKENDS: dict[str, dict[str, Any]] = {
     "django-valkey": {"BACKEND": "django_valkey.cluster_cache.cache.ClusterValkeyCache"},
     "django-redis": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "OPTIONS": {"CONNECTION_FACTORY": "tests.cluster_clients.ClusterFactory"},
+        "OPTIONS": {"CONNECTION_FACTORY": "benchmarks.topologies.site.factory.ClusterFactory"},
     },
     "Django's": {"BACKEND": "tests.cluster_clients.ClusterCache"},
 }
 LEASE = 2.0
+TIMEOUTS = "socket_timeout=1&socket_connect_timeout=1"
 
 # A cluster's client drops its connections to a node that has gone, or has other slots, unclosed.
 pytestmark = pytest.mark.filterwarnings(
@@ -59,7 +64,7 @@ def cluster(
     _cluster.wait_until_whole()
     _cluster.empty()
     settings.CACHES = {
-        "default": {**BACKENDS[request.param], "LOCATION": _cluster.url},
+        "default": {**BACKENDS[request.param], "LOCATION": f"{_cluster.url}?{TIMEOUTS}"},
         "fast": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     }
     settings.PGNUDGE = {
@@ -152,9 +157,7 @@ def test_a_failover_of_the_node_with_the_lease_serves_nothing_stale(
     row = Category.objects.create(name="before")
     assert settled(timeout=20)
     wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
-    values = caches.values("default")
-    assert isinstance(values, ClusterValues)
-    cluster.home(values._key(names_of().lease)).kill()
+    cluster.home(lease_key()).kill()
     Category.objects.filter(pk=row.pk).update(name="meanwhile")
     cluster.wait_until_whole()
     wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
@@ -171,9 +174,7 @@ def test_a_slot_that_moves_to_another_node_serves_nothing_stale(
     row = Category.objects.create(name="before")
     assert settled(timeout=20)
     wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
-    values = caches.values("default")
-    assert isinstance(values, ClusterValues)
-    lease = values._key(names_of().lease)
+    lease = lease_key()
     seen: list[str] = []
 
     def change() -> None:
@@ -182,12 +183,151 @@ def test_a_slot_that_moves_to_another_node_serves_nothing_stale(
         seen.append(name(row.pk))
 
     before = cluster.home(lease)
-    cluster.move(lease, change)
+    cluster.move(lease, between=change)
     assert (seen, cluster.home(lease) is before) == (["meanwhile"], False)
     wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
     Category.objects.filter(pk=row.pk).update(name="after")
     assert settled(timeout=20)
     assert name(row.pk) == "after"
+
+
+def test_a_node_that_hangs_is_left_for_the_one_that_took_over(
+    site: BackgroundDaemon, cluster: RedisCluster
+) -> None:
+    row = Category.objects.create(name="before")
+    assert settled(timeout=20)
+    wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
+    hung = cluster.home(lease_key())
+    hung.pause()
+    try:
+        wait_until(lambda: cluster.home(lease_key()) is not hung, "a failover", timeout=30)
+        Category.objects.filter(pk=row.pk).update(name="after")
+        wait_until(lambda: is_hit(row.pk) and name(row.pk) == "after", "a hit", timeout=30)
+        assert caches.incarnation("default")
+        assert settled(timeout=20)
+    finally:
+        hung.resume()
+
+
+def test_a_node_that_came_later_is_cleared_too(cluster: RedisCluster) -> None:
+    ref = CacheRef("default", 1)
+    assert caches.count_all("default") == 0  # the client has seen the nodes
+    key = cache().make_key("page:1")
+    home, late = cluster.home(key), cluster.add()
+    cluster.move(key, late)
+    try:
+        late.command("SET", key, "1")
+        assert caches.count(ref, Kills(patterns={"page:*"})) == 1
+        assert caches.delete(ref, Kills(patterns={"page:*"})) == 1
+        late.command("SET", key, "1")
+        assert caches.clear_version(ref) == 1
+        late.command("SET", key, "1")
+        caches.clear("default")
+        assert late.command("EXISTS", key) == ":0"
+    finally:
+        cluster.move(key, home)  # and by that it is a replica
+
+
+def test_a_value_that_comes_late_is_judged_by_the_time_when_it_came(cluster: RedisCluster) -> None:
+    values = caches.values("default")
+    assert isinstance(values, ClusterValues)
+    question = apart(values, cluster)
+    values.keep(question.entry, "stamp", 1, 60)
+    slow = cluster.home(values._key(question.entry))
+    slow.pause()
+    began = time.monotonic()
+    before = values.now(question.lease)
+    resume = threading.Timer(0.3, slow.resume)
+    resume.start()
+    answer = values.ask(question)
+    taken = time.monotonic() - began
+    resume.join()
+    assert answer.entry is not None
+    assert taken >= 0.3
+    assert answer.now - before >= taken - 0.05, "not when the other node had answered"
+
+
+def test_where_the_value_s_node_is_away_no_token_is_made(cluster: RedisCluster) -> None:
+    values = caches.values("default")
+    assert isinstance(values, ClusterValues)
+    question = apart(values, cluster)
+    values.ask(question)
+    cluster.home(values._key(question.entry)).kill()
+    with pytest.raises(Exception, match="Connection"):
+        values.make(question, {question.tokens[0]: ("0" * 24, None)})
+    assert not values.has(question.tokens[0])
+
+
+def test_what_a_node_refuses_is_asked_of_the_one_that_has_it(cluster: RedisCluster) -> None:
+    values = caches.values("default")
+    assert isinstance(values, ClusterValues)
+    values.set("entry", 1, 60)
+    cluster.move(values._key("entry"))
+    values.drop(["entry"])
+    assert values.get("entry") is None
+    cluster.move(values._key("entry"))
+    values.set("entry", 2, 60)
+    assert values.get("entry") == 2
+
+
+def test_a_reader_needs_one_connection_where_one_node_has_all(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = caches.values("default")
+    assert isinstance(values, ClusterValues)
+    opened: list[Any] = []
+    connect = values._connect
+
+    def note(pool: Any) -> Any:
+        opened.append(pool)
+        return connect(pool)
+
+    monkeypatch.setattr(values, "_connect", note)
+    values.ask(Question("{a}lease", "{a}entry", ("{a}token",)))
+    assert len(opened) == 1
+    values.ask(apart(values, cluster))
+    assert len(opened) == 3
+
+
+def test_one_name_may_be_read_in_a_cluster_and_elsewhere(
+    cluster: RedisCluster, redis_server: Redis, settings: Settings
+) -> None:
+    backend = "django_redis.cache.RedisCache"
+    other = {"BACKEND": backend, "LOCATION": redis_server.url}
+    settings.CACHES = {**settings.CACHES, "other": other}
+    question = Question("{a}lease", "entry", ("{a}token",))
+    for alias in ("default", "other", "default", "other"):
+        values = caches.values(alias)
+        values.set_text("{a}token", alias)
+        values.keep("entry", alias, 1, 60)
+        answer = values.ask(question)
+        assert answer.entry is not None
+        assert (answer.texts["{a}token"], answer.entry.stamp) == (alias, alias)
+
+
+def test_the_lease_is_granted_where_scripts_are_forbidden(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = caches.values("default")
+    monkeypatch.setattr(redis_values, "_GRANT", "this is no script")
+    values.set("{a}mark", 7, 60)
+    assert values.grant("{a}lease", "text", 60, "{a}mark", 7)
+    assert not values.grant("{a}lease", "other", 60, "{a}mark", 8)
+    assert values.ask(Question("{a}lease", "x", ())).texts == {"{a}lease": "text"}
+
+
+def lease_key() -> str:
+    values = caches.values("default")
+    assert isinstance(values, ClusterValues)
+    return values._key(names_of().lease)
+
+
+def apart(values: ClusterValues, cluster: RedisCluster) -> Question:
+    """A question to two nodes."""
+    home = cluster.home(values._key("{a}lease"))
+    names = (f"entry{number}" for number in range(100))
+    entry = next(name for name in names if cluster.home(values._key(name)) is not home)
+    return Question("{a}lease", entry, ("{a}token",))
 
 
 @pytest.mark.parametrize("prefix", ["{site}", "a{b", "{}"])

@@ -9,8 +9,8 @@ at another moment than they are: it is judged by what its tokens were then.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django_pgnudge.caches.redis_values import TIME, RedisValues, pack
 
@@ -34,7 +34,7 @@ class ClusterValues(RedisValues):
     def __init__(self, store: RedisStore) -> None:
         super().__init__(store)
         (self._cluster,) = self._redis.clients()
-        self._moved = self._redis.library.moved
+        self._library = self._redis.library
         self._looked_at = 0.0
 
     def refusal(self) -> str | None:
@@ -47,15 +47,14 @@ class ClusterValues(RedisValues):
 
     def ask(self, question: Question) -> Answer:
         try:
-            return self._ask(question)
+            return self._ask_after([], question)
         except self._slow:
             raise
-        except self._moved:
+        except Exception as error:
+            if not self._library.is_moved(error):
+                raise
             # Another node may have its keys by now; a question may be put twice.
-            return self._ask(question)
-
-    def _ask(self, question: Question) -> Answer:
-        return self._ask_after([], question)
+            return self._ask_after([], question)
 
     def make(self, question: Question, tokens: Mapping[str, tuple[str, int | None]]) -> Answer:
         return self._ask_after(self._making(tokens), question)
@@ -67,50 +66,93 @@ class ClusterValues(RedisValues):
     # Inside.
 
     def _ask_after(self, commands: list[bytes], question: Question) -> Answer:
-        """Send commands to where the tokens are, then the question; both nodes work at once."""
+        """Send commands to where the tokens are, then the question; two nodes work at once."""
         proofs, entry = self._packed(question)
-        with (
-            self._sent(question.lease, [*commands, proofs]) as home,
-            self._sent(question.entry, [entry]) as there,
-        ):
-            *_, found, now = (_read(home) for _ in range(len(commands) + 2))
-            return self._answered(question, [found[0], _read(there), *found[1:]], now)
+        commands, began = [*commands, proofs], time.monotonic()
+        home, there = (self._node(key).name for key in (question.lease, question.entry))
+        with ExitStack() as stack:
+            # In one order, so that readers with few connections do not wait for each other.
+            links = {
+                name: stack.enter_context(self._connected(key))
+                for name, key in sorted({home: question.lease, there: question.entry}.items())
+            }
+            # The value's node first: where it is away, nothing is made.
+            self._send(links[there], [entry])
+            self._send(links[home], commands)
+            value = self._read_from(links[there])
+            *_, found, now = (self._read_from(links[home]) for _ in range(len(commands) + 1))
+        answer = self._answered(question, [found[0], value, *found[1:]], now)
+        # One node may have kept the other's answer waiting: so much more of the lease is over.
+        return answer._replace(now=answer.now + time.monotonic() - began)
 
     def _pack(self, question: Question) -> list[bytes]:
         lease, entry, *tokens = self._redis.stored(question.keys(), None)
         return [pack("MGET", lease, *tokens) + TIME, pack("GET", entry)]
 
-    def _client(self, key: str) -> Any:
-        node = self._cluster.get_node_from_key(self._key(key))
-        return self._redis.library.node(self._cluster, node)
+    def _node(self, key: str) -> Any:
+        return self._cluster.get_node_from_key(self._key(key))
 
-    def _pool(self, key: str) -> Any:
-        return self._client(key).connection_pool
+    def _client(self, key: str) -> Any:
+        return self._library.node(self._cluster, self._node(key))
 
     def _exchange(self, key: str, data: list[bytes], replies: int) -> list[Any]:
-        with self._sent(key, data) as connection:
-            return [_read(connection) for _ in range(replies)]
+        try:
+            return self._exchange_once(key, data, replies)
+        except self._library.errors.MovedError:
+            # The node has refused it: so it has not been done.
+            return self._exchange_once(key, data, replies)
+
+    def _exchange_once(self, key: str, data: list[bytes], replies: int) -> list[Any]:
+        with self._connected(key) as link:
+            self._send(link, data)
+            return [self._read_from(link) for _ in range(replies)]
 
     @contextmanager
-    def _sent(self, key: str, data: list[bytes]) -> Iterator[Any]:
-        """A connection on which this was sent, and whose answers the block reads all."""
+    def _connected(self, key: str) -> Iterator[_Link]:
+        """To the node that has ``key``; the block reads all answers that it asks for."""
+        name = ""
         try:
-            pool = self._pool(key)
+            node = self._node(key)
+            name = node.name
+            pool = self._library.node(self._cluster, node).connection_pool
             connection = self._connect(pool)
-            try:
-                connection.send_packed_command(data)
-                yield connection
-            except BaseException:
-                connection.disconnect()
-                raise
-            finally:
-                pool.release(connection)
         except Exception as error:
-            if time.monotonic() - self._looked_at > _PAUSE:
-                self._looked_at = time.monotonic()
-                self._redis.library.look_again(self._cluster, error)
+            self._look_after(error, name)
+            raise
+        try:
+            yield _Link(name, connection)
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
+    def _send(self, link: _Link, data: list[bytes]) -> None:
+        try:
+            link.connection.send_packed_command(data)
+        except Exception as error:
+            self._look_after(error, link.node)
             raise
 
+    def _read_from(self, link: _Link) -> Any:
+        try:
+            return link.connection.read_response(disable_decoding=True)
+        except Exception as error:
+            self._look_after(error, link.node)
+            raise
 
-def _read(connection: Any) -> Any:
-    return connection.read_response(disable_decoding=True)
+    def _look_after(self, error: Exception, failed: str) -> None:
+        """Ask the cluster which node has which slots, unless that was a moment ago."""
+        is_refused = isinstance(error, self._library.errors.MovedError)
+        if not self._library.is_moved(error):
+            return
+        if is_refused or time.monotonic() - self._looked_at > _PAUSE:
+            self._looked_at = time.monotonic()
+            self._library.look_again(self._cluster, "" if is_refused else failed)
+
+
+class _Link(NamedTuple):
+    """A connection to the node of that name."""
+
+    node: str
+    connection: Any

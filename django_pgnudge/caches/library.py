@@ -39,13 +39,17 @@ class Library:
         one, cluster = _CLIENTS[module.__name__]
         self.client: type[Any] = getattr(module, one)
         self.cluster: type[Any] = getattr(module, cluster)
+        errors = self.errors
         self.moved: tuple[type[Exception], ...] = (
-            self.errors.ConnectionError, self.errors.AskError, self.errors.TryAgainError,
-            self.errors.ClusterDownError, self.errors.ReadOnlyError,
-            getattr(self.errors, f"{cluster}Exception"),
+            errors.MovedError, errors.ConnectionError, errors.TimeoutError,
+            errors.ClusterDownError, errors.ReadOnlyError, getattr(errors, f"{cluster}Exception"),
         )  # fmt: skip
-        """A node of a cluster that has gone, or has other slots by now: MovedError is an AskError,
-        MasterDownError a ClusterDownError."""
+        """A node of a cluster that has gone, or has other slots by now; MasterDownError is a
+        ClusterDownError."""
+        self.busy: tuple[type[Exception], ...] = tuple(
+            kind for kind in [getattr(errors, "MaxConnectionsError", None)] if kind is not None
+        )
+        """A pool of connections that has no more, which is a ConnectionError of redis-py's."""
         self.pools: set[type[Any]] = {module.ConnectionPool, module.BlockingConnectionPool}
         self.connect: Callable[[Any], Any] = _connecting(module)
 
@@ -59,13 +63,19 @@ class Library:
             return [client]
         return [self.node(client, node) for node in client.get_primaries()]
 
-    def look_again(self, client: Any, error: BaseException) -> None:
-        """Ask a cluster which node has which slots, if the failure may come from that.
+    def is_moved(self, error: BaseException) -> bool:
+        """Whether a failure may come from a node that has gone, or has other slots by now."""
+        return isinstance(error, self.moved) and not isinstance(error, self.busy)
 
-        What is sent by way of the cluster's own methods does this by itself.
+    def look_again(self, cluster: Any, failed: str = "") -> None:
+        """Ask a cluster which node has which slots, but not the node named so, if there are others.
+
+        What is sent by way of the cluster's own methods does this by itself, where it fails.
         """
-        if isinstance(client, self.cluster) and isinstance(error, self.moved):
-            client.nodes_manager.initialize()
+        startup = cluster.nodes_manager.startup_nodes
+        if len(startup) > 1:
+            startup.pop(failed, None)
+        cluster.nodes_manager.initialize()
 
 
 def is_like_django_redis(cache: BaseCache) -> bool:

@@ -70,14 +70,7 @@ class RedisStore(Store):
 
     def _of_servers(self, ask: Callable[[Any], T]) -> list[T]:
         """What each server says that takes writes: each primary of a cluster."""
-        found: list[T] = []
-        for client in self.clients():
-            try:
-                found += [ask(server) for server in self.library.nodes(client)]
-            except Exception as error:
-                self.library.look_again(client, error)
-                raise
-        return found
+        return [ask(server) for client in self.clients() for server in _servers(client)]
 
     @property
     def address(self) -> str:
@@ -190,6 +183,15 @@ class RedisStore(Store):
         return frozenset(self._of_servers(_place))
 
 
+def _servers(client: Any) -> list[Any]:
+    """The server, or the primaries of a cluster, as it says now: a new one has no key yet that
+    would lead to it."""
+    library = library_of_client(client)
+    if isinstance(client, library.cluster):
+        library.look_again(client)
+    return library.nodes(client)
+
+
 def _place(server: Any) -> Hashable:
     """The server, by what it says of its run, and the number of the database there."""
     try:
@@ -224,10 +226,11 @@ def _sweep_there(client: Any, match: str, spared: str) -> int:
 
 
 def _scan(client: Any, match: str, spared: bytes) -> Iterator[Any]:
-    for key in client.scan_iter(match=match, count=STEP):
-        raw = key if isinstance(key, bytes) else str(key).encode()
-        if not spared or not raw.startswith(spared):
-            yield key
+    for server in _servers(client):
+        for key in server.scan_iter(match=match, count=STEP):
+            raw = key if isinstance(key, bytes) else str(key).encode()
+            if not spared or not raw.startswith(spared):
+                yield key
 
 
 def _unlink(client: Any, keys: list[Any]) -> int:

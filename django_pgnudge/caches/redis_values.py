@@ -51,7 +51,7 @@ class RedisValues(Values):
     def __init__(self, store: RedisStore) -> None:
         super().__init__(store)
         self._redis: RedisStore = store.plain
-        self._layout = (self._cache.key_prefix, self._cache.version)
+        self._layout = (type(self), self._cache.key_prefix, self._cache.version)
         self._write, self._read = self._redis.codec()
         library = self._redis.library
         self._connect = library.connect
@@ -206,14 +206,10 @@ class RedisValues(Values):
         """The client to the server that has the key."""
         return self._redis.clients()[0]
 
-    def _pool(self, _key: str) -> Any:
-        """The connections to the server that has the key."""
-        return self._redis.pool()
-
-    def _exchange(self, key: str, data: list[bytes], replies: int) -> list[Any]:
-        """Send commands once, all for the server that has ``key``, and their answers as they come
+    def _exchange(self, _key: str, data: list[bytes], replies: int) -> list[Any]:
+        """Send commands once, all for the server that has the key, and their answers as they come
         over the wire."""
-        pool = self._pool(key)
+        pool = self._redis.pool()
         connection = self._connect(pool)
         try:
             connection.send_packed_command(data)

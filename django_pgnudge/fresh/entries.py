@@ -40,7 +40,7 @@ class Plan:
     tables: frozenset[str]
     lasting: frozenset[str]
     question: Question = field(init=False, compare=False, repr=False)
-    read: tuple[Mapping[str, str], Lease, Stamp, str] | None = field(
+    read: tuple[Mapping[str, str], Lease, Stamp, str, bool] | None = field(
         default=None, init=False, compare=False, repr=False
     )
     """The texts of the last answer, and what they say: mostly the next brings them again."""
@@ -162,17 +162,16 @@ def judge(plan: Plan, answer: object, believes: Believes, may_hit: bool = True) 
             return Miss(None, why=NO_LEASE if absent else UNREADABLE)
         found = {key: texts[key] for key in plan.question.tokens if key in texts}
         stamp = Stamp(lease.epoch, lease.coverage, found)
-        read = texts, lease, stamp, stamp.text()
+        # Two plans may share an entry, as those of before and after a deploy do: one that was
+        # stored without a token of this plan's says nothing of the change that ended it.
+        read = texts, lease, stamp, stamp.text(), found.keys() >= set(plan.tokens)
         object.__setattr__(plan, "read", read)
-    _, lease, stamp, stamped = read
+    _, lease, stamp, stamped, is_whole = read
     if answer.now - lease.proven > lease.length:
         return Miss(None, why=ENDED)
     if not believes(lease, answer.now, answer.one_clock):
         return Miss(None, why=NOT_BELIEVED)
     tokens, entry = stamp.tokens, answer.entry
-    # Two plans may share an entry, as those of before and after a deploy do: one that was stored
-    # without a token of this plan's says nothing of the change that ended it.
-    is_whole = len(tokens) == len(plan.question.tokens) or tokens.keys() >= set(plan.tokens)
     if may_hit and is_whole and entry is not None and entry.stamp == stamped:
         try:
             return Hit(entry.load(), stamp)

@@ -9,13 +9,14 @@ with RedisCluster(find_redis(), replicas=3) as cluster:
 from __future__ import annotations
 
 import contextlib
+import random
 from typing import TYPE_CHECKING, Any, Self
 
 from redis import Redis as Client
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from servers.process import LOOPBACK, ServerFailedError, free_port, port_is_busy, wait_until
+from servers.process import LOOPBACK, ServerFailedError, port_is_busy, wait_until
 from servers.redis import Redis
 
 if TYPE_CHECKING:
@@ -75,12 +76,29 @@ class RedisCluster:
                 return next(node for node in self.nodes if node.port == port)
         raise ServerFailedError(f"No node has the slot {slot}.")
 
-    def move(self, key: str, between: Callable[[], object] = lambda: None) -> None:
+    def add(self) -> Redis:
+        """One more primary, without a slot."""
+        node = Redis(self.nodes[0].program, port=_port(), settings=self.nodes[0].settings).start()
+        self.nodes.append(node)
+        with _client(node) as client:
+            client.execute_command("CLUSTER", "MEET", LOOPBACK, self.nodes[0].port)
+        wait_until(
+            lambda: all(_known(each) == len(self.nodes) for each in self.nodes), "a node to be met"
+        )
+        wait_until(lambda: _state(node) == "ok", "the node to know the others")
+        return node
+
+    def move(
+        self,
+        key: str,
+        target: Redis | None = None,
+        between: Callable[[], object] = lambda: None,
+    ) -> None:
         """Give the slot of a key to another primary, its keys in two parts; ``between`` is called
         when one part has been moved.
         """
         slot, source = key_slot(key.encode()), self.home(key)
-        target = next(node for node in self._primaries() if node is not source)
+        target = target or next(node for node in self._primaries() if node is not source)
         with _client(source) as here, _client(target) as there:
             ids = [each.execute_command("CLUSTER", "MYID").decode() for each in (here, there)]
             there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
@@ -90,8 +108,9 @@ class RedisCluster:
             _migrate(here, target, keys[:half])
             between()
             _migrate(here, target, keys[half:])
-            for each in (there, here):
-                each.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+            there.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+            with contextlib.suppress(RedisError):  # without a slot it becomes a replica
+                here.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
 
     def _primaries(self) -> list[Redis]:
         ports = {port for _, _, (_, port, *_), *_ in self._ask("CLUSTER", "SLOTS")}
@@ -141,9 +160,9 @@ class RedisCluster:
     def _ask(self, *words: str) -> Any:
         for node in self.nodes:
             if node.running:
-                with _client(node) as client:
+                with contextlib.suppress(RedisError), _client(node, patience=1) as client:
                     return client.execute_command(*words)
-        raise ServerFailedError("No node of the Redis Cluster is running.")
+        raise ServerFailedError("No node of the Redis Cluster answers.")
 
     def __enter__(self) -> Self:
         return self.start()
@@ -153,14 +172,15 @@ class RedisCluster:
 
 
 def _port() -> int:
+    """Below those that clients are given: one of them may take it while a node is away."""
     while True:
-        port = free_port()
-        if port + BUS < 65_536 and not port_is_busy(port + BUS):
+        port = random.randint(12_000, 20_000)
+        if not port_is_busy(port) and not port_is_busy(port + BUS):
             return port
 
 
-def _client(node: Redis) -> Client:
-    return Client(host=LOOPBACK, port=node.port, socket_timeout=10)
+def _client(node: Redis, patience: float = 10) -> Client:
+    return Client(host=LOOPBACK, port=node.port, socket_timeout=patience)
 
 
 def _migrate(source: Any, target: Redis, keys: list[bytes]) -> None:
