@@ -153,6 +153,18 @@ def test_an_entry_that_stands_on_less_than_it_is_asked_for_is_not_served(added: 
     assert judged(answer(stamp=less)).stamp == STAMP
 
 
+def test_what_was_read_of_an_answer_before_does_not_vouch_for_a_token_that_is_not_there() -> None:
+    """Another thread may have the plan ask for others meanwhile, just as many."""
+    mine = plan()
+    token, *_ = mine.tokens
+    others = {key: text for key, text in TOKENS.items() if key != token} | {"more": "e" * 24}
+    given = answer(tokens={token: None, "more": "e" * 24}, stamp=Stamp("epoch", "digest", others))
+    mine.widen(["more"])
+    assert not isinstance(judged(given, of=mine), Hit)
+    mine.widen([])
+    assert not isinstance(judged(given, of=mine), Hit)
+
+
 def test_stamps_that_contradict_each_other_make_none() -> None:
     key = next(iter(TOKENS))
     assert STAMP.with_others([Stamp("epoch", "digest", {key: TOKENS[key], "x": "y"})]) == Stamp(
