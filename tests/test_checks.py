@@ -169,6 +169,30 @@ def test_another_database_system_is_a_warning(monkeypatch: pytest.MonkeyPatch) -
     assert check_server() == []
 
 
+@pytest.mark.parametrize(
+    ("connection", "environment", "expected"),
+    [
+        ({"host": "one,two"}, {}, ["W010"]),
+        ({"hostaddr": "192.0.2.1,192.0.2.2"}, {}, ["W010"]),
+        ({"host": "one,two", "target_session_attrs": "any"}, {}, ["W010"]),
+        ({"host": "one,two", "target_session_attrs": "read-write"}, {}, []),
+        ({"host": "one,two"}, {"PGTARGETSESSIONATTRS": "primary"}, []),
+        ({"host": "one"}, {"PGPORT": "5432,5433"}, []),
+        ({}, {"PGHOSTADDR": "192.0.2.1,192.0.2.2"}, ["W010"]),
+        ({"host": "one"}, {}, []),
+    ],
+)
+def test_several_hosts_are_told_which_server_to_look_for(
+    connection: dict[str, Any],
+    environment: dict[str, str],
+    expected: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert ids(check(CONNECTION=connection)) == expected
+
+
 def test_a_wrong_label_in_tables_is_told_once_though_rules_are_compared_with_it() -> None:
     assert ids(check(INVALIDATE=rules("p"), TABLES=["shop.Nope"])) == ["E006"]
 

@@ -34,6 +34,7 @@ IDS: Final[dict[str, str]] = {
     "W007": "A key looks like the path of a function",
     "W008": "A Resync clears what other code keeps",
     "W009": "DATABASE is not PostgreSQL",
+    "W010": "Several hosts are named, and the first that answers may be a standby",
     "W020": "wal_level is not logical",
     "W021": "The role may not replicate",
     "W022": "The server does not allow the output plugin",

@@ -64,6 +64,26 @@ def check_engine(known: _Known) -> Iterator[CheckMessage]:
         )
 
 
+def check_hosts(known: _Known) -> Iterator[CheckMessage]:
+    from django_pgnudge.daemon.connection import may_lead_to_a_standby  # noqa: PLC0415 - libpq's
+
+    usable = conf.is_usable("DATABASE") and conf.is_usable("CONNECTION")
+    if not usable or connections[conf.DATABASE].vendor != "postgresql":
+        return
+    try:
+        may_lag = may_lead_to_a_standby(conf.DATABASE)
+    except PgNudgeError:  # which runnudge will tell
+        return
+    if may_lag:
+        yield message(
+            "W010",
+            f"DATABASES[{conf.DATABASE!r}] names several hosts and takes the first that answers, a"
+            " standby too: before PostgreSQL 16 it cannot be followed, and from there it lags, so"
+            " that nudged values are computed.",
+            'Add "target_session_attrs": "read-write" to its OPTIONS.',
+        )
+
+
 def check_labels(known: _Known) -> Iterator[CheckMessage]:
     for key in ("TABLES", "EXCLUDE"):
         if not conf.is_usable(key):
@@ -219,6 +239,7 @@ def check_selected(known: _Known) -> Iterator[CheckMessage]:
 
 _CHECKS: tuple[Callable[[_Known], Iterator[CheckMessage]], ...] = (
     check_engine,
+    check_hosts,
     check_labels,
     check_cache_exists,
     check_patterns,

@@ -38,7 +38,8 @@ RESYNCS: Final = ("versions", "keys", "clear")
 CONNECTION_KEYS: Final = frozenset({
     "application_name", "channel_binding", "connect_timeout", "database", "dbname", "gssencmode",
     "host", "hostaddr", "passfile", "password", "port", "require_auth", "service", "sslcert",
-    "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert", "sslsni", "user",
+    "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert", "sslsni",
+    "target_session_attrs", "user",
 })  # fmt: skip
 """What ``PGNUDGE["CONNECTION"]`` may name: libpq's words, and ``database`` for ``dbname``."""
 

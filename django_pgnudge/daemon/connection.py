@@ -21,9 +21,9 @@ from django_pgnudge.feed import TLS
 from django_pgnudge.wire import AcceptedMethods
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["feed_connection"]
+__all__ = ["feed_connection", "may_lead_to_a_standby"]
 
 _DRIVER_ONLY: Final = frozenset({
     "autocommit", "connection_factory", "context", "cursor_factory", "prepare_threshold",
@@ -49,6 +49,9 @@ _FROM_ENVIRONMENT: Final = re.compile(
 )
 """Environment variables that say where libpq goes, or what it accepts there."""
 
+_ANY_SERVER: Final = frozenset({"", "any"})
+"""Values of ``target_session_attrs`` that ask for nothing."""
+
 HOST_PATIENCE: Final = 5
 """Seconds for each of several hosts, unless ``connect_timeout`` says otherwise."""
 
@@ -64,6 +67,19 @@ def feed_connection(using: str) -> dict[str, Any]:
     """
     params = _resolve(using, _libpq_params(using))
     return _keywords(using, params)
+
+
+def may_lead_to_a_standby(using: str) -> bool:
+    """Whether several hosts are named, of which libpq takes the first that answers, whatever it is.
+
+    Told without a connection, so what a service file says does not count. Raises ConfigError.
+    """
+    params = _libpq_params(using)
+
+    def said(name: str) -> str:
+        return str(params.get(name) or os.environ.get(f"PG{name.upper().replace('_', '')}", ""))
+
+    return _is_several(said) and said("target_session_attrs") in _ANY_SERVER
 
 
 def _libpq_params(using: str) -> dict[str, Any]:
@@ -92,10 +108,14 @@ def _resolve(using: str, params: dict[str, Any]) -> dict[str, str]:
     from django.db.backends.postgresql.psycopg_any import is_psycopg3  # noqa: PLC0415
 
     resolved = (_resolve_psycopg3 if is_psycopg3 else _resolve_psycopg2)(using, params)
-    several = any("," in resolved.get(name, "") for name in ("host", "port", "hostaddr"))
-    if several or resolved.get("target_session_attrs", "any") not in {"", "any"}:
+    attributes = resolved.get("target_session_attrs", "")
+    if attributes not in _ANY_SERVER or _is_several(lambda name: resolved.get(name, "")):
         resolved.update(_host_that_answers(using, params))
     return resolved
+
+
+def _is_several(said: Callable[[str], str]) -> bool:
+    return any("," in said(name) for name in ("host", "port", "hostaddr"))
 
 
 def _resolve_psycopg3(using: str, params: Mapping[str, Any]) -> dict[str, str]:

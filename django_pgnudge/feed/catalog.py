@@ -85,7 +85,8 @@ BLOCKERS = """
 SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {pid})::text,
        (SELECT COALESCE(string_agg(DISTINCT COALESCE(pid::text, 'prepared'), ', '), 'none')
         FROM pg_catalog.pg_locks
-        WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted)
+        WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted),
+       pg_catalog.pg_is_in_recovery()::text
 """
 
 # A session is ended by its id and by the name of the slot that it makes.

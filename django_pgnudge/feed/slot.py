@@ -90,11 +90,18 @@ async def _create(
     command.add_done_callback(_heed)
     try:
         while not (await asyncio.wait([command], timeout=patience))[0]:
-            (alive, blockers), *_ = await checker.rows(
-                catalog.BLOCKERS.format(pid=connection.session.backend_pid), columns=2, at_least=1
+            (alive, blockers, is_standby), *_ = await checker.rows(
+                catalog.BLOCKERS.format(pid=connection.session.backend_pid), columns=3, at_least=1
             )
             if alive != "true":
                 raise ConnectionLostError("the server ended the session making the slot")
+            if is_standby == "true":
+                log.warning(
+                    "waiting for the primary to log which transactions run, without which the "
+                    "stream of a standby cannot start: an idle primary does not, so call "
+                    "pg_log_standby_snapshot() there"
+                )
+                continue
             log.warning(
                 "waiting for running transactions to end before the stream can start "
                 "(sessions: %s)",

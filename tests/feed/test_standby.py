@@ -72,6 +72,24 @@ def test_a_standby_is_the_same_database_as_its_primary_before_and_after_its_prom
     assert identity(standby.port) == expected
 
 
+async def test_an_idle_primary_that_holds_up_the_start_is_told_with_what_to_do(standby, caplog):
+    primary = standby.primary
+    await run(primary.execute, "CHECKPOINT", "app")  # and nothing is logged after that
+    feed = WalFeed(
+        host=primary.host,
+        port=standby.port,
+        user=primary.user,
+        database="app",
+        publication="every",
+        connect_timeout=0.5,
+    )
+    async with following(feed, live=False) as seen:
+        await eventually(lambda: "call pg_log_standby_snapshot() there" in caplog.text)
+        assert not seen.resyncs
+        await run(primary.execute, "SELECT pg_log_standby_snapshot()", "app")
+        await seen.resync("connected")
+
+
 async def test_a_standby_s_feed_nudges_what_its_own_snapshots_see(standby):
     primary = standby.primary
     feed = WalFeed(
