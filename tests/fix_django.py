@@ -99,6 +99,13 @@ def django_postgres(
 
 
 @pytest.fixture
+def column_lists(django_postgres: Database) -> None:
+    """Publications there may have lists of columns."""
+    if django_postgres.postgres.installation.version[0] < 15:
+        pytest.skip("lists of columns came with PostgreSQL 15")
+
+
+@pytest.fixture
 def other_database(django_postgres: Database) -> Database:
     """The database behind the alias `other`."""
     name = connections.settings["other"]["NAME"]

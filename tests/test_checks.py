@@ -377,6 +377,7 @@ def test_who_may_write_own_nudges_is_told_and_the_hint_changes_it(
         django_postgres.execute(f"DROP OWNED BY {role}, {owner}", f"DROP ROLE {role}, {owner}")
 
 
+@pytest.mark.usefixtures("column_lists")
 def test_a_publication_is_compared_with_the_rules(
     postgres: DatabaseServer, django_postgres: Database
 ) -> None:
@@ -451,6 +452,7 @@ def test_a_column_list_that_does_not_cover_the_replica_identity_is_told_and_the_
     django_postgres.execute("UPDATE shop_product SET price = 2")
 
 
+@pytest.mark.usefixtures("column_lists")
 def test_a_list_that_partitions_take_from_their_root_is_compared_with_their_identity(
     django_postgres: Database,
 ) -> None:

@@ -72,6 +72,7 @@ def published(database: Database, name: str) -> dict[str, set[str]]:
         return {f"{schema}.{table}": set(names or ()) for schema, table, names in rows}
 
 
+@pytest.mark.usefixtures("column_lists")
 def test_primary_keys_are_published_and_the_reverse_drops_it(
     postgres: DatabaseServer, django_postgres: Database, state: ProjectState
 ) -> None:
@@ -101,6 +102,7 @@ def test_primary_keys_are_published_and_the_reverse_drops_it(
     assert published(django_postgres, AWKWARD) == {}
 
 
+@pytest.mark.usefixtures("column_lists")
 def test_before_postgresql_15_whole_tables_are_published(
     django_postgres: Database, state: ProjectState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +184,7 @@ def test_what_is_refused_is_what_the_server_would_have_failed_on(
         django_postgres.execute("DELETE FROM shop_order")
 
 
+@pytest.mark.usefixtures("column_lists")
 @pytest.mark.parametrize(
     ("identity", "columns"),
     [
@@ -264,6 +267,7 @@ def test_an_identity_that_the_server_would_refuse_to_update_is_refused_before(
     django_postgres.execute("UPDATE shop_product SET name = 'b'")
 
 
+@pytest.mark.usefixtures("column_lists")
 def test_an_heir_without_the_parents_key_is_refused(
     django_postgres: Database, state: ProjectState
 ) -> None:
@@ -373,6 +377,7 @@ def test_it_can_be_written_into_a_migration_file_and_described() -> None:
     assert CreatePublication("p", "shop.Product").models == ["shop.Product"]
 
 
+@pytest.mark.usefixtures("column_lists")
 def test_sqlmigrate_shows_it_before_the_tables_are_made(
     django_postgres: Database, state: ProjectState
 ) -> None:

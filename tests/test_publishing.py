@@ -56,6 +56,7 @@ def migrate(*arguments: str, **options: Any) -> None:
     call_command("migrate", *arguments, verbosity=0, skip_checks=True, **options)
 
 
+@pytest.mark.usefixtures("column_lists")
 def test_run_again_it_adds_what_is_lacking(django_postgres: Database, state: ProjectState) -> None:
     first = CreatePublication("p", ["shop.Product"])
     forwards(first, state)
@@ -143,6 +144,7 @@ def test_tenants_that_are_migrated_at_once_make_one_publication(
     assert set(published(django_postgres, "p")) == {f"{each}.shop_product" for each in tenants}
 
 
+@pytest.mark.usefixtures("column_lists")
 def test_tables_are_added_and_taken_out_and_each_reverse_undoes_it(
     django_postgres: Database, state: ProjectState
 ) -> None:
@@ -175,6 +177,7 @@ def test_heirs_are_added_and_taken_out_by_themselves(
     assert published(django_postgres, "p") == {}
 
 
+@pytest.mark.usefixtures("column_lists")
 @pytest.mark.parametrize(
     "change",
     [
@@ -268,6 +271,7 @@ def test_a_faked_migration_makes_nothing_and_the_next_says_what_is_missing(app: 
     assert set(published(app, "things")) == PUBLISHING
 
 
+@pytest.mark.usefixtures("column_lists")
 def test_sqlmigrate_shows_every_statement_both_ways(app: Database) -> None:
     def shown(name: str, **options: Any) -> list[str]:
         out = io.StringIO()
