@@ -18,7 +18,7 @@ release = version = _INIT.split('__version__ = "', 1)[1].split('"', 1)[0]
 extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
 # Tables of results are parts of a page.
-exclude_patterns = ["_build", "performance/*"]
+exclude_patterns = ["_build", "performance/*", "servers/*"]
 nitpicky = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]

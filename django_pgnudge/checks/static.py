@@ -14,6 +14,7 @@ from django.db import connections
 from django_pgnudge.checks.ids import message
 from django_pgnudge.checks.sharing import check_sharing
 from django_pgnudge.conf import conf
+from django_pgnudge.conf.libpq import may_lead_to_a_standby
 from django_pgnudge.errors import PgNudgeError
 from django_pgnudge.fresh.declared import declared_mistakes
 from django_pgnudge.registry import Registry, UnknownLabelError
@@ -65,8 +66,6 @@ def check_engine(known: _Known) -> Iterator[CheckMessage]:
 
 
 def check_hosts(known: _Known) -> Iterator[CheckMessage]:
-    from django_pgnudge.daemon.connection import may_lead_to_a_standby  # noqa: PLC0415 - libpq's
-
     usable = conf.is_usable("DATABASE") and conf.is_usable("CONNECTION")
     if not usable or connections[conf.DATABASE].vendor != "postgresql":
         return

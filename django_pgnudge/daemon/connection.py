@@ -12,24 +12,18 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from django_pgnudge.conf import conf
+from django_pgnudge.conf.libpq import ANY_SERVER, libpq_params, names_several
 from django_pgnudge.errors import ConfigError, ConnectionLostError
 from django_pgnudge.feed import TLS
 from django_pgnudge.wire import AcceptedMethods
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-__all__ = ["feed_connection", "may_lead_to_a_standby"]
-
-_DRIVER_ONLY: Final = frozenset({
-    "autocommit", "connection_factory", "context", "cursor_factory", "prepare_threshold",
-    "row_factory", "async", "async_",
-})  # fmt: skip
-"""What Django hands to psycopg and psycopg does not hand on to libpq."""
+__all__ = ["feed_connection"]
 
 _REFUSED: Final = {
     "requirepeer": "",
@@ -49,9 +43,6 @@ _FROM_ENVIRONMENT: Final = re.compile(
 )
 """Environment variables that say where libpq goes, or what it accepts there."""
 
-_ANY_SERVER: Final = frozenset({"", "any"})
-"""Values of ``target_session_attrs`` that ask for nothing."""
-
 HOST_PATIENCE: Final = 5
 """Seconds for each of several hosts, unless ``connect_timeout`` says otherwise."""
 
@@ -65,43 +56,8 @@ def feed_connection(using: str) -> dict[str, Any]:
     Raises ConfigError for what no retry can mend, and ConnectionLostError if several hosts are
     named and none of them answers.
     """
-    params = _resolve(using, _libpq_params(using))
+    params = _resolve(using, libpq_params(using))
     return _keywords(using, params)
-
-
-def may_lead_to_a_standby(using: str) -> bool:
-    """Whether several hosts are named, of which libpq takes the first that answers, whatever it is.
-
-    Told without a connection, so what a service file says does not count. Raises ConfigError.
-    """
-    params = _libpq_params(using)
-
-    def said(name: str) -> str:
-        return str(params.get(name) or os.environ.get(f"PG{name.upper().replace('_', '')}", ""))
-
-    return _is_several(said) and said("target_session_attrs") in _ANY_SERVER
-
-
-def _libpq_params(using: str) -> dict[str, Any]:
-    connection = connections[using]
-    if connection.vendor != "postgresql":
-        msg = (
-            f'DATABASES["{using}"] is not PostgreSQL but {connection.vendor}: set '
-            'PGNUDGE["DATABASE"] (or --database) to the alias of a PostgreSQL database.'
-        )
-        raise ConfigError(msg)
-    try:
-        params: dict[str, Any] = connection.get_connection_params()
-    except ImproperlyConfigured as exc:
-        raise ConfigError(str(exc)) from exc
-    params = {name: value for name, value in params.items() if name not in _DRIVER_ONLY}
-    overrides: dict[str, Any] = dict(conf.CONNECTION)
-    if "database" in overrides:
-        overrides["dbname"] = overrides.pop("database")
-    if "host" in overrides:
-        # hostaddr wins over host in libpq: an address of the other server must not stay behind.
-        params.pop("hostaddr", None)
-    return {name: value for name, value in {**params, **overrides}.items() if value is not None}
 
 
 def _resolve(using: str, params: dict[str, Any]) -> dict[str, str]:
@@ -109,13 +65,9 @@ def _resolve(using: str, params: dict[str, Any]) -> dict[str, str]:
 
     resolved = (_resolve_psycopg3 if is_psycopg3 else _resolve_psycopg2)(using, params)
     attributes = resolved.get("target_session_attrs", "")
-    if attributes not in _ANY_SERVER or _is_several(lambda name: resolved.get(name, "")):
+    if attributes not in ANY_SERVER or names_several(lambda name: resolved.get(name, "")):
         resolved.update(_host_that_answers(using, params))
     return resolved
-
-
-def _is_several(said: Callable[[str], str]) -> bool:
-    return any("," in said(name) for name in ("host", "port", "hostaddr"))
 
 
 def _resolve_psycopg3(using: str, params: Mapping[str, Any]) -> dict[str, str]:

@@ -1,0 +1,31 @@
+# `just` lists what there is; each recipe needs `python -m pip install -e '.[dev]'`.
+
+_default:
+    @{{just_executable()}} --justfile {{justfile()}} --list
+
+# Style and layers
+lint:
+    ruff check .
+    ruff format --check .
+    lint-imports
+
+# Types of the package, then of servers, tests and benchmarks
+types:
+    mypy
+    MYPYPATH=example_project mypy -p servers -p tests -p benchmarks
+
+# The tests, or those that are named
+test *names:
+    pytest -n 3 {{names}}
+
+# The documentation, with warnings as errors
+docs:
+    sphinx-build -q -W --keep-going -b html docs docs/_build
+
+# One benchmark: `just bench hit --quick`
+bench *arguments:
+    python -m benchmarks {{arguments}}
+
+# All that a change must pass, from a clean clone on Debian
+ci:
+    .ci/run
