@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ..errors import DecodeError
 from ..events import Key, KeyValue
+from ..memo import Memo
 from .base import (
     EMIT_PREFIX,
     MAX_KEY_TEXT,
@@ -81,7 +82,7 @@ class TestDecoding(Decoder[_Tables]):
 
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
         super().__init__(sink, primary_keys, options)
-        self._tables: dict[bytes, _Tables] = {}
+        self._tables: Memo[bytes, _Tables] = Memo(MAX_TABLES)
 
     @staticmethod
     def start_options(options: Options, server_version: int) -> Mapping[str, str]:
@@ -152,8 +153,6 @@ class TestDecoding(Decoder[_Tables]):
                     % (re.escape(self._bytes(first.name)), re.escape(self._bytes(first.printed)))
                 )
         if len(raw) <= MAX_NAME:
-            if len(self._tables) >= MAX_TABLES:
-                self._tables.clear()
             self._tables[raw] = found
         return found
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import DecodeError
 from ..events import Key, KeyValue
+from ..memo import Memo
 from .base import (
     EMIT_PREFIX,
     MAX_KEY_TEXT,
@@ -71,7 +72,7 @@ class Wal2Json(Decoder[_Table]):
 
     def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
         super().__init__(sink, primary_keys, options)
-        self._tables: dict[bytes, _Table] = {}
+        self._tables: Memo[bytes, _Table] = Memo(MAX_TABLES)
 
     @staticmethod
     def start_options(options: Options, server_version: int) -> Mapping[str, str]:
@@ -116,8 +117,6 @@ class Wal2Json(Decoder[_Table]):
         """Resolve ``"schema":"…","table":"…"`` and remember it."""
         table = self._named(self._object(b"{" + raw + b"}"))
         if len(raw) <= MAX_NAME:
-            if len(self._tables) >= MAX_TABLES:
-                self._tables.clear()
             self._tables[raw] = table
         return table
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ..errors import ConnectionLostError, ServerError
 from ..log import get_logger
+from ..memo import Memo
 
 __all__ = ["Notices"]
 
@@ -38,7 +39,7 @@ class Notices:
         of whose rows the open transaction changed any."""
         self._wanted = wanted
         self._any_row = any_row
-        self._said: set[str] = set()
+        self._said: Memo[str, None] = Memo(_MOST_SAID)
 
     def take(self, notice: ServerError) -> None:
         """Make good what the notice tells of.
@@ -70,9 +71,7 @@ class Notices:
     def _is_news(self, text: str) -> bool:
         if text in self._said:
             return False
-        if len(self._said) >= _MOST_SAID:
-            self._said.clear()
-        self._said.add(text)
+        self._said[text] = None
         return True
 
 

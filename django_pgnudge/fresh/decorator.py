@@ -21,13 +21,14 @@ from django_pgnudge.errors import ConfigError
 from django_pgnudge.fresh.arguments import UnsureError, bind, digest, instances_in, unwrapped
 from django_pgnudge.fresh.collecting import note_unkept
 from django_pgnudge.fresh.declared import declare
-from django_pgnudge.fresh.dependencies import DependsOn, Row, listed, row
+from django_pgnudge.fresh.dependencies import REMEMBERED, DependsOn, Row, listed, row
 from django_pgnudge.fresh.functions import name_of, qualified_name, signature_of
 from django_pgnudge.fresh.scope import scope_of
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import reading, reading_since
-from django_pgnudge.fresh.values import REMEMBERED, WAIT, Options, Value
+from django_pgnudge.fresh.values import WAIT, Options, Value
 from django_pgnudge.log import get_logger
+from django_pgnudge.memo import Memo
 
 __all__ = ["Nudged", "NudgedFunction", "check_dependencies", "nudged"]
 
@@ -45,7 +46,7 @@ UNCHANGING: Final = (
 )  # fmt: skip
 """Of a default of these nothing changes between two calls."""
 
-values: dict[tuple[object, ...], Value] = {}
+values: Memo[tuple[object, ...], Value] = Memo(REMEMBERED)
 
 DependsOnArguments = Callable[..., Iterable[DependsOn]]
 
@@ -137,8 +138,6 @@ class NudgedFunction(Generic[P, R]):
         value = values.get(call)
         if value is None:
             value = self._make_value(args, kwargs)
-            if len(values) >= REMEMBERED:
-                values.clear()
             values[call] = value
         return value
 

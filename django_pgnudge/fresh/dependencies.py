@@ -24,6 +24,7 @@ from django_pgnudge.fresh.scope import UNKNOWN_SCOPE, Scope
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.watching import unwatched
 from django_pgnudge.log import get_logger
+from django_pgnudge.memo import Memo
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules.ruleset import shares_pk
 
@@ -99,8 +100,9 @@ class Tables:
         """Whether PostgreSQL is to be asked again: its tables may be others, or it may be."""
         self.epochs: dict[Ground, str] = {}
         self._news: dict[Ground, str] = {}
-        self._meanings: dict[tuple[int, tuple[DependsOn, ...]], frozenset[Dependency]] = {}
-        self._most = REMEMBERED if scope is None else REMEMBERED_IN_SCOPE
+        self._meanings: Memo[tuple[int, tuple[DependsOn, ...]], frozenset[Dependency]] = Memo(
+            REMEMBERED if scope is None else REMEMBERED_IN_SCOPE
+        )
         self._asked_at: float | None = None
         self._lock = threading.Lock()
         self.reading = threading.Lock()
@@ -152,8 +154,6 @@ class Tables:
             return self._look_up(entries)
         if remembered is None:
             remembered = self._look_up(entries)
-            if len(self._meanings) >= self._most:
-                self._meanings.clear()
             self._meanings[generation, entries] = remembered
         return remembered
 

@@ -271,8 +271,6 @@ def _may_store(recipe: Recipe, state: Judgement) -> Generator[Step, Any, bool]:
         listed = yield Get(recipe.plan.coverage_key(digest))
         if not isinstance(listed, frozenset | set | list | tuple):
             return recipe.may_store(None, None, "what the lease covers is not listed")
-        if len(recipe.coverages) >= MOST_COVERAGES:
-            recipe.coverages.clear()
         try:
             coverage = recipe.coverages[digest] = frozenset(listed)
         except TypeError:

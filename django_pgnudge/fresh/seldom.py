@@ -6,11 +6,13 @@ import threading
 import time
 from typing import Final
 
+from django_pgnudge.memo import Memo
+
 __all__ = ["forget", "seldom"]
 
 AGAIN_AFTER: Final = 60.0
 
-_said: dict[str, float] = {}
+_said: Memo[str, float] = Memo(1000)
 _lock = threading.Lock()
 
 
@@ -21,8 +23,6 @@ def seldom(what: str, every: float = AGAIN_AFTER) -> bool:
         last = _said.get(what)
         if last is not None and now - last < every:
             return False
-        if len(_said) > 1000:
-            _said.clear()
         _said[what] = now
         return True
 

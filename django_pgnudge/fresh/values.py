@@ -15,7 +15,7 @@ from django_pgnudge.conf import conf
 from django_pgnudge.fresh import sightings
 from django_pgnudge.fresh.clock import Sight
 from django_pgnudge.fresh.collecting import note, note_unkept
-from django_pgnudge.fresh.dependencies import DependsOn, tables
+from django_pgnudge.fresh.dependencies import REMEMBERED, DependsOn, tables
 from django_pgnudge.fresh.driving import Place, alook, arun, lifetime, look, run
 from django_pgnudge.fresh.entries import (
     NO_ANSWER,
@@ -28,11 +28,19 @@ from django_pgnudge.fresh.entries import (
 )
 from django_pgnudge.fresh.flights import flights
 from django_pgnudge.fresh.keys import Names
-from django_pgnudge.fresh.reading import Read, Recipe, Store, read_on, store_entry
+from django_pgnudge.fresh.reading import (
+    MOST_COVERAGES,
+    Read,
+    Recipe,
+    Store,
+    read_on,
+    store_entry,
+)
 from django_pgnudge.fresh.scope import entry_name, on_loop, scope_of
 from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.steps import FORBIDDEN
 from django_pgnudge.log import get_logger
+from django_pgnudge.memo import Memo
 
 if TYPE_CHECKING:
     from django_pgnudge.fresh.entries import Believes, Judgement, Stamp
@@ -45,13 +53,11 @@ logger = get_logger("django_pgnudge.nudged")
 WAIT: Final = 2.0
 """Seconds to wait for another caller who computes the same value."""
 
-REMEMBERED: Final = 4096
-
 seen_tokens: Final = sightings.Sightings()
 sights: Final[dict[tuple[str, str], Sight]] = {}
 """Of leases, by what they stand for: a cache alias and the lease's name."""
-coverages: Final[dict[str, Coverage]] = {}
-plans: Final[dict[tuple[object, ...], Plan]] = {}
+coverages: Final[Memo[str, Coverage]] = Memo(MOST_COVERAGES)
+plans: Final[Memo[tuple[object, ...], Plan]] = Memo(REMEMBERED)
 """By the entry's key, which names the database, and what the value stands on."""
 
 
@@ -264,8 +270,6 @@ class Value:
         entry = names.entry(entry_name(self.name, self.scope))
         plan = plans.get((entry, dependencies))
         if plan is None:
-            if len(plans) >= REMEMBERED:
-                plans.clear()
             plan = plans[entry, dependencies] = Plan.of(names, entry, dependencies)
         place = Place(self.alias, self.using, self.what, names.lease, self.scope)
         self._planned = Planned((mine, generation, home), plan, place, _believing(place, home.skew))

@@ -23,6 +23,7 @@ from django.utils import timezone
 from django_pgnudge.conf import conf, did_you_mean
 from django_pgnudge.conf.values import NEAR, closest
 from django_pgnudge.errors import ConfigError
+from django_pgnudge.memo import Memo
 from django_pgnudge.names import Own
 from django_pgnudge.registry.cache_tables import cache_tables
 from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, read_catalog
@@ -77,7 +78,7 @@ class Registry:
             self._by_table.setdefault(split_db_table(model._meta.db_table), []).append(model)
         self._cache_tables = frozenset(map(split_db_table, cache_tables(using)))
         self._catalog = Catalog()
-        self._asked: set[str] = set()
+        self._asked: Memo[str, None] = Memo(_MOST_ASKED)
         self._everywhere: set[str] = set()
         self.left: set[tuple[str, str]] = set()
         """Tables that are no longer below another, each with that one; see ``daemon.proof``."""
@@ -152,9 +153,7 @@ class Registry:
             return True
         if payload in self._asked:
             return False
-        if len(self._asked) >= _MOST_ASKED:
-            self._asked.clear()
-        self._asked.add(payload)
+        self._asked[payload] = None
         return True
 
     def payload_of(self, entry: str | type[Model]) -> str:

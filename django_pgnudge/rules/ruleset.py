@@ -23,6 +23,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_pgnudge.events import Event
 from django_pgnudge.log import get_logger
+from django_pgnudge.memo import Memo
 from django_pgnudge.registry import split_db_table
 from django_pgnudge.registry.stars import is_meant, is_starred
 from django_pgnudge.rules.keyspecs import (
@@ -154,7 +155,7 @@ class RuleSet:
         self._generation = -1
         self._bound: dict[str, list[_Bound]] = {}
         self._starred: list[_Starred] = []
-        self._found: dict[str, list[_Bound]] = {}
+        self._found: Memo[str, list[_Bound]] = Memo(MOST)
         self._tenants: frozenset[str] = frozenset()
         self._by_tenant = frozenset(filter(names_tenants, {rule.ref.alias for rule in self.rules}))
         """The caches whose keys name the tenant at hand."""
@@ -277,8 +278,6 @@ class RuleSet:
             here = self._registry.split(payload)
             bound = (starred.bind(payload, *here) for starred in self._starred)
             found = [*exact, *(each for each in bound if each is not None)]
-            if len(self._found) >= MOST:
-                self._found.clear()
             self._found[payload] = found
         return found
 
@@ -310,7 +309,7 @@ class RuleSet:
                     one = _bind(rule, target, schema, table, rowwise=rowwise)
                     bound.setdefault(payload, []).append(one)
         self._bound, self._starred, self._generation = bound, starred, generation
-        self._found = {}
+        self._found.clear()
         self._tenants = self._registry.schemas() | {
             getattr(settings, "PUBLIC_SCHEMA_NAME", "public")
         }

@@ -36,6 +36,7 @@ from django_pgnudge.fresh.seldom import seldom
 from django_pgnudge.fresh.sightings import reading_since
 from django_pgnudge.fresh.values import WAIT, Options, Value
 from django_pgnudge.log import get_logger
+from django_pgnudge.memo import Memo
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -53,7 +54,7 @@ register = template.Library()
 
 _MOST_LEARNED: Final = 10_000
 
-_learned: dict[str, frozenset[str]] = {}
+_learned: Memo[str, frozenset[str]] = Memo(_MOST_LEARNED)
 """What each fragment has been seen to read of the request, in this process."""
 
 
@@ -116,8 +117,6 @@ class NudgedNode(template.Node):
             if reads.why_unsure:
                 raise _UnkeptError(rendering, reads.why_unsure)
             if not self._inputs().issuperset(read := reads.values.keys() - named):
-                if len(_learned) > _MOST_LEARNED:
-                    _learned.clear()
                 learned = self._inputs() | read
                 if len(learned) > MOST_INPUTS:
                     raise _UnkeptError(
