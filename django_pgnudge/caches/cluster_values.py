@@ -8,8 +8,10 @@ at another moment than they are: it is judged by what its tokens were then.
 
 from __future__ import annotations
 
+import threading
 import time
-from contextlib import ExitStack, contextmanager
+import weakref
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django_pgnudge.caches.redis_values import TIME, RedisValues, pack
@@ -35,7 +37,6 @@ class ClusterValues(RedisValues):
         super().__init__(store)
         (self._cluster,) = self._redis.clients()
         self._library = self._redis.library
-        self._looked_at = 0.0
 
     def refusal(self) -> str | None:
         if len({self._cluster.keyslot(self._key(name)) for name in _ONE_SLOT}) > 1:
@@ -90,7 +91,8 @@ class ClusterValues(RedisValues):
         return [pack("MGET", lease, *tokens) + TIME, pack("GET", entry)]
 
     def _node(self, key: str) -> Any:
-        return self._cluster.get_node_from_key(self._key(key))
+        slot = self._cluster.keyslot(self._key(key))
+        return self._cluster.nodes_manager.get_node_from_slot(slot)
 
     def _client(self, key: str) -> Any:
         return self._library.node(self._cluster, self._node(key))
@@ -142,13 +144,23 @@ class ClusterValues(RedisValues):
             raise
 
     def _look_after(self, error: Exception, failed: str) -> None:
-        """Ask the cluster which node has which slots, unless that was a moment ago."""
-        is_refused = isinstance(error, self._library.errors.MovedError)
-        if not self._library.is_moved(error):
-            return
-        if is_refused or time.monotonic() - self._looked_at > _PAUSE:
-            self._looked_at = time.monotonic()
-            self._library.look_again(self._cluster, "" if is_refused else failed)
+        """Follow a slot that has moved; after another failure ask the cluster which node has which
+        slots, one thread at a time, and not where that was done a moment ago."""
+        if isinstance(error, self._library.errors.MovedError):
+            self._library.follow(self._cluster, error)
+        elif self._library.is_moved(error) and _looking.acquire(blocking=False):
+            try:
+                if time.monotonic() - _looked_at.get(self._cluster, 0.0) > _PAUSE:
+                    with suppress(Exception):  # what failed first is what is told
+                        self._library.look_again(self._cluster, failed)
+                    _looked_at[self._cluster] = time.monotonic()
+            finally:
+                _looking.release()
+
+
+_looking: Final = threading.Lock()
+_looked_at: Final[weakref.WeakKeyDictionary[Any, float]] = weakref.WeakKeyDictionary()
+"""By client, which threads may share: when it was last asked."""
 
 
 class _Link(NamedTuple):

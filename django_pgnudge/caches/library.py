@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
+import queue
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -46,10 +48,6 @@ class Library:
         )  # fmt: skip
         """A node of a cluster that has gone, or has other slots by now; MasterDownError is a
         ClusterDownError."""
-        self.busy: tuple[type[Exception], ...] = tuple(
-            kind for kind in [getattr(errors, "MaxConnectionsError", None)] if kind is not None
-        )
-        """A pool of connections that has no more, which is a ConnectionError of redis-py's."""
         self.pools: set[type[Any]] = {module.ConnectionPool, module.BlockingConnectionPool}
         self.connect: Callable[[Any], Any] = _connecting(module)
 
@@ -64,18 +62,31 @@ class Library:
         return [self.node(client, node) for node in client.get_primaries()]
 
     def is_moved(self, error: BaseException) -> bool:
-        """Whether a failure may come from a node that has gone, or has other slots by now."""
-        return isinstance(error, self.moved) and not isinstance(error, self.busy)
+        """Whether a failure may come from a node that has gone, or has other slots by now.
+
+        A pool that has no connection left says it as a node does that is away.
+        """
+        is_full = isinstance(error.__context__, queue.Empty | IndexError)
+        is_busy = is_full or type(error).__name__ == "MaxConnectionsError"  # of newer releases
+        return isinstance(error, self.moved) and not is_busy
+
+    def follow(self, cluster: Any, error: Any) -> None:
+        """Note where a slot is that has moved, as MovedError says."""
+        manager = cluster.nodes_manager
+        note = getattr(manager, "move_slot", None) or manager.update_moved_exception
+        note(error)
 
     def look_again(self, cluster: Any, failed: str = "") -> None:
-        """Ask a cluster which node has which slots, but not the node named so, if there are others.
+        """Ask a cluster which node has which slots, and the node named so last.
 
         What is sent by way of the cluster's own methods does this by itself, where it fails.
         """
-        startup = cluster.nodes_manager.startup_nodes
-        if len(startup) > 1:
-            startup.pop(failed, None)
-        cluster.nodes_manager.initialize()
+        manager = cluster.nodes_manager
+        node = manager.startup_nodes.pop(failed, None)
+        if node is not None:
+            manager.startup_nodes[failed] = node
+        takes_it = "last_failed_node_name" in inspect.signature(manager.initialize).parameters
+        manager.initialize(**({"last_failed_node_name": failed} if takes_it and failed else {}))
 
 
 def is_like_django_redis(cache: BaseCache) -> bool:

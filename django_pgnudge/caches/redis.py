@@ -187,9 +187,17 @@ def _servers(client: Any) -> list[Any]:
     """The server, or the primaries of a cluster, as it says now: a new one has no key yet that
     would lead to it."""
     library = library_of_client(client)
-    if isinstance(client, library.cluster):
-        library.look_again(client)
-    return library.nodes(client)
+    if not isinstance(client, library.cluster):
+        return [client]
+    library.look_again(client)
+    nodes = library.nodes(client)
+    for node in nodes:
+        # One that is cut off from the others still believes that it has its slots.
+        if not re.search(r"cluster_state\W+ok", str(node.execute_command("CLUSTER INFO"))):
+            raise library.errors.ClusterDownError(
+                f"{_address(node)}: CLUSTERDOWN The cluster is down"
+            )
+    return nodes
 
 
 def _place(server: Any) -> Hashable:

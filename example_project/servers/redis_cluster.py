@@ -111,6 +111,10 @@ class RedisCluster:
             there.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
             with contextlib.suppress(RedisError):  # without a slot it becomes a replica
                 here.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+        wait_until(
+            lambda: all(_home(node, slot) == target.port for node in self.nodes if node.running),
+            "every node to know who has the slot",
+        )
 
     def _primaries(self) -> list[Redis]:
         ports = {port for _, _, (_, port, *_), *_ in self._ask("CLUSTER", "SLOTS")}
@@ -181,6 +185,13 @@ def _port() -> int:
 
 def _client(node: Redis, patience: float = 10) -> Client:
     return Client(host=LOOPBACK, port=node.port, socket_timeout=patience)
+
+
+def _home(node: Redis, slot: int) -> int | None:
+    with _client(node) as client:
+        found: Any = client.execute_command("CLUSTER", "SLOTS")
+    ports = (port for first, last, (_, port, *_), *_ in found if first <= slot <= last)
+    return next(ports, None)
 
 
 def _migrate(source: Any, target: Redis, keys: list[bytes]) -> None:
