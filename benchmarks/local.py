@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servers.postgres import find_installations
-from servers.process import ServerFailedError, ServerProcess, run
+from servers.process import ServerFailedError, ServerProcess
 
 from benchmarks import ROOT
 
@@ -27,7 +27,6 @@ __all__ = [
     "child_environment",
     "choose_installation",
     "open_servers",
-    "redis_version",
     "start_runnudge",
 ]
 
@@ -55,13 +54,6 @@ def child_environment(**more: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     return kept | {"PYTHONPATH": path} | more
-
-
-def redis_version(redis: Redis) -> str:
-    """What its own program says."""
-    program = redis.program.program
-    assert program is not None
-    return run([program, "--version"], timeout=5).partition("v=")[2].partition(" ")[0]
 
 
 def start_runnudge(environment: Mapping[str, str], log: Path) -> ServerProcess:

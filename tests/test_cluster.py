@@ -111,6 +111,14 @@ def is_hit(pk: int) -> bool:
     return not runs
 
 
+def a_cached_row() -> Category:
+    """Its name is "before", and `name` of it is served from the cache."""
+    row = Category.objects.create(name="before")
+    assert settled(timeout=20)
+    wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
+    return row
+
+
 def test_keys_patterns_and_versions_are_deleted_on_every_node(cluster: RedisCluster) -> None:
     keys = [f"{name}:{number}" for name in "abc" for number in range(50)]
     for key in keys:
@@ -148,7 +156,7 @@ def test_rules_delete_and_nudged_values_follow(site: BackgroundDaemon) -> None:
 def test_all_that_proves_a_value_is_on_one_node_and_the_values_are_not(
     site: BackgroundDaemon, cluster: RedisCluster
 ) -> None:
-    names, key = names_of(), caches.values("default")._key  # type: ignore[attr-defined]
+    names, key = names_of(), cluster_values()._key
     proofs = [names.lease, names.mark("x"), names.table("public.a"), names.bulk("public.b")]
     assert len({cluster.home(key(name)).port for name in proofs}) == 1
     assert len({cluster.home(key(names.entry(str(n)))).port for n in range(100)}) == 3
@@ -157,9 +165,7 @@ def test_all_that_proves_a_value_is_on_one_node_and_the_values_are_not(
 def test_a_failover_of_the_node_with_the_lease_serves_nothing_stale(
     site: BackgroundDaemon, cluster: RedisCluster
 ) -> None:
-    row = Category.objects.create(name="before")
-    assert settled(timeout=20)
-    wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
+    row = a_cached_row()
     cluster.home(lease_key()).kill()
     Category.objects.filter(pk=row.pk).update(name="meanwhile")
     changed = time.monotonic()
@@ -181,9 +187,7 @@ def test_a_failover_of_the_node_with_the_lease_serves_nothing_stale(
 def test_a_slot_that_moves_to_another_node_serves_nothing_stale(
     site: BackgroundDaemon, cluster: RedisCluster
 ) -> None:
-    row = Category.objects.create(name="before")
-    assert settled(timeout=20)
-    wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
+    row = a_cached_row()
     lease = lease_key()
     seen: list[str] = []
 
@@ -204,9 +208,7 @@ def test_a_slot_that_moves_to_another_node_serves_nothing_stale(
 def test_a_node_that_hangs_is_left_for_the_one_that_took_over(
     site: BackgroundDaemon, cluster: RedisCluster
 ) -> None:
-    row = Category.objects.create(name="before")
-    assert settled(timeout=20)
-    wait_until(lambda: is_hit(row.pk), "a hit", timeout=30)
+    row = a_cached_row()
     hung = cluster.home(lease_key())
     hung.pause()
     try:
@@ -239,8 +241,7 @@ def test_a_node_that_came_later_is_cleared_too(cluster: RedisCluster) -> None:
 
 
 def test_a_value_that_comes_late_is_judged_by_the_time_when_it_came(cluster: RedisCluster) -> None:
-    values = caches.values("default")
-    assert isinstance(values, ClusterValues)
+    values = cluster_values()
     question = apart(values, cluster)
     values.keep(question.entry, "stamp", 1, 60)
     slow = cluster.home(values._key(question.entry))
@@ -261,8 +262,7 @@ def test_a_value_that_comes_late_is_judged_by_the_time_when_it_came(cluster: Red
 def test_where_every_node_hangs_a_read_waits_once_and_none_is_forgotten(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = caches.values("default")
-    assert isinstance(values, ClusterValues)
+    values = cluster_values()
     question = apart(values, cluster)
     values.ask(question)
     asked: list[Question] = []
@@ -305,8 +305,7 @@ def test_a_pool_that_is_full_is_no_node_that_has_gone(
 
 
 def test_where_the_value_s_node_is_away_no_token_is_made(cluster: RedisCluster) -> None:
-    values = caches.values("default")
-    assert isinstance(values, ClusterValues)
+    values = cluster_values()
     question = apart(values, cluster)
     values.ask(question)
     cluster.home(values._key(question.entry)).kill()
@@ -316,8 +315,7 @@ def test_where_the_value_s_node_is_away_no_token_is_made(cluster: RedisCluster) 
 
 
 def test_what_a_node_refuses_is_asked_of_the_one_that_has_it(cluster: RedisCluster) -> None:
-    values = caches.values("default")
-    assert isinstance(values, ClusterValues)
+    values = cluster_values()
     values.set("entry", 1, 60)
     cluster.move(values._key("entry"))
     values.drop(["entry"])
@@ -330,8 +328,7 @@ def test_what_a_node_refuses_is_asked_of_the_one_that_has_it(cluster: RedisClust
 def test_a_reader_needs_one_connection_where_one_node_has_all(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = caches.values("default")
-    assert isinstance(values, ClusterValues)
+    values = cluster_values()
     opened: list[Any] = []
     connect = values._connect
 
@@ -373,10 +370,14 @@ def test_the_lease_is_granted_where_scripts_are_forbidden(
     assert values.ask(Question("{a}lease", "x", ())).texts == {"{a}lease": "text"}
 
 
-def lease_key() -> str:
+def cluster_values() -> ClusterValues:
     values = caches.values("default")
     assert isinstance(values, ClusterValues)
-    return values._key(names_of().lease)
+    return values
+
+
+def lease_key() -> str:
+    return cluster_values()._key(names_of().lease)
 
 
 def apart(values: ClusterValues, cluster: RedisCluster) -> Question:

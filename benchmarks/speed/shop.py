@@ -16,7 +16,6 @@ from benchmarks.local import (
     child_environment,
     choose_installation,
     open_servers,
-    redis_version,
     start_runnudge,
 )
 
@@ -51,7 +50,7 @@ class Shop:
         """Versions, for a report."""
         return {
             "PostgreSQL": str(self.postgres.installation),
-            "Redis": redis_version(self.redis),
+            "Redis": self.redis.program.version,
         }
 
     def environment(self, settings: str = "shop_site.settings", **site: Any) -> dict[str, str]:

@@ -46,17 +46,6 @@ class ClusterValues(RedisValues):
             )
         return None
 
-    def ask(self, question: Question) -> Answer:
-        try:
-            return self._ask_after([], question)
-        except self._slow:
-            raise
-        except Exception as error:
-            if not self._library.is_moved(error):
-                raise
-            # Another node may have its keys by now; a question may be put twice.
-            return self._ask_after([], question)
-
     def make(self, question: Question, tokens: Mapping[str, tuple[str, int | None]]) -> Answer:
         return self._ask_after(self._making(tokens), question)
 
@@ -65,6 +54,13 @@ class ClusterValues(RedisValues):
             super().drop([key])
 
     # Inside.
+
+    def _ask(self, question: Question) -> Answer:
+        return self._ask_after([], question)
+
+    def _may_ask_again(self, error: Exception) -> bool:
+        """Another node may have its keys by now."""
+        return self._library.is_moved(error)
 
     def _ask_after(self, commands: list[bytes], question: Question) -> Answer:
         """Send commands to where the tokens are, then the question; two nodes work at once."""

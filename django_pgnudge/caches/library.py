@@ -55,11 +55,9 @@ class Library:
         """The client to one node of a cluster."""
         return getattr(cluster, f"get_{self._name}_connection")(node)
 
-    def nodes(self, client: Any) -> list[Any]:
-        """The clients to the primaries of a cluster, or to the one server there is."""
-        if not isinstance(client, self.cluster):
-            return [client]
-        return [self.node(client, node) for node in client.get_primaries()]
+    def primaries(self, cluster: Any) -> list[Any]:
+        """The clients to the primaries of a cluster."""
+        return [self.node(cluster, node) for node in cluster.get_primaries()]
 
     def is_moved(self, error: BaseException) -> bool:
         """Whether a failure may come from a node that has gone, or has other slots by now.

@@ -190,7 +190,7 @@ def _servers(client: Any) -> list[Any]:
     if not isinstance(client, library.cluster):
         return [client]
     library.look_again(client)
-    nodes = library.nodes(client)
+    nodes = library.primaries(client)
     for node in nodes:
         # One that is cut off from the others still believes that it has its slots.
         if not re.search(r"cluster_state\W+ok", str(node.execute_command("CLUSTER INFO"))):

@@ -76,9 +76,14 @@ class RedisValues(Values):
             return self._ask(question)
         except self._slow:
             raise  # To ask again would take as long.
-        except self._lost:
-            # A connection that had been idle for too long; a question may be put twice.
+        except Exception as error:
+            if not self._may_ask_again(error):
+                raise
             return self._ask(question)
+
+    def _may_ask_again(self, error: Exception) -> bool:
+        """A connection had been idle for too long; a question may be put twice."""
+        return isinstance(error, self._lost)
 
     def _ask(self, question: Question) -> Answer:
         return self._answered(question, *self._exchange(question.lease, self._packed(question), 2))

@@ -64,12 +64,14 @@ class RedisProgram:
         return f"{kind} {self.version}"
 
 
-def find_redis(*, given: bool = True) -> RedisProgram | None:
-    """REDIS_URL if set (and `given`), else the first of `find_redises`, else None."""
+def find_redis(*, given: bool = True, source: str = "") -> RedisProgram | None:
+    """REDIS_URL if set (and `given`), else the first of `find_redises`, or of those of a `source`;
+    None without one.
+    """
     url = os.environ.get("REDIS_URL")
     if given and url:
         return RedisProgram("url", url=url)
-    return next(_found(), None)
+    return next((each for each in _found() if source in ("", each.source)), None)
 
 
 def find_redises() -> list[RedisProgram]:

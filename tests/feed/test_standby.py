@@ -35,6 +35,17 @@ def standby(postgres_factory: Any) -> Iterator[Standby]:
         made.stop()
 
 
+def feed_of(standby: Standby, **options: Any) -> WalFeed:
+    return WalFeed(
+        host=standby.primary.host,
+        port=standby.port,
+        user=standby.primary.user,
+        database="app",
+        publication="every",
+        **options,
+    )
+
+
 async def test_a_standby_that_cannot_decode_is_said_to_be_one(postgres_factory: Any) -> None:
     before = [each for each in installations() if each.version[0] < 16 and each.bindir is not None]
     if not before:
@@ -75,14 +86,7 @@ def test_a_standby_is_the_same_database_as_its_primary_before_and_after_its_prom
 async def test_an_idle_primary_that_holds_up_the_start_is_told_with_what_to_do(standby, caplog):
     primary = standby.primary
     await run(primary.execute, "CHECKPOINT", "app")  # and nothing is logged after that
-    feed = WalFeed(
-        host=primary.host,
-        port=standby.port,
-        user=primary.user,
-        database="app",
-        publication="every",
-        connect_timeout=0.5,
-    )
+    feed = feed_of(standby, connect_timeout=0.5)
     async with following(feed, live=False) as seen:
         await eventually(lambda: "call pg_log_standby_snapshot() there" in caplog.text)
         assert not seen.resyncs
@@ -92,13 +96,7 @@ async def test_an_idle_primary_that_holds_up_the_start_is_told_with_what_to_do(s
 
 async def test_a_standby_s_feed_nudges_what_its_own_snapshots_see(standby):
     primary = standby.primary
-    feed = WalFeed(
-        host=primary.host,
-        port=standby.port,
-        user=primary.user,
-        database="app",
-        publication="every",
-    )
+    feed = feed_of(standby)
     async with following(feed, live=False) as seen:
 
         def is_live() -> bool:
