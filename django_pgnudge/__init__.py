@@ -19,11 +19,11 @@ from .events import Batch, Event, FeedItem, Resync
 if TYPE_CHECKING:
     from .emitting import aemit, emit
     from .feed import TLS, WalFeed
-    from .fresh.conditions import nudged_condition
-    from .fresh.decorator import nudged
-    from .fresh.pages import nudged_page
-    from .fresh.settled import asettled, settled
     from .names import fragment, own, page, site
+    from .pages.conditional import nudged_condition
+    from .pages.page import nudged_page
+    from .reader.decorator import nudged
+    from .reader.settled import asettled, settled
     from .rules.registration import invalidates
 
 __version__ = "0.1.0"
@@ -58,16 +58,16 @@ _LAZY = {
     "TLS": "django_pgnudge.feed",
     "WalFeed": "django_pgnudge.feed",
     "aemit": "django_pgnudge.emitting",
-    "asettled": "django_pgnudge.fresh.settled",
+    "asettled": "django_pgnudge.reader.settled",
     "emit": "django_pgnudge.emitting",
     "fragment": "django_pgnudge.names",
     "invalidates": "django_pgnudge.rules.registration",
-    "nudged": "django_pgnudge.fresh.decorator",
-    "nudged_condition": "django_pgnudge.fresh.conditions",
-    "nudged_page": "django_pgnudge.fresh.pages",
+    "nudged": "django_pgnudge.reader.decorator",
+    "nudged_condition": "django_pgnudge.pages.conditional",
+    "nudged_page": "django_pgnudge.pages.page",
     "own": "django_pgnudge.names",
     "page": "django_pgnudge.names",
-    "settled": "django_pgnudge.fresh.settled",
+    "settled": "django_pgnudge.reader.settled",
     "site": "django_pgnudge.names",
 }
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 
-__all__ = ["PgNudgeConfig"]
-
 
 class PgNudgeConfig(AppConfig):
     """``INSTALLED_APPS = [..., "django_pgnudge"]``."""
@@ -15,7 +13,7 @@ class PgNudgeConfig(AppConfig):
 
     def ready(self) -> None:
         from django_pgnudge import checks  # noqa: F401, PLC0415 - importing registers them
-        from django_pgnudge.fresh.watching import watch_connections  # noqa: PLC0415
+        from django_pgnudge.reader.query_watch import watch_connections  # noqa: PLC0415
         from django_pgnudge.rules.registration import autodiscover  # noqa: PLC0415
 
         watch_connections()

@@ -13,8 +13,6 @@ from django_pgnudge.decoding.base import EMIT_PREFIX
 from django_pgnudge.decoding.nudges import objection
 from django_pgnudge.errors import ConfigError
 
-__all__ = ["PREFIX", "aemit", "emit"]
-
 PREFIX = EMIT_PREFIX
 """The prefix by which the feed knows these messages among others."""
 

@@ -4,7 +4,5 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["POSTGRES_EPOCH"]
-
 POSTGRES_EPOCH: Final = 946_684_800
 """2000-01-01 00:00 UTC in Unix seconds: the zero of timestamps on the wire."""

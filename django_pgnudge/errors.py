@@ -8,10 +8,19 @@ __all__ = [
     "ConfigError",
     "ConnectionLostError",
     "DecodeError",
+    "NotCurrentError",
+    "NotReadyError",
+    "OtherServerError",
     "PgNudgeError",
     "ProtocolError",
+    "RuleError",
     "ServerError",
+    "SettleError",
     "TLSError",
+    "UnknownLabelError",
+    "UnknownTablesError",
+    "UnsupportedError",
+    "UnsureError",
 ]
 
 
@@ -76,3 +85,45 @@ class ServerError(PgNudgeError):
             if text
         )
         return f"{self.severity} {self.sqlstate}: {self.message}{extra}"
+
+
+class UnsupportedError(CacheError):
+    """The backend cannot do this at all, so that trying again is of no use."""
+
+
+class OtherServerError(ConnectionLostError):
+    """A connection led to another server than the stream's, or the server was promoted."""
+
+
+class NotCurrentError(PgNudgeError):
+    """There is no proof at the moment; the message says why."""
+
+
+class NotReadyError(PgNudgeError):
+    """What would keep the daemon from its work, one thing a line."""
+
+
+class UnknownLabelError(ConfigError, LookupError):
+    """A label that names no model, though it can be nothing else."""
+
+
+class RuleError(ConfigError):
+    """A rule that cannot be understood; ``id`` is the number of its system check."""
+
+    def __init__(self, id: str, message: str, hint: str) -> None:  # noqa: A002
+        super().__init__(f"{message} {hint}")
+        self.id = id
+        self.message = message
+        self.hint = hint
+
+
+class SettleError(PgNudgeError):
+    """``settled`` was called where it cannot be answered: inside a transaction."""
+
+
+class UnsureError(PgNudgeError):
+    """An argument whose text as a cache key cannot be told from that of another value."""
+
+
+class UnknownTablesError(PgNudgeError):
+    """It is unknown which tables a queryset reads; the message says why."""

@@ -12,15 +12,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
+import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from django_pgnudge.memo import Memo
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from _typeshed import SupportsWrite
 
-__all__ = ["escape", "get_logger", "show_lines"]
+
+EVERY: Final = 60.0
+"""Seconds between two equal warnings that a request, or a failure that goes on, can cause."""
+
+_logged_at: Memo[object, float] = Memo(1000)
+_logged_lock = threading.Lock()
 
 
 def get_logger(name: str) -> _Logger:
@@ -28,6 +37,25 @@ def get_logger(name: str) -> _Logger:
     logger = logging.getLogger(name)
     logger.addFilter(_escape_record)
     return _Logger(logger)
+
+
+def may_log(about: object, every: float = EVERY) -> bool:
+    """Rate limit for warnings that a request, or a failure that goes on, can cause.
+
+    Whether ``every`` seconds have passed since this was last True for ``about``, which is hashable.
+    """
+    now = time.monotonic()
+    with _logged_lock:
+        last = _logged_at.get(about)
+        if last is not None and now - last < every:
+            return False
+        _logged_at[about] = now
+        return True
+
+
+def forget_logged() -> None:
+    """Log everything again: for tests."""
+    _logged_at.clear()
 
 
 def escape(text: str) -> str:

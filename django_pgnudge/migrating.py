@@ -15,8 +15,6 @@ from django.db.migrations.state import ProjectState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Undeclared", "dependency_for", "undeclared"]
-
 Undeclared = tuple[str, str, str]
 """A migration (``shop.0002_publication``), a label in it, and what is to be done."""
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DjangosKeys", "Own", "fragment", "own", "page", "site"]
-
 FRAGMENTS: Final = "template_fragments"
 """The alias that ``{% cache %}`` prefers where it is there."""
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from django.db import router, transaction
 from django.db.migrations.operations.base import Operation, OperationCategory
 
-from django_pgnudge.errors import ConfigError
+from django_pgnudge.errors import ConfigError, UnknownLabelError
 from django_pgnudge.migrating import dependency_for
-from django_pgnudge.registry import Registry, UnknownLabelError, split_db_table
+from django_pgnudge.registry import Registry, split_db_table
 from django_pgnudge.registry.catalog import quote_identifier, server_version
 from django_pgnudge.registry.published import (
     PublishedTable,

@@ -15,8 +15,6 @@ from django.db import DEFAULT_DB_ALIAS, connections
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["names_tenants", "serving"]
-
 _PROBES: Final = ("pgnudge_a", "pgnudge_b")
 
 

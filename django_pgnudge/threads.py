@@ -12,8 +12,6 @@ from django_pgnudge.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Thread", "answer", "settle"]
-
 logger = get_logger("django_pgnudge.daemon")
 
 T = TypeVar("T")
@@ -59,12 +57,12 @@ def answer(future: asyncio.Future[T], function: Callable[[], T]) -> None:
     try:
         result = function()
     except BaseException as exc:
-        settle(future, error=exc)
+        set_outcome(future, error=exc)
     else:
-        settle(future, result)
+        set_outcome(future, result)
 
 
-def settle(
+def set_outcome(
     future: asyncio.Future[Any], result: Any = None, *, error: BaseException | None = None
 ) -> None:
     """Give a future its result from another thread; a loop that has gone needs none."""

@@ -17,6 +17,7 @@ pytest_plugins = (
     "tests.fix_proxy",
     "tests.fix_tls",
     "tests.fix_loop",
+    "tests.fix_clients",
     "tests.fix_example",
     "tests.fix_nudged",
     "django_pgnudge.testing",

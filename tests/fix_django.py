@@ -19,7 +19,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from django_pgnudge.fresh.dependencies import known_tables
+from django_pgnudge.reader.dependencies import resolvers
 from tests.fix_servers import Database, fresh_name
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ def pointed(server: DatabaseServer, names: dict[str, str]) -> Iterator[None]:
         connections[alias].close()
         point(alias, server, name)
     # What readers know of the databases that the aliases led to before.
-    known_tables.clear()
+    resolvers.clear()
     try:
         yield
     finally:
         for alias in names:
             connections[alias].close()
             connections.settings[alias].update(before[alias])
-        known_tables.clear()
+        resolvers.clear()
 
 
 @pytest.fixture(scope="session")

@@ -28,12 +28,12 @@ from servers.guard import started_at
 from servers.installations import find_installations
 from servers.process import free_port, processes_below
 
+from tests import ROOT
 from tests.fix_servers import missing, redis_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).resolve().parent.parent
 MANAGE = ROOT / "example_project" / "manage.py"
 DEADLINE = 90.0
 T = TypeVar("T")

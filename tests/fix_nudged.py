@@ -26,11 +26,11 @@ from servers.cache_sets import Memcached
 
 from django_pgnudge import caches as pgnudge_caches
 from django_pgnudge.caches import Question
-from django_pgnudge.caches.redis_values import RedisValues
-from django_pgnudge.fresh import bypass, declared, dependencies, driving
-from django_pgnudge.fresh.dependencies import tables
-from django_pgnudge.fresh.keys import Lease, Names
-from django_pgnudge.fresh.seldom import forget
+from django_pgnudge.caches.redis_value_store import RedisValueStore
+from django_pgnudge.log import forget_logged
+from django_pgnudge.reader import bypass, declared, dependencies, executor
+from django_pgnudge.reader.dependencies import resolver
+from django_pgnudge.reader.keys import Lease, Names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -58,7 +58,7 @@ def _declared_by_this_test_alone() -> Iterator[None]:
 @pytest.fixture
 def emptied(nudge_fake: NudgeFake) -> None:
     """Nothing is kept, nothing was said, and there is a lease."""
-    forget()
+    forget_logged()
     caches["default"].clear()
     nudge_fake.lease()
 
@@ -118,11 +118,11 @@ def memcached() -> Iterator[dict[str, Any]]:
 def asking_postgres(fake: NudgeFake) -> Iterator[None]:
     """Readers ask PostgreSQL about their sessions and tables, as they do beside a daemon."""
     with (
-        mock.patch.object(driving, "may_use_cache", bypass.may_use_cache),
-        mock.patch.object(driving, "may_keep", bypass.may_keep),
-        mock.patch.dict(dependencies.known_tables),
+        mock.patch.object(executor, "may_use_cache", bypass.may_use_cache),
+        mock.patch.object(executor, "may_keep", bypass.may_keep),
+        mock.patch.dict(dependencies.resolvers),
     ):
-        dependencies.known_tables.clear()
+        dependencies.resolvers.clear()
         # They know the database by its own name.
         fake.names = names_of()
         fake.lease()
@@ -131,7 +131,7 @@ def asking_postgres(fake: NudgeFake) -> Iterator[None]:
 
 @pytest.fixture
 def real_sessions(django_postgres: Any, nudge_fake: NudgeFake) -> Iterator[NudgeFake]:
-    forget()
+    forget_logged()
     with asking_postgres(nudge_fake):
         yield nudge_fake
 
@@ -172,20 +172,20 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for name in METHODS:
         monkeypatch.setattr(kind, name, counted(name))
-    exchange = RedisValues._exchange
+    exchange = RedisValueStore._exchange
 
     def exchanged(self: Any, *args: Any) -> Any:
         # Of a Redis the backend is not asked, but its server.
         calls.append("exchange")
         return exchange(self, *args)
 
-    monkeypatch.setattr(RedisValues, "_exchange", exchanged)
+    monkeypatch.setattr(RedisValueStore, "_exchange", exchanged)
     return calls
 
 
 def names_of(alias: str = "default") -> Names:
     """The names of a database's keys, as readers and the daemon have them."""
-    identity = tables(alias).identity()
+    identity = resolver(alias).identity()
     assert identity is not None
     return Names.of(identity)
 

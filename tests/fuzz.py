@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
-from django_pgnudge.decoding import DECODERS, Options
+from django_pgnudge.decoding import DECODERS, DecoderOptions
 from django_pgnudge.errors import DecodeError, PgNudgeError
 from django_pgnudge.feed.coalescer import Coalescer
 from django_pgnudge.wire import Credentials, Session, State, XLogData, framing, session
@@ -223,7 +223,7 @@ class Case:
         )
         self.coalescer = Coalescer(max_tables=5, max_keys=3)
         self.decoder: Decoder = DECODERS[self.plugin](
-            self.coalescer, KEYS, Options(publication="p", max_keys=3)
+            self.coalescer, KEYS, DecoderOptions(publication="p", max_keys=3)
         )
         self.fed = 0
         self.sent = 0

@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connections
 
-from tests import fix_servers
+from tests import ROOT, fix_servers
 
 if TYPE_CHECKING:
     from typing import Any
@@ -137,7 +137,7 @@ def test_a_stray_exception_fails_its_test(tmp_path: Path) -> None:
             *("-p", "no:django", "-p", "no:asyncio", "-p", "no:cacheprovider", "-c", os.devnull),
             *("--rootdir", str(tmp_path), str(tmp_path)),
         ],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

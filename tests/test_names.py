@@ -17,13 +17,14 @@ from django.views.decorators.cache import cache_page
 from django.views.decorators.vary import vary_on_headers
 
 from django_pgnudge import caches, fragment, invalidates, page, site
+from django_pgnudge.errors import RuleError
 from django_pgnudge.events import Event
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import load_rules
-from django_pgnudge.rules.keyspecs import Fixed, RuleError, parse_key
+from django_pgnudge.rules.keyspecs import Fixed, parse_key
 from django_pgnudge.rules.registration import sandbox
+from tests.caches.test_stores import cache_table, enumerable  # noqa: F401 - fixtures
 from tests.shop import models
-from tests.test_caches import cache_table, enumerable  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -52,20 +52,20 @@ def _take_everything_for_visible() -> None:
 
 def _ignore_tokens() -> None:
     """Every value stands on one token that nobody ends."""
-    from django_pgnudge.fresh.keys import Names  # noqa: PLC0415 - Django first
+    from django_pgnudge.reader.keys import Names  # noqa: PLC0415 - Django first
 
     Names.tokens = lambda *_: ("pgnudge:ignored",)  # type: ignore[method-assign]
 
 
 def _ignore_the_lease() -> None:
     """Whatever lease there was last is trusted for ever."""
-    from django_pgnudge.caches.redis_values import RedisValues  # noqa: PLC0415 - Django first
-    from django_pgnudge.fresh.keys import Lease  # noqa: PLC0415 - Django first
+    from django_pgnudge.caches.redis_value_store import RedisValueStore  # noqa: PLC0415 - Django first
+    from django_pgnudge.reader.keys import Lease  # noqa: PLC0415 - Django first
 
     last: dict[str, str] = {}
-    answered = RedisValues._answered  # noqa: SLF001 - what it says is to be broken
+    answered = RedisValueStore._answered  # noqa: SLF001 - what it says is to be broken
 
-    def answered_as_before(self: RedisValues, question: Any, *replies: Any) -> Any:
+    def answered_as_before(self: RedisValueStore, question: Any, *replies: Any) -> Any:
         answer = answered(self, question, *replies)
         lease = answer.texts.get(question.lease) or last.get(question.lease)
         if lease is None:
@@ -79,13 +79,13 @@ def _ignore_the_lease() -> None:
         lease = parse(text)
         return None if lease is None else dataclasses.replace(lease, length=math.inf)
 
-    setattr(RedisValues, "_answered", answered_as_before)  # noqa: B010 - mypy knows its arguments
+    setattr(RedisValueStore, "_answered", answered_as_before)  # noqa: B010 - mypy knows its arguments
     Lease.parse = parse_as_endless  # type: ignore[method-assign]
 
 
 def _forget_what_is_inside() -> None:
     """A value stands on its own tokens only, not on those of what it used."""
-    from django_pgnudge.fresh.collecting import Collected  # noqa: PLC0415 - Django first
+    from django_pgnudge.reader.nested import Collected  # noqa: PLC0415 - Django first
 
     Collected.add = lambda *_: None  # type: ignore[method-assign]
     Collected.add_unkept = lambda *_: None  # type: ignore[method-assign]
@@ -106,11 +106,11 @@ def _take_the_map_for_the_same() -> None:
 
 def _send_tokens_twice() -> None:
     """Each request that makes tokens arrives once more, late."""
-    from django_pgnudge.caches.redis_values import RedisValues  # noqa: PLC0415 - Django first
+    from django_pgnudge.caches.redis_value_store import RedisValueStore  # noqa: PLC0415 - Django first
 
-    make = RedisValues.make
+    make = RedisValueStore.make
 
-    def make_twice(self: RedisValues, question: Any, tokens: Any) -> Any:
+    def make_twice(self: RedisValueStore, question: Any, tokens: Any) -> Any:
         def again() -> None:
             with contextlib.suppress(Exception):
                 make(self, question, tokens)
@@ -120,25 +120,25 @@ def _send_tokens_twice() -> None:
         timer.start()
         return make(self, question, tokens)
 
-    RedisValues.make = make_twice  # type: ignore[method-assign]
+    RedisValueStore.make = make_twice  # type: ignore[method-assign]
 
 
 def _believe_any_clock() -> None:
     """A lease counts whatever this reader's clock says, for as long as the cache keeps it."""
-    from django_pgnudge.fresh.clock import Sight  # noqa: PLC0415 - Django first
+    from django_pgnudge.reader.lease_clock import LeaseClock  # noqa: PLC0415 - Django first
 
-    Sight.believes = lambda *_, **__: True  # type: ignore[method-assign]
+    LeaseClock.believes = lambda *_, **__: True  # type: ignore[method-assign]
 
 
 def _keep_whatever_was_read() -> None:
     """Nobody asks which database was read, or in which transaction."""
-    from django_pgnudge.fresh import driving  # noqa: PLC0415 - Django first
+    from django_pgnudge.reader import executor  # noqa: PLC0415 - Django first
 
-    setattr(driving, "may_keep", lambda *_: True)  # noqa: B010 - it is imported there
+    setattr(executor, "may_keep", lambda *_: True)  # noqa: B010 - it is imported there
 
 
 def _take_pages_for_everybodys() -> None:
     """What a page has read of its request is not noted."""
-    from django_pgnudge.fresh.noticing import Reads  # noqa: PLC0415 - Django first
+    from django_pgnudge.pages.recording import RecordedInputs  # noqa: PLC0415 - Django first
 
-    setattr(Reads, "lacks", lambda *_: False)  # noqa: B010 - to mypy it is a method
+    setattr(RecordedInputs, "lacks", lambda *_: False)  # noqa: B010 - to mypy it is a method

@@ -108,8 +108,8 @@ def _count_commands_of_an_epoch(run: Run, client: Any) -> None:
 
     The lease is deleted, by which all of them end; then come a mark for what follows and the time.
     """
-    from django_pgnudge.daemon.memory import CacheMemory  # noqa: PLC0415
-    from django_pgnudge.fresh.keys import Names  # noqa: PLC0415
+    from django_pgnudge.daemon.cache_memory import CacheMemory  # noqa: PLC0415
+    from django_pgnudge.reader.keys import Names  # noqa: PLC0415
 
     memory = CacheMemory("default", Names.of("benchmark"))
     memory.begin()

@@ -15,19 +15,19 @@ from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 
-from django_pgnudge.caches.base import Store, UnsupportedError
+from django_pgnudge.caches.client_library import is_redis
 from django_pgnudge.caches.layout import find_sessions
-from django_pgnudge.caches.library import is_redis
-from django_pgnudge.caches.other import (
+from django_pgnudge.caches.other_stores import (
     DatabaseStore,
     LocMemStore,
     MemcachedStore,
     PatternStore,
     PymemcacheStore,
 )
-from django_pgnudge.caches.redis import RedisStore
-from django_pgnudge.caches.values import Answer, Entry, Question, Values
-from django_pgnudge.errors import CacheError, PgNudgeError
+from django_pgnudge.caches.redis_store import RedisStore
+from django_pgnudge.caches.store import Store
+from django_pgnudge.caches.value_store import Answer, Entry, Question, ValueStore
+from django_pgnudge.errors import CacheError, PgNudgeError, UnsupportedError
 from django_pgnudge.tenancy import serving
 
 if TYPE_CHECKING:
@@ -35,15 +35,14 @@ if TYPE_CHECKING:
 
     from django.core.cache.backends.base import BaseCache
 
-    from django_pgnudge.caches.pipeline import Pipeline
+    from django_pgnudge.caches.rounds import Pipeline
     from django_pgnudge.rules import CacheRef, Kills
 
 __all__ = [
     "Answer",
     "Entry",
     "Question",
-    "UnsupportedError",
-    "Values",
+    "ValueStore",
     "address",
     "can_enumerate",
     "clear",
@@ -57,7 +56,7 @@ __all__ = [
     "same_place",
     "supports_patterns",
     "values",
-    "writing_values",
+    "writing_value_store",
 ]
 
 
@@ -130,17 +129,17 @@ def pipeline(alias: str) -> Pipeline | None:
         return store.pipeline()
 
 
-def values(alias: str) -> Values:
+def values(alias: str) -> ValueStore:
     """The nudged values in a cache, for this thread. Their failures are raised as they come."""
     cache = caches[alias]
-    found: Values | None = cache.__dict__.get("_pgnudge_values")
+    found: ValueStore | None = cache.__dict__.get("_pgnudge_values")
     if found is None:
-        found = cache.__dict__["_pgnudge_values"] = _wrap(alias, cache).make_values()
+        found = cache.__dict__["_pgnudge_values"] = _wrap(alias, cache).make_value_store()
     return found
 
 
 @contextmanager
-def writing_values(alias: str) -> Iterator[Values]:
+def writing_value_store(alias: str) -> Iterator[ValueStore]:
     """The same for the daemon: failures are CacheErrors."""
     with _store(alias):
         yield values(alias)

@@ -13,23 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from django.conf import settings
 from django.core.cache import caches
 
-from django_pgnudge.errors import CacheError
+from django_pgnudge.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.core.cache.backends.base import BaseCache
 
-__all__ = ["Layout", "Sessions", "UnsupportedError", "find_layout", "find_sessions"]
-
 _KEYS: Final = ("pgnudge", "q:2*[x]", "long-" * 80)
 _LONGEST: Final = 500
 
 _SESSIONS: Final = ("pgnudgeprobe0", "pgnudgeprobe1")
-
-
-class UnsupportedError(CacheError):
-    """The backend cannot do this at all, so that trying again is of no use."""
 
 
 class Layout(NamedTuple):

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
 
-__all__ = ["apps_to_migrate", "is_to_come", "views"]
-
 _VIEWS: Final = """
 SELECT n.nspname::text, c.relname::text, c.relkind = 'm'
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from django_pgnudge.registry import Registry
     from django_pgnudge.rules import RuleSet
 
-__all__ = ["Facts", "Messages", "Publication", "read_facts"]
-
 MANAGED_ROLES: Final = (
     "rds_replication",  # Amazon RDS and Aurora: membership is the grant
     # Where these may hand REPLICATION to themselves, rolreplication alone would raise false alarms.

@@ -9,8 +9,6 @@ from django.core.checks import Warning as CheckWarning
 
 from django_pgnudge.log import escape
 
-__all__ = ["DOCS", "IDS", "anchor", "message"]
-
 DOCS: Final = "https://django-pgnudge.readthedocs.io/en/stable/checks.html"
 
 IDS: Final[dict[str, str]] = {

@@ -17,20 +17,18 @@ from django_pgnudge.checks.facts import Facts, read_facts
 from django_pgnudge.checks.ids import message
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import NEAR, closest
-from django_pgnudge.fresh.declared import declared_tables
 from django_pgnudge.migrating import undeclared
 from django_pgnudge.names import Own
 from django_pgnudge.operations import PublicationOperation
+from django_pgnudge.reader.declared import declared_tables
 from django_pgnudge.registry import Registry, split_db_table
-from django_pgnudge.registry.stars import is_starred
+from django_pgnudge.registry.wildcards import is_starred
 from django_pgnudge.rules import Rule, RuleSet, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from django.core.checks import CheckMessage
-
-__all__ = ["run"]
 
 SHOWN: Final = 5
 """Names in a message."""

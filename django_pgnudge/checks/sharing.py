@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from django_pgnudge.rules import CacheRef
 
-__all__ = ["check_sharing"]
-
 _COMMON = "default"
 """The alias of all code that names none: throttles, locks, one-time codes."""
 

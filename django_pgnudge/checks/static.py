@@ -15,9 +15,9 @@ from django_pgnudge.checks.ids import message
 from django_pgnudge.checks.sharing import check_sharing
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.libpq import may_lead_to_a_standby
-from django_pgnudge.errors import PgNudgeError
-from django_pgnudge.fresh.declared import declared_mistakes
-from django_pgnudge.registry import Registry, UnknownLabelError
+from django_pgnudge.errors import PgNudgeError, UnknownLabelError
+from django_pgnudge.reader.declared import declared_mistakes
+from django_pgnudge.registry import Registry
 from django_pgnudge.rules import Rule, read_rules
 from django_pgnudge.rules.keyspecs import Fixed, Pattern, Template
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from django.core.checks import CheckMessage
-
-__all__ = ["run"]
 
 
 @dataclass(frozen=True, slots=True)

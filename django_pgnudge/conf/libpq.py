@@ -14,8 +14,6 @@ from django_pgnudge.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ANY_SERVER", "libpq_params", "may_lead_to_a_standby", "names_several"]
-
 _DRIVER_ONLY: Final = frozenset({
     "autocommit", "connection_factory", "context", "cursor_factory", "prepare_threshold",
     "row_factory", "async", "async_",

@@ -17,7 +17,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from django_pgnudge.conf.values import (
-    CONNECTION_KEYS,
     DEFAULTS,
     PROBLEMS,
     Problem,
@@ -25,8 +24,6 @@ from django_pgnudge.conf.values import (
     import_callable,
     wrong_value,
 )
-
-__all__ = ["CONNECTION_KEYS", "DEFAULTS", "Conf", "Problem", "conf", "did_you_mean"]
 
 
 class NudgedHome(NamedTuple):

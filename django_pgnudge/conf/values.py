@@ -16,22 +16,6 @@ from typing import Any, Final
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-__all__ = [
-    "CONNECTION_KEYS",
-    "DEFAULTS",
-    "NEAR",
-    "PLUGINS",
-    "PROBLEMS",
-    "RESYNCS",
-    "Problem",
-    "closest",
-    "did_you_mean",
-    "feed_keywords",
-    "import_callable",
-    "is_dotted_path",
-    "wrong_value",
-]
-
 PLUGINS: Final = ("auto", "pgoutput", "wal2json", "test_decoding")
 RESYNCS: Final = ("versions", "keys", "clear")
 

@@ -1,9 +1,11 @@
 """The composition root: where the feed and Django meet.
 
-`core` reads the feed, `tables` remembers what a table means and `lookups` finds out what unknown
-ones are, `asking` turns changes into `work`, `workers` do it in the caches, the short way being
-`express`, `publisher` tells receivers, `resync` knows what a gap clears, `connection` derives the
-feed's connection from ``DATABASES``, and `mistakes` says how to mend what no waiting will.
+`core` reads the feed. `table_routes` remembers what a table means; `catalog_refresh` looks up
+tables that are unknown. `rule_callables` turns changes into an `invalidation`, which each
+`cache_worker` performs in its cache, `express` being its short way. `receivers` sends the signals.
+`resync` knows what a gap clears. `proof` and `lease` let readers trust the cache. `feed_connection`
+derives the feed's connection from ``DATABASES``; `connect_hints` says how to mend what does not
+pass by itself.
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ from typing import Any, Self
 from django_pgnudge.daemon.core import Daemon
 from django_pgnudge.errors import PgNudgeError
 
-__all__ = ["BackgroundDaemon"]
-
 
 class BackgroundDaemon:
     """A context manager: inside it the daemon is live and has tried to get its leases.

@@ -1,8 +1,8 @@
 """The composition root: the one place where the feed and Django meet.
 
-A batch becomes deletes at once, and every cache alias works on its own in ``workers``. Receivers
-are told in a second stage, after the deletes of the healthy caches; what comes while a receiver is
-busy merges there. So neither a dead cache nor a slow receiver keeps the feed from being read.
+A batch becomes deletes at once, and every cache alias works on its own in `cache_worker`.
+Receivers are told in a second stage, after the deletes of the healthy caches; what comes while a
+receiver is busy merges there. So neither a dead cache nor a slow receiver stops the reading.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from django.db import connections
 from django_pgnudge import caches
 from django_pgnudge.conf import conf, did_you_mean
 from django_pgnudge.daemon.again import Repeater
-from django_pgnudge.daemon.asking import Asker
-from django_pgnudge.daemon.connection import feed_connection
+from django_pgnudge.daemon.cache_worker import CacheWorker
+from django_pgnudge.daemon.catalog_refresh import CatalogRefresh
+from django_pgnudge.daemon.connect_hints import advise
+from django_pgnudge.daemon.feed_connection import feed_connection
+from django_pgnudge.daemon.invalidation import Invalidation
 from django_pgnudge.daemon.lease import LeaseKeeper
-from django_pgnudge.daemon.lookups import Lookups
 from django_pgnudge.daemon.merging import rename_events, spell_out
-from django_pgnudge.daemon.mistakes import advise
-from django_pgnudge.daemon.proof import NotCurrentError, Prover
-from django_pgnudge.daemon.publisher import Publisher
+from django_pgnudge.daemon.proof import Prover
+from django_pgnudge.daemon.receivers import Receivers
 from django_pgnudge.daemon.resync import Resyncer
-from django_pgnudge.daemon.tables import Tables
-from django_pgnudge.daemon.trial import NotReadyError, describe, run_all, try_caches
-from django_pgnudge.daemon.work import Work
-from django_pgnudge.daemon.workers import CacheWorker
-from django_pgnudge.errors import ConfigError, ConnectionLostError
+from django_pgnudge.daemon.rule_callables import RuleCallables
+from django_pgnudge.daemon.table_routes import TableRoutes
+from django_pgnudge.daemon.trial import describe, run_all, try_caches
+from django_pgnudge.decoding.nudges import SETTLE_PREFIX
+from django_pgnudge.errors import ConfigError, ConnectionLostError, NotCurrentError, NotReadyError
 from django_pgnudge.events import Batch, Resync
 from django_pgnudge.feed import WalFeed
 from django_pgnudge.feed.changes import MAX_REQUESTS
-from django_pgnudge.fresh.keys import SETTLE_PREFIX, Names, killed_tokens
 from django_pgnudge.log import get_logger
+from django_pgnudge.reader.keys import Names, killed_tokens
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import RuleSet, load_rules
 from django_pgnudge.signals import anyone_listens
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
 
     from django_pgnudge.daemon.merging import Delete
     from django_pgnudge.events import Event
-
-__all__ = ["Daemon"]
 
 logger = get_logger("django_pgnudge.daemon")
 
@@ -107,7 +106,7 @@ class Daemon:
         self.workers: dict[str, CacheWorker] = {}
         self.registry = Registry(self.using)
         self.rules: RuleSet = load_rules(self.registry)
-        self.publisher = Publisher(self.using, self.registry, self._answer)
+        self.receivers = Receivers(self.using, self.registry, self._answer)
         self._feed_class = feed_class
         self._feed: Any = None
         self._options = {
@@ -122,24 +121,24 @@ class Daemon:
                 ' or set PGNUDGE["PUBLICATION"]; CreatePublication makes one in a migration.'
             )
         self._resyncer = Resyncer(self.using, self.rules)
-        self._asker = Asker(self.rules)
+        self._rule_callables = RuleCallables(self.rules)
         self._resync_thread = Thread("pgnudge resync")
         self._finder = Thread("pgnudge connection")
-        self.lookups = Lookups(self.using, self.registry, self._kill)
+        self.catalog_refresh = CatalogRefresh(self.using, self.registry, self._kill)
         self._stopping = self._is_trial = False
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
         self._explained_at = -REPEAT_AFTER
         self._nudged: tuple[str, ...] = tuple(conf.NUDGED["CACHES"])
         self._answered: collections.deque[str] = collections.deque(maxlen=MAX_ANSWERS)
-        self._tables = Tables(self.registry)
+        self._routes = TableRoutes(self.registry)
         self._repeater = Repeater(self._submit)
         self.live = asyncio.Event()
         """Set once the feed has been live."""
         self.keepers: dict[str, LeaseKeeper] = {}
         self._prover = Prover(
             feed=lambda: self._feed,
-            lookups=self.lookups,
+            catalog_refresh=self.catalog_refresh,
             registry=self.registry,
             kill=self._kill,
             ruled=self.rules.payloads,
@@ -156,7 +155,7 @@ class Daemon:
         Raises what ``mistakes.explain`` explains.
         """
         with self._signals():
-            publisher = asyncio.create_task(self.publisher.run(), name="pgnudge publisher")
+            receivers = asyncio.create_task(self.receivers.run(), name="pgnudge publisher")
             self._reading = asyncio.create_task(self._read(), name="pgnudge reader")
             leases = [
                 asyncio.create_task(self._keep_lease(alias), name=f"pgnudge lease {alias}")
@@ -164,18 +163,18 @@ class Daemon:
             ]
             leases.append(asyncio.create_task(self._watch_map(), name="pgnudge map"))
             try:
-                helpers = {publisher, *leases}
+                helpers = {receivers, *leases}
                 await asyncio.wait({self._reading, *helpers}, return_when=asyncio.FIRST_COMPLETED)
                 for helper in helpers:
                     if helper.done():
                         helper.result()
                 if not self._reading.cancelled():
                     self._reading.result()
-                self.publisher.finish()
-                await publisher
+                self.receivers.finish()
+                await receivers
             finally:
-                await _end(self._reading, publisher, *leases, self._settling)
-                await self.lookups.aclose()
+                await _end(self._reading, receivers, *leases, self._settling)
+                await self.catalog_refresh.aclose()
                 self._resyncer.close()
                 for worker in self.workers.values():
                     worker.close()
@@ -230,7 +229,7 @@ class Daemon:
                     await self._invalidate(item)
 
     async def _make_feed(self) -> Any:
-        await self.lookups.refresh(REFRESH_TIMEOUT)
+        await self.catalog_refresh.refresh(REFRESH_TIMEOUT)
         delay = 0.1
         while True:
             try:
@@ -243,7 +242,7 @@ class Daemon:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
         wanted = self.rules.wants_keys()
-        know_tables = self.lookups.refreshed
+        know_tables = self.catalog_refresh.refreshed
         # Until PostgreSQL has told schemas and partitions, ours may be the wrong names.
         self._filter = (self.registry.feed_tables() or None) if know_tables else None
         if "tables" in self._options:
@@ -312,13 +311,13 @@ class Daemon:
         level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
         logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
         # First, since readers trust their leases, and what is cleared by rules may take its time.
-        deletes = [self._submit(alias, Work(epoch=True)) for alias in self._nudged]
+        deletes = [self._submit(alias, Invalidation(epoch=True)) for alias in self._nudged]
         if self._resyncer.is_call():
             self._resyncer.call_soon(reason)
         else:
             deletes += await self._clear()
         cleared = self.rules.cache_refs()
-        self.publisher.add_resync(reason, deletes)
+        self.receivers.add_resync(reason, deletes)
         if not self._stopping:
             # Before the next batch: what changed of the map before this stream is not in it.
             # Nothing is in hand meanwhile.
@@ -329,7 +328,7 @@ class Daemon:
                 self._idle = False
             if self.rules.cache_refs() != cleared and not self._resyncer.is_call():
                 # Tenants were made meanwhile, and keys for them.
-                self.publisher.add_deletes(await self._clear())
+                self.receivers.add_deletes(await self._clear())
         if self.connected_at is not None:
             self.live.set()
         for keeper in self.keepers.values():
@@ -340,7 +339,7 @@ class Daemon:
         deletes = []
         for alias in {ref.alias for ref in self.rules.cache_refs()}:
             # Callables of rules may query, in a mode that asks them.
-            compute = functools.partial(self._resyncer.work, alias)
+            compute = functools.partial(self._resyncer.invalidation, alias)
             deletes.append(self._submit(alias, await self._resync_thread.run(compute)))
         return deletes
 
@@ -360,8 +359,8 @@ class Daemon:
             events = tuple(e for e in events if not e.payload.startswith(SETTLE_PREFIX))
         events = spell_out(events, self.rules.payloads)
         # Before the selection: what is not selected by its own name may be by its root's.
-        self.lookups.add([e for e in events if self.registry.unknown(e.payload)])
-        events = tuple([e for e in events if self._tables[e.payload].selected])
+        self.catalog_refresh.add([e for e in events if self.registry.unknown(e.payload)])
+        events = tuple([e for e in events if self._routes[e.payload].selected])
         if events:
             await self._kill(batch if events == batch.events else replace(batch, events=events))
         if requests:
@@ -378,8 +377,8 @@ class Daemon:
         """
         while self._requests:
             requests, self._requests = self._requests, {}
-            if await self.lookups.settle(SETTLE_PATIENCE):
-                self.publisher.add_requests(requests)
+            if await self.catalog_refresh.resolve(SETTLE_PATIENCE):
+                self.receivers.add_requests(requests)
             else:
                 logger.warning(
                     "A call of settled() goes unanswered: the tables cannot be looked up."
@@ -389,7 +388,7 @@ class Daemon:
         tokens: set[str] = set()
         if self._nudged and (names := self._names()) is not None:
             for event in batch.events:
-                for payload in self._tables[event.payload].lineage:
+                for payload in self._routes[event.payload].lineage:
                     seen = self.registry.seen_as(event, payload)
                     tokens |= killed_tokens(names, (payload,), seen)
         # Nothing but what callables of rules alone can name waits for them.
@@ -397,29 +396,29 @@ class Daemon:
         others: list[Event] = []
         for event in batch.events:
             (asked if self.rules.asks_about(event.payload) else others).append(event)
-        works = self._asker.works_at_once(others)
-        fires = bool(works or asked)
+        invalidations = self._rule_callables.invalidations_at_once(others)
+        fires = bool(invalidations or asked)
         for alias in self._nudged:
-            works.setdefault(alias, Work()).tokens |= tokens
-        deletes = self._submit_all(works)
+            invalidations.setdefault(alias, Invalidation()).tokens |= tokens
+        deletes = self._submit_all(invalidations)
         if asked:
-            deletes += self._submit_all(await self._asker.works(asked))
-        if any(self._tables[event.payload].root != event.payload for event in batch.events):
+            deletes += self._submit_all(await self._rule_callables.invalidations(asked))
+        if any(self._routes[event.payload].root != event.payload for event in batch.events):
             renamed = rename_events(batch.events, self.registry.seen_at_root)
             batch = replace(batch, events=renamed)
-        self.publisher.add_batch(batch, deletes, fires=fires)
+        self.receivers.add_batch(batch, deletes, fires=fires)
 
-    def _submit_all(self, works: dict[str, Work]) -> list[Delete]:
+    def _submit_all(self, invalidations: dict[str, Invalidation]) -> list[Delete]:
         deletes = []
-        for alias, work in works.items():
-            deletes.append(self._submit(alias, work))
-            if work.later:
-                self._repeater.add(alias, work.later)
+        for alias, invalidation in invalidations.items():
+            deletes.append(self._submit(alias, invalidation))
+            if invalidation.later:
+                self._repeater.add(alias, invalidation.later)
         return deletes
 
-    def _submit(self, alias: str, work: Work) -> Delete:
+    def _submit(self, alias: str, invalidation: Invalidation) -> Delete:
         worker = self._worker(alias)
-        return worker, worker.submit(work)
+        return worker, worker.submit(invalidation)
 
     def _worker(self, alias: str) -> CacheWorker:
         worker = self.workers.get(alias)
@@ -467,15 +466,15 @@ class Daemon:
             answer = functools.partial(_set, alias, names.settled, answers, SETTLE_TIMEOUT)
             await self._worker(alias).call(answer)
 
-    def _recovery(self, alias: str) -> Work:
+    def _recovery(self, alias: str) -> Invalidation:
         """What to clear in a cache that was away; called in its thread."""
-        work = Work()
+        invalidation = Invalidation()
         if self._resyncer.is_call():
             self._resyncer.call_soon("cache")
         else:
-            work.merge(self._resyncer.work(alias))
-        work.epoch = alias in self._nudged
-        return work
+            invalidation.merge(self._resyncer.invalidation(alias))
+        invalidation.epoch = alias in self._nudged
+        return invalidation
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -503,7 +502,7 @@ class Daemon:
 
 
 def _set(alias: str, *args: Any) -> None:
-    with caches.writing_values(alias) as values:
+    with caches.writing_value_store(alias) as values:
         values.set(*args)
 
 

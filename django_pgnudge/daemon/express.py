@@ -14,10 +14,8 @@ from django_pgnudge.errors import CacheError
 from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
-    from django_pgnudge.caches.pipeline import Answer, Pipeline, Round
-    from django_pgnudge.daemon.work import Work
-
-__all__ = ["Express"]
+    from django_pgnudge.caches.rounds import Pipeline, Round, RoundAnswer
+    from django_pgnudge.daemon.invalidation import Invalidation
 
 logger = get_logger("django_pgnudge.daemon")
 
@@ -46,15 +44,17 @@ class Express:
             if self._pipeline is None:
                 self._open_at = float("inf")
 
-    def send(self, work: Work, mark: tuple[str, int] | None, *, waiting: bool) -> Round | None:
-        """Write the whole of ``work``, or nothing and say None.
+    def send(
+        self, invalidation: Invalidation, mark: tuple[str, int] | None, *, waiting: bool
+    ) -> Round | None:
+        """Write the whole of ``invalidation``, or nothing and say None.
 
         Without ``waiting`` only what can be written without waiting is.
         """
-        if self._pipeline is None or not work.is_plain():
+        if self._pipeline is None or not invalidation.is_plain():
             return None
         try:
-            it = self._pipeline.round(work.tokens, work.kills, mark)
+            it = self._pipeline.round(invalidation.tokens, invalidation.kills, mark)
             if not (waiting or it.small):
                 return None
             self._pipeline.send(it)
@@ -63,7 +63,7 @@ class Express:
             return None
         return it
 
-    def receive(self, it: Round) -> Answer | None:
+    def receive(self, it: Round) -> RoundAnswer | None:
         """What came of it; None if that is not known."""
         assert self._pipeline is not None
         try:

@@ -30,16 +30,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from django_pgnudge import caches
-from django_pgnudge.caches.values import MARK_TIMEOUT
-from django_pgnudge.daemon.memory import CacheMemory
-from django_pgnudge.daemon.proof import NotCurrentError, Proof
-from django_pgnudge.daemon.work import Work
-from django_pgnudge.daemon.workers import CacheWorker
-from django_pgnudge.errors import PgNudgeError
-from django_pgnudge.fresh.keys import Lease, Names
+from django_pgnudge.caches.value_store import MARK_TIMEOUT
+from django_pgnudge.daemon.cache_memory import CacheMemory
+from django_pgnudge.daemon.cache_worker import CacheWorker
+from django_pgnudge.daemon.invalidation import Invalidation
+from django_pgnudge.daemon.proof import Proof
+from django_pgnudge.errors import NotCurrentError, PgNudgeError
 from django_pgnudge.log import get_logger
-
-__all__ = ["LeaseKeeper"]
+from django_pgnudge.reader.keys import Lease, Names
 
 logger = get_logger("django_pgnudge.daemon")
 
@@ -131,7 +129,7 @@ class LeaseKeeper:
                 return
             proof = await self._prove()
             if proof.map != self._map:
-                self._worker.submit(Work(epoch=True))
+                self._worker.submit(Invalidation(epoch=True))
                 self._map = proof.map
             await self._worker.call(lambda: self._close(renewal, length, proof.covered))
         self.renewed += 1
@@ -139,7 +137,7 @@ class LeaseKeeper:
     def _open(self, names: Names) -> _Renewal | None:
         """Step 1, in the worker's thread: None if another daemon holds the lease."""
         worker = self._worker
-        with caches.writing_values(worker.alias) as values:
+        with caches.writing_value_store(worker.alias) as values:
             if (refusal := values.refusal()) is not None:
                 raise NotCurrentError(f"cache {worker.alias!r} cannot hold them: {refusal}")
             memory = worker.memory
@@ -175,7 +173,7 @@ class LeaseKeeper:
         digest = hashlib.sha256("\0".join(sorted(covered)).encode()).hexdigest()[:16]
         name = memory.names.coverage(digest)
         lease = Lease(renewal.at, length, memory.epoch, digest, self._keeper)
-        with caches.writing_values(memory.alias) as values:
+        with caches.writing_value_store(memory.alias) as values:
             if values.get(name) is None:
                 values.set(name, sorted(covered), MARK_TIMEOUT)
             # A second bound, should a clock stand still.

@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from django_pgnudge.daemon.workers import CacheWorker, Outcome
+    from django_pgnudge.daemon.cache_worker import CacheWorker, Outcome
 
     Delete: TypeAlias = tuple[CacheWorker, asyncio.Future[Outcome]]
-
-__all__ = ["Pending", "bound_nudges", "by_model", "merge_events", "rename_events", "spell_out"]
 
 MAX_KEYS: Final = 1000
 """Primary keys of one table that are kept apart; past them any row may have changed."""

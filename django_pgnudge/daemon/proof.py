@@ -32,17 +32,15 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from django_pgnudge.errors import PgNudgeError
+from django_pgnudge.errors import NotCurrentError, PgNudgeError
 from django_pgnudge.events import Batch, Event
 from django_pgnudge.log import get_logger
 
 if TYPE_CHECKING:
-    from django_pgnudge.daemon.lookups import Lookups
+    from django_pgnudge.daemon.catalog_refresh import CatalogRefresh
     from django_pgnudge.feed.fingerprint import Moved
     from django_pgnudge.feed.survey import Survey
     from django_pgnudge.registry import Registry
-
-__all__ = ["NotCurrentError", "Proof", "Prover"]
 
 logger = get_logger("django_pgnudge.daemon")
 
@@ -51,10 +49,6 @@ WATCH: Final = 10.0
 
 SHOWN: Final = 5
 """Tables named in a log line."""
-
-
-class NotCurrentError(PgNudgeError):
-    """There is no proof at the moment; the words say why."""
 
 
 class Proven(Protocol):
@@ -91,7 +85,7 @@ class Prover:
         self,
         *,
         feed: Callable[[], Proven],
-        lookups: Lookups,
+        catalog_refresh: CatalogRefresh,
         registry: Registry,
         kill: Callable[[Batch], Awaitable[None]],
         ruled: Callable[[], Collection[str]],
@@ -101,7 +95,7 @@ class Prover:
         name; ``widen`` has the feed begin anew, and says so, if by the registry it leaves out
         tables that are followed."""
         self._feed = feed
-        self._lookups = lookups
+        self._catalog_refresh = catalog_refresh
         self._registry = registry
         self._kill = kill
         self._ruled = ruled
@@ -120,7 +114,7 @@ class Prover:
         proof then makes up for it.
         """
         slot = self._feed().slot_name
-        done = await self._lookups.refresh(patience)
+        done = await self._catalog_refresh.refresh(patience)
         if done:
             self._read_for = slot
         return done
@@ -144,7 +138,7 @@ class Prover:
             self._registry.left -= left
             if self._widen():
                 raise NotCurrentError("the stream begins anew, for tables that came since")
-            if not await self._lookups.settle_new():
+            if not await self._catalog_refresh.resolve_new():
                 raise NotCurrentError("names that may be new partitions cannot be looked up")
             covered = self._registry.wholly_selected(survey.covered)
             if self._covered - covered - told:
@@ -192,7 +186,7 @@ class Prover:
         return frozenset(concerned)
 
     async def _refresh(self) -> None:
-        if not await self._lookups.refresh(None):
+        if not await self._catalog_refresh.refresh(None):
             raise NotCurrentError("the catalogs cannot be read (see the line before)")
 
     def _with_parents(self, payloads: Collection[str]) -> set[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import RESYNCS, import_callable
-from django_pgnudge.daemon import asking
-from django_pgnudge.daemon.work import Refusal, Work
+from django_pgnudge.daemon import rule_callables
+from django_pgnudge.daemon.invalidation import Invalidation, Refusal
 from django_pgnudge.log import get_logger
 from django_pgnudge.signals import between_requests
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from django_pgnudge.rules import CacheRef, Kills, RuleSet
-
-__all__ = ["Resyncer"]
 
 logger = get_logger("django_pgnudge.daemon")
 
@@ -45,32 +43,32 @@ class Resyncer:
         """Whether the setting names a function, which then clears by itself."""
         return conf.RESYNC not in RESYNCS
 
-    def work(self, alias: str) -> Work:
+    def invalidation(self, alias: str) -> Invalidation:
         """What to clear in one alias. Blocks for a while where rules have callables."""
         refs = {ref for ref in self._rules.cache_refs() if ref.alias == alias}
         match conf.RESYNC:
             case "clear":
-                return Work(everything=True)
+                return Invalidation(everything=True)
             case "keys":
                 return self._known(refs)
             case _:
-                return Work(versions=refs)
+                return Invalidation(versions=refs)
 
-    def fallback(self, alias: str, refusals: Iterable[Refusal]) -> Work:
+    def fallback(self, alias: str, refusals: Iterable[Refusal]) -> Invalidation:
         """What to do where the backend has no patterns or cannot clear a version; never silent."""
         refusals = list(refusals)
         if conf.RESYNC == "clear":
-            return Work(everything=True)
+            return Invalidation(everything=True)
         for refusal in refusals:
             self._say(alias, str(refusal.error))
         return self._known({refusal.ref for refusal in refusals if refusal.whole_version})
 
-    def _known(self, refs: set[CacheRef]) -> Work:
-        work = Work()
+    def _known(self, refs: set[CacheRef]) -> Invalidation:
+        invalidation = Invalidation()
         for ref, kills in self._everything().items():
             if ref in refs:
-                work.add(ref, kills)
-        return work
+                invalidation.add(ref, kills)
+        return invalidation
 
     def _everything(self) -> dict[CacheRef, Kills]:
         """As of the rules; callables are asked in a thread of their own, and not for ever."""
@@ -86,10 +84,10 @@ class Resyncer:
             if self._asking is None or not self._asking.is_alive():
                 self._asking = threading.Thread(target=ask, name="pgnudge rules", daemon=True)
                 self._asking.start()
-                self._asking.join(asking.PATIENCE)
+                self._asking.join(rule_callables.PATIENCE)
                 if answers:
                     return answers[0]
-                asking.warn_of_silence(asking.PATIENCE)
+                rule_callables.warn_of_silence(rule_callables.PATIENCE)
         return self._rules.everything(ask=False)
 
     def _say(self, alias: str, text: str) -> None:

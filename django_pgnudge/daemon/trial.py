@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge import caches
 from django_pgnudge.conf import conf
-from django_pgnudge.daemon.mistakes import explain
-from django_pgnudge.errors import CacheError, PgNudgeError, ServerError
+from django_pgnudge.daemon.connect_hints import explain
+from django_pgnudge.errors import CacheError, NotReadyError, PgNudgeError, ServerError
 from django_pgnudge.rules import CacheRef, Kills
 from django_pgnudge.rules.keyspecs import Fixed, Function, Pattern, Template
 from django_pgnudge.signals import between_requests
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from django_pgnudge.rules import Rule, RuleSet
     from django_pgnudge.rules.keyspecs import KeySpec
 
-__all__ = ["NotReadyError", "describe", "run_all", "try_caches"]
-
 PROBE: Final = "pgnudge:check"
 PROBE_TIMEOUT: Final = 10.0
 """Seconds for which what is written to try a cache would stay if it could not be deleted."""
@@ -37,10 +35,6 @@ _FULL: Final = {
     "53300": "Raise max_wal_senders or max_connections, or end connections that nobody uses.",
 }
 """What `runnudge` waits for, as it may pass by itself, and what helps if it does not."""
-
-
-class NotReadyError(PgNudgeError):
-    """What would keep the daemon from its work, one thing a line."""
 
 
 async def run_all(timeout: float, *parts: Callable[[], Any]) -> list[Any]:  # noqa: ASYNC109
@@ -76,10 +70,10 @@ async def try_caches(rules: RuleSet, timeout: float) -> list[str]:  # noqa: ASYN
 
     def part(alias: str) -> Callable[[], Any]:
         async def tried() -> list[str]:
-            work = functools.partial(_try_cache, alias, rules, is_nudged=alias in nudged)
+            invalidation = functools.partial(_try_cache, alias, rules, is_nudged=alias in nudged)
             try:
                 async with asyncio.timeout(timeout):
-                    return await Thread(f"pgnudge check {alias}").run(work)
+                    return await Thread(f"pgnudge check {alias}").run(invalidation)
             except TimeoutError:
                 raise NotReadyError(
                     f"Cache {alias!r} did not answer within {timeout:g} s: see that its server"
@@ -110,7 +104,7 @@ def _try_cache(alias: str, rules: RuleSet, *, is_nudged: bool) -> list[str]:
 
 def _try_writing(alias: str) -> None:
     """A lease must be written, and read as it was written. Raises CacheError."""
-    with caches.writing_values(alias) as values:
+    with caches.writing_value_store(alias) as values:
         if (refusal := values.refusal()) is not None:
             raise CacheError(f"Cache {alias!r} cannot hold nudged values: {refusal}.")
         values.set(PROBE, [PROBE], PROBE_TIMEOUT)

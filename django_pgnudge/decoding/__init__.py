@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Decoder, Options, Sink, TableFilter, python_codec
+from .base import Decoder, DecoderOptions, Sink, TableFilter, python_codec
 from .columns import KeyColumn, PrimaryKeys, read_value, write_value
 from .pgoutput import PgOutput
 from .test_decoding import TestDecoding
@@ -18,8 +18,8 @@ from .wal2json import Wal2Json
 __all__ = [
     "DECODERS",
     "Decoder",
+    "DecoderOptions",
     "KeyColumn",
-    "Options",
     "PgOutput",
     "PrimaryKeys",
     "Sink",

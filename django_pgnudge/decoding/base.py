@@ -15,17 +15,6 @@ from ..log import get_logger
 from .columns import KeyColumn, PrimaryKeys
 from .nudges import objection
 
-__all__ = [
-    "EMIT_PREFIX",
-    "Decoder",
-    "Options",
-    "Sink",
-    "Table",
-    "TableFilter",
-    "python_codec",
-    "unix_time",
-]
-
 log = get_logger("django_pgnudge.decoding")
 
 EMIT_PREFIX = "pgnudge"
@@ -122,7 +111,7 @@ class TableFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class DecoderOptions:
     """What a decoder needs to know of the feed it works for.
 
     ``wants_keys`` says for which payloads primary keys are collected; ``max_keys`` is the number
@@ -168,7 +157,7 @@ class Decoder(ABC, Generic[T]):
 
     plugin: ClassVar[str]
 
-    def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
+    def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: DecoderOptions) -> None:
         self.sink = sink
         self.options = options
         self.wanted = TableFilter(options.tables)
@@ -184,7 +173,7 @@ class Decoder(ABC, Generic[T]):
 
     @staticmethod
     @abstractmethod
-    def start_options(options: Options, server_version: int) -> Mapping[str, str]:
+    def start_options(options: DecoderOptions, server_version: int) -> Mapping[str, str]:
         """The plugin's options for START_REPLICATION."""
 
     def scan(self, buffer: bytes, pos: int) -> int:

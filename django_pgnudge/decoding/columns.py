@@ -18,8 +18,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from ..errors import DecodeError
 from ..events import KeyValue
 
-__all__ = ["INTEGER_TYPES", "KeyColumn", "PrimaryKeys", "read_value", "write_value"]
-
 INTEGER_TYPES: Final = frozenset({"int2", "int4", "int8", "oid"})
 
 _NUMBERS: Final = {

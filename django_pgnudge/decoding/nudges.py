@@ -12,8 +12,6 @@ from typing import Final
 
 from ..events import ANY_NUDGE
 
-__all__ = ["MAX_LENGTH", "SETTLE_PREFIX", "is_nudge", "objection"]
-
 MAX_LENGTH: Final = 200
 """Characters of the longest own nudge."""
 

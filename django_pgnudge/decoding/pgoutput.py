@@ -18,13 +18,11 @@ from .base import (
     EMIT_PREFIX,
     MAX_KEY_TEXT,
     Decoder,
-    Options,
+    DecoderOptions,
     Sink,
     Table,
 )
 from .columns import INTEGER_TYPES, KeyColumn, PrimaryKeys, read_value
-
-__all__ = ["PgOutput"]
 
 MAX_RELATIONS_SIZE = 64 * 1024 * 1024
 """How many bytes of Relation messages are remembered: some 300,000 tables. The server repeats
@@ -101,7 +99,7 @@ class _Relation(Table):
 class PgOutput(Decoder[_Relation]):
     plugin = "pgoutput"
 
-    def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
+    def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: DecoderOptions) -> None:
         super().__init__(sink, primary_keys, options)
         self.proves_keys = True
         self._relations: dict[int, _Relation] = {}
@@ -112,7 +110,7 @@ class PgOutput(Decoder[_Relation]):
         """Inside a block: the xid of what was told last."""
 
     @staticmethod
-    def start_options(options: Options, server_version: int) -> Mapping[str, str]:
+    def start_options(options: DecoderOptions, server_version: int) -> Mapping[str, str]:
         if options.publication is None:
             raise ConfigError("plugin 'pgoutput' needs a publication: set publication=")
         chosen = {

@@ -21,14 +21,12 @@ from .base import (
     MAX_NAME,
     MAX_TABLES,
     Decoder,
-    Options,
+    DecoderOptions,
     Sink,
     Table,
     unix_time,
 )
 from .columns import INTEGER_TYPES, KeyColumn, PrimaryKeys, read_value
-
-__all__ = ["TestDecoding"]
 
 # Quantifiers are possessive: a hostile server cannot make a match go back and forth.
 _QUOTED = rb'"(?:[^"]|"")*+"'
@@ -80,12 +78,12 @@ class TestDecoding(Decoder[_Tables]):
     plugin = "test_decoding"
     __test__ = False
 
-    def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
+    def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: DecoderOptions) -> None:
         super().__init__(sink, primary_keys, options)
         self._tables: Memo[bytes, _Tables] = Memo(MAX_TABLES)
 
     @staticmethod
-    def start_options(options: Options, server_version: int) -> Mapping[str, str]:
+    def start_options(options: DecoderOptions, server_version: int) -> Mapping[str, str]:
         # With skip-empty-xacts a transaction that only emits a message has no BEGIN and no xid.
         return {"include-xids": "1", "include-timestamp": "1", "skip-empty-xacts": "0"}
 

@@ -22,14 +22,12 @@ from .base import (
     MAX_NAME,
     MAX_TABLES,
     Decoder,
-    Options,
+    DecoderOptions,
     Sink,
     Table,
     unix_time,
 )
 from .columns import INTEGER_TYPES, KeyColumn, PrimaryKeys, read_value
-
-__all__ = ["Wal2Json"]
 
 _SCHEMA = b'"schema":"'
 # Quantifiers are possessive: a hostile server cannot make a match go back and forth.
@@ -70,12 +68,12 @@ class _Table(Table):
 class Wal2Json(Decoder[_Table]):
     plugin = "wal2json"
 
-    def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: Options) -> None:
+    def __init__(self, sink: Sink, primary_keys: PrimaryKeys, options: DecoderOptions) -> None:
         super().__init__(sink, primary_keys, options)
         self._tables: Memo[bytes, _Table] = Memo(MAX_TABLES)
 
     @staticmethod
-    def start_options(options: Options, server_version: int) -> Mapping[str, str]:
+    def start_options(options: DecoderOptions, server_version: int) -> Mapping[str, str]:
         chosen = {
             "format-version": "2",
             "include-xids": "true",

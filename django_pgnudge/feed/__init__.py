@@ -1,6 +1,6 @@
 """The only asyncio below the daemon: a live stream made from the wire and the decoders.
 
-`transport` moves bytes, `stream` is one connection's life, `walfeed` all of them one after the
+`connection` moves bytes, `stream` is one connection's life, `walfeed` all of them one after the
 other; `coalescer`, `visibility` and `backoff` are pure logic. Nothing here knows Django.
 """
 

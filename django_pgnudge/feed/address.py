@@ -9,8 +9,6 @@ from typing import Any
 from ..wire import ANY_METHOD, AcceptedMethods
 from .tls import TLS
 
-__all__ = ["Address"]
-
 _UNIX_PREFIXES = ("/", "@")
 
 NO_TLS = TLS("disable")

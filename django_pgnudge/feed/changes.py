@@ -7,8 +7,6 @@ from collections.abc import Collection
 from ..decoding.nudges import SETTLE_PREFIX, is_nudge
 from ..events import ANY_NUDGE, Key
 
-__all__ = ["Changes", "StreamedTransaction", "Table", "Transaction"]
-
 MAX_PARTS = 64
 """How many subtransactions of one streamed transaction are kept apart."""
 

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-__all__ = ["to_the_end"]
-
 
 async def to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Await ``work`` although this task is cancelled meanwhile, and only then be cancelled.

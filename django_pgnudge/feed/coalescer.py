@@ -17,8 +17,6 @@ from ..errors import DecodeError
 from ..events import Batch, Event, Key, Resync
 from .changes import Changes, StreamedTransaction, Transaction
 
-__all__ = ["Coalescer"]
-
 
 class Coalescer:
     """The decoder's sink, and what the feed takes batches from."""

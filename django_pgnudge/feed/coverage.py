@@ -14,9 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from .catalog import View, literal
-
-__all__ = ["WITHOUT_IDENTITY", "Carried", "Found", "coverage", "covered"]
+from .queries import SnapshotView, literal
 
 Found: TypeAlias = Mapping[str, frozenset[tuple[str, str]]]
 """For each payload that is covered, the tables its rows are in, with what makes them so."""
@@ -159,7 +157,9 @@ class Carried:
         """Whether `take` needs a look at the server."""
         return bool(self._waiting)
 
-    def take(self, found: Found, running: frozenset[int], view: View | None) -> frozenset[str]:
+    def take(
+        self, found: Found, running: frozenset[int], view: SnapshotView | None
+    ) -> frozenset[str]:
         """The payloads to rely on, now that ``found`` has been read.
 
         ``running`` are the 32-bit xids of the transactions in progress since, if something moved;
@@ -184,5 +184,5 @@ class Carried:
         return frozenset(found.keys() - waiting.keys())
 
 
-def _ended(xids: frozenset[int] | None, view: View | None) -> bool:
+def _ended(xids: frozenset[int] | None, view: SnapshotView | None) -> bool:
     return xids is not None and view is not None and all(map(view.snapshot.sees, xids))

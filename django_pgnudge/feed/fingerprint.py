@@ -33,10 +33,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import ProtocolError
-from .catalog import literal
-from .transport import Rows
-
-__all__ = ["Fingerprint", "Moved", "moved_between", "schemas_moved", "sums", "take"]
+from .connection import Rows
+from .queries import literal
 
 _FIRST_USER_OID = 16384
 """FirstNormalObjectId of access/transam.h: below it is what initdb made."""

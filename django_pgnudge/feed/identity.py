@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ..errors import ConnectionLostError, ProtocolError, ServerError
-from .transport import Rows
-
-__all__ = ["Identity", "OtherServerError", "identify", "require_same"]
+from ..errors import OtherServerError, ProtocolError, ServerError
+from .connection import Rows
 
 # pg_control_checkpoint() learns of a new timeline at the next checkpoint, the names of log files
 # have it at once. A standby may follow its primary to another timeline and is the same server.
@@ -33,10 +31,6 @@ SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text,
 
 # SQLSTATEs of a function that a role, or a server that PostgreSQL was made into, may not call.
 _CANNOT_CALL = ("42501", "42883", "0A000")
-
-
-class OtherServerError(ConnectionLostError):
-    """A connection led to another server than the stream's, or the server was promoted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,6 @@ from ..errors import ConnectionLostError, ServerError
 from ..log import get_logger
 from ..memo import Memo
 
-__all__ = ["Notices"]
-
 log = get_logger("django_pgnudge.feed")
 
 _HARMLESS = ("NOTICE", "INFO", "LOG", "DEBUG")

@@ -11,10 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from ..decoding import Decoder, KeyColumn, PrimaryKeys
-from .catalog import OTHERWISE_IDENTIFIED
-from .transport import Rows
-
-__all__ = ["KEY_COLUMNS", "PRIMARY_KEYS", "KeyKeeper", "key_column", "primary_keys"]
+from .connection import Rows
+from .queries import OTHERWISE_IDENTIFIED
 
 # Two tables may have one payload, as "a.b".c and a."b.c" have: whose row it is, no key can tell.
 _ALONE = """

@@ -15,8 +15,6 @@ from typing import Any
 
 from ..threads import answer
 
-__all__ = ["addresses"]
-
 
 async def addresses(host: str, port: int) -> list[str]:
     """The addresses of ``host``, best first; raises what ``socket.getaddrinfo`` raises."""

@@ -9,12 +9,10 @@ from typing import Any
 
 from ..errors import ConnectionLostError, ServerError
 from ..log import get_logger
-from . import catalog
-from .checker import Checker
+from . import queries
+from .connection import Connection
 from .coverage import WITHOUT_IDENTITY
-from .transport import Connection
-
-__all__ = ["NEEDS_IDENTITY", "choose_plugins", "create_slot", "new_name"]
+from .side_connection import SideConnection
 
 log = get_logger("django_pgnudge.feed")
 
@@ -57,7 +55,12 @@ async def choose_plugins(
 
 
 async def create_slot(
-    connection: Connection, name: str, plugins: Sequence[str], checker: Checker, *, patience: float
+    connection: Connection,
+    name: str,
+    plugins: Sequence[str],
+    side: SideConnection,
+    *,
+    patience: float,
 ) -> str:
     """Make a temporary slot with the first plugin the server accepts, and return that plugin.
 
@@ -66,19 +69,19 @@ async def create_slot(
     *first, last = plugins
     for plugin in first:
         try:
-            await _create(connection, name, plugin, checker, patience)
+            await _create(connection, name, plugin, side, patience)
         except ServerError as error:
             if error.sqlstate not in _PLUGIN_REFUSED:
                 raise
             log.info("output plugin %s is unavailable (%s)", plugin, error.message)
         else:
             return plugin
-    await _create(connection, name, last, checker, patience)
+    await _create(connection, name, last, side, patience)
     return last
 
 
 async def _create(
-    connection: Connection, name: str, plugin: str, checker: Checker, patience: float
+    connection: Connection, name: str, plugin: str, side: SideConnection, patience: float
 ) -> None:
     # Making a slot waits for running transactions to end, which no timeout may cut short: on a
     # busy server it would be cut short every time. So look after the server meanwhile.
@@ -90,8 +93,8 @@ async def _create(
     command.add_done_callback(_heed)
     try:
         while not (await asyncio.wait([command], timeout=patience))[0]:
-            (alive, blockers, is_standby), *_ = await checker.rows(
-                catalog.BLOCKERS.format(pid=connection.session.backend_pid), columns=3, at_least=1
+            (alive, blockers, is_standby), *_ = await side.rows(
+                queries.BLOCKERS.format(pid=connection.session.backend_pid), columns=3, at_least=1
             )
             if alive != "true":
                 raise ConnectionLostError("the server ended the session making the slot")

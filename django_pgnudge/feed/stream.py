@@ -18,7 +18,7 @@ from typing import Any
 from ..decoding import (
     DECODERS,
     Decoder,
-    Options,
+    DecoderOptions,
     PrimaryKeys,
     TableFilter,
     python_codec,
@@ -34,22 +34,20 @@ from ..errors import (
 from ..events import ResyncReason
 from ..log import get_logger
 from ..wire import CopyDone, Keepalive, Notice, QueryFailed, QueryResult, StreamStarted, XLogData
-from . import catalog, fingerprint
+from . import fingerprint, queries
 from .address import Address
-from .checker import Checker
 from .coalescer import Coalescer
-from .connecting import connect
+from .connect import connect
+from .connection import Connection, Rows
 from .coverage import Carried, Found, coverage, covered
 from .fingerprint import Fingerprint
 from .identity import Identity, identify
-from .judge import Judge, Reports, Trusting, VisibilityJudge
 from .notices import Notices
 from .primary_keys import PRIMARY_KEYS, KeyKeeper, primary_keys
+from .release import CommitReleaser, Releaser, Reports, VisibilityReleaser
+from .side_connection import SideConnection
 from .slot import NEEDS_IDENTITY, choose_plugins, create_slot, new_name
-from .transport import Connection, Rows
 from .visibility import Handshake
-
-__all__ = ["Stream", "StreamSettings"]
 
 log = get_logger("django_pgnudge.feed")
 
@@ -106,11 +104,11 @@ class Stream:
         self._resync = resync
         self._connection: Connection | None = None
         self._decoder: Decoder[Any] | None = None
-        self._checker = self._make_checker()
+        self._side = self._make_side()
         # What a lock on a catalog holds up, or a slow answer, must not hold up deletes.
-        self._catalogs = self._make_checker()
-        self._keys = KeyKeeper(self._catalogs.rows, self._checker.log_end)
-        self._judge = self._make_judge()
+        self._catalogs = self._make_side()
+        self._keys = KeyKeeper(self._catalogs.rows, self._side.log_end)
+        self._releaser = self._make_releaser()
         self._moved = asyncio.Event()
         self._bug: Exception | None = None
         self._unfinished = unfinished
@@ -135,8 +133,8 @@ class Stream:
     @property
     def identity(self) -> Identity:
         """The server that the stream comes from."""
-        assert self._checker.server is not None
-        return self._checker.server
+        assert self._side.server is not None
+        return self._side.server
 
     @property
     def publication(self) -> str | None:
@@ -162,7 +160,7 @@ class Stream:
                 if self.publication is not None:
                     await self._check_publication(self.publication)
                 identity = await identify(self._connection.rows)
-                self._checker.server = self._catalogs.server = identity
+                self._side.server = self._catalogs.server = identity
                 # Before the slot, and before keys are read: what changes from here on has moved.
                 self.map = await fingerprint.take(
                     self._connection.rows, self.publication, self.server_version
@@ -178,7 +176,7 @@ class Stream:
                 self._connection,
                 name,
                 plugins,
-                self._checker,
+                self._side,
                 patience=settings.connect_timeout,
             )
             self._unfinished.clear()
@@ -187,7 +185,7 @@ class Stream:
             async with asyncio.timeout(settings.connect_timeout):
                 await self._start(self.plugin, await self._read_primary_keys())
                 if settings.visibility:
-                    running = await self._checker.running_xids()
+                    running = await self._side.running_xids()
                     self._coalescer.watch(running)
                     self._handshake = Handshake(running)
         except TimeoutError:
@@ -203,7 +201,7 @@ class Stream:
             helpers.append(asyncio.create_task(self._watch_handshake(), name="pgnudge-handshake"))
         else:
             self._coalescer.unwatch()
-        self._judge.start()
+        self._releaser.start()
         try:
             pending: set[asyncio.Future[object]] = {self.connection.closed, *helpers}  # type: ignore[arg-type]
             while not self.connection.closed.done():
@@ -214,16 +212,16 @@ class Stream:
                 raise self._bug
             return self.connection.closed.result()
         finally:
-            self._judge.stop()
+            self._releaser.stop()
             for task in helpers:
                 task.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
 
     async def aclose(self) -> None:
         """Leave nothing behind. May be called again if it was cancelled."""
-        self._judge.stop()
+        self._releaser.stop()
         answered = await self._end_command()
-        await self._checker.aclose()
+        await self._side.aclose()
         await self._catalogs.aclose()
         if self._connection is not None:
             await self._connection.close(patience=_LAST_PATIENCE if answered else 0.0)
@@ -240,9 +238,9 @@ class Stream:
             async with asyncio.timeout(_LAST_PATIENCE):
                 if connection.busy:
                     pid = connection.session.backend_pid
-                    await self._checker.rows(f"SELECT pg_catalog.pg_terminate_backend({pid})")
+                    await self._side.rows(f"SELECT pg_catalog.pg_terminate_backend({pid})")
                 elif connection.closed.done() and not self._said_goodbye(connection):
-                    await self._end_unfinished(self._checker.rows)
+                    await self._end_unfinished(self._side.rows)
         except TimeoutError:
             return False
         except PgNudgeError as error:
@@ -259,25 +257,25 @@ class Stream:
     async def _end_unfinished(self, rows: Callable[[str], Awaitable[object]]) -> None:
         """End sessions whose link broke while they made a slot, if they are still those."""
         for slot, pid in list(self._unfinished.items()):
-            await rows(catalog.END_MAKING.format(pid=pid, slot=slot))
+            await rows(queries.END_MAKING.format(pid=pid, slot=slot))
             del self._unfinished[slot]
 
-    def _make_checker(self) -> Checker:
+    def _make_side(self) -> SideConnection:
         settings = self._settings
-        return Checker(
+        return SideConnection(
             settings.address, patience=settings.connect_timeout, on_other_server=self.abort
         )
 
-    def _make_judge(self) -> Judge:
+    def _make_releaser(self) -> Releaser:
         settings = self._settings
         reports = Reports(self._wake, self.abort, self._on_bug)
         if not settings.visibility:
-            return Trusting(self._coalescer, reports, settings.max_batch_wait)
-        return VisibilityJudge(
+            return CommitReleaser(self._coalescer, reports, settings.max_batch_wait)
+        return VisibilityReleaser(
             self._coalescer,
             reports,
             settings.max_batch_wait,
-            self._checker,
+            self._side,
             blind=settings.liveness_timeout or _BLIND,
         )
 
@@ -292,7 +290,7 @@ class Stream:
             )
 
     async def _check_publication(self, name: str) -> None:
-        if not await self.connection.rows(catalog.publication_exists(name)):
+        if not await self.connection.rows(queries.publication_exists(name)):
             raise ServerError(
                 f'publication "{name}" does not exist',
                 sqlstate="42704",
@@ -305,7 +303,7 @@ class Stream:
 
     async def _start(self, plugin: str, keys: PrimaryKeys) -> None:
         settings, session = self._settings, self.connection.session
-        options = Options(
+        options = DecoderOptions(
             tables=settings.tables,
             publication=settings.publication,
             wants_keys=settings.wants_keys,
@@ -316,7 +314,7 @@ class Stream:
         self._coalescer.watch()
         self._decoder = DECODERS[plugin](self._coalescer, keys, options)
         chosen = ", ".join(
-            f'"{name}" {catalog.literal(value)}'
+            f'"{name}" {queries.literal(value)}'
             for name, value in self._decoder.start_options(options, session.server_version).items()
         )
         started = await self.connection.execute(
@@ -362,7 +360,7 @@ class Stream:
                     raise ConnectionLostError("the server ended the stream")
         self.position = max(self.position, decoder.lsn)
         self._moved.set()
-        self._judge.attend()
+        self._releaser.attend()
 
     def abort(self, error: ConnectionLostError) -> None:
         """End the stream, for this reason."""
@@ -379,7 +377,7 @@ class Stream:
         What is still held then was not visible when the call began. Raises ConnectionLostError
         if the stream ends first.
         """
-        target = await self._checker.log_end()
+        target = await self._side.log_end()
         for turn in itertools.count():
             if self.position >= target and not self._coalescer.watching:
                 break
@@ -394,7 +392,7 @@ class Stream:
             if self.connection.closed.done():
                 raise self.connection.closed.result()
             await asyncio.sleep(_CATCH_UP_PAUSE)
-        view = await self._checker.view()
+        view = await self._side.view()
         if self._coalescer.release(view.sees):
             self._wake()
 
@@ -402,7 +400,7 @@ class Stream:
         """Have the server say how far it has sent; in some turns, have it flush what it has not."""
         if turn % _FLUSH_EVERY == _FLUSH_AFTER:
             with contextlib.suppress(PgNudgeError):
-                await self._checker.flush()
+                await self._side.flush()
         self.connection.send_status(self.position, reply=True)
 
     async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
@@ -430,9 +428,9 @@ class Stream:
         running: frozenset[int] = frozenset()
         view = None
         if moved := self._carried.moved(found):
-            running = await self._checker.running_xids()
+            running = await self._side.running_xids()
         if moved or self._carried.waits:
-            view = await self._checker.view()
+            view = await self._side.view()
         return self._carried.take(found, running, view)
 
     async def _find_covered(self, rows: Callable[..., Awaitable[Rows]], plugin: str) -> Found:
@@ -458,10 +456,10 @@ class Stream:
         delay = 0.02
         while not handshake.settled:
             try:
-                view = await self._checker.view()
+                view = await self._side.view()
                 if handshake.observe(view.snapshot):
-                    handshake.settle(
-                        *await self._checker.committed(view.snapshot, handshake.running)
+                    handshake.conclude(
+                        *await self._side.committed(view.snapshot, handshake.running)
                     )
                     break
             except PgNudgeError as error:

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from django_pgnudge.errors import OtherServerError
+
 from ..errors import ConnectionLostError
 from . import fingerprint
 from .address import Address
 from .closing import to_the_end
-from .connecting import connect
+from .connect import connect
 from .fingerprint import Fingerprint, Moved, moved_between, schemas_moved
-from .identity import OtherServerError, require_same
+from .identity import require_same
 
 if TYPE_CHECKING:
     from .stream import Stream
-
-__all__ = ["Survey", "look"]
 
 _LAST_PATIENCE = 0.2
 """Seconds for the server to end the session."""

@@ -13,8 +13,6 @@ from typing import Literal, get_args
 from ..errors import ConfigError, TLSError
 from ..wire.auth import ChannelBindingPolicy
 
-__all__ = ["TLS", "Mode"]
-
 Mode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from ..errors import ProtocolError
 
-__all__ = ["Handshake", "Snapshot"]
-
 _SNAPSHOT = re.compile(r"(\d{1,20}):(\d{1,20}):((?:\d{1,20}(?:,\d{1,20})*)?)", re.ASCII)
 _HALF = 1 << 31
 _MASK = (1 << 32) - 1
@@ -62,7 +60,7 @@ class Handshake:
     come through the stream or have aborted; if one did neither, a Resync is due.
 
     The steps: `observe` with each new snapshot until it says True (all have ended), then
-    `settle` with their outcomes and a position in the log that lies behind their ends, then
+    `conclude` with their outcomes and a position in the log that lies behind their ends, then
     `due` whenever the stream has moved, until it is not None.
     """
 
@@ -76,7 +74,7 @@ class Handshake:
         """Whether every one of the transactions has ended."""
         return all(snapshot.sees(xid) for xid in self.running)
 
-    def settle(self, committed: Iterable[int], until: int) -> None:
+    def conclude(self, committed: Iterable[int], until: int) -> None:
         """These 32-bit xids committed; all ended before the LSN ``until``."""
         self._committed = frozenset(committed)
         self._until = until

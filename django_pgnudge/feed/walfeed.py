@@ -24,12 +24,10 @@ from .address import Address
 from .backoff import Backoff
 from .closing import to_the_end
 from .coalescer import Coalescer
-from .idle import IdleLimit
+from .idle_limit import IdleLimit
 from .stream import Stream, StreamSettings
 from .survey import Survey, look
 from .tls import TLS
-
-__all__ = ["WalFeed"]
 
 log = get_logger("django_pgnudge.feed")
 

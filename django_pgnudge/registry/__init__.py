@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from django_pgnudge.registry.models import Registry, UnknownLabelError, split_db_table
+from django_pgnudge.registry.models import Registry, split_db_table
 
-__all__ = ["Registry", "UnknownLabelError", "split_db_table"]
+__all__ = ["Registry", "split_db_table"]

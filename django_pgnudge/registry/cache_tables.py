@@ -16,8 +16,6 @@ from django.db import router
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["cache_tables"]
-
 
 def cache_tables(using: str) -> Iterator[str]:
     """As ``LOCATION`` of ``CACHES`` names them, those that are in this database."""

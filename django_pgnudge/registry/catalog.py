@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django_pgnudge.feed.pinned import in_transaction
 from django_pgnudge.feed.primary_keys import KEY_COLUMNS, key_column
+from django_pgnudge.feed.session_settings import in_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,17 +17,6 @@ if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
 
     from django_pgnudge.decoding import KeyColumn
-
-__all__ = [
-    "Catalog",
-    "find_on_path",
-    "payload_for",
-    "pinned",
-    "quote_identifier",
-    "read_catalog",
-    "read_identity",
-    "server_version",
-]
 
 # pg_inherits also links the indexes of partitions, hence relkind: tables, partitioned tables,
 # foreign tables.

@@ -22,12 +22,12 @@ from django.utils import timezone
 
 from django_pgnudge.conf import conf, did_you_mean
 from django_pgnudge.conf.values import NEAR, closest
-from django_pgnudge.errors import ConfigError
+from django_pgnudge.errors import UnknownLabelError
 from django_pgnudge.memo import Memo
 from django_pgnudge.names import Own
 from django_pgnudge.registry.cache_tables import cache_tables
 from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, read_catalog
-from django_pgnudge.registry.stars import is_meant
+from django_pgnudge.registry.wildcards import is_meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,14 +42,8 @@ if TYPE_CHECKING:
     _Reader: TypeAlias = tuple[tuple[int, ...], tuple[Field[Any, Any], ...]]
     """In which order to take a key's values, and the fields that convert them."""
 
-__all__ = ["Registry", "UnknownLabelError", "split_db_table"]
-
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:\."((?:[^"]|"")+)")?')
 _MOST_ASKED = 10_000  # names remembered to be in no catalog
-
-
-class UnknownLabelError(ConfigError, LookupError):
-    """A label that names no model, though it can be nothing else."""
 
 
 def split_db_table(db_table: str) -> tuple[str | None, str]:

@@ -17,17 +17,6 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = [
-    "COLUMN_LISTS",
-    "PublicationState",
-    "PublishedTable",
-    "column_list",
-    "find_family",
-    "find_publication",
-    "find_published",
-    "regclass",
-]
-
 COLUMN_LISTS: Final = 150_000
 """The first version with column lists, row filters and FOR TABLES IN SCHEMA."""
 

@@ -34,41 +34,15 @@ from django.conf import settings
 from django.core.cache.utils import make_template_fragment_key
 
 from django_pgnudge.conf.values import import_callable, is_dotted_path
-from django_pgnudge.errors import ConfigError
+from django_pgnudge.errors import RuleError
 from django_pgnudge.names import DjangosKeys
 
 if TYPE_CHECKING:
     from django_pgnudge.events import Event
 
-__all__ = [
-    "Field",
-    "Fixed",
-    "Fragment",
-    "Function",
-    "KeySpec",
-    "Pattern",
-    "RuleError",
-    "Template",
-    "glob_escape",
-    "parse_key",
-    "parse_keys",
-    "parse_result",
-    "read_again",
-]
-
 _SPECIAL = re.compile(r"([*?\[])")
 _FIELD = re.compile(r"pk|pk\[(\d{1,3})\]|table|schema")
 _ALLOWED: Final = "{pk}, {pk[0]}, {pk[1]}, …, {table}, {schema}; {{ and }} for braces"
-
-
-class RuleError(ConfigError):
-    """A rule that cannot be understood; ``id`` is the number of its system check."""
-
-    def __init__(self, id: str, message: str, hint: str) -> None:  # noqa: A002
-        super().__init__(f"{message} {hint}")
-        self.id = id
-        self.message = message
-        self.hint = hint
 
 
 def read_again(value: object) -> float | None:

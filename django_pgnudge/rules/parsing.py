@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings
 
 from django_pgnudge.conf import Problem, conf, did_you_mean
-from django_pgnudge.registry import Registry, UnknownLabelError
-from django_pgnudge.rules.keyspecs import Fixed, KeySpec, RuleError, Template, read_again
+from django_pgnudge.errors import RuleError, UnknownLabelError
+from django_pgnudge.registry import Registry
+from django_pgnudge.rules.keyspecs import Fixed, KeySpec, Template, read_again
 from django_pgnudge.rules.registration import by_cache, registrations
 
 if TYPE_CHECKING:
     from django.db.models import Model
-
-__all__ = ["CacheRef", "Rule", "read_rules"]
 
 _RULE_KEYS: Final = ("keys", "cache", "version", "again")
 

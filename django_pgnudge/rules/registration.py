@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from django.utils.module_loading import autodiscover_modules
 
+from django_pgnudge.errors import RuleError
 from django_pgnudge.names import DjangosKeys
-from django_pgnudge.rules.keyspecs import KeySpec, RuleError, parse_keys, read_again
+from django_pgnudge.rules.keyspecs import KeySpec, parse_keys, read_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from django_pgnudge.events import Event
-
-__all__ = ["Registration", "autodiscover", "by_cache", "invalidates", "registrations", "sandbox"]
 
 F = TypeVar("F", bound="Callable[[Event], Any]")
 

@@ -25,7 +25,7 @@ from django_pgnudge.events import Event
 from django_pgnudge.log import get_logger
 from django_pgnudge.memo import Memo
 from django_pgnudge.registry import split_db_table
-from django_pgnudge.registry.stars import is_meant, is_starred
+from django_pgnudge.registry.wildcards import is_meant, is_starred
 from django_pgnudge.rules.keyspecs import (
     Fixed,
     Function,
@@ -43,16 +43,6 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from django_pgnudge.registry import Registry
-
-__all__ = [
-    "CacheRef",
-    "Kills",
-    "Rule",
-    "RuleSet",
-    "load_rules",
-    "read_rules",
-    "shares_pk",
-]
 
 logger = get_logger("django_pgnudge.rules")
 

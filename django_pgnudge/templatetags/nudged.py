@@ -25,18 +25,18 @@ from django.template import TemplateSyntaxError
 from django.template.loader_tags import BLOCK_CONTEXT_KEY, BlockNode
 from django.utils.functional import Promise
 
-from django_pgnudge.fresh.arguments import Held, UnsureError, digest, unwrapped
-from django_pgnudge.fresh.collecting import note_unkept
-from django_pgnudge.fresh.decorator import check_dependencies
-from django_pgnudge.fresh.noticing import MOST_INPUTS, note_values
-from django_pgnudge.fresh.personal import asked_in, named_in, used_in
-from django_pgnudge.fresh.queries import UnknownTablesError, is_queryset, reading_of
-from django_pgnudge.fresh.requests import shown_in
-from django_pgnudge.fresh.seldom import seldom
-from django_pgnudge.fresh.sightings import reading_since
-from django_pgnudge.fresh.values import WAIT, Options, Value
-from django_pgnudge.log import get_logger
+from django_pgnudge.errors import UnknownTablesError, UnsureError
+from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.memo import Memo
+from django_pgnudge.pages.recording import MOST_INPUTS, note_values
+from django_pgnudge.pages.responses import shown_in
+from django_pgnudge.pages.template_inputs import asked_in, named_in, used_in
+from django_pgnudge.reader.arguments import Held, digest, unwrapped
+from django_pgnudge.reader.decorator import check_dependencies
+from django_pgnudge.reader.nested import note_unkept
+from django_pgnudge.reader.queryset_tables import is_queryset, reading_of
+from django_pgnudge.reader.token_age import reading_since
+from django_pgnudge.reader.value import WAIT, NudgedOptions, Value
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from django.template.base import FilterExpression, NodeList, Parser, Token
     from django.template.context import Context
 
-    from django_pgnudge.fresh.dependencies import DependsOn
-    from django_pgnudge.fresh.inputs import Asked
+    from django_pgnudge.pages.inputs import RequestInputs
+    from django_pgnudge.reader.dependencies import DependsOn
 
 logger = get_logger("django_pgnudge.nudged")
 
@@ -92,7 +92,7 @@ class NudgedNode(template.Node):
         self._shows_blocks = bool(nodelist.get_nodes_by_type(BlockNode)) or "block.super" in source
 
     def render(self, context: Context) -> Any:
-        options = Options(self._seconds(context), self._alias(context), wait=self._wait)
+        options = NudgedOptions(self._seconds(context), self._alias(context), wait=self._wait)
         asked = asked_in(context)
         named = self._named.inputs(context, asked)
         try:
@@ -138,7 +138,11 @@ class NudgedNode(template.Node):
         return _learned.get(self._source, frozenset())
 
     def _value(
-        self, context: Context, options: Options, asked: Asked | None, named: frozenset[str]
+        self,
+        context: Context,
+        options: NudgedOptions,
+        asked: RequestInputs | None,
+        named: frozenset[str],
     ) -> Value:
         depends_on: list[DependsOn] = []
         shown: list[Any] = []
@@ -186,7 +190,7 @@ class NudgedNode(template.Node):
         return found
 
     def _say(self, why: str) -> None:
-        if seldom(f"rendered {self._what}"):
+        if may_log(f"rendered {self._what}"):
             logger.warning("nudged: %s is rendered and not cached: %s.", self._what, why)
 
     def _seconds(self, context: Context) -> int | None:

@@ -15,12 +15,10 @@ from django.core.cache.backends.base import default_key_func
 from django.core.signals import setting_changed
 
 from django_pgnudge.caches import delete_stored
-from django_pgnudge.fresh import reading
+from django_pgnudge.reader import protocol
 
 if TYPE_CHECKING:
     from django.core.cache.backends.base import BaseCache
-
-__all__ = ["LONGEST", "apart"]
 
 LONGEST: Final = 3600
 """Seconds that a lease and tokens of a test stay, and a value that names no timeout: a test that is
@@ -46,7 +44,7 @@ def apart() -> Iterator[str]:
 
     with (
         mock.patch.object(caches, "create_connection", make_apart),
-        mock.patch.object(reading, "token_timeout", return_value=LONGEST),
+        mock.patch.object(protocol, "token_timeout", return_value=LONGEST),
     ):
         _begin_anew()
         try:

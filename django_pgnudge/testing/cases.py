@@ -17,8 +17,6 @@ from django.test import TestCase
 from django_pgnudge.testing.fake import NudgeFake, faked
 from django_pgnudge.testing.feed import NudgeFeed
 
-__all__ = ["NudgeFakeMixin", "NudgeFeedMixin"]
-
 
 class NudgeFakeMixin(unittest.TestCase):
     """``self.nudge_fake``, as the fixture."""

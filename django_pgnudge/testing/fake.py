@@ -12,15 +12,13 @@ from django.db.models import Model
 from django_pgnudge import caches
 from django_pgnudge.conf import conf
 from django_pgnudge.events import Event
-from django_pgnudge.fresh import dependencies, driving, values
-from django_pgnudge.fresh.bypass import was_seen_well
-from django_pgnudge.fresh.clock import Sight
-from django_pgnudge.fresh.dependencies import Row, Tables
-from django_pgnudge.fresh.entries import new_token
-from django_pgnudge.fresh.keys import Lease, Names, killed_tokens
+from django_pgnudge.reader import dependencies, executor, value
+from django_pgnudge.reader.bypass import was_seen_well
+from django_pgnudge.reader.dependencies import DependencyResolver, Row
+from django_pgnudge.reader.entries import new_token
+from django_pgnudge.reader.keys import Lease, Names, killed_tokens
+from django_pgnudge.reader.lease_clock import LeaseClock
 from django_pgnudge.testing.apart import LONGEST, apart
-
-__all__ = ["NudgeFake", "faked"]
 
 
 class _Everything(frozenset[str]):
@@ -38,7 +36,7 @@ class NudgeFake:
 
     def __init__(self, using: str) -> None:
         self.using = using
-        self.tables = Tables(using)
+        self.tables = DependencyResolver(using)
         self.tables.trust_models()
         self.names = Names.of(self.tables.identity() or "")
         self._epoch = "fake"
@@ -85,12 +83,12 @@ def faked(using: str | None = None) -> Iterator[NudgeFake]:
     fake = NudgeFake(conf.DATABASE if using is None else using)
     with ExitStack() as stack:
         stack.enter_context(apart())
-        stack.enter_context(mock.patch.dict(dependencies.known_tables))
-        dependencies.known_tables.clear()
-        dependencies.known_tables[fake.using, None] = fake.tables
-        stack.enter_context(mock.patch.object(driving, "may_keep", was_seen_well))
-        stack.enter_context(mock.patch.object(driving, "may_use_cache", _always))
-        stack.enter_context(mock.patch.dict(values.coverages, {"fake": _Everything()}))
-        stack.enter_context(mock.patch.object(Sight, "believes", _always))
+        stack.enter_context(mock.patch.dict(dependencies.resolvers))
+        dependencies.resolvers.clear()
+        dependencies.resolvers[fake.using, None] = fake.tables
+        stack.enter_context(mock.patch.object(executor, "may_keep", was_seen_well))
+        stack.enter_context(mock.patch.object(executor, "may_use_cache", _always))
+        stack.enter_context(mock.patch.dict(value.coverages, {"fake": _Everything()}))
+        stack.enter_context(mock.patch.object(LeaseClock, "believes", _always))
         fake.resync()
         yield fake

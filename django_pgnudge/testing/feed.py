@@ -7,10 +7,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from django_pgnudge.daemon.background import BackgroundDaemon
-from django_pgnudge.fresh.settled import settled
+from django_pgnudge.reader.settled import settled
 from django_pgnudge.testing.apart import apart
-
-__all__ = ["NudgeFeed"]
 
 
 class NudgeFeed(BackgroundDaemon):

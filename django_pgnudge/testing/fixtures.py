@@ -9,8 +9,6 @@ import pytest
 from django_pgnudge.testing.fake import NudgeFake, faked
 from django_pgnudge.testing.feed import NudgeFeed
 
-__all__ = ["nudge_fake", "nudge_feed"]
-
 
 @pytest.fixture
 def nudge_fake() -> Iterator[NudgeFake]:

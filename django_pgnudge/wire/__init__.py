@@ -2,7 +2,7 @@
 
 The first hops of a byte's path: `framing` cuts the stream into messages, `messages` reads and
 writes them, `auth` answers the server's challenges, and `session` keeps the order of it all.
-Nothing here touches a socket; `django_pgnudge.feed.transport` does.
+Nothing here touches a socket; `django_pgnudge.feed.connection` does.
 """
 
 from __future__ import annotations

@@ -19,8 +19,6 @@ from .methods import ANY_METHOD, AcceptedMethods
 if TYPE_CHECKING:
     import scramp
 
-__all__ = ["Authenticator", "ChannelBindingPolicy", "Credentials"]
-
 ChannelBindingPolicy = Literal["disable", "prefer", "require"]
 
 MAX_ITERATIONS = 1_000_000

@@ -11,8 +11,6 @@ from struct import Struct
 
 from ..errors import ProtocolError
 
-__all__ = ["COPY_DATA", "HEADER", "MAX_COPY_DATA", "MAX_MESSAGE", "Framer"]
-
 HEADER = Struct("!cI")
 
 COPY_DATA = b"d"

@@ -7,8 +7,6 @@ from typing import Self
 
 from ..errors import ProtocolError
 
-__all__ = ["LSN"]
-
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
 
 

@@ -13,23 +13,6 @@ from struct import error as struct_error
 from ..epoch import POSTGRES_EPOCH
 from ..errors import ConfigError, ProtocolError, ServerError
 
-__all__ = [
-    "copy_data",
-    "copy_done",
-    "data_row",
-    "error_response",
-    "parameter_status",
-    "password",
-    "query",
-    "row_description",
-    "sasl_initial_response",
-    "sasl_response",
-    "ssl_request",
-    "standby_status",
-    "startup",
-    "terminate",
-]
-
 MAX_FIELD = 8192
 """How much is kept of one field of an error: it ends in logs."""
 

@@ -11,8 +11,6 @@ from typing import Final
 
 from ..errors import AuthenticationError, ConfigError
 
-__all__ = ["ANY_METHOD", "METHODS", "AcceptedMethods"]
-
 METHODS: Final = ("password", "md5", "gss", "sspi", "scram-sha-256", "oauth", "none")
 """What libpq can be told; ``none`` is a server that lets the client in without asking."""
 

@@ -22,23 +22,6 @@ from . import messages
 from .auth import Authenticator, Credentials
 from .framing import Framer
 
-__all__ = [
-    "OVERSIZED_PREFIX",
-    "XLOG_HEADER",
-    "CopyDone",
-    "Keepalive",
-    "Notice",
-    "ParameterChanged",
-    "QueryFailed",
-    "QueryResult",
-    "Ready",
-    "Session",
-    "SessionEvent",
-    "State",
-    "StreamStarted",
-    "XLogData",
-]
-
 XLOG_HEADER = Struct("!cQQq")
 """The start of an XLogData body: 'w', start LSN, end LSN, the server's clock in microseconds."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from servers.process import ServerFailedError, wait_until
 
+from tests import ROOT
 from tests.fix_servers import COMPAT, fresh_name, missing
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from servers.postgres import DatabaseServer
     from servers.redis import Redis
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Site:

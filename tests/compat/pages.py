@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest, HttpResponse
 
-__all__ = ["counted", "get", "plain", "stale", "warm"]
-
 runs: Counter[str] = Counter()
 """How often a view has run for an address below `nudged_page`."""
 

@@ -18,9 +18,9 @@ from servers.process import wait_until
 from servers.redis import find_redis
 
 from benchmarks.consistency.broken import PARTS
+from tests import ROOT
 from tests.fix_servers import installations, missing
 
-ROOT = Path(__file__).parent.parent.parent
 MARK = "CONSISTENCY_TEST"
 
 Start = Callable[..., "subprocess.Popen[str]"]

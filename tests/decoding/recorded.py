@@ -12,10 +12,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from django_pgnudge.decoding import DECODERS, Options
+from django_pgnudge.decoding import DECODERS, DecoderOptions
 from tests.wire import backend
-
-__all__ = ["ROWS", "TRANSACTIONS", "recording"]
 
 FOLDER: Final = Path(__file__).with_name("recordings")
 ROWS: Final = 300
@@ -67,7 +65,9 @@ def main() -> None:
                         f"INSERT INTO {table} SELECT {TABLES[table][1]}"
                         f" FROM generate_series({first}, {first + step - 1}) g"
                     )
-                options = DECODERS[plugin].start_options(Options(publication="nudge"), version)
+                options = DECODERS[plugin].start_options(
+                    DecoderOptions(publication="nudge"), version
+                )
                 words = [word for pair in options.items() for word in pair]
                 rows = connection.execute(
                     "SELECT data FROM pg_logical_slot_get_binary_changes("

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django_pgnudge.decoding import DECODERS, Options
+from django_pgnudge.decoding import DECODERS, DecoderOptions
 from tests.decoding.columns import KEYS
 from tests.wire import backend
 
@@ -66,7 +66,7 @@ class Recorder:
 def make(plugin: str, keys: PrimaryKeys = KEYS, **options: Any) -> tuple[Decoder, Recorder]:
     recorder = Recorder()
     options.setdefault("publication", "pub")
-    return DECODERS[plugin](recorder, keys, Options(**options)), recorder
+    return DECODERS[plugin](recorder, keys, DecoderOptions(**options)), recorder
 
 
 def decode(

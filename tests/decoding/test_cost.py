@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_pgnudge.decoding import DECODERS, Options
+from django_pgnudge.decoding import DECODERS, DecoderOptions
 from django_pgnudge.events import Batch
 from django_pgnudge.feed.coalescer import Coalescer
 from tests.decoding.columns import column
@@ -34,7 +34,7 @@ def reader(plugin: str, table: str, transactions: str, *, keys: bool) -> Callabl
     """
     stream = recording(plugin, table, transactions)
     coalescer = Coalescer(max_tables=8192, max_keys=1000)
-    options = Options(publication="nudge", wants_keys=lambda payload: keys)
+    options = DecoderOptions(publication="nudge", wants_keys=lambda payload: keys)
     decoder = DECODERS[plugin](coalescer, KEYS, options)
 
     def read() -> Batch:

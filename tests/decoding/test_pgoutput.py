@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_pgnudge.decoding import Options, PgOutput, pgoutput
+from django_pgnudge.decoding import DecoderOptions, PgOutput, pgoutput
 from django_pgnudge.decoding.base import MAX_KEY_TEXT
 from django_pgnudge.epoch import POSTGRES_EPOCH
 from django_pgnudge.errors import ConfigError, DecodeError
@@ -349,16 +349,16 @@ def test_announced_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_options_name_the_publication() -> None:
-    chosen = PgOutput.start_options(Options(publication='a"b'), 150020)
+    chosen = PgOutput.start_options(DecoderOptions(publication='a"b'), 150020)
     assert chosen == {
         "proto_version": "2",
         "streaming": "on",
         "publication_names": '"a""b"',
         "messages": "true",
     }
-    assert PgOutput.start_options(Options(publication="p"), 130000) == {
+    assert PgOutput.start_options(DecoderOptions(publication="p"), 130000) == {
         "proto_version": "1",
         "publication_names": '"p"',
     }
     with pytest.raises(ConfigError, match="publication="):
-        PgOutput.start_options(Options(), 150020)
+        PgOutput.start_options(DecoderOptions(), 150020)

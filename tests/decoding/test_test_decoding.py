@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_pgnudge.decoding import TestDecoding, base, test_decoding
-from django_pgnudge.decoding.base import MAX_KEY_TEXT, MAX_NAME, Options
+from django_pgnudge.decoding.base import MAX_KEY_TEXT, MAX_NAME, DecoderOptions
 from django_pgnudge.errors import DecodeError
 from tests.decoding.columns import column
 from tests.decoding.recording import decode, decode_in_chunks, make, one
@@ -321,4 +321,4 @@ def test_mutated_lines_are_read_or_refused(line: bytes, data: st.DataObject) -> 
 
 
 def test_the_options_keep_empty_transactions() -> None:
-    assert TestDecoding.start_options(Options(), 150020)["skip-empty-xacts"] == "0"
+    assert TestDecoding.start_options(DecoderOptions(), 150020)["skip-empty-xacts"] == "0"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_pgnudge.decoding import Options, Wal2Json, wal2json
+from django_pgnudge.decoding import DecoderOptions, Wal2Json, wal2json
 from django_pgnudge.decoding.base import MAX_KEY_TEXT, MAX_NAME
 from django_pgnudge.errors import DecodeError
 from tests.decoding.columns import column
@@ -343,13 +343,13 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
 
 
 def test_the_options_carry_the_table_list_in_wal2jsons_escaping() -> None:
-    assert "add-tables" not in Wal2Json.start_options(Options(), 150020)
+    assert "add-tables" not in Wal2Json.start_options(DecoderOptions(), 150020)
     tables = ["public.t", "*.t", "a.*", "s p.\"c,om*m'a\\"]
-    chosen = Wal2Json.start_options(Options(tables=tables), 150020)
+    chosen = Wal2Json.start_options(DecoderOptions(tables=tables), 150020)
     assert chosen["add-tables"] == ("public.t,*.t,a.*," + "s\\ p." + "\\\"c\\,om\\*m\\'a\\\\")
     assert chosen["format-version"] == "2"
 
 
 def test_a_name_of_several_dots_is_asked_for_under_every_schema_it_may_mean() -> None:
-    chosen = Wal2Json.start_options(Options(tables=["a.b.c"]), 150020)
+    chosen = Wal2Json.start_options(DecoderOptions(tables=["a.b.c"]), 150020)
     assert chosen["add-tables"] == "a.b\\.c,a\\.b.c"

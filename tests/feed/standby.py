@@ -14,8 +14,6 @@ from servers.process import free_port
 
 from tests.fix_servers import installations
 
-__all__ = ["Standby"]
-
 
 class Standby:
     """Of a `servers.postgres.Postgres`, with its user and its socket directory."""

@@ -15,9 +15,9 @@ import pytest
 
 from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.feed import WalFeed, stream, survey
+from django_pgnudge.feed.connection import Connection
 from django_pgnudge.feed.resolving import addresses
 from django_pgnudge.feed.slot import create_slot
-from django_pgnudge.feed.transport import Connection
 from tests.hostile import HostileServer, Peer
 
 from .following import eventually, following, run
@@ -56,10 +56,10 @@ async def test_a_slot_that_fails_while_its_server_is_looked_after_fails_once() -
         raise ConnectionLostError("the look")
 
     connection = SimpleNamespace(execute=execute, session=SimpleNamespace(backend_pid=1))
-    checker = SimpleNamespace(rows=rows)
+    side = SimpleNamespace(rows=rows)
     with pytest.raises(ConnectionLostError, match="the look"):
         await create_slot(
-            cast("Any", connection), "name", ["plugin"], cast("Any", checker), patience=0.0
+            cast("Any", connection), "name", ["plugin"], cast("Any", side), patience=0.0
         )
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_pgnudge import WalFeed
-from django_pgnudge.errors import ConnectionLostError
-from django_pgnudge.feed.identity import OtherServerError
+from django_pgnudge.errors import ConnectionLostError, OtherServerError
 
 from ..fix_servers import installations
 from .following import eventually, following, run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_pgnudge import WalFeed
-from django_pgnudge.feed import pinned
+from django_pgnudge.feed import session_settings
 
 from .following import eventually, following, run
 
@@ -40,8 +40,8 @@ async def test_a_lock_on_a_catalog_holds_up_no_nudge(
     feed_server: Any, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The question that waits for it stands in front of no other."""
-    patient: Mapping[str, str] = {**pinned._QUESTIONS, "lock_timeout": "60s"}
-    monkeypatch.setattr(pinned, "_QUESTIONS", patient)
+    patient: Mapping[str, str] = {**session_settings._QUESTIONS, "lock_timeout": "60s"}
+    monkeypatch.setattr(session_settings, "_QUESTIONS", patient)
     database.execute(*TABLES)
     async with following(feed_of(database)) as seen:
         with database.connect() as locking, locking.transaction():

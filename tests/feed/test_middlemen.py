@@ -9,11 +9,11 @@ import pytest
 from servers.middlemen import HAProxy, PgBouncer
 
 from django_pgnudge import WalFeed
-from django_pgnudge.daemon.mistakes import explain
+from django_pgnudge.daemon.connect_hints import explain
 from django_pgnudge.errors import ServerError
 from django_pgnudge.feed.address import Address
-from django_pgnudge.feed.connecting import connect
-from django_pgnudge.feed.idle import IdleLimit
+from django_pgnudge.feed.connect import connect
+from django_pgnudge.feed.idle_limit import IdleLimit
 from tests.fix_servers import missing
 
 from .following import eventually, following

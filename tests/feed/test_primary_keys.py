@@ -14,7 +14,7 @@ from tests.decoding.recording import make
 
 
 class Server:
-    """Answers for a `Checker`; counts how often the keys are read."""
+    """Answers for a `SideConnection`; counts how often the keys are read."""
 
     def __init__(self) -> None:
         self.keys: dict[str, KeyColumn] = {}

@@ -17,7 +17,7 @@ from servers.postgres import open_server
 
 from django_pgnudge import WalFeed
 from django_pgnudge.errors import ConnectionLostError
-from django_pgnudge.feed.checker import Checker
+from django_pgnudge.feed.side_connection import SideConnection
 from tests import fix_servers
 from tests.fix_servers import own_database
 
@@ -152,15 +152,15 @@ async def test_subtransactions_become_visible_with_their_parent(slow):
 
 async def test_what_is_held_stays_held_while_the_checking_connection_is_broken(slow, monkeypatch):
     broken = False
-    look = Checker.look
+    look = SideConnection.look
 
-    def refusing(self: Checker, answered: Callable[[Any], None]) -> None:
+    def refusing(self: SideConnection, answered: Callable[[Any], None]) -> None:
         if broken:
             answered(ConnectionLostError("no answer today"))
         else:
             look(self, answered)
 
-    monkeypatch.setattr(Checker, "look", refusing)
+    monkeypatch.setattr(SideConnection, "look", refusing)
     async with following(feed_of(slow)) as seen:
         broken = True
         await run(slow.execute, "INSERT INTO other VALUES (1)")
@@ -177,10 +177,10 @@ async def test_a_stream_that_is_blind_for_too_long_ends_in_a_resync(slow):
     async with following(feed) as seen:
         with pytest.MonkeyPatch.context() as patch:
 
-            def refused(self: Checker, answered: Callable[[Any], None]) -> None:
+            def refused(self: SideConnection, answered: Callable[[Any], None]) -> None:
                 answered(ConnectionLostError("too many connections for database"))
 
-            patch.setattr(Checker, "look", refused)
+            patch.setattr(SideConnection, "look", refused)
             await run(slow.execute, "INSERT INTO other VALUES (1)")
             await eventually(lambda: "no snapshot" in str(feed.last_error))
         await seen.resync("reconnected")
@@ -191,7 +191,7 @@ async def test_a_terminated_checking_connection_is_opened_again(slow):
     async with following(feed_of(slow)) as seen:
         await run(slow.execute, "INSERT INTO other VALUES (1)")
         await seen.payload("public.other")
-        pid = seen.feed._stream._checker._connection.session.backend_pid
+        pid = seen.feed._stream._side._connection.session.backend_pid
         await run(slow.execute, f"SELECT pg_terminate_backend({pid})")
         await run(slow.execute, "INSERT INTO other VALUES (2)")
         await seen.until(lambda: seen.counts["public.other"] == 2)
@@ -261,10 +261,10 @@ async def test_a_transaction_running_at_the_handshake_that_is_streamed_needs_no_
     feed = feed_of(slow)
     observed: list[bool] = []
     reached = asyncio.Event()
-    ask = Checker.running_xids
+    ask = SideConnection.running_xids
     late = slow.connect()
 
-    async def running(self: Checker) -> frozenset[int]:
+    async def running(self: SideConnection) -> frozenset[int]:
         await run(late.execute, "BEGIN; UPDATE price SET v = 3")
         found = await ask(self)
         observed.append(bool(found))
@@ -272,7 +272,7 @@ async def test_a_transaction_running_at_the_handshake_that_is_streamed_needs_no_
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checker, "running_xids", running)
+        patch.setattr(SideConnection, "running_xids", running)
         async with following(feed) as seen:
             await reached.wait()
             assert observed == [True]
@@ -286,15 +286,15 @@ async def test_a_transaction_running_at_the_handshake_that_is_streamed_needs_no_
 
 async def test_a_transaction_running_at_the_handshake_that_aborts_needs_no_resync(slow):
     feed = feed_of(slow)
-    ask = Checker.running_xids
+    ask = SideConnection.running_xids
     late = slow.connect()
 
-    async def running(self: Checker) -> frozenset[int]:
+    async def running(self: SideConnection) -> frozenset[int]:
         await run(late.execute, "BEGIN; UPDATE price SET v = 3")
         return await ask(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checker, "running_xids", running)
+        patch.setattr(SideConnection, "running_xids", running)
         async with following(feed) as seen:
             await run(late.execute, "ROLLBACK")
             await eventually(lambda: feed._coalescer._streamed is None)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from django_pgnudge import WalFeed
-from django_pgnudge.daemon.mistakes import explain
+from django_pgnudge.daemon.connect_hints import explain
 from django_pgnudge.errors import ServerError
 from django_pgnudge.registry.catalog import read_identity
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_pgnudge import WalFeed
-from django_pgnudge.feed.checker import Checker
 from django_pgnudge.feed.coalescer import Coalescer
+from django_pgnudge.feed.side_connection import SideConnection
 from django_pgnudge.wire import LSN
 from tests.fix_servers import own_database
 
@@ -291,18 +291,18 @@ async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_f
 
 async def snapshots(feed: Any, number: int) -> int:
     """Wait until the feed has had so many answers about what is visible."""
-    judge = feed._stream._judge
+    judge = feed._stream._releaser
     answers = 0
-    original = judge._judge
+    original = judge._releaser
 
     def counted(view: Any) -> None:
         nonlocal answers
         original(view)
         answers += 1
 
-    judge._judge = counted
+    judge._releaser = counted
     await eventually(lambda: answers >= number)
-    judge._judge = original
+    judge._releaser = original
     return answers
 
 
@@ -331,15 +331,15 @@ async def test_what_a_transaction_has_written_so_far_is_flushed_for_whoever_catc
     feed = feed_of(streaming)
     behind = "SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn()"
     async with following(feed):
-        checker = feed._live_stream()._checker
+        side = feed._live_stream()._side
         with transaction(streaming) as execute:
             # Until the server has something in its buffers that nobody has flushed.
-            while not int((await checker.rows(behind, at_least=1))[0][0]):
+            while not int((await side.rows(behind, at_least=1))[0][0]):
                 await execute("INSERT INTO a SELECT coalesce(max(id), 0) + 1 FROM a")
-            end = await checker.log_end()
-            await checker.flush()
+            end = await side.log_end()
+            await side.flush()
             flushed = "SELECT pg_current_wal_flush_lsn()::text"
-            assert LSN.parse((await checker.rows(flushed, at_least=1))[0][0]) >= end
+            assert LSN.parse((await side.rows(flushed, at_least=1))[0][0]) >= end
 
 
 async def test_catching_up_waits_for_the_rest_of_what_is_visible(streaming):
@@ -373,15 +373,15 @@ async def test_those_who_catch_up_at_once_each_prove_their_own_moment(streaming)
 
 async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(streaming):
     feed = feed_of(streaming)
-    ask = Checker.running_xids
+    ask = SideConnection.running_xids
     with transaction(streaming) as execute:
 
-        async def running(self: Checker) -> frozenset[int]:
+        async def running(self: SideConnection) -> frozenset[int]:
             await execute(big("a"))
             return await ask(self)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Checker, "running_xids", running)
+            patch.setattr(SideConnection, "running_xids", running)
             async with following(feed) as seen:
                 await streamed(feed, "a")
                 (xid,) = feed._coalescer.streams

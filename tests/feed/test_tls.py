@@ -20,8 +20,8 @@ from django_pgnudge.errors import (
 )
 from django_pgnudge.feed import TLS, WalFeed
 from django_pgnudge.feed.address import Address
-from django_pgnudge.feed.connecting import connect
-from django_pgnudge.feed.transport import Connection
+from django_pgnudge.feed.connect import connect
+from django_pgnudge.feed.connection import Connection
 from django_pgnudge.wire import messages
 from tests.feed.following import following
 from tests.fix_servers import installations, missing

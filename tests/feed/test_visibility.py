@@ -61,21 +61,21 @@ def test_a_handshake_waits_until_all_have_ended():
 
 def test_a_transaction_that_came_through_the_stream_needs_no_resync():
     handshake = Handshake([10])
-    handshake.settle([10], until=500)
+    handshake.conclude([10], until=500)
     assert handshake.due(100, lambda xid: xid == 10) is False
 
 
 def test_a_transaction_in_no_stream_needs_a_resync_once_the_stream_has_passed_its_end():
     handshake = Handshake([10])
     assert handshake.due(10**9, lambda xid: False) is None, "its outcome is not known"
-    handshake.settle([10], until=500)
+    handshake.conclude([10], until=500)
     assert handshake.due(499, lambda xid: False) is None, "it may still come"
     assert handshake.due(500, lambda xid: False) is True
 
 
 def test_aborted_transactions_need_no_resync():
     handshake = Handshake([10, 11])
-    handshake.settle([], until=500)
+    handshake.conclude([], until=500)
     assert handshake.due(0, lambda xid: False) is False
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-__all__ = ["Bounds", "Guards"]
-
 
 @dataclass(frozen=True, slots=True)
 class Guards:

@@ -19,8 +19,6 @@ from tests.model.state import (
     World,
 )
 
-__all__ = ["FRESH", "Daemons", "Steps", "with_item"]
-
 Steps: TypeAlias = Iterator[tuple[str, World]]
 
 FRESH: Final = 99

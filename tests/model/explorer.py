@@ -7,8 +7,6 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Explored", "TooManyStatesError", "explore"]
-
 S = TypeVar("S", bound=Hashable)
 
 

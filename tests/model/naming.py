@@ -22,8 +22,6 @@ from tests.model.state import (
     World,
 )
 
-__all__ = ["named"]
-
 
 def named(world: World, bounds: Bounds) -> World:
     """The world that stands for all that are like ``world``."""

@@ -13,8 +13,6 @@ from typing import Final, NamedTuple, TypeAlias
 
 from tests.model.state import TRUE_NOW, UNREAD, older
 
-__all__ = ["Call", "NestedBounds", "NestedCache", "NestedWorld", "Nesting"]
-
 NO_TOKEN: Final = 0
 ALIVE: Final = 1
 DEAD: Final = 2

@@ -25,8 +25,6 @@ from tests.model.state import (
     World,
 )
 
-__all__ = ["Protocol"]
-
 
 class Protocol(Daemons):
     """The steps of one row's value in one cache, within ``bounds``."""

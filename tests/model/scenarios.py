@@ -11,8 +11,6 @@ from tests.model.bounds import Bounds, Guards
 from tests.model.explorer import Explored, explore
 from tests.model.nested import NestedBounds, Nesting
 
-__all__ = ["DEEP", "REMOVALS", "SCENARIOS", "Model", "Removal", "Scenario", "run"]
-
 AnyBounds: TypeAlias = Bounds | NestedBounds
 
 

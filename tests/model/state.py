@@ -11,11 +11,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = [
-    "CUT_OFF", "FAR", "MISNAMED", "NOBODY", "NOTHING", "SINCE_ANOTHER_LIFE", "TRUE_NOW", "UNREAD",
-    "Daemon", "Entry", "Late", "Lease", "Memory", "Process", "Proof", "Reader", "World", "older",
-]  # fmt: skip
-
 NOTHING: Final = 0
 """No token, no epoch: random values are numbers from 1."""
 

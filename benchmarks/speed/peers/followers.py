@@ -10,7 +10,7 @@ from servers.process import wait_until
 
 from benchmarks.speed.clients import Client, Job
 from benchmarks.speed.report import OURS, PGNUDGE
-from django_pgnudge.decoding import DECODERS, Options
+from django_pgnudge.decoding import DECODERS, DecoderOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ def _pg_recvlogical(source: Source) -> Iterator[list[str]]:
     slot = "pg_recvlogical"
     major, minor = server.installation.version
     chosen = DECODERS[source.plugin].start_options(
-        Options(publication=source.publication), major * 10_000 + minor
+        DecoderOptions(publication=source.publication), major * 10_000 + minor
     )
     server.execute(
         f"SELECT pg_create_logical_replication_slot('{slot}', '{source.plugin}')", source.database

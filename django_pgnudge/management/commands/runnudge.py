@@ -12,9 +12,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django_pgnudge.checks import TAG
 from django_pgnudge.conf.values import PLUGINS
 from django_pgnudge.daemon import Daemon
-from django_pgnudge.daemon.mistakes import explain
-from django_pgnudge.daemon.trial import NotReadyError
-from django_pgnudge.errors import PgNudgeError
+from django_pgnudge.daemon.connect_hints import explain
+from django_pgnudge.errors import NotReadyError, PgNudgeError
 from django_pgnudge.log import escape, show_lines
 
 if TYPE_CHECKING:

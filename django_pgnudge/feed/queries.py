@@ -1,0 +1,143 @@
+"""What a feed asks the server in SQL, and how it reads the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..errors import ProtocolError
+from ..wire import LSN
+from .changes import Transaction
+from .visibility import Snapshot
+
+# A publication may send a partition's rows as its root's (publish_via_partition_root), with the old
+# values of the partition's replica identity and none of the root's key.
+OTHERWISE_IDENTIFIED = """
+WITH RECURSIVE tree (root, part) AS (
+    SELECT oid, oid FROM pg_catalog.pg_class WHERE relkind = 'p'
+    UNION ALL
+    SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.part
+)
+SELECT t.root FROM tree t JOIN pg_catalog.pg_class x ON x.oid = t.part
+WHERE x.relreplident = 'n' OR x.relreplident = 'i' AND NOT EXISTS (
+    SELECT 1 FROM pg_catalog.pg_index i
+    WHERE i.indrelid = x.oid AND i.indisreplident AND i.indisprimary)
+"""
+
+VIEW = """
+SELECT pg_catalog.pg_current_snapshot()::text,
+       CASE WHEN pg_catalog.pg_is_in_recovery()
+            THEN pg_catalog.pg_last_wal_replay_lsn()::text END
+"""
+
+# The same, parsed and planned once: it is asked for every commit.
+PREPARE_VIEW = f"PREPARE pgnudge_snapshot AS {VIEW}"
+PREPARED_VIEW = "EXECUTE pgnudge_snapshot"
+
+# An asynchronous commit is visible before it is flushed, so the insert position it is.
+LOG_END = """
+SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+            ELSE pg_catalog.pg_current_wal_insert_lsn() END::text
+"""
+
+# The server streams what is flushed, and a transaction that goes on may have filled its buffers up
+# to the insert position: somebody's commit flushes them, or the WAL writer, which takes seconds
+# where little happens. The commit of a message does it at once; nobody asks for this message.
+FLUSH = """
+SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+            THEN pg_catalog.pg_logical_emit_message(true, 'pgnudge flush', '') END::text
+"""
+
+# Every transaction with an xid holds a lock on it until after it has become visible. A
+# subtransaction's xid stands beside its parent's, which is the older; a prepared transaction
+# belongs to no process.
+RUNNING_XIDS = """
+SELECT DISTINCT ON (l.virtualtransaction) l.transactionid::text
+FROM pg_catalog.pg_locks l
+LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
+  AND NOT pg_catalog.pg_is_in_recovery()
+  AND (a.datname IS NULL OR a.datname = pg_catalog.current_database())
+ORDER BY l.virtualtransaction, pg_catalog.age(l.transactionid) DESC
+"""
+
+# Who keeps a slot from being made: it waits for every transaction with an xid to end.
+BLOCKERS = """
+SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {pid})::text,
+       (SELECT COALESCE(string_agg(DISTINCT COALESCE(pid::text, 'prepared'), ', '), 'none')
+        FROM pg_catalog.pg_locks
+        WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted),
+       pg_catalog.pg_is_in_recovery()::text
+"""
+
+# A session is ended by its id and by the name of the slot that it makes.
+END_MAKING = """
+SELECT pg_catalog.pg_terminate_backend(pid)
+FROM pg_catalog.pg_stat_activity WHERE pid = {pid} AND pg_catalog.strpos(query, '{slot}') > 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotView:
+    """What a new snapshot on the server would see, at one moment."""
+
+    snapshot: Snapshot
+    replayed: LSN | None
+    """On a standby: how far the log was replayed. A standby's snapshots do not list the
+    transactions in progress, but what was replayed is visible."""
+
+    @classmethod
+    def of(cls, rows: tuple[tuple[str | None, ...], ...]) -> SnapshotView:
+        """Read the answer to `VIEW`."""
+        match rows:
+            case ((str(snapshot), (str() | None) as replayed),):
+                return cls(
+                    Snapshot.parse(snapshot), None if replayed is None else LSN.parse(replayed)
+                )
+        raise ProtocolError(f"the server answered a question for its snapshot with {rows!r:.100}")
+
+    def sees(self, transaction: Transaction) -> bool:
+        """Whether a committed transaction of the stream is visible."""
+        if self.replayed is not None:
+            return transaction.lsn <= self.replayed
+        return self.snapshot.sees(transaction.xid)
+
+
+def running_xids(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
+    """Read the answer to `RUNNING_XIDS`."""
+    return frozenset(number(row[0]) for row in rows)
+
+
+def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
+    """A query for which of these 32-bit xids did not abort, and for the log's end.
+
+    One row a transaction, (xid, LSN); a last row with an xid of None is always there.
+    """
+    wide = ",".join(str(snapshot.widen(xid)) for xid in sorted(xids))
+    return f"""
+        SELECT x::text, pg_catalog.pg_current_wal_insert_lsn()::text
+        FROM pg_catalog.unnest('{{{wide}}}'::pg_catalog.xid8[]) AS x
+        WHERE pg_catalog.pg_xact_status(x) IS DISTINCT FROM 'aborted'
+        UNION ALL SELECT NULL, pg_catalog.pg_current_wal_insert_lsn()::text
+    """  # noqa: S608  # digits only
+
+
+def committed(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
+    """Read the answer to `outcomes`: the 32-bit xids."""
+    return frozenset(number(xid) & 0xFFFFFFFF for xid, _ in rows if xid is not None)
+
+
+def publication_exists(name: str) -> str:
+    return f"SELECT 1 FROM pg_catalog.pg_publication WHERE pubname = {literal(name)}"  # noqa: S608
+
+
+def literal(text: str) -> str:
+    """A string literal, for SQL with ``standard_conforming_strings`` and replication commands."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def number(text: str | None) -> int:
+    """A number of at most 64 bits from a query's answer."""
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 20:
+        raise ProtocolError(f"the server answered with {text!r:.60} where a number belongs")
+    return int(text)

@@ -1,0 +1,296 @@
+"""A request and its parts, of classes that note what is read of them.
+
+Each is given such a class in its place, and stays the object that it is, see `recording`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any, Final, Protocol, Self
+
+from django.contrib.sessions.backends.base import SessionBase
+from django.http.request import HttpHeaders
+
+from django_pgnudge.pages.inputs import own_class, raw
+
+SESSION_CHANGED: Final = "session changed"
+"""Written when the session is."""
+
+WATCH: Final = "_pgnudge_watch"
+"""The attribute, of a request and of a session, that has who notes."""
+
+
+class Notes(Protocol):
+    """Who notes."""
+
+    def note(self, name: str) -> None:
+        """An input is read."""
+
+    def wrote(self, name: str) -> None:
+        """An input is written."""
+
+    def refuse(self, why: str) -> None:
+        """What is being made cannot be told from what is made for others."""
+
+    def meta_as_it_is(self, holder: object) -> AbstractContextManager[None]:
+        """Read META inside without a note, to make of it what notes by itself."""
+
+    def attribute(self, kind: str, holder: object, name: str) -> None:
+        """An attribute is read, there or not."""
+
+    def session(self, session: SessionBase) -> None:
+        """The session's data are read, and loaded by now."""
+
+
+class NotedHolder:
+    """A request that notes which of its attributes is read."""
+
+    pgnudge_kind: str
+
+    def __getattribute__(self, name: str) -> Any:
+        if name[:2] != "__":
+            watch = raw(self).get(WATCH)
+            if watch is not None:
+                watch.attribute(type(self).pgnudge_kind, self, name)
+                if _is_made_of_meta(self, name):
+                    with watch.meta_as_it_is(self):
+                        super().__getattribute__(name)
+        return super().__getattribute__(name)
+
+    def __delattr__(self, name: str) -> None:
+        raw(self)[WATCH].attribute(type(self).pgnudge_kind, self, name)
+        super().__delattr__(name)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A copy is of the request's own class, and notes nothing."""
+        raw(self)[WATCH].refuse("it copied the request")
+        return _own_parts(self, own_class(self), WATCH)
+
+
+@cache
+def holder_that_notes(kind: type, role: str) -> type:
+    return type(kind.__name__, (NotedHolder, kind), {**_names(kind), "pgnudge_kind": role})
+
+
+def _is_made_of_meta(holder: Any, name: str) -> bool:
+    """Whether Django is about to make it, at the first question."""
+    is_request = type(holder).pgnudge_kind == "attribute"
+    return is_request and name in ("COOKIES", "headers") and name not in raw(holder)
+
+
+def _own_parts(held: Any, own: type, *but: str) -> tuple[Any, ...]:
+    """What to make one from that notes nothing: its own class, and what it holds."""
+    state = {name: value for name, value in raw(held).items() if name not in but}
+    return _new, (own,), state
+
+
+def _new(kind: type[object]) -> object:
+    return object.__new__(kind)
+
+
+_OF_EVERY_SESSION: Final = frozenset(
+    {
+        "accessed",
+        "cache_key",
+        "file_prefix",
+        "key_salt",
+        "model",
+        "modified",
+        "serializer",
+        "storage_path",
+    }
+)
+"""Public attributes of Django's session stores; others say what one of its own kind is of."""
+
+_read_key: Final[Callable[[Any], Any]] = SessionBase._get_session_key  # noqa: SLF001
+_write_key: Final[Callable[[Any, Any], None]] = SessionBase._set_session_key  # noqa: SLF001
+"""Not by a session's own methods, which a signed cookie's are not: its key is all its data."""
+
+
+class NotedSession:
+    """A session of which to read the key is to read the session, as for Django it is not."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name[0] != "_" and name not in _OF_EVERY_SESSION and name in raw(self):
+            raw(self)[WATCH].note(f"store {name}")
+        return super().__getattribute__(name)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        self._note_data()
+        return _own_parts(self, own_class(self), WATCH)
+
+    @property
+    def modified(self) -> bool:
+        return bool(raw(self).get("modified"))
+
+    @modified.setter
+    def modified(self, is_modified: bool) -> None:
+        raw(self)["modified"] = is_modified
+        if is_modified:
+            raw(self)[WATCH].wrote(SESSION_CHANGED)
+
+    def is_empty(self) -> bool:
+        if self._noted_key() is None:  # it has data all the same if somebody has set some
+            raw(self)[WATCH].note("session data")
+        return bool(super().is_empty())  # type: ignore[misc]
+
+    def _get_session(self, no_load: bool = False) -> Any:
+        data = super()._get_session(no_load)  # type: ignore[misc]
+        self._note_data()
+        return data
+
+    async def _aget_session(self, no_load: bool = False) -> Any:
+        data = await super()._aget_session(no_load)  # type: ignore[misc]
+        self._note_data()
+        return data
+
+    def _note_data(self) -> None:
+        raw(self)[WATCH].session(self)
+
+    def _noted_key(self) -> Any:
+        self.accessed = True
+        raw(self)[WATCH].note("session key")
+        return _read_key(self)
+
+    session_key = property(_noted_key)
+    _session_key = property(_noted_key, _write_key)
+    _session = property(_get_session)
+
+
+@cache
+def session_that_notes(kind: type[SessionBase]) -> type[SessionBase]:
+    # Sessions are signed by the name of their class.
+    return type(kind.__name__, (NotedSession, kind), _names(kind))
+
+
+def _names(kind: type) -> dict[str, Any]:
+    return {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "pgnudge_notes": True,
+    }
+
+
+class Items(dict[str, Any]):
+    """A mapping of a request's that notes which of its items is read.
+
+    What is written to it is written to the mapping that it stands for, which a server may hold.
+    """
+
+    kind: str
+    watch: Notes
+
+    def __init__(self, mapping: dict[str, Any]) -> None:
+        super().__init__(mapping)
+        self._mapping = mapping
+
+    def note_item(self, name: str) -> None:
+        self.watch.note(f"{self.kind} {name}")
+
+    def note_all(self) -> None:
+        self.watch.note(f"all {self.kind}")
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.watch.wrote(f"{self.kind} {name}")
+        super().__setitem__(name, value)
+        self._mapping[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        self.note_item(name)
+        self.watch.wrote(f"{self.kind} {name}")
+        super().__delitem__(name)
+        self._mapping.pop(name, None)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        self.note_item(name)
+        if name not in self._mapping:
+            return super().pop(name, *default)
+        value = self._mapping[name]
+        del self[name]
+        return value
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for name, value in dict(*args, **kwargs).items():
+            self[name] = value
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def popitem(self) -> tuple[str, Any]:
+        self.note_all()
+        name, value = self.as_it_is().popitem()
+        del self[name]
+        return name, value
+
+    def clear(self) -> None:
+        for name in self.as_it_is():
+            del self[name]
+
+    def as_it_is(self) -> dict[str, Any]:
+        """Its items, without a note."""
+        return dict(dict.items(self))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        self.note_all()
+        return dict, (self.as_it_is(),)
+
+
+class Headers(HttpHeaders):
+    """A request's headers, which note which of them is read."""
+
+    kind: str
+    watch: Notes
+
+    def __getitem__(self, key: str) -> str:
+        self.watch.note(f"header {key.lower().replace('_', '-')}")
+        value: str = super().__getitem__(key)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        self.watch.note("all header")
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self.watch.note("all header")
+        return super().__len__()
+
+    def __repr__(self) -> str:
+        self.watch.note("all header")
+        return super().__repr__()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        self.watch.note("all header")
+        return _own_parts(self, HttpHeaders, "kind", "watch")
+
+
+_OF_ONE: Final = ("__contains__", "__getitem__", "get")
+
+_OF_ALL: Final = (
+    "__eq__", "__iter__", "__len__", "__ne__", "__or__", "__repr__", "__reversed__", "__ror__",
+    "copy", "items", "keys", "values",
+)  # fmt: skip
+
+
+def _noted(name: str) -> Callable[..., Any]:
+    read = getattr(dict, name)
+
+    def look(self: Items, *args: Any) -> Any:
+        if name in _OF_ONE:
+            self.note_item(args[0])
+        else:
+            self.note_all()
+        return read(self, *args)
+
+    return look
+
+
+for _name in (*_OF_ONE, *_OF_ALL):
+    setattr(Items, _name, _noted(_name))

@@ -1,0 +1,91 @@
+"""What a view is: the name that its pages and tags are kept under, in every process.
+
+Views are rarely plain functions. ``as_view()``, ``login_required()`` and other decorators return
+closures, and one name stands for all that a factory makes. So a view is named by what it is made
+of, see `contents`. Two views that differ in anything have two names, and a view that is made anew,
+in another process or at each request, has the one it had. One that cannot be told from another is
+called each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django_pgnudge.errors import UnsureError
+from django_pgnudge.log import get_logger, may_log
+from django_pgnudge.pages.responses import named
+from django_pgnudge.reader.arguments import digest
+from django_pgnudge.reader.content_text import mark_of
+from django_pgnudge.reader.function_names import qualified_name
+
+if TYPE_CHECKING:
+    from django_pgnudge.pages.inputs import RequestInputs
+
+logger = get_logger("django_pgnudge.nudged")
+
+
+class ViewName:
+    """A view's name: ``str()`` for logs, `full` for keys.
+
+    It is asked for when a request comes: a closure may be completed after it is decorated.
+    """
+
+    __slots__ = ("_full", "_view")
+
+    def __init__(self, view: Callable[..., Any]) -> None:
+        self._view = view
+        self._full: str | None = None
+
+    def __str__(self) -> str:
+        kind = getattr(self._view, "view_class", None) or getattr(self._view, "cls", None)
+        named = self._view if hasattr(self._view, "__qualname__") else type(self._view)
+        return qualified_name(kind or named)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ViewName, (self._view,)
+
+    def full(self, known: tuple[object, ...] = ()) -> str:
+        """Raises UnsureError for a view that cannot be told from others.
+
+        One that is made for each request may hold it: that is ``known``, see `mark_of`.
+        """
+        if self._full is None:
+            try:
+                self._full = f"{self} {mark_of(self._view, known)}"
+            except UnsureError as reason:
+                raise UnsureError(
+                    f"of its view, {reason}. Write a view that makes or imports it, with def at"
+                    " module level"
+                ) from None
+        return self._full
+
+
+def call_key(
+    name: ViewName,
+    asked: RequestInputs,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    prefix: str,
+    what: str,
+) -> str | None:
+    """A key of all that names a view's response but what it reads; None where there can be none.
+
+    The arguments are not what the address says: middleware, decorators and views give others.
+    """
+    try:
+        given = tuple(_key_of(each, asked, what) for each in (*args, *sorted(kwargs.items())))
+        full = name.full(asked.known)
+        return digest([full, prefix, named(asked.request), len(args), given], what)
+    except Exception as error:  # naming runs the arguments' own code
+        if may_log(f"arguments {what}"):
+            logger.warning("nudged: %s is called each time: %s.", what, str(error).rstrip("."))
+        return None
+
+
+def _key_of(value: object, asked: RequestInputs, what: str) -> str:
+    """Of what a path converter makes there may be no key: then it is told by its content."""
+    try:
+        return digest([value], what)
+    except TypeError:
+        return mark_of(value, asked.known)

@@ -1,0 +1,207 @@
+"""What is stored beside the tokens, and whether what a cache answered may be served.
+
+Pure: a reader asks the cache one question (``Plan.question``), and ``judge`` reads the answer.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from django_pgnudge.caches import Answer, Question
+from django_pgnudge.reader.keys import Lease
+
+if TYPE_CHECKING:
+    from django_pgnudge.reader.keys import Coverage, Dependency, Names
+
+_TOKEN = re.compile(r"[0-9a-f]{24}")
+
+MOST_TOKENS: Final = 2000
+"""A value that stands on more is not stored: each read would ask for all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The keys of one value.
+
+    ``tokens`` are those of what it was said to depend on. ``tables`` are the payloads that the
+    stream must cover; an application's own nudge, which has no schema, is in every stream.
+    """
+
+    names: Names
+    entry: str
+    lock: str
+    tokens: tuple[str, ...]
+    tables: frozenset[str]
+    lasting: frozenset[str]
+    question: Question = field(init=False, compare=False, repr=False)
+    read: tuple[Mapping[str, str], Lease, Stamp, str, bool] | None = field(
+        default=None, init=False, compare=False, repr=False
+    )
+    """The texts of the last answer, and what they say: mostly the next brings them again."""
+
+    def __post_init__(self) -> None:
+        question = Question(self.names.lease, self.entry, self.tokens)
+        object.__setattr__(self, "question", question)
+
+    @classmethod
+    def of(cls, names: Names, entry: str, dependencies: frozenset[Dependency]) -> Plan:
+        """The plan of a value under the cache key ``entry``."""
+        tokens = {token for each in dependencies for token in names.tokens(each)}
+        rows = {names.tokens(each)[-1] for each in dependencies if each.row is not None}
+        return cls(
+            names=names,
+            entry=entry,
+            lock=f"{entry}:lock",
+            tokens=tuple(sorted(tokens)),
+            tables=frozenset(each.payload for each in dependencies if "." in each.payload),
+            lasting=frozenset(tokens - rows),
+        )
+
+    def widen(self, tokens: Iterable[str]) -> None:
+        """Ask for these too from here on: an entry was found that stands on them.
+
+        What it stood on before goes: a value that depends on other rows each time must not ask for
+        ever more.
+        """
+        more = sorted(set(tokens).difference(self.tokens))
+        question = Question(self.names.lease, self.entry, (*self.tokens, *more))
+        object.__setattr__(self, "question", question)
+
+    def coverage_key(self, digest: str) -> str:
+        """Where the payloads that a stream carries are listed."""
+        return self.names.coverage(digest)
+
+    def uncovered(self, coverage: Coverage) -> list[str]:
+        """The tables whose changes the stream does not carry."""
+        return sorted(self.tables - coverage)
+
+
+class Stamp(NamedTuple):
+    """What a value is computed under: the lease's epoch and coverage, and tokens by key."""
+
+    epoch: str
+    coverage: str
+    tokens: Mapping[str, str]
+
+    def text(self) -> str:
+        """As an entry names it."""
+        tokens = self.tokens
+        pairs = [f"{key}={tokens[key]}" for key in sorted(tokens)]
+        return " ".join((self.epoch, self.coverage, *pairs))
+
+    def with_others(self, others: Iterable[Stamp]) -> Stamp | None:
+        """This and others in one; None if they contradict each other."""
+        tokens = dict(self.tokens)
+        for other in others:
+            if (other.epoch, other.coverage) != (self.epoch, self.coverage):
+                return None
+            for key, token in other.tokens.items():
+                if tokens.setdefault(key, token) != token:
+                    return None
+        return None if len(tokens) > MOST_TOKENS else Stamp(self.epoch, self.coverage, tokens)
+
+
+class Hit(NamedTuple):
+    """The value may be served; it stands on ``stamp``."""
+
+    value: Any
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The value must be computed.
+
+    ``lease`` is None without one that holds, and ``why`` then says what there is instead.
+    ``missing`` are the tokens to make, ``foreign`` those of them under which there are somebody
+    else's bytes. ``stamp`` is what to store the value with, None if a token or the lease is
+    missing. ``more`` are tokens that the entry stands on and that were not asked for.
+    """
+
+    lease: Lease | None
+    missing: tuple[str, ...] = ()
+    stamp: Stamp | None = None
+    foreign: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    why: str = ""
+
+
+Judgement: TypeAlias = Hit | Miss
+
+Believes: TypeAlias = Callable[[Lease, float, bool], bool]
+"""Asked with a lease, the time, and whether that is by everybody's clock; see `lease_clock`."""
+
+NO_ANSWER: Final = "the cache does not answer"
+NO_LEASE: Final = "there is no lease"
+ENDED: Final = "the lease has ended"
+UNREADABLE: Final = "there is something under the lease's key that is no lease"
+NOT_BELIEVED: Final = "the lease cannot be believed by this clock"
+
+
+def judge(plan: Plan, answer: object, believes: Believes, may_hit: bool = True) -> Judgement:
+    """Whether an answer to ``plan.question`` lets the entry be served.
+
+    ``believes`` is asked whether a lease that is not over counts. What is no `Answer` is a cache
+    that gave none, or may not be asked.
+    """
+    if not isinstance(answer, Answer):
+        return Miss(None, why=NO_ANSWER)
+    texts = answer.texts
+    read = plan.read
+    if read is None or read[0] is not texts:
+        text = texts.get(plan.names.lease)
+        lease = None if text is None else Lease.parse(text)
+        if lease is None:
+            absent = text is None and plan.names.lease not in answer.foreign
+            return Miss(None, why=NO_LEASE if absent else UNREADABLE)
+        found = {key: texts[key] for key in plan.question.tokens if key in texts}
+        stamp = Stamp(lease.epoch, lease.coverage, found)
+        # Two plans may share an entry, as those of before and after a deploy do: one that was
+        # stored without a token of this plan's says nothing of the change that ended it.
+        read = texts, lease, stamp, stamp.text(), found.keys() >= set(plan.tokens)
+        object.__setattr__(plan, "read", read)
+    _, lease, stamp, stamped, is_whole = read
+    if answer.now - lease.proven > lease.length:
+        return Miss(None, why=ENDED)
+    if not believes(lease, answer.now, answer.one_clock):
+        return Miss(None, why=NOT_BELIEVED)
+    tokens, entry = stamp.tokens, answer.entry
+    if may_hit and is_whole and entry is not None and entry.stamp == stamped:
+        try:
+            return Hit(entry.load(), stamp)
+        except Exception:  # noqa: S110 - of a class that has gone with a deploy, say
+            pass
+    missing = tuple([key for key in plan.tokens if not _is_token(tokens.get(key))])
+    if missing:
+        foreign = tuple([key for key in missing if key in tokens or key in answer.foreign])
+        return Miss(lease, missing, foreign=foreign)
+    own = Stamp(lease.epoch, lease.coverage, {key: tokens[key] for key in plan.tokens})
+    if may_hit and entry is not None:
+        return Miss(lease, stamp=own, more=_others(plan, own, entry.stamp))
+    return Miss(lease, stamp=own)
+
+
+def _others(plan: Plan, own: Stamp, text: str) -> tuple[str, ...]:
+    """The tokens of an entry that may still be good, if not just these were asked for."""
+    words = text.split(" ")
+    if words[:2] != [own.epoch, own.coverage]:
+        return ()
+    named = dict(pair.split("=", 1) for pair in words[2:] if "=" in pair)
+    if set(named) == set(plan.question.tokens):
+        return ()
+    if any(named.get(key) != token for key, token in own.tokens.items()):
+        return ()
+    return tuple(named)
+
+
+def new_token() -> str:
+    """A random value that is never made twice."""
+    return secrets.token_hex(12)
+
+
+def _is_token(text: str | None) -> bool:
+    return text is not None and _TOKEN.fullmatch(text) is not None

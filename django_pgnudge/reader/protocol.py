@@ -1,0 +1,367 @@
+"""How a value is read: the protocol without I/O, as a generator of steps.
+
+Each step is what the protocol asks of its driver (`executor`), which sends back the answer.
+
+The rule it exists for: tokens are taken before the function runs, and what is stored carries them.
+Whatever a reader stores late, under tokens the daemon has deleted meanwhile, is never served.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from django_pgnudge.reader.entries import Believes, Hit, Judgement, Miss, Plan, judge, new_token
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from django_pgnudge.caches import Question
+    from django_pgnudge.reader.entries import Stamp
+    from django_pgnudge.reader.keys import Coverage, Lease
+    from django_pgnudge.reader.single_flight import Flight, SingleFlight
+
+LOCK_SECONDS: Final = 30
+"""How long a process that died keeps the lock of the value it computed."""
+
+POLL: Final = (0.02, 0.2)
+"""Seconds between two looks at whether another process has stored the value: at first, at most."""
+
+ROW_TOKEN_SECONDS: Final = 86_400
+"""Tokens of rows last at least so long: there are as many as rows, and they must not pile up."""
+
+MOST_COVERAGES: Final = 32
+"""Lists of what a stream carries that are remembered: each may name thousands of tables, and
+another begins with every table that comes."""
+
+FORBIDDEN: Final = object()
+"""The answer where the caller's transaction does not see what everybody sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An `Answer`; None if the cache gives none; `FORBIDDEN`."""
+
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Make:
+    """Delete what is foreign, make tokens (text and seconds to live by key), and ask again."""
+
+    question: Question
+    tokens: Mapping[str, tuple[str, int | None]]
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Plain data that the daemon has stored; None if there is none."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """Whether there is anything under a key; None if the cache gives no answer."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Set a text unless there is one; whether it was set. ``timeout`` in seconds."""
+
+    key: str
+    text: str
+    timeout: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Store a value under its stamp; ``timeout`` as the user gave it."""
+
+    key: str
+    stamp: Stamp
+    value: Any
+    timeout: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Store plain data that stands on nothing; ``timeout`` as the user gave it."""
+
+    key: str
+    value: Any
+    timeout: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete a key."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Wait until a flight has landed; whether it has after ``timeout`` seconds."""
+
+    flight: Flight
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Call the function; what it raises is thrown in. Its result comes as `Computed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What a function returned.
+
+    ``others`` are the stamps of the nudged values it used, ``private`` whether the result is not
+    everybody's and must be neither stored nor handed to others, and ``why`` a reason that has not
+    been logged.
+    """
+
+    value: Any
+    others: tuple[Stamp, ...] = ()
+    private: bool = False
+    why: str = ""
+
+
+Step: TypeAlias = Ask | Make | Get | Has | Add | Keep | Put | Delete | Sleep | Join | Compute
+Steps: TypeAlias = Generator[Step, Any, Any]
+Store: TypeAlias = "Callable[[Recipe, Any, Stamp], Step | None]"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a reader knows of its value.
+
+    ``believes`` says whether a lease counts. ``coverages`` remembers the lists of what streams
+    carry, by their digests. ``may_store`` is asked with the lease and the one it names, or Nones
+    and what there is instead. ``store`` makes the step that keeps the value, or None. ``vouch``
+    says whether all that the function is handed was read under these tokens too. ``timeout`` is the
+    entry's, in the user's words; ``lifetime`` what it comes to in seconds. ``wait`` is how long to
+    wait for others who compute the same value; 0 for not at all, and no lock either; ``lease`` how
+    old what they hand over may be, where nothing can be stored, if ``hands_over``. ``refuse`` is
+    told why a result is not stored.
+    """
+
+    plan: Plan
+    alias: str
+    timeout: Any
+    lifetime: float | None
+    wait: float
+    lease: float
+    on_loop: bool
+    believes: Believes
+    coverages: MutableMapping[str, Coverage]
+    may_store: Callable[[Lease | None, Coverage | None, str], bool]
+    vouch: Callable[[Stamp], bool]
+    refuse: Callable[[str], None]
+    store: Store
+    hands_over: bool = True
+    clock: Callable[[], float] = time.monotonic
+
+    def judged(self, answer: Any, may_hit: bool = True) -> Judgement:
+        """What an answer lets be done."""
+        return judge(self.plan, answer, self.believes, may_hit)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What came of reading: a value, and the stamp it stands on, None if nothing does.
+
+    ``private`` says that the value is its caller's alone, ``stored`` that others find it.
+    """
+
+    value: Any
+    stamp: Stamp | None = None
+    private: bool = False
+    stored: bool = False
+
+
+def store_entry(recipe: Recipe, value: Any, stamp: Stamp) -> Step | None:
+    """Keep the value under the plan's key."""
+    return Keep(recipe.plan.entry, stamp, value, recipe.timeout)
+
+
+def read(recipe: Recipe, flights: SingleFlight, *, look_first: bool = True) -> Steps:
+    """The value, from the cache or computed; ``look_first=False`` computes in any case.
+
+    Returns a `Read`.
+    """
+    answer = yield Ask(recipe.plan.question)
+    if answer is FORBIDDEN:
+        computed: Computed = yield Compute()
+        return Read(computed.value, private=True)
+    return (yield from read_on(recipe, flights, recipe.judged(answer, look_first), look_first))
+
+
+def read_on(
+    recipe: Recipe, flights: SingleFlight, first: Judgement, look_first: bool = True
+) -> Steps:
+    """``read``, once what the cache answered has been judged."""
+    plan = recipe.plan
+    if isinstance(first, Miss) and first.more:
+        # Stored by another process, that knows of values used inside: ask for their tokens too.
+        plan.widen(first.more)
+        first = recipe.judged((yield Ask(plan.question)), look_first)
+    if isinstance(first, Hit):
+        return Read(first.value, first.stamp)
+    storable = yield from _may_store(recipe, first)
+    if not (recipe.wait and look_first and (storable or recipe.hands_over)):
+        return (yield from _compute(recipe, first, storable))
+    deadline = recipe.clock() + recipe.wait
+    while True:
+        flight, mine = flights.join_or_start((recipe.alias, plan.entry), on_loop=recipe.on_loop)
+        if flight is None:
+            return (yield from _compute(recipe, first, storable))
+        if mine:
+            with flights.flying(flight):
+                if storable:
+                    done = yield from _compute_for_all(recipe, deadline)
+                else:
+                    done = yield from _compute(recipe, first, storable)
+                private = done.private or not recipe.hands_over
+                flight.tell(done.value, stored=done.stored, private=private)
+            return done
+        landed = yield from _wait(flight, flights, deadline - recipe.clock())
+        if landed and (handed := flight.handed(recipe.lease)) is not None:
+            # It stands on nothing, and nobody can look it up.
+            return Read(*handed)
+        # What the other computed may be older than what this caller has seen committed: the
+        # tokens tell, so it is looked up and not handed over.
+        first = recipe.judged((yield Ask(plan.question)))
+        if isinstance(first, Hit):
+            return Read(first.value, first.stamp)
+        storable = yield from _may_store(recipe, first)
+        if not (landed and flight.stored):
+            return (yield from _compute(recipe, first, storable))
+
+
+def stamp_now(recipe: Recipe) -> Generator[Step, Any, Stamp | None]:
+    """The tokens as they are, for whoever keeps the value elsewhere; None where none is to be."""
+    state = recipe.judged((yield Ask(recipe.plan.question)), may_hit=False)
+    if not (yield from _may_store(recipe, state)):
+        return None
+    state = yield from _take_stamp(recipe, state, may_hit=False)
+    if not (yield from _may_store(recipe, state)):
+        return None
+    return state.stamp if isinstance(state, Miss) else None
+
+
+def _take_stamp(
+    recipe: Recipe, state: Judgement, *, may_hit: bool = True
+) -> Generator[Step, Any, Judgement]:
+    """Make the tokens that are missing and look again, in one request: another may be first."""
+    if not isinstance(state, Miss) or not state.missing:
+        return state
+    tokens = {key: (new_token(), token_timeout(recipe, key)) for key in state.missing}
+    answer = yield Make(recipe.plan.question, tokens, state.foreign)
+    return recipe.judged(answer, may_hit)
+
+
+def _wait(flight: Flight, flights: SingleFlight, seconds: float) -> Steps:
+    with flights.waiting(flight) as safe:
+        return safe and seconds > 0 and (yield Join(flight, seconds))
+
+
+def _compute_for_all(recipe: Recipe, deadline: float) -> Steps:
+    """Compute while the others wait: those of this process for the flight, of others for the lock.
+
+    The lock is the cache's ``add``, and never more than a courtesy: nothing rests on it.
+    """
+    plan = recipe.plan
+    pause = POLL[0]
+    locked = yield Add(plan.lock, new_token(), LOCK_SECONDS)
+    while not locked and (left := deadline - recipe.clock()) > 0:
+        yield Sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
+        pause = min(POLL[1], pause * 1.5)
+        state = recipe.judged((yield Ask(plan.question)))
+        if isinstance(state, Hit):
+            return Read(state.value, state.stamp, stored=True)
+        if not (yield from _may_store(recipe, state)):
+            return (yield from _compute(recipe, state, storable=False))
+        if not (yield Has(plan.lock)):
+            locked = yield Add(plan.lock, new_token(), LOCK_SECONDS)
+    try:
+        # Someone may have stored it between the first look and the lock.
+        state = recipe.judged((yield Ask(plan.question)))
+        if isinstance(state, Hit):
+            return Read(state.value, state.stamp, stored=True)
+        storable = yield from _may_store(recipe, state)
+        return (yield from _compute(recipe, state, storable))
+    finally:
+        if locked:
+            yield Delete(plan.lock)
+
+
+def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
+    """Take the tokens, then call the function, then keep what it returned under those tokens."""
+    stamp = None
+    if storable:
+        state = yield from _take_stamp(recipe, state)
+        if isinstance(state, Hit):
+            return Read(state.value, state.stamp, stored=True)
+        if state.missing and state.lease is not None:
+            # They were there and have gone, or cannot be made: somebody else's change or bytes.
+            recipe.refuse("its tokens could not be made")
+        elif (yield from _may_store(recipe, state)):
+            stamp = state.stamp
+        if stamp is not None and not recipe.vouch(stamp):
+            stamp = None
+    computed: Computed = yield Compute()
+    if computed.private:
+        if computed.why:
+            recipe.refuse(computed.why)
+        return Read(computed.value, private=True)
+    if stamp is not None:
+        whole = stamp.with_others(computed.others)
+        if whole is None:
+            recipe.refuse("the nudged values it used are of before a change, or too many to name")
+            return Read(computed.value, private=True)
+        step = recipe.store(recipe, computed.value, whole)
+        if step is not None:
+            yield step
+        return Read(computed.value, whole, stored=step is not None)
+    # The nudged values it used may be as old as a lease by themselves.
+    return Read(computed.value, private=bool(computed.others))
+
+
+def _may_store(recipe: Recipe, state: Judgement) -> Generator[Step, Any, bool]:
+    """Whether there was a lease whose stream carries all that the value stands on."""
+    if isinstance(state, Hit):
+        return True
+    if state.lease is None:
+        return recipe.may_store(None, None, state.why)
+    digest = state.lease.coverage
+    coverage = recipe.coverages.get(digest)
+    if coverage is None:
+        listed = yield Get(recipe.plan.coverage_key(digest))
+        if not isinstance(listed, frozenset | set | list | tuple):
+            return recipe.may_store(None, None, "what the lease covers is not listed")
+        try:
+            coverage = recipe.coverages[digest] = frozenset(listed)
+        except TypeError:
+            return recipe.may_store(None, None, "what the lease covers is not listed")
+    return recipe.may_store(state.lease, coverage, "")
+
+
+def token_timeout(recipe: Recipe, key: str) -> int | None:
+    if key in recipe.plan.lasting or recipe.lifetime is None:
+        return None
+    return max(ROW_TOKEN_SECONDS, int(recipe.lifetime) + 60)
