@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from ..backoff import Backoff
 from ..decoding import DECODERS, TableFilter
 from ..errors import ConfigError, ConnectionLostError, PgNudgeError
 from ..events import FeedItem, Resync, ResyncReason
 from ..log import get_logger
 from ..wire import AcceptedMethods
 from .address import Address
-from .backoff import Backoff
 from .closing import to_the_end
 from .coalescer import Coalescer
 from .idle_limit import IdleLimit

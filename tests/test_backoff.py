@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from django_pgnudge.feed.backoff import Backoff
+from django_pgnudge.backoff import Backoff
 
 
 def longest(low: float, high: float) -> float:
@@ -54,3 +54,15 @@ def test_delays_are_jittered():
         delays.add(backoff.next_delay())
     assert len(delays) > 1
     assert all(0.05 <= delay <= 5.0 for delay in delays)
+
+
+def test_a_share_of_the_delay_may_be_certain():
+    backoff = Backoff(0.1, 1.0, least=0.5, uniform=shortest)
+    assert [backoff.next_delay() for _ in range(5)] == [0.05, 0.1, 0.2, 0.4, 0.5]
+
+
+def test_without_jitter_delays_are_what_they_have_grown_to():
+    backoff = Backoff(0.02, 0.2, factor=1.5, least=1.0, uniform=shortest)
+    delays = [backoff.next_delay() for _ in range(7)]
+    assert delays[:2] == [0.02, 0.02 * 1.5]
+    assert delays[-1] == 0.2
