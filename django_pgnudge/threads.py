@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django_pgnudge.log import get_logger
@@ -27,19 +28,28 @@ class Thread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._wake = threading.Condition()
-        self._calls: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any] | asyncio.Future[Any]]] = deque()
         self._started = False
 
     def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Call in the thread; awaitable for its result. Call from the event loop."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._add(function, future)
+        return future
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Call in the thread, for another thread that waits for the result."""
+        future: Future[T] = Future()
+        self._add(function, future)
+        return future
+
+    def _add(self, function: Callable[[], Any], future: Future[Any] | asyncio.Future[Any]) -> None:
         with self._wake:
             self._calls.append((function, future))
             self._wake.notify()
-        if not self._started:
-            self._started = True
+            start, self._started = not self._started, True
+        if start:
             threading.Thread(target=self._loop, name=self._name, daemon=True).start()
-        return future
 
     def _loop(self) -> None:
         while True:
@@ -52,7 +62,7 @@ class Thread:
             answer(future, function)
 
 
-def answer(future: asyncio.Future[T], function: Callable[[], T]) -> None:
+def answer(future: Future[T] | asyncio.Future[T], function: Callable[[], T]) -> None:
     """Call here, and give the future what comes of it."""
     try:
         result = function()
@@ -63,7 +73,10 @@ def answer(future: asyncio.Future[T], function: Callable[[], T]) -> None:
 
 
 def set_outcome(
-    future: asyncio.Future[Any], result: Any = None, *, error: BaseException | None = None
+    future: Future[Any] | asyncio.Future[Any],
+    result: Any = None,
+    *,
+    error: BaseException | None = None,
 ) -> None:
     """Give a future its result from another thread; a loop that has gone needs none."""
 
@@ -75,6 +88,9 @@ def set_outcome(
         else:
             future.set_exception(error)
 
+    if isinstance(future, Future):
+        give()
+        return
     try:
         future.get_loop().call_soon_threadsafe(give)
     except RuntimeError:

@@ -16,6 +16,7 @@ pytest_plugins = (
     "tests.fix_django",
     "tests.fix_proxy",
     "tests.fix_tls",
+    "tests.fix_log",
     "tests.fix_loop",
     "tests.fix_clients",
     "tests.fix_example",

@@ -1,11 +1,10 @@
 """The composition root: where the feed and Django meet.
 
-`core` reads the feed. `table_routes` remembers what a table means; `catalog_refresh` looks up
-tables that are unknown. `rule_callables` turns changes into an `invalidation`, which each
-`cache_worker` performs in its cache, `express` being its short way. `receivers` sends the signals.
-`resync` knows what a gap clears. `proof` and `lease` let readers trust the cache. `feed_connection`
-derives the feed's connection from ``DATABASES``; `connect_hints` says how to mend what does not
-pass by itself.
+`core` reads the feed, and `dispatch` hands on what it brings. `catalog_refresh` looks up tables
+that are unknown. `rule_callables` turns changes into an `invalidation`, which each `cache_worker`
+performs in its cache. `receivers` sends the signals. `resync` knows what a gap clears. `proof` and
+`lease` let readers trust the cache. `feed_connection` derives the feed's connection from
+``DATABASES``; `connect_hints` says how to mend what does not pass by itself.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,6 +11,9 @@ from django_pgnudge import caches
 from django_pgnudge.caches.store import CHUNK
 from django_pgnudge.errors import UnsupportedError
 from django_pgnudge.rules import CacheRef, Kills
+
+SHARES: Final = 4
+"""What comes within this part of a delay is deleted again together."""
 
 MAX_PENDING: Final = 100_000
 """Keys kept for a cache that is down; past them its whole versions are cleared instead."""
@@ -107,3 +112,28 @@ class Refusal:
     ref: CacheRef
     error: UnsupportedError
     whole_version: bool = False
+
+
+class Repeater:
+    """Submits work a second time, ``delay`` seconds later or a little more.
+
+    Memory is bounded: of each cache and delay there are a few gatherings at a time, each of which
+    is bounded as a worker's own work is.
+    """
+
+    def __init__(self, submit: Callable[[str, Invalidation], object]) -> None:
+        self._submit = submit
+        self._open: dict[tuple[str, float], Invalidation] = {}
+
+    def add(self, alias: str, later: dict[float, Invalidation]) -> None:
+        """Take over ``later``: work by the seconds to wait. Call from the event loop."""
+        loop = asyncio.get_running_loop()
+        for delay, invalidation in later.items():
+            gathering = self._open.get((alias, delay))
+            if gathering is None:
+                gathering = self._open[alias, delay] = Invalidation()
+                # Whoever comes last into a gathering waits for the whole delay too.
+                loop.call_later(delay / SHARES, self._open.pop, (alias, delay))
+                loop.call_later(delay + delay / SHARES, self._submit, alias, gathering)
+            gathering.merge(invalidation)
+            gathering.bound()

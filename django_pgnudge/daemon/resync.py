@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from typing import TYPE_CHECKING, Final
 
+from django_pgnudge.backoff import Backoff
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import RESYNCS, import_callable
-from django_pgnudge.daemon import rule_callables
 from django_pgnudge.daemon.invalidation import Invalidation, Refusal
-from django_pgnudge.log import get_logger
+from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.signals import between_requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from django_pgnudge.rules import CacheRef, Kills, RuleSet
+    from django_pgnudge.daemon.rule_callables import RuleCallables
+    from django_pgnudge.rules import CacheRef, RuleSet
 
 logger = get_logger("django_pgnudge.daemon")
 
@@ -28,16 +27,14 @@ REPEAT_AFTER: Final = 600.0
 class Resyncer:
     """Turns a Resync into work for caches, or into a call of the user's function."""
 
-    def __init__(self, using: str, rules: RuleSet) -> None:
+    def __init__(self, using: str, rules: RuleSet, callables: RuleCallables) -> None:
         self._using = using
         self._rules = rules
-        self._said: dict[tuple[str, str], float] = {}
+        self._callables = callables
         self._wake = threading.Condition()
         self._reasons: list[str] = []
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._one_asks = threading.Lock()
-        self._asking: threading.Thread | None = None
 
     def is_call(self) -> bool:
         """Whether the setting names a function, which then clears by itself."""
@@ -60,41 +57,16 @@ class Resyncer:
         if conf.RESYNC == "clear":
             return Invalidation(everything=True)
         for refusal in refusals:
-            self._say(alias, str(refusal.error))
+            if may_log((alias, str(refusal.error)), REPEAT_AFTER):
+                logger.error("%s", refusal.error)
         return self._known({refusal.ref for refusal in refusals if refusal.whole_version})
 
     def _known(self, refs: set[CacheRef]) -> Invalidation:
         invalidation = Invalidation()
-        for ref, kills in self._everything().items():
+        for ref, kills in self._callables.everything().items():
             if ref in refs:
                 invalidation.add(ref, kills)
         return invalidation
-
-    def _everything(self) -> dict[CacheRef, Kills]:
-        """As of the rules; callables are asked in a thread of their own, and not for ever."""
-        if not self._rules.asks:
-            return self._rules.everything()
-        answers = []
-
-        def ask() -> None:
-            with between_requests():
-                answers.append(self._rules.everything())
-
-        with self._one_asks:
-            if self._asking is None or not self._asking.is_alive():
-                self._asking = threading.Thread(target=ask, name="pgnudge rules", daemon=True)
-                self._asking.start()
-                self._asking.join(rule_callables.PATIENCE)
-                if answers:
-                    return answers[0]
-                rule_callables.warn_of_silence(rule_callables.PATIENCE)
-        return self._rules.everything(ask=False)
-
-    def _say(self, alias: str, text: str) -> None:
-        now = time.monotonic()
-        if now - self._said.get((alias, text), -REPEAT_AFTER) >= REPEAT_AFTER:
-            self._said[alias, text] = now
-            logger.error("%s", text)
 
     def call_soon(self, reason: str) -> None:
         """Have the user's function called in a thread, again and again until it succeeds."""
@@ -119,7 +91,7 @@ class Resyncer:
             self._wake.notify()
 
     def _loop(self) -> None:
-        delay = 0.1
+        backoff = Backoff(0.1, 30.0, least=0.5)
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._reasons or self._closing)
@@ -134,9 +106,8 @@ class Resyncer:
                     'PGNUDGE["RESYNC"] = %r raised; it will be called again.', conf.RESYNC
                 )
                 with self._wake:
-                    self._wake.wait_for(lambda: self._closing, delay * random.uniform(0.5, 1))  # noqa: S311
-                delay = min(delay * 2, 30.0)
+                    self._wake.wait_for(lambda: self._closing, backoff.next_delay())
             else:
-                delay = 0.1
+                backoff.reset()
                 with self._wake:
                     self._reasons.remove(reason)

@@ -88,7 +88,7 @@ async def running(*, tables: Any = None, **options: Any) -> AsyncIterator[tuple[
         daemon.registry._catalog = replace(daemon.registry._catalog, identity=IDENTITY)
         return True
 
-    daemon.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
+    daemon.dispatcher.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
     task = asyncio.create_task(daemon.run())
     try:
         await until(lambda: feeds)
@@ -158,7 +158,7 @@ async def test_a_row_kills_its_keys_in_every_cache_of_its_rules() -> None:
     async with running() as (daemon, feed):
         fill()
         feed.say(event(PRICES, 1))
-        await until(lambda: daemon.receivers.batches == 1)
+        await until(lambda: daemon.dispatcher.receivers.batches == 1)
         assert stored() == {"price:2", "other"}
         assert stored("fast") == {"price:1", "price:2", "other"}
 
@@ -172,9 +172,9 @@ async def test_a_change_that_concerns_neither_rules_nor_receivers_is_a_line_at_d
     caplog.set_level(logging.DEBUG, "django_pgnudge")
     async with running() as (daemon, feed):
         feed.say(event("public.auth_user", 3))
-        await until(lambda: daemon.receivers.batches == 1)
+        await until(lambda: daemon.dispatcher.receivers.batches == 1)
         feed.say(event(PRICES, 1))
-        await until(lambda: daemon.receivers.batches == 2)
+        await until(lambda: daemon.dispatcher.receivers.batches == 2)
         assert levels("public.auth_user") == ["DEBUG"]
         assert levels(PRICES) == ["INFO"]
 
@@ -185,7 +185,7 @@ async def test_a_change_that_receivers_hear_of_is_a_line_at_info(
     caplog.set_level(logging.DEBUG, "django_pgnudge")
     async with running() as (daemon, feed):
         feed.say(event("public.auth_user", 3))
-        await until(lambda: daemon.receivers.batches == 1)
+        await until(lambda: daemon.dispatcher.receivers.batches == 1)
     assert [each.levelname for each in caplog.records if "auth_user" in each.getMessage()] == [
         "INFO"
     ]
@@ -273,8 +273,8 @@ async def test_a_dead_cache_holds_up_neither_the_other_nor_receivers(
         feed.say(event(PRICES, 1))
         feed.say(event(PRICES, 2))
         await until(lambda: heard.calls and not stored("fast") & {"prices"})
-        assert daemon.workers["default"].down_since is not None
-        assert "default is down" in (daemon.workers["default"].last_error or "")
+        assert daemon.dispatcher.workers["default"].down_since is not None
+        assert "default is down" in (daemon.dispatcher.workers["default"].last_error or "")
         assert "prices" in stored()
     assert "Cache 'default'" in caplog.text
     assert "kept and retried" in caplog.text
@@ -288,10 +288,10 @@ async def test_after_an_outage_the_whole_version_is_cleared(
         fill()
         FlakyCache.down.add("default")
         feed.say(event(PRICES, 1))
-        await until(lambda: daemon.receivers.batches == 1)
+        await until(lambda: daemon.dispatcher.receivers.batches == 1)
         # What had been deleted before the outage may have come back with it.
         FlakyCache.down.discard("default")
-        await until(lambda: daemon.workers["default"].healthy)
+        await until(lambda: daemon.dispatcher.workers["default"].healthy)
         assert stored() == set()
         assert "other" in stored("fast")
     assert "is back after" in caplog.text
@@ -307,12 +307,12 @@ async def test_keys_only_an_event_could_tell_survive_the_outage(settings: Settin
         fill()
         FlakyCache.down.add("default")
         feed.say(event(PRICES, 1), lsn=1)
-        await until(lambda: daemon.receivers.lsn == 1)
+        await until(lambda: daemon.dispatcher.receivers.lsn == 1)
         feed.say(event(PRICES, 2), lsn=2)
-        await until(lambda: daemon.receivers.lsn == 2)
+        await until(lambda: daemon.dispatcher.receivers.lsn == 2)
         FlakyCache.down.discard("default")
         # It is healthy again after the attempt under way, which may know the first event only.
-        worker = daemon.workers["default"]
+        worker = daemon.dispatcher.workers["default"]
         await until(lambda: worker.healthy and stored() == {"prices", "other"})
 
 
@@ -326,11 +326,11 @@ async def test_work_for_a_dead_cache_is_bounded_and_nothing_is_forgotten(
         FlakyCache.down.add("default")
         for start in range(0, 400, 20):
             feed.say(event(PRICES, *range(start, start + 20)))
-        await until(lambda: feed.items.empty() and daemon.receivers.batches)
-        assert daemon.workers["default"].pending() <= 50
+        await until(lambda: feed.items.empty() and daemon.dispatcher.receivers.batches)
+        assert daemon.dispatcher.workers["default"].pending() <= 50
         FlakyCache.down.discard("default")
         # "other" too: the version, as its keys were too many. The attempt under way may know fewer.
-        worker = daemon.workers["default"]
+        worker = daemon.dispatcher.workers["default"]
         await until(lambda: worker.healthy and stored() == set())
 
 
@@ -349,7 +349,7 @@ async def test_a_cache_that_hangs_is_waited_for_once_and_not_for_ever(
         # A machine may be too slow for so little patience; then this one is not waited for either.
         await until(lambda: "prices" not in stored("fast"))
         FlakyCache.hang.pop("default").set()
-        await until(lambda: daemon.workers["default"].healthy)
+        await until(lambda: daemon.dispatcher.workers["default"].healthy)
         await until(lambda: stored() == {"other"})
     assert "neither answers nor fails" in caplog.text
 
@@ -387,11 +387,11 @@ async def test_settled_is_answered_behind_what_an_unknown_name_turns_out_to_mean
             daemon.registry._index()
             return True
 
-        daemon.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
+        daemon.dispatcher.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
         fill()
         feed.say(event(leaf, 1), SETTLE)
         feed.say(event(PRICES, 2), lsn=5)
-        await until(lambda: daemon.receivers.lsn == 5)
+        await until(lambda: daemon.dispatcher.receivers.lsn == 5)
         assert not answered()
         known.set()
         await until(answered)
@@ -409,13 +409,13 @@ async def test_any_number_of_requests_to_settle_waits_in_one_place(
             await known.wait()
             return True
 
-        monkeypatch.setattr(daemon.catalog_refresh, "settle", resolve)
+        monkeypatch.setattr(daemon.dispatcher.catalog_refresh, "resolve", resolve)
         feed.say("pgnudge:settle:first")
         await until(lambda: waits)
         for number in range(600):
             feed.say(event(PRICES), f"pgnudge:settle:{number:032x}", lsn=number)
         feed.say(event(PRICES), lsn=601)
-        await until(lambda: daemon.receivers.lsn == 601)
+        await until(lambda: daemon.dispatcher.receivers.lsn == 601)
         assert len(waits) == 1
         known.set()
         await until(lambda: len(waits) == 2)
@@ -431,7 +431,7 @@ async def test_settled_is_not_answered_while_the_catalogs_cannot_be_read(
         async def refresh(patience: float | None) -> bool:
             return False
 
-        daemon.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
+        daemon.dispatcher.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
         feed.say(event("legacy.prices_2030", 1), SETTLE)
         await until(lambda: "goes unanswered" in caplog.text)
         assert not answered()
@@ -487,8 +487,8 @@ async def test_a_restarted_cache_is_cleared_though_no_delete_failed(
     monkeypatch.setattr(caches, "incarnation", lambda alias: run[0])
     async with running() as (daemon, feed):
         feed.say(event(PRICES, 1))
-        await until(lambda: daemon.receivers.batches)
-        await until(lambda: daemon.workers["default"]._incarnation == "one")
+        await until(lambda: daemon.dispatcher.receivers.batches)
+        await until(lambda: daemon.dispatcher.workers["default"]._incarnation == "one")
         fill()
         run[0] = "two"
         await until(lambda: stored() == set())
@@ -509,7 +509,7 @@ async def test_a_receiver_that_raises_stops_nobody(
         async with running() as (daemon, feed):
             feed.say(PRICES)
             feed.say(PRICES, lsn=7)
-            await until(lambda: daemon.receivers.lsn == 7)
+            await until(lambda: daemon.dispatcher.receivers.lsn == 7)
     finally:
         tables_changed.disconnect(bad)
     assert heard.names()
@@ -571,10 +571,12 @@ async def test_stop_does_not_wait_for_tables_to_be_described(
             await asyncio.Event().wait()
             return True
 
-        monkeypatch.setattr(daemon.catalog_refresh, "refresh", refresh)
+        monkeypatch.setattr(daemon.dispatcher.catalog_refresh, "refresh", refresh)
         if early:
             # While the Resync is still being dealt with.
-            monkeypatch.setattr(daemon.receivers, "add_resync", lambda *given: daemon.stop())
+            monkeypatch.setattr(
+                daemon.dispatcher.receivers, "add_resync", lambda *given: daemon.stop()
+            )
         feed.connected()
         if early:
             await until(lambda: feed.closed)
@@ -600,12 +602,12 @@ async def test_a_request_waits_for_what_is_cleared_for_tenants_that_a_resync_has
         async def answer(requests: Any) -> None:
             answered.set()
 
-        monkeypatch.setattr(daemon, "_clear", clear)
+        monkeypatch.setattr(daemon.dispatcher, "_clear", clear)
         monkeypatch.setattr(daemon.rules, "cache_refs", lambda: next(refs))
-        monkeypatch.setattr(daemon.receivers, "_answer", answer)
+        monkeypatch.setattr(daemon.dispatcher.receivers, "_answer", answer)
         feed.connected()
         await until(daemon.live.is_set)
-        daemon.receivers.add_requests(["a request"])
+        daemon.dispatcher.receivers.add_requests(["a request"])
         for _ in range(200):
             await asyncio.sleep(0)
         assert not answered.is_set()
@@ -630,9 +632,9 @@ async def test_stop_finishes_the_batch_in_hand(heard: Heard) -> None:
             await until(feed.items.empty)
             daemon.stop()
             await until(lambda: feed.closed)
-            assert daemon.receivers.lsn == 0
+            assert daemon.dispatcher.receivers.lsn == 0
             release.set()
-        assert daemon.receivers.lsn == 2
+        assert daemon.dispatcher.receivers.lsn == 2
         assert len(heard.calls) == 2
     finally:
         release.set()
@@ -665,12 +667,12 @@ async def test_excluded_tables_are_nobodys_business(settings: Settings, heard: H
 async def made_feed() -> FakeFeed:
     """The feed of a daemon that knows its tables."""
     daemon = Daemon(feed_class=FakeFeed)
-    daemon.catalog_refresh.refreshed = True
+    daemon.dispatcher.catalog_refresh.refreshed = True
 
     async def refresh(patience: float | None) -> bool:
         return True
 
-    daemon.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
+    daemon.dispatcher.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
     feed: FakeFeed = await daemon._make_feed()
     return feed
 
@@ -768,14 +770,14 @@ async def test_a_partition_is_kept_in_mind_while_the_catalogs_cannot_be_read(
     async with running() as (daemon, feed):
 
         async def refresh(patience: float | None) -> bool:
-            tries.append(daemon.catalog_refresh._unresolved)
+            tries.append(daemon.dispatcher.catalog_refresh._unresolved)
             if len(tries) < 3:
                 return False
             daemon.registry._catalog = attached_to_prices(leaf)
             daemon.registry._index()
             return True
 
-        daemon.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
+        daemon.dispatcher.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
         fill()
         feed.say(event(leaf, 1))
         await until(lambda: stored() == {"price:2", "other"})
@@ -795,9 +797,9 @@ async def test_catalogs_are_read_now_and_then_for_tables_that_mean_nothing(
     async with running(tables=learn) as (daemon, feed):
         for lsn in range(1, 20):
             feed.say("legacy.log", lsn=lsn)
-        await until(lambda: daemon.receivers.lsn == 19)
+        await until(lambda: daemon.dispatcher.receivers.lsn == 19)
         assert len(reads) == 1
-        assert [event.count for event in daemon.catalog_refresh._unresolved] == [19]
+        assert [event.count for event in daemon.dispatcher.catalog_refresh._unresolved] == [19]
 
 
 QUERIED: list[str] = []
@@ -865,7 +867,7 @@ async def test_a_callable_that_hangs_costs_its_version_and_holds_up_nothing(
             await until(answers_again)
             # Whatever was still to be cleared for the silence is, when this has been published.
             feed.say(event(PRICES, 1), lsn=1)
-            await until(lambda: daemon.receivers.lsn == 1)
+            await until(lambda: daemon.dispatcher.receivers.lsn == 1)
             fill()
             feed.say(event(PRICES, 1))
             await until(lambda: stored() == {"prices", "price:2", "other"})
@@ -887,7 +889,7 @@ async def test_what_needs_no_callable_does_not_wait_for_one(
             fill()
             feed.say(event(PRICES, 1), event("legacy.log"))
             await until(lambda: stored() == {"prices", "price:1", "price:2"})
-            assert daemon.receivers.batches == 0
+            assert daemon.dispatcher.receivers.batches == 0
             RETURNS.set()
             await until(lambda: stored() == {"prices", "price:2"})
     finally:
@@ -939,7 +941,7 @@ async def test_a_backend_without_patterns_says_what_it_did_not_delete(
         fill()
         feed.say(event(PRICES))
         feed.say(event(PRICES), lsn=2)
-        await until(lambda: daemon.receivers.lsn == 2)
+        await until(lambda: daemon.dispatcher.receivers.lsn == 2)
         assert django_caches["default"].get("prices") is None
         assert django_caches["default"].get("price:1") == 1
         feed.connected()
@@ -947,7 +949,7 @@ async def test_a_backend_without_patterns_says_what_it_did_not_delete(
         settings.PGNUDGE = {**settings.PGNUDGE, "RESYNC": "clear"}
         feed.say(event(PRICES))
         await until(lambda: django_caches["default"].get("other") is None)
-        assert daemon.workers["default"].healthy
+        assert daemon.dispatcher.workers["default"].healthy
     assert caplog.text.count("'default' (FileBasedCache) cannot delete by pattern") == 1
 
 
@@ -960,7 +962,7 @@ async def test_a_line_for_connect_resync_and_batch(caplog: pytest.LogCaptureFixt
         feed.connected("reconnected")
         fill()
         feed.say(event(PRICES, 1, count=5), *(f"public.t{n}" for n in range(7)), committed_at=1.0)
-        await until(lambda: daemon.receivers.batches)
+        await until(lambda: daemon.dispatcher.receivers.batches)
     lines = {record.getMessage().split()[0]: record for record in caplog.records}
     text = caplog.text
     assert "Connected to PostgreSQL 15.20 (database alias 'default') through test_decoding" in text

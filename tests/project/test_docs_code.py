@@ -32,6 +32,7 @@ from django_pgnudge import (
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import import_callable
 from django_pgnudge.daemon.resync import Resyncer
+from django_pgnudge.daemon.rule_callables import RuleCallables
 from django_pgnudge.operations import (
     AddToPublication,
     CreatePublication,
@@ -217,7 +218,8 @@ def test_the_documented_function_for_resync_takes_what_it_is_called_with(
     monkeypatch.setitem(sys.modules, "documented_resync", module)
     with override_settings(PGNUDGE={"RESYNC": "documented_resync.clear_pages"}):
         assert conf.problems() == []
-        assert Resyncer("default", load_rules(Registry())).is_call()
+        rules = load_rules(Registry())
+        assert Resyncer("default", rules, RuleCallables(rules)).is_call()
         import_callable(conf.RESYNC)(reason="connected", using="default")
     assert cleared == [["products", "orders"]]
 
