@@ -25,8 +25,18 @@ from django_pgnudge.caches.other_stores import (
     PymemcacheStore,
 )
 from django_pgnudge.caches.redis_store import RedisStore
+from django_pgnudge.caches.rounds import (
+    ClearVersion,
+    DeleteKeys,
+    Done,
+    EndTokens,
+    Pipeline,
+    RaiseMark,
+    Refusal,
+    Round,
+)
 from django_pgnudge.caches.store import Store
-from django_pgnudge.caches.value_store import Answer, Entry, Question, ValueStore
+from django_pgnudge.caches.value_store import Answer, Entry, Mark, Question, ValueStore
 from django_pgnudge.errors import CacheError, PgNudgeError, UnsupportedError
 from django_pgnudge.tenancy import serving
 
@@ -35,13 +45,16 @@ if TYPE_CHECKING:
 
     from django.core.cache.backends.base import BaseCache
 
-    from django_pgnudge.caches.rounds import Pipeline
     from django_pgnudge.rules import CacheRef, Kills
 
 __all__ = [
     "Answer",
+    "Done",
     "Entry",
+    "Mark",
     "Question",
+    "Refusal",
+    "Round",
     "ValueStore",
     "address",
     "can_enumerate",
@@ -53,6 +66,7 @@ __all__ = [
     "delete_stored",
     "incarnation",
     "pipeline",
+    "run",
     "same_place",
     "supports_patterns",
     "values",
@@ -81,6 +95,34 @@ def clear_version(ref: CacheRef) -> int:
     """
     with _store(ref.alias) as store, serving(ref.tenant):
         return store.clear_version(ref.version, _spared(store, ref.version))
+
+
+def run(alias: str, round: Round) -> Done:  # noqa: A002
+    """Run a round step by step; may be repeated after an error.
+
+    What the backend cannot do is among the refusals, and the other steps are taken all the same.
+    """
+    deleted, marked = 0, True
+    refusals: list[Refusal] = []
+    for step in round.steps():
+        match step:
+            case EndTokens(tokens):
+                with writing_value_store(alias) as values:
+                    values.delete(tokens)
+            case DeleteKeys(ref, kills):
+                try:
+                    deleted += delete(ref, kills)
+                except UnsupportedError as exc:
+                    refusals.append(Refusal(ref, exc))
+            case ClearVersion(ref):
+                try:
+                    deleted += clear_version(ref)
+                except UnsupportedError as exc:
+                    refusals.append(Refusal(ref, exc, whole_version=True))
+            case RaiseMark(mark, tokens):
+                with writing_value_store(alias) as values:
+                    marked = values.witness(mark, tokens).marked
+    return Done(deleted, marked, tuple(refusals))
 
 
 def count(ref: CacheRef, kills: Kills) -> int | None:

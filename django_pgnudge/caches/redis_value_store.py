@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from django_pgnudge.caches.redis_store import RedisStore
+    from django_pgnudge.caches.value_store import Mark
 
 _GRANT: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -132,21 +133,20 @@ class RedisValueStore(ValueStore):
         # A round that comes twice, or late, knows none of the later numbers.
         return secrets.randbits(53)
 
-    def witness(self, lease: str, mark: str, number: int, ended: Collection[str] = ()) -> Witness:
-        raised = self.next_mark(number)
+    def witness(self, mark: Mark, ended: Collection[str] = ()) -> Witness:
         commands = [
             pack("MULTI"),
             *([pack("DEL", *self._redis.stored(ended, None))] if ended else ()),
-            pack("GET", self._key(lease)),
-            *raise_mark(self._key(mark), raised),
+            pack("GET", self._key(mark.lease)),
+            *raise_mark(self._key(mark.key), mark.raised),
             TIME,
             pack("EXEC"),
         ]
-        *_, answers = self._exchange(lease, commands, len(commands))
+        *_, answers = self._exchange(mark.lease, commands, len(commands))
         text, before, _, now = answers[-4:]
         return Witness(
             None if text is None else text.decode("ascii", "replace"),
-            raised if before == str(number).encode() else None,
+            before == str(mark.number).encode(),
             int(now[0]) + int(now[1]) / 1e6,
         )
 

@@ -1,22 +1,26 @@
-"""A round of deletes in one write and one answer, on a connection of its own to one Redis.
+"""A round of deletes in one cache, in the order that nudged values rely on: `Round.steps`.
 
-Who writes need not be who waits: the daemon's loop sends a small round where it learns of the
-change, and the thread of the cache waits for what Redis says. Anything unexpected is an exception;
-the worker then repeats the round the regular way.
+`django_pgnudge.caches.run` takes the steps one by one, on any backend. A `Pipeline` writes them all
+at once to one Redis, on a connection of its own. Who writes need not be who waits: the daemon's
+loop sends a small round where it learns of the change, and the thread of the cache waits for what
+Redis says. There anything unexpected is an exception; the worker then repeats the round step by
+step.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from django_pgnudge.caches.redis_value_store import pack, raise_mark
 from django_pgnudge.tenancy import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from django_pgnudge.caches.redis_store import RedisStore
+    from django_pgnudge.caches.value_store import Mark
+    from django_pgnudge.errors import UnsupportedError
     from django_pgnudge.rules import CacheRef, Kills
 
 AT_ONCE: Final = 4096
@@ -24,29 +28,100 @@ AT_ONCE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class RoundAnswer:
-    """What came of a round: keys deleted, tokens not counted, and the mark that was there before;
-    None for none.
+class EndTokens:
+    """Delete the tokens of nudged values."""
 
-    ``refused`` says why the server will never delete so; the mark was raised all the same.
-    """
+    tokens: Collection[str]
 
-    deleted: int
-    mark: str | None
-    refused: str = ""
+
+@dataclass(frozen=True, slots=True)
+class DeleteKeys:
+    """Delete keys, then what patterns match."""
+
+    ref: CacheRef
+    kills: Kills
+
+
+@dataclass(frozen=True, slots=True)
+class ClearVersion:
+    """Delete all keys of one version of a cache."""
+
+    ref: CacheRef
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseMark:
+    """Raise the mark and delete tokens behind it, in one step where the cache can."""
+
+    mark: Mark
+    tokens: Collection[str]
+
+
+Step: TypeAlias = EndTokens | DeleteKeys | ClearVersion | RaiseMark
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
+    """What is to be deleted, and the mark to raise behind it, if there is one."""
+
+    tokens: Collection[str] = ()
+    kills: Mapping[CacheRef, Kills] = field(default_factory=dict)
+    versions: Collection[CacheRef] = ()
+    mark: Mark | None = None
+
+    def steps(self) -> Iterator[Step]:
+        """The order that readers rely on.
+
+        Tokens are first, since readers trust what they prove. Keys are before versions: they are
+        quick, and what stops a version must not keep them alive. The mark is behind all of it, and
+        tokens are deleted again behind the mark: the server may have been replaced since, by one
+        that remembers exactly the round before.
+        """
+        if self.tokens:
+            yield EndTokens(self.tokens)
+        for ref, kills in self.kills.items():
+            if kills.keys or kills.patterns:
+                yield DeleteKeys(ref, kills)
+        for ref in self.versions:
+            yield ClearVersion(ref)
+        if self.mark is not None:
+            yield RaiseMark(self.mark, self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something the backend cannot do at all."""
+
+    ref: CacheRef
+    error: UnsupportedError
+    whole_version: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a round: keys deleted, tokens not counted, and whether the mark was the expected
+    number before it was raised.
+
+    ``refused`` says why a server will never take the round in one write.
+    """
+
+    deleted: int
+    marked: bool = True
+    refusals: tuple[Refusal, ...] = ()
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
     """A round as it is sent, and how to read its answers."""
 
     data: bytes
     answers: int
-    counted: slice
-    mark: int | None
-    """Which of the answers tells the mark."""
-    raised: int | None
-    """What the mark is then."""
+    counted: frozenset[int]
+    """Which of the answers count keys."""
+    mark: Mark | None
+    mark_at: int | None
+    """Which of the answers tells the mark that was there before."""
 
     @property
     def small(self) -> bool:
@@ -62,65 +137,65 @@ class Pipeline:
         self._connection = connection
         connection.connect()
 
-    def round(
-        self,
-        tokens: Collection[str],
-        kills: Mapping[CacheRef, Kills],
-        mark: tuple[str, int] | None,
-    ) -> Round:
-        """Tokens, then keys, then the mark is set to its number, then tokens again.
+    def pack(self, round: Round) -> Packed:  # noqa: A002
+        """The commands of a round without patterns and versions.
 
         Raises for keys that cannot be sent.
         """
         stored, plain = self._store.stored, self._store.plain.stored
-        end = self._unlink(plain(tokens, None)) if tokens else b""
-        commands = [end] if end else []
-        first = len(commands)
-        for ref in kills:
-            if kills[ref].keys:
-                with serving(ref.tenant):
-                    commands.append(self._unlink(stored(kills[ref].keys, ref.version)))
-        counted = slice(first, len(commands))
-        if mark is None:
-            return Round(b"".join(commands), len(commands), counted, None, None)
-        (stored_mark,) = plain([mark[0]], None)
-        commands += raise_mark(stored_mark, mark[1])
-        if end:
-            commands.append(end)
-        return Round(b"".join(commands), len(commands), counted, counted.stop, mark[1])
+        commands: list[bytes] = []
+        counted: set[int] = set()
+        mark_at = None
+        for step in round.steps():
+            match step:
+                case EndTokens(tokens):
+                    commands.append(self._unlink(plain(tokens, None)))
+                case DeleteKeys(ref, kills):
+                    counted.add(len(commands))
+                    with serving(ref.tenant):
+                        commands.append(self._unlink(stored(kills.keys, ref.version)))
+                case RaiseMark(mark, tokens):
+                    (key,) = plain([mark.key], None)
+                    mark_at = len(commands)
+                    commands += raise_mark(key, mark.raised)
+                    if tokens:
+                        commands.append(self._unlink(plain(tokens, None)))
+                case ClearVersion():
+                    raise ValueError("a version is not cleared in one write")
+        data = b"".join(commands)
+        return Packed(data, len(commands), frozenset(counted), round.mark, mark_at)
 
-    def send(self, it: Round) -> None:
+    def send(self, packed: Packed) -> None:
         """Write. Does not block if the round is small and the one before has been received."""
-        self._connection.send_packed_command([it.data], check_health=False)
+        self._connection.send_packed_command([packed.data], check_health=False)
 
-    def receive(self, it: Round) -> RoundAnswer:
+    def receive(self, packed: Packed) -> Done:
         """Wait for the answers. Raises whatever was wrong with any of them."""
-        answers: list[Any] = []
-        refused = ""
-        for _ in range(it.answers):
+        deleted, marked, refused = 0, True, ""
+        for at in range(packed.answers):
             try:
-                answers.append(self._connection.read_response())
+                answer = self._connection.read_response()
             except self._store.library.errors.ResponseError as exc:
-                if not is_refused(exc) or len(answers) == it.mark:
+                if not is_refused(exc) or at == packed.mark_at:
                     raise
                 refused = str(exc)
-                answers.append(0)
-        mark = None if it.mark is None else answers[it.mark]
-        if isinstance(mark, bytes):
-            mark = mark.decode("ascii", "replace")
-        return RoundAnswer(sum(map(int, answers[it.counted])), mark, refused)
+                continue
+            if at in packed.counted:
+                deleted += int(answer)
+            elif at == packed.mark_at:
+                assert packed.mark is not None
+                before = answer.decode("ascii", "replace") if type(answer) is bytes else answer
+                marked = before == str(packed.mark.number)
+        return Done(deleted, marked, refused=refused)
 
     def close(self) -> None:
         """The connection is of no more use."""
         self._connection.disconnect()
 
     def _unlink(self, stored: Iterable[str]) -> bytes:
-        return self._command(b"UNLINK", stored)
-
-    def _command(self, name: bytes, words: Iterable[str]) -> bytes:
         encoder = self._connection.encoder
         codec = encoder.encoding, encoder.encoding_errors
-        return pack(name, *[word.encode(*codec) for word in words])
+        return pack(b"UNLINK", *[word.encode(*codec) for word in stored])
 
 
 def is_refused(exc: Exception) -> bool:

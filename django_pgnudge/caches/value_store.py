@@ -72,13 +72,27 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A number in a cache that every round changes, so that lost memory shows.
+
+    ``key`` is its own, ``lease`` that of the lease beside it; ``number`` is what it must be before
+    the round, ``raised`` what it is then.
+    """
+
+    key: str
+    lease: str
+    number: int
+    raised: int
+
+
+@dataclass(frozen=True, slots=True)
 class Witness:
-    """What a cache says of itself: the text under the lease's key, the number that the mark was
-    raised to (None if it was not the one expected before), and the time by `Values.now`.
+    """What a cache says of itself: the text under the lease's key, whether the mark was the number
+    that was expected before it was raised, and the time by `ValueStore.now`.
     """
 
     lease: str | None
-    mark: int | None
+    marked: bool
     now: float
 
 
@@ -183,25 +197,21 @@ class ValueStore:
         """What a mark is raised to from ``number``."""
         return number + 1
 
-    def witness(self, lease: str, mark: str, number: int, ended: Collection[str] = ()) -> Witness:
-        """The lease as it is, then the mark raised from ``number``, then the time, with keys that
-        are ``ended`` deleted: in one step of the cache's own where it has one, so that no older
-        memory comes in between.
+    def witness(self, mark: Mark, ended: Collection[str] = ()) -> Witness:
+        """The lease as it is, then the mark raised, then the time, with keys that are ``ended``
+        deleted: in one step of the cache's own where it has one, so that no older memory comes in
+        between.
         """
-        text = self._cache.get(lease)
+        text = self._cache.get(mark.lease)
         try:
-            found = int(self._cache.incr(mark))
+            found = int(self._cache.incr(mark.key))
         except (ValueError, TypeError):
             found = None
         if ended:
             # Behind the mark: had another server come before it, that would have them still.
             self.delete(ended)
-        raised = self.next_mark(number)
-        return Witness(
-            text if type(text) is str else None,
-            raised if found == raised else None,
-            self.now(lease),
-        )
+        lease = text if type(text) is str else None
+        return Witness(lease, found == mark.raised, self.now(mark.lease))
 
     def grant(self, lease: str, text: str, seconds: int, mark: str, number: int) -> bool:
         """Write the lease if the mark is ``number``; whether it was, before and after."""

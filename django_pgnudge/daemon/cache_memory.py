@@ -12,7 +12,8 @@ import secrets
 from typing import TYPE_CHECKING
 
 from django_pgnudge import caches
-from django_pgnudge.caches.value_store import MARK_TIMEOUT
+from django_pgnudge.caches.value_store import MARK_TIMEOUT, Mark
+from django_pgnudge.errors import CacheError
 from django_pgnudge.reader.keys import Lease, Names
 
 if TYPE_CHECKING:
@@ -48,36 +49,43 @@ class CacheMemory:
         self.number = number
         self.epoch = secrets.token_hex(8)
 
-    def next_mark(self) -> int:
-        """What the next round raises the mark to."""
+    def next_mark(self) -> Mark:
+        """What the next round expects and raises."""
         assert self.number is not None
-        return caches.values(self.alias).next_mark(self.number)
+        raised = caches.values(self.alias).next_mark(self.number)
+        return Mark(self.mark, self.names.lease, self.number, raised)
 
-    def raised(self, before: str | None, number: int) -> bool:
-        """The mark was raised to ``number``; False if what it was ``before`` shows that the cache
-        has forgotten something since the last round.
+    def took(self, mark: Mark, marked: bool) -> bool:
+        """A round has raised the mark; False if the mark was not the one expected: the cache has
+        forgotten something since the last round."""
+        if marked:
+            # Else the next look shows it too, and what follows from it.
+            self.number = mark.raised
+        return marked
+
+    def count(self, ended: Collection[str]) -> bool:
+        """Raise the mark behind a round that ends these tokens, and delete them in the same step.
+
+        False if the cache has forgotten something: then a new epoch has begun.
         """
-        stands = before == str(self.number)
-        if stands:
-            # Else the next count shows it too, and what follows from it.
-            self.number = number
-        return stands
-
-    def count(self, ended: Collection[str] = ()) -> bool:
-        """Count a round that ends these tokens, and delete them in the same step; False as for
-        `raised`."""
-        return self.number is not None and self.look(ended) is not None
+        remembers = True
+        for _ in range(3):
+            if self.begun:
+                if self.look(ended) is not None:
+                    return remembers
+                remembers = False
+            self.begin()
+        raise CacheError(f"cache {self.alias!r} forgets what it was told a moment ago")
 
     def look(self, ended: Collection[str] = ()) -> tuple[Lease | None, float, bool] | None:
-        """The lease there is, the time, and whether all have one clock, with a round counted and
-        tokens ``ended`` in the same step; None as for `raised`.
+        """The lease there is, the time, and whether all have one clock, with the mark raised and
+        tokens ``ended`` in the same step; None if the cache has forgotten something.
         """
-        assert self.number is not None
+        mark = self.next_mark()
         with caches.writing_value_store(self.alias) as values:
-            seen = values.witness(self.names.lease, self.mark, self.number, ended)
+            seen = values.witness(mark, ended)
             one_clock = values.one_clock
-        if seen.mark is None:
+        if not self.took(mark, seen.marked):
             self.number = None
             return None
-        self.number = seen.mark
         return Lease.parse(seen.lease or ""), seen.now, one_clock

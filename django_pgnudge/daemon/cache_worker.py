@@ -8,7 +8,6 @@ because a cache that was away may have come back with keys that had been deleted
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
 from collections import deque
@@ -16,16 +15,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django_pgnudge import caches
-from django_pgnudge.daemon.express import Express
-from django_pgnudge.daemon.invalidation import Invalidation, Refusal
+from django_pgnudge.backoff import Backoff
+from django_pgnudge.caches import Done
+from django_pgnudge.daemon.invalidation import Invalidation
 from django_pgnudge.errors import CacheError, PgNudgeError
 from django_pgnudge.log import get_logger
 from django_pgnudge.threads import set_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Sequence
 
-    from django_pgnudge.caches.rounds import Round
+    from django_pgnudge.caches import Mark, Refusal
+    from django_pgnudge.caches.rounds import Packed, Pipeline
     from django_pgnudge.daemon.cache_memory import CacheMemory
 
 logger = get_logger("django_pgnudge.daemon")
@@ -33,6 +34,9 @@ logger = get_logger("django_pgnudge.daemon")
 T = TypeVar("T")
 
 BACKOFF: Final = (0.1, 5.0)
+OPEN_AGAIN_AFTER: Final = 1.0
+"""Seconds, so that a connection which breaks every time is not made for every round."""
+
 HEARTBEAT: Final = 5.0
 """Seconds of idleness after which a cache is asked whether it is still the same server."""
 
@@ -49,7 +53,7 @@ class Outcome:
 class _Sent:
     """A round that is under way, with what is to be done if it fails, and who waits for it."""
 
-    round: Round
+    round: Packed
     invalidation: Invalidation
     future: asyncio.Future[Outcome]
 
@@ -66,7 +70,7 @@ class CacheWorker:
         alias: str,
         *,
         recovery: Callable[[str], Invalidation],
-        fallback: Callable[[str, list[Refusal]], Invalidation],
+        fallback: Callable[[str, Sequence[Refusal]], Invalidation],
     ) -> None:
         self.alias = alias
         self.down_since: float | None = None
@@ -87,7 +91,9 @@ class CacheWorker:
         """Of a cache that holds nudged values: behind every round of deletes it is counted."""
         self._next_heartbeat = 0.0
         self._thread: threading.Thread | None = None
-        self._express = Express(alias)
+        self._pipeline: Pipeline | None = None
+        self._pipeline_from = 0.0
+        """By ``time.monotonic``, when a pipeline may be opened again."""
         self._resting = False
         """Whether the thread waits for something to do, and all that was sent is answered."""
         self._sent: _Sent | None = None
@@ -118,18 +124,11 @@ class CacheWorker:
         """Write the deletes here and now if the thread has nothing to do but wait for answers."""
         if not (self._resting and invalidation and self.healthy) or self._calls or self._pending:
             return False
-        if (sent := self._express_round(invalidation, waiting=False)) is None:
+        if (sent := self._send_round(invalidation, waiting=False)) is None:
             return False
         self._resting = False
         self._sent = _Sent(sent, invalidation, future)
         return True
-
-    def _express_round(self, invalidation: Invalidation, *, waiting: bool) -> Round | None:
-        if self.memory is not None and not self.memory.begun:
-            return None
-        memory = self.memory
-        mark = None if memory is None else (memory.mark, memory.next_mark())
-        return self._express.send(invalidation, mark, waiting=waiting)
 
     def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Call in the thread once all that was submitted is done; CacheError if it is not.
@@ -169,18 +168,19 @@ class CacheWorker:
             self._wake.notify()
 
     def _loop(self) -> None:
-        failures = 0
+        backoff = Backoff(*BACKOFF, least=0.5)
+        failed = False
         while True:
             with self._wake:
-                if failures:
-                    self._wake.wait_for(lambda: self._closing, timeout=self._delay(failures))
+                if failed:
+                    self._wake.wait_for(lambda: self._closing, timeout=backoff.next_delay())
                 elif not (self._pending or self._calls or self._closing):
                     self._resting = True
                     self._wake.wait(timeout=HEARTBEAT)
                     self._resting = False
                 sent, self._sent = self._sent, None
-                if self._closing and sent is None and (failures or not self._pending):
-                    self._express.close()
+                if self._closing and sent is None and (failed or not self._pending):
+                    self._close_pipeline()
                     return
                 invalidation, self._pending = self._pending, Invalidation()
                 waiting, self._waiting = self._waiting, []
@@ -197,13 +197,15 @@ class CacheWorker:
                     if not (invalidation or calls or waiting or self._heartbeat_is_due()):
                         continue
             outcome = self._attempt(invalidation)
-            failures = 0 if outcome.done else failures + 1
+            failed = not outcome.done
+            if outcome.done:
+                backoff.reset()
             for future in waiting:
                 set_outcome(future, outcome)
             for function, called in calls:
                 self._answer(function, called, outcome)
             if outcome.done:
-                self._express.open()
+                self._open_pipeline()
 
     def _answer(
         self, function: Callable[[], Any], called: asyncio.Future[Any], outcome: Outcome
@@ -250,55 +252,123 @@ class CacheWorker:
     def _heartbeat_is_due(self) -> bool:
         return time.monotonic() >= self._next_heartbeat
 
-    def _received(self, sent: Round) -> int | None:
+    def _perform(self, invalidation: Invalidation) -> int:
+        """How many keys were deleted. In the thread; may be repeated after an error."""
+        if not invalidation:
+            return 0
+        if (sent := self._send_round(invalidation, waiting=True)) is not None:
+            deleted = self._received(sent)
+            if deleted is not None:
+                return deleted
+        memory, mark = self.memory, None
+        if memory is not None and invalidation.epoch:
+            # First, since readers trust it.
+            with caches.writing_value_store(self.alias) as values:
+                values.delete([memory.names.lease])
+        if memory is not None and memory.begun and not invalidation.begins_epoch():
+            mark = memory.next_mark()
+        done = self._run(invalidation, mark)
+        deleted = done.deleted
+        if done.refusals:
+            deleted += self._run(self._fallback(self.alias, done.refusals)).deleted
+        if memory is not None:
+            self._count(memory, invalidation, mark, done)
+        return deleted
+
+    def _run(self, invalidation: Invalidation, mark: Mark | None = None) -> Done:
+        if invalidation.everything:
+            caches.clear(self.alias)
+            return Done(0)
+        return caches.run(self.alias, invalidation.round(mark))
+
+    def _count(
+        self, memory: CacheMemory, invalidation: Invalidation, mark: Mark | None, done: Done
+    ) -> None:
+        """See to it that the mark has been raised behind the round, in an epoch that still is."""
+        if mark is not None and not memory.took(mark, done.marked):
+            self.say_forgotten()
+        elif mark is not None and not done.refusals:
+            return
+        if memory.begun:
+            # The mark may be among what was cleared. Whatever came back with an older memory
+            # before it is written again ends with the epoch.
+            memory.begin()
+        if not memory.count(invalidation.tokens):
+            self.say_forgotten()
+
+    # The short way: a round in one write, its answers awaited by the thread. If it fails it is
+    # taken for not done, and is run step by step, which retries and tells what is wrong.
+
+    def _open_pipeline(self) -> None:
+        """Make the connection if there can be one. The cache has answered a moment ago."""
+        if self._pipeline is not None or time.monotonic() < self._pipeline_from:
+            return
+        self._pipeline_from = time.monotonic() + OPEN_AGAIN_AFTER
+        try:
+            self._pipeline = caches.pipeline(self.alias)
+        except CacheError as exc:
+            logger.debug("%s", exc)
+        else:
+            if self._pipeline is None:
+                self._pipeline_from = float("inf")
+
+    def _send_round(self, invalidation: Invalidation, *, waiting: bool) -> Packed | None:
+        """Write the whole of it, or nothing and say None.
+
+        Without ``waiting`` only what can be written without waiting is. In the thread, or by
+        whoever holds the lock while the thread rests.
+        """
+        memory, pipeline = self.memory, self._pipeline
+        if pipeline is None or not invalidation.is_plain():
+            return None
+        if memory is not None and not memory.begun:
+            return None
+        mark = None if memory is None else memory.next_mark()
+        try:
+            packed = pipeline.pack(invalidation.round(mark))
+            if not (waiting or packed.small):
+                return None
+            pipeline.send(packed)
+        except Exception as exc:
+            self._drop_pipeline(exc)
+            return None
+        return packed
+
+    def _received(self, sent: Packed) -> int | None:
         """How many keys a round sent at once has deleted; None if it is to be done again."""
-        answer = self._express.receive(sent)
-        if answer is not None and (
-            sent.raised is None
-            or self.memory is None
-            or self.memory.raised(answer.mark, sent.raised)
+        done = self._receive(sent)
+        if done is not None and (
+            sent.mark is None or self.memory is None or self.memory.took(sent.mark, done.marked)
         ):
-            return None if answer.refused else answer.deleted
+            return None if done.refused else done.deleted
         # Is it another server?
         self._next_heartbeat = 0.0
         return None
 
-    def _perform(self, invalidation: Invalidation) -> int:
-        if invalidation and (sent := self._express_round(invalidation, waiting=True)) is not None:
-            quickly = self._received(sent)
-            if quickly is not None:
-                return quickly
-        if invalidation.epoch and self.memory is not None:
-            # First, since readers trust it.
-            with caches.writing_value_store(self.alias) as values:
-                values.delete([self.memory.names.lease])
-        deleted, refusals = invalidation.perform(self.alias)
-        if refusals:
-            deleted += self._fallback(self.alias, refusals).perform(self.alias)[0]
-        if self.memory is not None and invalidation:
-            if invalidation.epoch or invalidation.versions or invalidation.everything or refusals:
-                # The mark may be among what was cleared. Whatever came back with an older memory
-                # before it is written again ends with the epoch.
-                self.memory.begin()
-            self.count_round(invalidation.tokens)
-        return deleted
+    def _receive(self, sent: Packed) -> Done | None:
+        """What came of it; None if that is not known."""
+        assert self._pipeline is not None
+        try:
+            done = self._pipeline.receive(sent)
+        except Exception as exc:
+            self._drop_pipeline(exc)
+            return None
+        if done.refused:
+            self._drop_pipeline(CacheError(done.refused))
+            self._pipeline_from = float("inf")
+        return done
 
-    def count_round(self, tokens: Collection[str]) -> None:
-        """Raise the mark; end the epoch of a cache that has forgotten something. In the thread.
+    def _drop_pipeline(self, exc: Exception) -> None:
+        logger.debug("Cache %r: %r; what was sent at once is done again.", self.alias, exc)
+        self._pipeline_from = time.monotonic() + OPEN_AGAIN_AFTER
+        self._close_pipeline()
 
-        ``tokens`` are deleted in the same step, though they have been deleted before: the server
-        may have been replaced since, by one that remembers exactly the round before.
-        """
-        memory = self.memory
-        assert memory is not None
-        for _ in range(3):
-            known = memory.begun
-            if memory.count(tokens):
-                return
-            if known:
-                self.say_forgotten()
-            memory.begin()
-        raise CacheError(f"cache {self.alias!r} forgets what it was told a moment ago")
+    def _close_pipeline(self) -> None:
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.close()
+
+    # The cache's memory, and failures.
 
     def say_forgotten(self) -> None:
         """The cache has lost memory. In the thread."""
@@ -325,8 +395,3 @@ class CacheWorker:
         elif str(exc) != self.last_error:
             logger.error("%s. Still retrying.", str(exc).rstrip("."))
         self.last_error = str(exc)
-
-    def _delay(self, failures: int) -> float:
-        low, high = BACKOFF
-        delay: float = min(high, low * 2 ** min(failures - 1, 30))
-        return delay * random.uniform(0.5, 1.0)  # noqa: S311

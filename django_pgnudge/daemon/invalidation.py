@@ -1,4 +1,4 @@
-"""What is to be deleted in one cache: it merges, it is bounded, and it can be done."""
+"""What is to be deleted in one cache: it merges, it is bounded, and it can be repeated later."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from django_pgnudge import caches
+from django_pgnudge.caches import Mark, Round
 from django_pgnudge.caches.store import CHUNK
-from django_pgnudge.errors import UnsupportedError
 from django_pgnudge.rules import CacheRef, Kills
 
 SHARES: Final = 4
@@ -80,38 +79,13 @@ class Invalidation:
         self.tokens |= other.tokens
         self.epoch |= other.epoch
 
-    def perform(self, alias: str) -> tuple[int, list[Refusal]]:
-        """Delete: how many keys, and what the backend cannot do. May be repeated after an error."""
-        if self.everything:
-            caches.clear(alias)
-            return 0, []
-        # First, since readers trust them.
-        if self.tokens:
-            with caches.writing_value_store(alias) as values:
-                values.delete(self.tokens)
-        count = 0
-        refusals = []
-        # The keys first: they are quick, and what stops a version must not keep them alive.
-        for ref, kills in self.kills.items():
-            try:
-                count += caches.delete(ref, kills)
-            except UnsupportedError as exc:
-                refusals.append(Refusal(ref, exc))
-        for ref in self.versions:
-            try:
-                count += caches.clear_version(ref)
-            except UnsupportedError as exc:
-                refusals.append(Refusal(ref, exc, whole_version=True))
-        return count, refusals
+    def begins_epoch(self) -> bool:
+        """Whether what proves nudged values may be among what is deleted."""
+        return bool(self.epoch or self.versions or self.everything)
 
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Something the backend cannot do at all."""
-
-    ref: CacheRef
-    error: UnsupportedError
-    whole_version: bool = False
+    def round(self, mark: Mark | None = None) -> Round:
+        """What to run, ``everything`` and the epoch aside."""
+        return Round(self.tokens, self.kills, self.versions, mark)
 
 
 class Repeater:

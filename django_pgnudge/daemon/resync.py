@@ -6,9 +6,10 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from django_pgnudge.backoff import Backoff
+from django_pgnudge.caches import Refusal
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import RESYNCS, import_callable
-from django_pgnudge.daemon.invalidation import Invalidation, Refusal
+from django_pgnudge.daemon.invalidation import Invalidation
 from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.signals import between_requests
 

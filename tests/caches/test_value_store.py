@@ -17,8 +17,7 @@ from servers.process import free_port, wait_until
 from valkey import exceptions as valkey_errors
 
 from django_pgnudge import caches
-from django_pgnudge.caches import Question
-from django_pgnudge.caches.value_store import ValueStore
+from django_pgnudge.caches import Mark, Question, ValueStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,15 +85,19 @@ def test_a_token_that_is_there_stays_and_one_that_is_missing_is_made(each_cache:
     assert values.ask(Question(*QUESTION)).texts == {"lease": "the lease"}
 
 
+def expecting(values: ValueStore, number: int) -> Mark:
+    return Mark("mark", "lease", number, values.next_mark(number))
+
+
 def test_a_lease_is_written_only_if_the_mark_stands(each_cache: str) -> None:
     values = caches.values("default")
     values.set("mark", 7, 60)
-    raised = values.witness("lease", "mark", 7).mark
-    assert raised is not None
+    mark = expecting(values, 7)
+    assert values.witness(mark).marked
     assert not values.grant("lease", "late", 60, "mark", 7)
     assert values.ask(Question(*QUESTION)).texts == {}
-    assert values.grant("lease", "in time", 60, "mark", raised)
-    assert values.witness("lease", "mark", raised).lease == "in time"
+    assert values.grant("lease", "in time", 60, "mark", mark.raised)
+    assert values.witness(expecting(values, mark.raised)).lease == "in time"
 
 
 @pytest.mark.parametrize("number", [6, 8, None])
@@ -102,16 +105,16 @@ def test_a_mark_that_is_not_the_last_one_is_told(each_cache: str, number: int | 
     values = caches.values("default")
     if number is not None:
         values.set("mark", number, 60)
-    assert values.witness("lease", "mark", 7).mark is None
+    assert not values.witness(expecting(values, 7)).marked
 
 
 def test_what_a_round_ends_goes_in_the_step_that_raises_the_mark(each_cache: str) -> None:
     values = caches.values("default")
     fill(values)
     values.set("mark", 7, 60)
-    seen = values.witness("lease", "mark", 7, ["one", "entry"])
+    seen = values.witness(expecting(values, 7), ["one", "entry"])
     assert seen.lease == "the lease"
-    assert seen.mark is not None
+    assert seen.marked
     assert values.ask(Question(*QUESTION)).texts == {"lease": "the lease"}
 
 
@@ -121,11 +124,13 @@ def test_a_round_that_comes_again_cannot_make_up_for_one_that_was_lost(
     """By counting, two rounds of which one is lost and one comes twice would be two."""
     values = configure(backend, redis_server.url)
     values.set("mark", 7, 60)
-    second = values.witness("lease", "mark", 7).mark
-    assert second is not None
+    second = expecting(values, 7)
+    assert values.witness(second).marked
     values.set("mark", 7, 60)  # an older memory
-    assert values.witness("lease", "mark", 7).mark not in (None, second)  # the first, again
-    assert values.witness("lease", "mark", second).mark is None
+    first_again = expecting(values, 7)
+    assert values.witness(first_again).marked
+    assert first_again.raised != second.raised
+    assert not values.witness(expecting(values, second.raised)).marked
 
 
 class Gone:

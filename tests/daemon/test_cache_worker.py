@@ -63,7 +63,7 @@ async def worker(server: Redis) -> AsyncIterator[CacheWorker]:
     made.memory = CacheMemory("default", NAMES)
     await done(made, invalidation("first"))
     wait_until(lambda: made._resting, "the thread to have nothing to do")
-    assert made._express._pipeline is not None
+    assert made._pipeline is not None
     clients = await made.call(own_clients)
     wait_until(lambda: made._resting, "the thread to have nothing to do")
     yield made
@@ -125,7 +125,7 @@ async def test_a_round_is_tokens_then_keys_then_the_mark_then_tokens(
 def senders(worker: CacheWorker) -> list[threading.Thread]:
     """The threads that sent rounds the short way."""
     found = []
-    send = worker._express.send
+    send = worker._send_round
 
     def sent(*args: Any, **kwargs: Any) -> Any:
         it = send(*args, **kwargs)
@@ -133,7 +133,7 @@ def senders(worker: CacheWorker) -> list[threading.Thread]:
             found.append(threading.current_thread())
         return it
 
-    worker._express.send = sent  # type: ignore[method-assign]
+    worker._send_round = sent  # type: ignore[method-assign]
     return found
 
 
@@ -233,7 +233,7 @@ async def test_a_server_without_unlink_is_not_asked_again(
             django_caches["default"].set("a", 1)
             assert await done(worker, invalidation("a")) == Outcome(done=True, deleted=1)
         wait_until(lambda: worker._resting, "the thread to have nothing to do")
-        assert worker._express._pipeline is None
+        assert worker._pipeline is None
         assert epoch(worker) == before, "the mark of the round that was refused is known"
     finally:
         client.execute_command("ACL SETUSER default +unlink")

@@ -12,6 +12,7 @@ from django.core.cache import caches
 from django.db import connection, transaction
 from servers.process import free_port
 
+from django_pgnudge.caches import Mark, ValueStore
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.daemon.cache_memory import CacheMemory
 from django_pgnudge.daemon.cache_worker import CacheWorker
@@ -347,17 +348,20 @@ def test_a_server_replaced_between_the_deletes_and_the_count_forgets_none(settin
     rolled.round("a")
     plant("b")
     rolled.keep()
-    count = CacheMemory.count
+    witness = ValueStore.witness
+    asked: list[Mark] = []
 
-    def replaced(memory: CacheMemory, *ended: Any) -> bool:
-        monkeypatch.setattr(CacheMemory, "count", count)
-        rolled.roll_back()
-        counted = count(memory, *ended)
+    def replaced(values: ValueStore, mark: Mark, *ended: Any) -> Any:
+        if not asked:
+            rolled.roll_back()
+        asked.append(mark)
+        seen = witness(values, mark, *ended)
         assert gone("b"), "the mark cannot tell, so it is written in the step that deletes again"
-        return counted
+        return seen
 
-    monkeypatch.setattr(CacheMemory, "count", replaced)
+    monkeypatch.setattr(ValueStore, "witness", replaced)
     rolled.round("b")
+    assert asked
     assert gone("b")
 
 
@@ -371,7 +375,7 @@ def test_a_cleared_version_takes_the_mark_along_and_no_loss_is_seen(settings, ca
 
 def test_a_cache_that_forgets_at_once_is_an_error(settings, monkeypatch):
     rolled = Rolled(settings)
-    monkeypatch.setattr(CacheMemory, "count", lambda memory, tokens: False)
+    monkeypatch.setattr(CacheMemory, "look", lambda memory, tokens: None)
     with pytest.raises(CacheError, match="forgets"):
         rolled.round("a")
 
