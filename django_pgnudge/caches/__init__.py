@@ -16,15 +16,18 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.memcached import BaseMemcachedCache
 
 from django_pgnudge.caches.client_library import is_redis
+from django_pgnudge.caches.cluster_value_store import ClusterValueStore
 from django_pgnudge.caches.layout import find_sessions
 from django_pgnudge.caches.other_stores import (
     DatabaseStore,
+    DatabaseValueStore,
     LocMemStore,
     MemcachedStore,
     PatternStore,
     PymemcacheStore,
 )
 from django_pgnudge.caches.redis_store import RedisStore
+from django_pgnudge.caches.redis_value_store import RedisValueStore
 from django_pgnudge.caches.rounds import (
     ClearVersion,
     DeleteKeys,
@@ -168,7 +171,8 @@ def delete_stored(alias: str, cache: BaseCache, head: str) -> None:
 def pipeline(alias: str) -> Pipeline | None:
     """A connection for rounds of deletes in one write each; None if there can be none."""
     with _store(alias) as store:
-        return store.pipeline()
+        connection = store.connection_of_its_own()
+        return Pipeline(store, connection) if isinstance(store, RedisStore) and connection else None
 
 
 def values(alias: str) -> ValueStore:
@@ -176,7 +180,7 @@ def values(alias: str) -> ValueStore:
     cache = caches[alias]
     found: ValueStore | None = cache.__dict__.get("_pgnudge_values")
     if found is None:
-        found = cache.__dict__["_pgnudge_values"] = _wrap(alias, cache).make_value_store()
+        found = cache.__dict__["_pgnudge_values"] = _value_store(_wrap(alias, cache))
     return found
 
 
@@ -289,6 +293,15 @@ def _wrap(alias: str, cache: BaseCache) -> Store:
         store = _store_class(cache)(alias, cache, attached=True)
         cache.__dict__["_pgnudge_store"] = store
     return store
+
+
+def _value_store(store: Store) -> ValueStore:
+    match store:
+        case RedisStore():
+            return ClusterValueStore(store) if store.is_cluster else RedisValueStore(store)
+        case DatabaseStore():
+            return DatabaseValueStore(store)
+    return ValueStore(store)
 
 
 def _store_class(cache: BaseCache) -> type[Store]:

@@ -109,6 +109,12 @@ def library_of_client(client: Any) -> Library:
     return _library(next(root for root in roots if root in _CLIENTS))
 
 
+def is_refused(exc: Exception) -> bool:
+    """Whether the server will never run this command: it has none such, or an ACL forbids it."""
+    is_forbidden = type(exc).__name__ == "NoPermissionError"  # of either library
+    return is_forbidden or "unknown command" in str(exc).lower()
+
+
 @functools.cache
 def _library(name: str) -> Library:
     return Library(importlib.import_module(name))

@@ -70,9 +70,6 @@ class DatabaseStore(EnumeratingStore):
         """To the database that has the table."""
         return connections[router.db_for_write(self.cache.cache_model_class)]
 
-    def make_value_store(self) -> ValueStore:
-        return DatabaseValueStore(self)
-
     @property
     def address(self) -> str:
         return f"table {self.cache._table}"  # noqa: SLF001

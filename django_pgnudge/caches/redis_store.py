@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from django_pgnudge.caches.client_library import is_like_django_redis, library_of, library_of_client
-from django_pgnudge.caches.cluster_value_store import ClusterValueStore
-from django_pgnudge.caches.redis_value_store import RedisValueStore
-from django_pgnudge.caches.rounds import Pipeline, is_refused
+from django_pgnudge.caches.client_library import (
+    is_like_django_redis,
+    is_refused,
+    library_of,
+    library_of_client,
+)
 from django_pgnudge.caches.store import CHUNK, Store, chunked
 from django_pgnudge.errors import UnsupportedError
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from django.core.cache.backends.base import BaseCache
 
-    from django_pgnudge.caches.value_store import ValueStore
 
 T = TypeVar("T")
 
@@ -97,20 +98,21 @@ class RedisStore(Store):
         serializer = self.cache._cache._serializer  # noqa: SLF001
         return serializer.dumps, serializer.loads
 
-    def make_value_store(self) -> ValueStore:
-        is_cluster = isinstance(self.clients()[0], self.library.cluster)
-        return ClusterValueStore(self) if is_cluster else RedisValueStore(self)
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it is a Redis Cluster, whose client finds the node of each key."""
+        return isinstance(self.clients()[0], self.library.cluster)
 
     def delete_keys(self, keys: Iterable[str], version: int | None) -> int:
         return self._unlink_everywhere(self.stored(keys, version))
 
-    def pipeline(self) -> Pipeline | None:
+    def connection_of_its_own(self) -> Any | None:
         library, clients = self.library, self.clients()
         pool: Any = clients[0].connection_pool if isinstance(clients[0], library.client) else None
         if len(clients) > 1 or type(pool) not in library.pools:
             # Shards, a cluster, a sentinel: where a key lives is for their client to know.
             return None
-        return Pipeline(self, pool.connection_class(**pool.connection_kwargs))
+        return pool.connection_class(**pool.connection_kwargs)
 
     def _unlink_everywhere(self, stored: Iterable[str]) -> int:
         clients = self.clients()

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from django_pgnudge.caches.client_library import is_refused
 from django_pgnudge.caches.redis_value_store import pack, raise_mark
 from django_pgnudge.tenancy import serving
 
@@ -196,9 +197,3 @@ class Pipeline:
         encoder = self._connection.encoder
         codec = encoder.encoding, encoder.encoding_errors
         return pack(b"UNLINK", *[word.encode(*codec) for word in stored])
-
-
-def is_refused(exc: Exception) -> bool:
-    """Whether the server will never run this command: it has none such, or an ACL forbids it."""
-    is_forbidden = type(exc).__name__ == "NoPermissionError"  # of either library
-    return is_forbidden or "unknown command" in str(exc).lower()

@@ -19,7 +19,6 @@ from django.core.cache.backends.base import InvalidCacheKey, default_key_func
 from django.core.cache.backends.filebased import FileBasedCache
 
 from django_pgnudge.caches.layout import Layout, find_layout
-from django_pgnudge.caches.value_store import ValueStore
 from django_pgnudge.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
     from django.core.cache.backends.base import BaseCache
 
-    from django_pgnudge.caches.rounds import Pipeline
 
 CHUNK: Final = 1000
 """Keys in one command: long enough to amortise the round trip, short enough not to stall others."""
@@ -73,10 +71,6 @@ class Store:
             # django-redis: its client asks the cache it was made for, and is made when needed.
             cache._client = None  # noqa: SLF001
         return type(self)(self.alias, cache)
-
-    def make_value_store(self) -> ValueStore:
-        """The nudged values here."""
-        return ValueStore(self)
 
     @property
     def address(self) -> str:
@@ -154,8 +148,8 @@ class Store:
         """What changes when the server has restarted and may have reloaded deleted keys."""
         return None
 
-    def pipeline(self) -> Pipeline | None:
-        """A connection for rounds of deletes in one write each; None if there can be none."""
+    def connection_of_its_own(self) -> Any | None:
+        """For rounds of deletes in one write each, not yet connected; None if there can be none."""
         return None
 
     def layout(self, version: int | None) -> Layout:
