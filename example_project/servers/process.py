@@ -106,14 +106,17 @@ def port_is_busy(port: int) -> bool:
 
 
 def wait_until(
-    condition: Callable[[], object], what: str, *, timeout: float = 30.0, interval: float = 0.01
-) -> None:
-    """Return once `condition()` is true; an error naming `what` after `timeout` seconds."""
+    condition: Callable[[], Any], what: str, *, timeout: float = 30.0, interval: float = 0.005
+) -> Any:
+    """What `condition()` returns once that is true; an error naming `what` after `timeout` s."""
     deadline = time.monotonic() + timeout
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() > deadline:
-            raise ServerFailedError(f"Waited {timeout:g} s in vain for {what}.")
+            raise ServerFailedError(
+                f"Waited {timeout:g} s in vain for {what}; at last there was {found!r}."
+            )
         time.sleep(interval)
+    return found
 
 
 def tail(path: Path, lines: int = 15) -> str:

@@ -30,9 +30,10 @@ from django_pgnudge.reader.keys import Names
 from django_pgnudge.registry.catalog import Catalog
 from django_pgnudge.signals import model_changed, resynced, tables_changed
 from tests.fakes import FakeFeed, FlakyCache, event
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from pytest_django.fixtures import Settings
 
@@ -98,12 +99,6 @@ async def running(*, tables: Any = None, **options: Any) -> AsyncIterator[tuple[
         async with asyncio.timeout(10):
             await task
         assert feeds[0].closed
-
-
-async def until(condition: Callable[[], Any], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - any condition, with a deadline
-            await asyncio.sleep(0.002)
 
 
 def stored(alias: str = "default", *keys: str) -> set[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 from django.core.cache import caches
+from servers.process import wait_until
 
 import django_pgnudge
 from django_pgnudge.daemon.background import BackgroundDaemon
@@ -19,14 +19,6 @@ from tests.fix_nudged import lease_in, names_of
 from tests.shop.models import Category
 
 TABLE = "public.shop_category"
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 30
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come"
-        time.sleep(0.002)
-    return value
 
 
 @pytest.fixture
@@ -58,7 +50,7 @@ def intruder(site: Any) -> Iterator[psycopg.Connection[Any]]:
 @contextmanager
 def live() -> Iterator[BackgroundDaemon]:
     with BackgroundDaemon() as running:
-        until(lambda: holds() and settled(10), "the lease")
+        wait_until(lambda: holds() and settled(10), "the lease")
         yield running
 
 
@@ -119,9 +111,9 @@ def test_a_flood_of_messages_ends_no_token_no_lease_and_leaves_nothing_in_the_ca
         flood(intruder, content, 20_000)
         # What is committed last has been dealt with last.
         site.execute("INSERT INTO shop_category (name) VALUES ('after the flood')")
-        until(lambda: not stands(names_of().table(TABLE)), "the end of the table's token")
+        wait_until(lambda: not stands(names_of().table(TABLE)), "the end of the table's token")
         assert settled(30)
-        kept = until(holds, "the lease")
+        kept = wait_until(holds, "the lease")
         assert kept.epoch == lease.epoch
         assert running.daemon.resyncs == resyncs
         assert size() <= before + 1
@@ -167,4 +159,4 @@ def test_own_nudges_go_on_to_work_beside_a_flood_of_requests(
         flood(intruder, "'pgnudge:settle:' || md5(n::text)", 5000)
         django_pgnudge.emit("prices")
         Category.objects.create(name="beside")
-        until(lambda: not stands("price-list"), "the nudge")
+        wait_until(lambda: not stands("price-list"), "the nudge")

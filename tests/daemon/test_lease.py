@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 from django.core.cache import caches
 from django.db import connection, transaction
-from servers.process import free_port
+from servers.process import free_port, wait_until
 
 from django_pgnudge.caches import Mark, ValueStore
 from django_pgnudge.daemon.background import BackgroundDaemon
@@ -22,14 +21,6 @@ from django_pgnudge.reader.keys import Dependency, Lease, Names
 from django_pgnudge.reader.settled import asettled, settled
 from tests.fix_nudged import lease_in, names_of
 from tests.shop.models import Category
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 20
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come"
-        time.sleep(0.002)
-    return value
 
 
 @pytest.fixture
@@ -69,7 +60,7 @@ def proven_again(running: BackgroundDaemon) -> None:
     """Wait for a lease that this daemon has proven from here on."""
     keeper = running.daemon.keepers["default"]
     before = keeper.renewed
-    until(lambda: keeper.renewed > before and holds(), "a renewal")
+    wait_until(lambda: keeper.renewed > before and holds(), "a renewal")
 
 
 @contextmanager
@@ -79,19 +70,19 @@ def cleared_daemon() -> Iterator[BackgroundDaemon]:
     A daemon that is slow has tried to get its lease, in vain, before that.
     """
     with BackgroundDaemon() as running:
-        until(holds, "the lease")
+        wait_until(holds, "the lease")
         yield running
 
 
 def test_a_live_daemon_holds_a_lease_and_a_stopped_one_lets_it_lapse(site):
     with BackgroundDaemon() as running:
-        until(holds, "the lease")
+        wait_until(holds, "the lease")
         first = holds()
-        lease = until(lambda: holds() != first and holds(), "a renewal")
+        lease = wait_until(lambda: holds() != first and holds(), "a renewal")
         covered = cache().get(names_of().coverage(lease.coverage))
         assert table_name() in covered
-        until(lambda: running.daemon.keepers["default"].problem is None, "one in time")
-    until(lambda: not holds(), "the end of the lease")
+        wait_until(lambda: running.daemon.keepers["default"].problem is None, "one in time")
+    wait_until(lambda: not holds(), "the end of the lease")
 
 
 def test_a_change_ends_the_tokens_of_its_table_and_its_rows_and_no_others(site):
@@ -108,7 +99,7 @@ def test_a_change_ends_the_tokens_of_its_table_and_its_rows_and_no_others(site):
             names_of().table("public.other"),
         )
         Category.objects.filter(pk=one.pk).update(name="c")
-        until(lambda: gone(names_of().table(table), this), "the end of the tokens")
+        wait_until(lambda: gone(names_of().table(table), this), "the end of the tokens")
         assert not gone(names_of().bulk(table))
         assert not gone(that)
         assert not gone(names_of().table("public.other"))
@@ -122,7 +113,7 @@ def test_a_bulk_change_ends_the_token_every_row_stands_on(site):
         with connection.cursor() as cursor:
             quoted = connection.ops.quote_name(Category._meta.db_table)
             cursor.execute(f"TRUNCATE {quoted} CASCADE")
-        until(lambda: gone(tokens[0]), "the end of the bulk token")
+        wait_until(lambda: gone(tokens[0]), "the end of the bulk token")
 
 
 def test_a_change_of_an_heir_with_another_key_ends_its_parent_s_rows(site):
@@ -132,7 +123,7 @@ def test_a_change_of_an_heir_with_another_key_ends_its_parent_s_rows(site):
     with cleared_daemon():
         plant(*tokens)
         site.execute("INSERT INTO heir (id, name, nr) VALUES (7, 'a', 1)")
-        until(lambda: gone(tokens[0]), "the end of the bulk token")
+        wait_until(lambda: gone(tokens[0]), "the end of the bulk token")
 
 
 def test_a_change_of_an_heir_with_the_same_key_ends_its_parent_s_row(site):
@@ -142,18 +133,18 @@ def test_a_change_of_an_heir_with_the_same_key_ends_its_parent_s_row(site):
     with cleared_daemon():
         plant(bulk, row)
         site.execute("INSERT INTO heir (id, name) VALUES (7, 'a')")
-        until(lambda: gone(row), "the end of the row's token")
+        wait_until(lambda: gone(row), "the end of the row's token")
         assert not gone(bulk)
 
 
 def test_a_resync_ends_the_epoch_and_the_lease_is_proven_again(site):
     with BackgroundDaemon() as running:
-        until(holds, "the lease")
+        wait_until(holds, "the lease")
         before = epoch()
         pid = running.daemon._feed.connection_pid
         site.execute(f"SELECT pg_terminate_backend({pid})")
-        until(lambda: running.daemon.resyncs == 2, "the resync")
-        until(lambda: epoch() not in (before, None), "the next epoch")
+        wait_until(lambda: running.daemon.resyncs == 2, "the resync")
+        wait_until(lambda: epoch() not in (before, None), "the next epoch")
         proven_again(running)
 
 
@@ -167,12 +158,12 @@ def test_without_visibility_there_is_no_proof_and_no_lease(site, settings, caplo
 
 def test_a_cache_that_lost_memory_is_noticed_and_its_epoch_ended(site, caplog):
     with BackgroundDaemon() as running:
-        until(holds, "the lease")
+        wait_until(holds, "the lease")
         before = epoch()
         (mark,) = cache().iter_keys(names_of().mark("*"))
         # As a restart from an older memory does: what was written behind the deletes is not there.
         cache().set(mark, 1, None)
-        until(lambda: epoch() not in (before, None), "the next epoch")
+        wait_until(lambda: epoch() not in (before, None), "the next epoch")
         proven_again(running)
     assert "lost memory" in caplog.text
 
@@ -185,12 +176,12 @@ def test_a_restarted_redis_with_an_old_memory_is_not_trusted(site, settings, red
     }
     table = table_name()
     with BackgroundDaemon() as running:
-        until(holds, "the lease")
+        wait_until(holds, "the lease")
         before = epoch()
         plant(names_of().table(table))
         redis.save()
         Category.objects.create(name="a")
-        until(lambda: gone(names_of().table(table)), "the end of the token")
+        wait_until(lambda: gone(names_of().table(table)), "the end of the token")
         # Not an orderly restart, which would save what it has now.
         redis.kill()
         redis.start()
@@ -201,20 +192,20 @@ def test_a_restarted_redis_with_an_old_memory_is_not_trusted(site, settings, red
             except Exception:
                 return False
 
-        until(answers, "the next epoch, since the token is back")
+        wait_until(answers, "the next epoch, since the token is back")
         proven_again(running)
 
 
 def test_two_daemons_share_one_lease_and_the_second_takes_over(site):
     with ExitStack() as stack, ExitStack() as until_it_stops:
         until_it_stops.enter_context(BackgroundDaemon())
-        until(holds, "the lease")
+        wait_until(holds, "the lease")
         # It came later, so it does not hold the lease.
         second = stack.enter_context(BackgroundDaemon())
         table = table_name()
         plant(names_of().table(table))
         Category.objects.create(name="a")
-        until(lambda: gone(names_of().table(table)), "the end of the token")
+        wait_until(lambda: gone(names_of().table(table)), "the end of the token")
         until_it_stops.close()
         proven_again(second)
 
@@ -269,12 +260,12 @@ def test_a_lease_is_not_renewed_while_postgres_does_not_answer(site, settings, p
         "CONNECTION": {"host": proxy.host, "port": str(proxy.port)},
     }
     with BackgroundDaemon():
-        until(holds, "the lease")
+        wait_until(holds, "the lease")
         proxy.stall()
-        until(lambda: not holds(), "the end of the lease")
-        until(lambda: "Cannot renew the lease" in caplog.text, "a word of it")
+        wait_until(lambda: not holds(), "the end of the lease")
+        wait_until(lambda: "Cannot renew the lease" in caplog.text, "a word of it")
         proxy.resume()
-        until(lambda: "is renewed again" in caplog.text and holds(), "a renewal")
+        wait_until(lambda: "is renewed again" in caplog.text and holds(), "a renewal")
     assert "Cannot renew the lease in cache 'default'" in caplog.text
 
 
@@ -286,10 +277,10 @@ def test_a_rule_with_again_deletes_a_second_time(site, settings):
     with cleared_daemon():
         plant("categories")
         Category.objects.create(name="a")
-        until(lambda: gone("categories"), "the first delete")
+        wait_until(lambda: gone("categories"), "the first delete")
         # A reader that queried before the commit stores what it read.
         plant("categories")
-        until(lambda: gone("categories"), "the second delete")
+        wait_until(lambda: gone("categories"), "the second delete")
 
 
 class Rolled:
@@ -394,7 +385,7 @@ def test_two_databases_behind_one_redis_have_nothing_in_common(site, settings, o
     with cleared_daemon():
         plant(mine.table(table), theirs.table(table))
         Category.objects.create(name="a")
-        until(lambda: gone(mine.table(table)), "the end of the token")
+        wait_until(lambda: gone(mine.table(table)), "the end of the token")
         assert settled(timeout=10)
         assert not gone(theirs.table(table))
         assert lease_in("default", theirs) is None

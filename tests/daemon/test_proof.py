@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches
 from django.db import connections
+from servers.process import wait_until
 
 from django_pgnudge.daemon import catalog_refresh
 from django_pgnudge.daemon.background import BackgroundDaemon
@@ -22,7 +23,6 @@ from tests.daemon.test_lease import (
     plant,
     proven_again,
     table_name,
-    until,
 )
 from tests.fix_django import pointed
 from tests.fix_nudged import names_of
@@ -235,7 +235,7 @@ def test_rows_are_told_by_another_primary_key_after_it_changed(site):
         row = names_of().row("public.parent", (33,))
         plant(row, names_of().bulk("public.parent"))
         site.execute("INSERT INTO parent VALUES (9, 33)")
-        until(lambda: gone(row), "the end of the row's token")
+        wait_until(lambda: gone(row), "the end of the row's token")
         assert not gone(names_of().bulk("public.parent"))
 
 
@@ -245,11 +245,11 @@ def test_a_child_that_came_later_is_streamed_though_tables_are_named(site, setti
     with cleared_daemon() as running:
         proven_again(running)
         site.execute("CREATE TABLE later (PRIMARY KEY (id)) INHERITS (parent)")
-        until(lambda: running.daemon.resyncs == 2, "a stream for it")
+        wait_until(lambda: running.daemon.resyncs == 2, "a stream for it")
         proven_again(running)
         plant(names_of().table("public.parent"))
         site.execute("INSERT INTO later VALUES (7, 7)")
-        until(lambda: gone(names_of().table("public.parent")), "the end of the token")
+        wait_until(lambda: gone(names_of().table("public.parent")), "the end of the token")
 
 
 def test_the_registry_is_read_behind_the_slot(site):
@@ -260,11 +260,11 @@ def test_the_registry_is_read_behind_the_slot(site):
         starting = BackgroundDaemon()
         starting._thread.start()
         making = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION%'"
-        until(lambda: site.execute(making), "the making of a slot")
+        wait_until(lambda: site.execute(making), "the making of a slot")
         writer.execute("COMMIT")
         # It is still made when this is done, or it waits for this.
         site.execute("ALTER TABLE b ATTACH PARTITION loaded FOR VALUES IN (2)")
-        until(holds, "the lease")
+        wait_until(holds, "the lease")
         plant(*tokens("public.b"))
         site.execute("INSERT INTO b VALUES (2, 'd')")
         assert settled(timeout=10)
@@ -337,14 +337,14 @@ def test_no_lease_is_written_when_the_name_cannot_be_reached_anew(site, proxy_to
     caplog.set_level("INFO", "django_pgnudge.daemon")
     proxy = proxy_to((site.postgres.host, site.postgres.port))
     with through(proxy, site), BackgroundDaemon() as running:
-        until(holds, "the lease")
+        wait_until(holds, "the lease")
         proxy.refuse()
-        until(lambda: not holds(), "the end of the lease")
+        wait_until(lambda: not holds(), "the end of the lease")
         assert "Cannot renew the lease" in caplog.text
         assert "cannot connect to" in caplog.text
         assert running.daemon.resyncs == 1, "the stream is not to blame"
         proxy.listen()
-        until(lambda: "is renewed again" in caplog.text and holds(), "a renewal")
+        wait_until(lambda: "is renewed again" in caplog.text and holds(), "a renewal")
         assert running.daemon.resyncs == 1
 
 
@@ -370,18 +370,18 @@ def test_a_daemon_follows_the_name_to_a_promoted_standby(
             with pointed(primary, {"default": TEMPLATE}):
                 connections.settings["default"].update(HOST=proxy.host, PORT=str(proxy.port))
                 with BackgroundDaemon() as running:
-                    until(holds, "the lease")
+                    wait_until(holds, "the lease")
                     before = epoch()
                     proven_again(running)
                     standby.promote()
                     proxy.target = (proxy.host, standby.port)
-                    until(lambda: running.daemon.resyncs == 2, "the resync")
-                    until(lambda: epoch() not in (before, None), "the next epoch")
+                    wait_until(lambda: running.daemon.resyncs == 2, "the resync")
+                    wait_until(lambda: epoch() not in (before, None), "the next epoch")
                     proven_again(running)
                     plant(names_of().table(table_name()))
                     connections["default"].close()
                     Category.objects.create(name="on the new primary")
-                    until(lambda: gone(names_of().table(table_name())), "the end of the token")
+                    wait_until(lambda: gone(names_of().table(table_name())), "the end of the token")
         finally:
             standby.stop()
     assert "a new connection to" in caplog.text

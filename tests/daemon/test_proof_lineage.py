@@ -7,8 +7,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from servers.process import wait_until
 
-from tests.daemon.test_lease import cleared_daemon, gone, plant, proven_again, until
+from tests.daemon.test_lease import cleared_daemon, gone, plant, proven_again
 from tests.fix_nudged import names_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def test_a_partition_that_left_before_the_catalogs_were_read_for_another_reason(
         plant(*tokens, "list of a")
         site.execute("ALTER TABLE a DETACH PARTITION leaf")
         site.execute("CREATE TABLE newborn (id int PRIMARY KEY)", "INSERT INTO newborn VALUES (1)")
-        until(lambda: registry.exists("public.newborn"), "a look at the catalogs")
+        wait_until(lambda: registry.exists("public.newborn"), "a look at the catalogs")
         keeper.kick()
         proven_again(running)
         assert gone(*tokens)
