@@ -1,4 +1,4 @@
-"""What the decoders share: the `Sink` they report to, their options, and the loop over a buffer."""
+"""What the decoders share: the `Sink` they report to, their options, the loop over a buffer."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Sink(Protocol):
         """A block of the transaction with this 32-bit top-level xid starts."""
 
     def stream_made_by(self, xid: int) -> None:
-        """The next changes in the block belong to this subtransaction, or the transaction itself."""
+        """This subtransaction, or the transaction itself, made the next changes in the block."""
 
     def stream_stop(self) -> None:
         """The block ends."""
@@ -252,7 +252,7 @@ class Decoder(ABC, Generic[T]):
 
     @abstractmethod
     def collect(self, keys: list[Key], table: T, buffer: bytes, pos: int, stop: int) -> bool:
-        """Add the keys of the row whose ``table.prefix`` ends at ``pos``; False if it has none.
+        """Add the keys of the row whose ``table.prefix`` ends at ``pos``; False if unknown.
 
         Called only for a table that ``has_key``.
         """

@@ -75,7 +75,7 @@ class _Relation(Table):
         self.name = name
         self.columns = columns = tuple(types)
         self.types = types
-        """For each column, the OID of its type and its ``atttypmod``, in the bytes of the message."""
+        """The OID of each column's type and its ``atttypmod``, as bytes of the message."""
         self.identity = identity
         self.size = size
         self.key: tuple[tuple[int, KeyColumn], ...] | None = None
@@ -148,7 +148,7 @@ class PgOutput(Decoder[_Relation]):
                 try:
                     keys.append((int(buffer[pos + 1 : end]),))
                 except ValueError:
-                    pass  # `_collect_any` raises the error.
+                    pass  # `_collect_any` handles every other form.
                 else:
                     return True
         return self._collect_any(keys, table, buffer[pos - table.told : stop])

@@ -39,7 +39,8 @@ _COLUMN = re.compile(
     rb"\[((?:%b|[^\"\[\]]|\[\])*+)\]:"
     rb"(null|unchanged-toast-datum|B?'(?:[^']|'')*+'|[^ ']++)" % (_QUOTED, _QUOTED)
 )
-# An UPDATE of the key does not match: it has "old-key:" before the first column.
+# Matches only names that need no quotes. An UPDATE of the key does not match: it has "old-key:"
+# before the first column.
 _NUMBER_FIRST = rb" (?:INSERT|UPDATE|DELETE): %b\[%b\]:(-?\d{1,20}+)(?![^ ])"
 _ROW = b"table "
 _BEGIN = re.compile(rb"BEGIN (\d{1,10})")

@@ -2,7 +2,7 @@
 
 Source: wal2json's README. wal2json writes its objects in a fixed order and without spaces, so the
 first ``"schema":"`` of a row names its table: quotes inside a JSON string are always escaped, and
-no earlier text can contain this one.
+no value before it can contain quotes.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Wal2Json(Decoder[_Table]):
             for column in table.key:
                 value = self._value(column, values.get(column.name), rest)
                 if value is None:
-                    # A column whose type was changed also ends here: then the key was changed.
+                    # A column whose type was changed also ends here: the known key is out of date.
                     self.doubt(table.payloads[0])
                     return False
                 key.append(value)
@@ -268,7 +268,7 @@ codecs.register_error(_ESCAPE_IN_JSON, _escape_in_json)
 
 
 def _escape(table: str) -> Iterator[str]:
-    """The names of a table for ``add-tables``, in wal2json's escaping; a lone ``*`` stays a wildcard.
+    """A table's names for ``add-tables``, in wal2json's escaping; a lone ``*`` stays a wildcard.
 
     With several dots, any of them may end the schema, so there is one name for each dot. The
     decoder drops rows of tables that match too much.
