@@ -161,7 +161,7 @@ class PgOutput(Decoder[_Relation]):
                 raise DecodeError(f"a pgoutput row has a tuple marked {tuples[pos : pos + 1]!r}")
             values, pos = _tuple(tuples, pos + 1)
             if len(values) != len(table.columns):
-                raise DecodeError("a pgoutput row differs in columns from its relation")
+                raise DecodeError("a pgoutput row does not have the columns of its relation")
             key = []
             for index, column in table.key:
                 value = values[index]
@@ -285,7 +285,7 @@ class PgOutput(Decoder[_Relation]):
     def _truncate(self, body: bytes, made_by: bytes) -> None:
         _, count, _ = _TRUNCATE.unpack_from(body)
         if len(body) != _TRUNCATE.size + 4 * count:
-            raise DecodeError("a pgoutput Truncate has another number of tables than it announces")
+            raise DecodeError("a pgoutput Truncate does not list as many tables as it says")
         for (oid,) in _U32.iter_unpack(body[_TRUNCATE.size :]):
             self._tell(self._announced(oid, made_by), 1, None)
 
@@ -295,7 +295,7 @@ class PgOutput(Decoder[_Relation]):
         (length,) = _U32.unpack_from(body, pos)
         content = body[pos + 4 :]
         if len(content) != length:
-            raise DecodeError("a pgoutput Message has another length than it announces")
+            raise DecodeError("a pgoutput Message does not have the length it says")
         if flags & 1 and prefix == EMIT_PREFIX:
             if made_by:
                 self._attribute(made_by)

@@ -159,7 +159,7 @@ class PublishedTable:
             return ""
         if self.identity == "f":
             if listed is not None:
-                return "has REPLICA IDENTITY FULL, which allows no column list"
+                return "has REPLICA IDENTITY FULL, which no column list covers"
             own = set(self.generated or ())
         else:
             own = set((self.primary_key if self.identity == "d" else self.identity_index) or ())
