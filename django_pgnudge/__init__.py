@@ -1,11 +1,14 @@
 """Cache invalidation for Django, driven by PostgreSQL's write-ahead log.
 
-The path of a byte, hop by hop: `feed.transport` takes it from the socket, `wire` cuts the stream
-into messages and keeps the protocol, `decoding` reads an output plugin's messages, `feed.coalescer`
-merges changes per table, `feed.visibility` holds them until a new snapshot sees them, and
-`feed.walfeed` hands over a Batch or a Resync. The `daemon` takes it from there: `registry` says
-which models a table is, `rules` which keys a change kills, `caches` kills them, and `signals` tells
-receivers. `fresh` reads and stores the values that need no trust in any of this, only in its lease.
+The path of a byte, hop by hop: `feed.connection` reads it from the socket. `wire` cuts the stream
+into messages and speaks the protocol. `decoding` reads an output plugin's messages.
+`feed.coalescer` merges changes per table. `feed.visibility` holds them until a new snapshot sees
+them. `feed.walfeed` yields a Batch or a Resync. The `daemon` takes it from there: `registry` finds
+the models of a table, `rules` finds the keys that a change deletes, `caches` deletes them, and
+`signals` tells receivers.
+
+`reader` reads and stores nudged values. They rely on none of this, only on the daemon's lease.
+`pages` does the same for pages and fragments.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ __all__ = [
     "site",
 ]
 
-# Looked up on first use: importing the package needs no settings, and a web process no feed.
+# Imported on first use: importing the package needs no settings, and a web process needs no feed.
 _LAZY = {
     "TLS": "django_pgnudge.feed",
     "WalFeed": "django_pgnudge.feed",

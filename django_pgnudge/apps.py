@@ -1,4 +1,4 @@
-"""Where Django meets the package at start: checks, the ``cachekeys`` modules, connections."""
+"""What Django runs at start: registers checks, imports ``cachekeys``, watches connections."""
 
 from __future__ import annotations
 

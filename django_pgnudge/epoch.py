@@ -1,8 +1,8 @@
-"""Where PostgreSQL's clock starts: what the wire and the decoders both count from."""
+"""The zero of PostgreSQL's timestamps, which `wire` and `decoding` share."""
 
 from __future__ import annotations
 
 from typing import Final
 
 POSTGRES_EPOCH: Final = 946_684_800
-"""2000-01-01 00:00 UTC in Unix seconds: the zero of timestamps on the wire."""
+"""2000-01-01 00:00 UTC in Unix seconds."""

@@ -29,15 +29,15 @@ class PgNudgeError(Exception):
 
 
 class ConfigError(PgNudgeError, ValueError):
-    """A constructor argument or a setting has a value it cannot have."""
+    """A constructor argument or a setting has an invalid value."""
 
 
 class ConnectionLostError(PgNudgeError):
-    """The connection could not be made, ended, or fell silent."""
+    """The connection could not be opened, was closed, or went silent."""
 
 
 class ProtocolError(PgNudgeError):
-    """The peer sent what the PostgreSQL protocol does not allow at that point."""
+    """The server sent something that the PostgreSQL protocol does not allow there."""
 
 
 class DecodeError(ProtocolError):
@@ -45,19 +45,19 @@ class DecodeError(ProtocolError):
 
 
 class TLSError(PgNudgeError):
-    """The connection could not be secured as asked."""
+    """The connection could not be encrypted or verified as the settings require."""
 
 
 class AuthenticationError(PgNudgeError):
-    """The client cannot, or for safety will not, go on with authentication."""
+    """The client cannot continue authentication, or refuses to because it is unsafe."""
 
 
 class CacheError(PgNudgeError):
-    """A cache did not do what it was asked; raised where the cache layer would stay silent."""
+    """A cache operation failed; also raised where Django's cache layer would hide the failure."""
 
 
 class ServerError(PgNudgeError):
-    """An ErrorResponse of the server.
+    """The server sent an ErrorResponse.
 
     The fields are those of the protocol chapter "Error and Notice Message Fields".
     """
@@ -88,27 +88,27 @@ class ServerError(PgNudgeError):
 
 
 class UnsupportedError(CacheError):
-    """The backend cannot do this at all, so that trying again is of no use."""
+    """The cache backend does not support the operation; a retry cannot help."""
 
 
 class OtherServerError(ConnectionLostError):
-    """A connection led to another server than the stream's, or the server was promoted."""
+    """A connection reached another server than the stream's, or the server was promoted."""
 
 
 class NotCurrentError(PgNudgeError):
-    """There is no proof at the moment; the message says why."""
+    """The stream cannot be proven current at the moment; the message says why."""
 
 
 class NotReadyError(PgNudgeError):
-    """What would keep the daemon from its work, one thing a line."""
+    """The daemon could not work; the message has one reason a line."""
 
 
 class UnknownLabelError(ConfigError, LookupError):
-    """A label that names no model, though it can be nothing else."""
+    """A label has the form of a model label and names no model."""
 
 
 class RuleError(ConfigError):
-    """A rule that cannot be understood; ``id`` is the number of its system check."""
+    """A rule is invalid; ``id`` is the number of its system check."""
 
     def __init__(self, id: str, message: str, hint: str) -> None:  # noqa: A002
         super().__init__(f"{message} {hint}")
@@ -118,12 +118,12 @@ class RuleError(ConfigError):
 
 
 class SettleError(PgNudgeError):
-    """``settled`` was called where it cannot be answered: inside a transaction."""
+    """``settled`` was called inside a transaction, where it cannot work."""
 
 
 class UnsureError(PgNudgeError):
-    """An argument whose text as a cache key cannot be told from that of another value."""
+    """A value has no unique text for a cache key: another value may have the same text."""
 
 
 class UnknownTablesError(PgNudgeError):
-    """It is unknown which tables a queryset reads; the message says why."""
+    """The tables that a queryset reads are unknown; the message says why."""

@@ -1,6 +1,6 @@
-"""What a feed yields: the last hop of a byte's path, and the only types a consumer needs.
+"""What a feed yields: the only types that a consumer needs.
 
-Events are hints to refetch, never facts to apply: they carry no row data.
+An event tells a consumer to read again. It carries no row data.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from typing import Final, Literal, TypeAlias
 __all__ = ["ANY_NUDGE", "Batch", "Event", "FeedItem", "Key", "KeyValue", "Resync", "ResyncReason"]
 
 KeyValue: TypeAlias = int | bool | str
-"""One primary-key column: int for integer types, bool for boolean, and for every other type
-the text PostgreSQL prints for it (``DateStyle`` ISO, ``TimeZone`` UTC)."""
+"""The value of one primary-key column: int for integer types, bool for boolean, and for every
+other type the text that PostgreSQL prints (``DateStyle`` ISO, ``TimeZone`` UTC)."""
 
 Key: TypeAlias = tuple[KeyValue, ...]
-"""One row's primary key, its columns in the order of the primary-key index."""
+"""One row's primary key; its columns are in the order of the primary-key index."""
 
 ANY_NUDGE: Final = "*"
-"""The payload that stands for own nudges that were too many to be told apart: any may be one."""
+"""The payload that replaces own nudges when there are too many: any own nudge may be meant."""
 
 ResyncReason: TypeAlias = Literal["connected", "reconnected", "overflow", "failsafe", "handshake"]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One table moved.
+    """Rows of one table changed, or an application sent an own nudge.
 
-    ``payload`` is the plain, unquoted ``schema.table`` (or the content of an application's own
-    nudge, which has no dot), ``first_seen`` the Unix time in seconds at which this client saw the
-    first of the merged changes, ``count`` the number of rows. ``keys`` holds the primary keys of
-    the rows, or is None when any row of the table may have changed.
+    ``payload`` is the plain, unquoted ``schema.table``, or the text of the own nudge, which has no
+    dot. ``first_seen`` is the Unix time in seconds at which this client saw the first of the merged
+    changes. ``count`` is the number of rows. ``keys`` holds the primary keys of the rows, or is
+    None when any row of the table may have changed.
     """
 
     payload: str
@@ -41,11 +41,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Committed changes, one event a payload, in the order in which the payloads first arrived.
+    """Committed changes: one event a payload, in the order in which the payloads first arrived.
 
-    ``lsn`` is the end of the newest commit record in the batch (0 if none was reached yet), and
-    ``committed_at`` the server's time, in Unix seconds, of the oldest commit in it. Both describe
-    the batch and take no part in comparing two.
+    ``lsn`` is the end of the newest commit record in the batch, 0 if it has none yet.
+    ``committed_at`` is the server's time of the oldest commit in the batch, in Unix seconds.
+    Equality ignores both.
     """
 
     events: tuple[Event, ...]
@@ -59,7 +59,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """Reload everything: changes may have been missed, or are too many to tell apart."""
+    """Reload everything: changes may have been missed, or there were too many to list."""
 
     reason: ResyncReason
 

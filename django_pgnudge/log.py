@@ -1,11 +1,11 @@
-"""Loggers that cannot fail, and whose lines are lines.
+"""Loggers that never raise and never let a quoted text break a line.
 
-A handler may raise (a full disk, a mail server that is down), and most of what is logged here is
-logged on the way from a failure to its mending: a line that is lost must not take a nudge with it.
+A handler may raise (a full disk, a mail server that is down). Most lines are logged while the
+package recovers from a failure, and a failed log line must not lose a nudge.
 
-Much of it quotes texts that others chose: names of tables, payloads, errors of servers. None of
-them may end a line, begin another or talk to the terminal, so whatever is not printable is escaped
-here, for every line of the package.
+Many lines quote foreign texts: names of tables, payloads, errors of servers. Such a text could
+forge a line or send control codes to the terminal. So every character that is not printable is
+escaped here, in every line of the package.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 
 EVERY: Final = 60.0
-"""Seconds between two equal warnings that a request, or a failure that goes on, can cause."""
+"""Seconds between two equal warnings that a request, or a lasting failure, can cause."""
 
 _logged_at: Memo[object, float] = Memo(1000)
 _logged_lock = threading.Lock()
 
 
 def get_logger(name: str) -> _Logger:
-    """The logger ``name``; what its handlers raise goes to standard error."""
+    """The logger ``name``; an exception from a handler is printed to standard error."""
     logger = logging.getLogger(name)
     logger.addFilter(_escape_record)
     return _Logger(logger)
 
 
 def may_log(about: object, every: float = EVERY) -> bool:
-    """Rate limit for warnings that a request, or a failure that goes on, can cause.
+    """Rate limit for warnings that a request, or a lasting failure, can cause.
 
-    Whether ``every`` seconds have passed since this was last True for ``about``, which is hashable.
+    True if ``every`` seconds have passed since the last True for ``about``, which is hashable.
     """
     now = time.monotonic()
     with _logged_lock:
@@ -54,15 +54,15 @@ def may_log(about: object, every: float = EVERY) -> bool:
 
 
 def forget_logged() -> None:
-    """Log everything again: for tests."""
+    """Reset the rate limit, for tests."""
     _logged_at.clear()
 
 
 def escape(text: str) -> str:
-    """The text with a backslash escape for each character that is not printable.
+    """Replace each character that is not printable with a backslash escape.
 
-    As Python sees it (`str.isprintable`): control characters, line and paragraph separators, marks
-    that change the direction of writing, halves of surrogate pairs.
+    By `str.isprintable` these are control characters, line and paragraph separators, marks that
+    change the direction of writing, and halves of surrogate pairs.
     """
     if text.isprintable():
         return text
@@ -70,9 +70,9 @@ def escape(text: str) -> str:
 
 
 def show_lines(stream: SupportsWrite[str], verbosity: int) -> None:
-    """Write the package's lines to a stream, in a project whose LOGGING has no handler for them.
+    """Write the package's lines to a stream if the project's LOGGING has no handler for them.
 
-    ``verbosity`` is that of a management command, 0 to 3.
+    ``verbosity`` is the option of a management command, 0 to 3.
     """
     logger = logging.getLogger("django_pgnudge")
     if logger.hasHandlers():
@@ -84,7 +84,7 @@ def show_lines(stream: SupportsWrite[str], verbosity: int) -> None:
 
 
 class _Escaped:
-    """Stands for an argument whose text is not printable."""
+    """Replaces a log argument whose text is not printable."""
 
     __slots__ = ("_value",)
 
@@ -109,7 +109,7 @@ def _escape_record(record: logging.LogRecord) -> bool:
         text = logging.Formatter().formatException(record.exc_info)
         escaped = _escape_traceback(text, record.exc_info[1])
         if escaped != text:
-            # Formatters take it from here.
+            # Formatters use this text instead of formatting the exception again.
             record.exc_text = escaped
     return True
 
@@ -120,18 +120,18 @@ def _printable(value: object) -> object:
     try:
         is_printable = str(value).isprintable() and repr(value).isprintable()
     except Exception:
-        # The handler fails over it too, and tells.
+        # The handler fails on it too, and reports the failure.
         return value
     return value if is_printable else _Escaped(value)
 
 
 def _escape_traceback(text: str, exc: BaseException) -> str:
-    """Of a formatted exception: only what is no part of a message is a new line."""
+    """Escape a formatted exception; a line break inside a message is escaped too."""
     waiting, seen = [exc], set()
     while waiting:
         each = waiting.pop()
         seen.add(id(each))
-        # An exception that fails to tell its message does not show one either.
+        # An exception whose str() fails shows no message in the traceback either.
         with contextlib.suppress(Exception):
             for said in (str(each), *getattr(each, "__notes__", ())):
                 text = text.replace(said, escape(said)) if said.strip() else text
@@ -142,7 +142,7 @@ def _escape_traceback(text: str, exc: BaseException) -> str:
 
 class _Logger(logging.LoggerAdapter[logging.Logger]):
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        # This frame is not the caller's.
+        # Skip this frame: the line must name the caller's file and line number.
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         try:
             super().log(level, msg, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""What was found once, and is to be found at once the next time."""
+"""A bounded dictionary for results that are used again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ V = TypeVar("V")
 
 
 class Memo(dict[K, V]):
-    """At most so many answers, by what was asked. When one more comes, all are forgotten.
+    """A dictionary of at most ``most`` items; when it is full, the next new key clears it.
 
-    To keep the latest would take a note at each look, which is what is to cost nothing.
+    Unlike an LRU cache it writes nothing when it is read, so that a read stays cheap.
     """
 
     def __init__(self, most: int) -> None:

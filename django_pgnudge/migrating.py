@@ -1,4 +1,4 @@
-"""Which migration makes a model: what one that publishes its table has to depend on."""
+"""Finds the migration that creates a model; a migration that publishes its table depends on it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Undeclared = tuple[str, str, str]
-"""A migration (``shop.0002_publication``), a label in it, and what is to be done."""
+"""A migration (``shop.0002_publication``), a label in it, and what to do about it."""
 
 
 def dependency_for(label: str, loader: MigrationLoader | None = None) -> str:
-    """What to write into a migration that publishes the model or many-to-many table of a label.
+    """The advice for a migration that publishes the model or many-to-many table of a label.
 
-    Empty if no migration makes it. Reads all migrations from disk, as ``makemigrations`` does.
+    Empty if no migration creates it. Reads all migrations from disk, as ``makemigrations`` does.
     """
     loader = loader or MigrationLoader(None, ignore_no_migrations=True)
     app = label.partition(".")[0]
@@ -38,14 +38,14 @@ def dependency_for(label: str, loader: MigrationLoader | None = None) -> str:
 
 
 def undeclared(operations: type | tuple[type, ...]) -> Iterator[Undeclared]:
-    """The migrations with such operations that do not depend on a model they name.
+    """The migrations with these operations that do not depend on a model they name.
 
-    On a database that has the model's table they pass; on a new one the order is chance.
+    They work on a database that has the model's table. On a new database the order is random.
     """
     try:
         loader = MigrationLoader(None, ignore_no_migrations=True)
     except (BadMigrationError, CircularDependencyError, NodeNotFoundError):
-        return  # as every command that reads migrations says
+        return  # Django reports it in every command that reads migrations
     for key, migration in sorted(loader.disk_migrations.items()):
         named = [
             label if "." in label else f"{key[0]}.{label}"
@@ -62,13 +62,13 @@ def undeclared(operations: type | tuple[type, ...]) -> Iterator[Undeclared]:
 
 
 def _has(state: ProjectState, label: str) -> bool:
-    """Whether a state has the model of a label, or the field with the many-to-many table."""
+    """Whether a state has the model of a label, or the field of its many-to-many table."""
     app, _, rest = label.partition(".")
     name, _, field = rest.partition(".")
     found = state.models.get((app, name.lower()))
     if found is not None:
         return not field or field in found.fields
-    # Django's own name of an automatic table: Product_categories.
+    # Django's name of an automatic many-to-many model: Product_categories.
     return any(
         f"{model.name}_{each}".lower() == name.lower()
         for (of, _), model in state.models.items()

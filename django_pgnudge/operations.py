@@ -1,6 +1,6 @@
-"""Migration operations.
+"""Migration operations for publications.
 
-A publication is a catalog object, so it is the application's, made by its own migrations.
+A publication is a database object like a table, so the application's own migrations create it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ __all__ = [
     "RemoveFromPublication",
 ]
 
-# Tenants may be migrated at once, and two that look and then write would both create it.
+# Migrations of two tenants may run at the same time. Without a lock both would find no publication
+# and both would create it.
 _LOCK: Final = """
 SELECT pg_advisory_xact_lock(hashtextextended('django_pgnudge publication ' || %s, 0))
 """
@@ -56,7 +57,7 @@ SELECT n.nspname::text, c.relname::text
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A table that a publication names, and those whose changes come under that entry."""
+    """A table that a publication names, and the tables whose changes it covers."""
 
     label: str
     table: PublishedTable
@@ -65,7 +66,7 @@ class _Entry:
 
     @property
     def sql(self) -> str:
-        """Its name: of a table with heirs without them, as each is named by itself."""
+        """The table's name; ONLY if other tables inherit from it, since each has its own entry."""
         return ("ONLY " if self.only else "") + regclass(self.table.schema or None, self.table.name)
 
     def with_columns(self, version: int) -> str:
@@ -73,7 +74,7 @@ class _Entry:
 
 
 class PublicationOperation(Operation):
-    """What the operations share: a publication's name, and the labels of models."""
+    """The base of the operations: a publication's name, and labels of models."""
 
     reduces_to_sql = True
     reversible = True
@@ -83,9 +84,9 @@ class PublicationOperation(Operation):
         models = [models] if isinstance(models, str) else list(models)
         what = type(self).__name__
         if not isinstance(name, str) or not name or "\0" in name:
-            raise ConfigError(f"{what}({name!r}): a publication's name is a string.")
+            raise ConfigError(f"{what}({name!r}): the name of a publication is a non-empty string.")
         if not models or not all(isinstance(label, str) and label for label in models):
-            raise ConfigError(f"{what}({name!r}, models={models!r}): name at least one model's"
+            raise ConfigError(f"{what}({name!r}, models={models!r}): name at least one model"
                               " label.")  # fmt: skip
         self.name = name
         self.models = models
@@ -94,7 +95,7 @@ class PublicationOperation(Operation):
         return type(self).__qualname__, [], {"name": self.name, "models": self.models}
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Models are not changed."""
+        """The models do not change."""
 
     def database_forwards(
         self,
@@ -137,7 +138,7 @@ class PublicationOperation(Operation):
         *,
         create: bool,
     ) -> None:
-        """Put the tables into the publication, with the columns that each needs."""
+        """Add the tables to the publication, with the columns that each needs."""
         connection = editor.connection
         if not self._is_wanted(connection, app_label):
             return
@@ -153,7 +154,7 @@ class PublicationOperation(Operation):
             if found is None and not create:
                 raise ConfigError(
                     f"{type(self).__name__}: the database {connection.alias!r} has no publication"
-                    f" {self.name!r}. Create it before, in a migration with"
+                    f" {self.name!r}. Create it first, in a migration with"
                     " CreatePublication. One that was faked has created nothing."
                 )
             entries = self._entries(connection, models)
@@ -174,7 +175,7 @@ class PublicationOperation(Operation):
                     renewed.append(entry.sql)
                 added.append(entry.with_columns(version))
             if found is None:
-                # None are left where a router keeps them all from this database.
+                # There are no tables to add if a router keeps all of them from this database.
                 if added:
                     editor.execute(self._statement("CREATE", added), None)
                 return
@@ -191,7 +192,7 @@ class PublicationOperation(Operation):
         *,
         drop: bool,
     ) -> None:
-        """Take the tables out of the publication; with ``drop``, and the last of them drops it."""
+        """Remove the tables from the publication; with ``drop``, removing the last one drops it."""
         connection = editor.connection
         if not self._is_wanted(connection, app_label):
             return
@@ -222,7 +223,7 @@ class PublicationOperation(Operation):
                 mine |= entries
                 if router.allow_migrate_model(connection.alias, model):
                     allowed |= entries
-            # A table that tenants share stays as long as another tenant's are there.
+            # A table that tenants share stays while the publication has another tenant's tables.
             if drop and not found.is_open and left <= set(mine):
                 editor.execute(self._statement("", []), None)
             elif allowed:
@@ -242,7 +243,7 @@ class PublicationOperation(Operation):
             cursor.execute(_LOCK, [self.name])
 
     def _is_wanted(self, connection: BaseDatabaseWrapper, app_label: str) -> bool:
-        """As the operations of django.contrib.postgres: nothing is done on another system."""
+        """False on other database systems, as in the operations of django.contrib.postgres."""
         return connection.vendor == "postgresql" and router.allow_migrate(
             connection.alias, app_label, publication=self.name
         )
@@ -265,11 +266,11 @@ class PublicationOperation(Operation):
         return list(dict.fromkeys(found))
 
     def _entries(self, connection: BaseDatabaseWrapper, models: list[type[Model]]) -> list[_Entry]:
-        """What the publication is to name.
+        """The entries that the publication needs.
 
-        Without the tables that a router keeps from this database and that are not there. A router
-        of tenants keeps shared tables from a tenant's migrations, where they are found all the
-        same.
+        Leaves out a missing table if a router keeps it from this database. A table that exists is
+        included even then: a router of tenants keeps shared tables from a tenant's migrations, and
+        they are published all the same.
         """
         found: dict[PublishedTable, _Entry] = {}
         for model in models:
@@ -279,7 +280,7 @@ class PublicationOperation(Operation):
                 raise ConfigError(
                     f"{type(self).__name__}({self.name!r}): the database {connection.alias!r} has"
                     f" no table {regclass(schema, name)} of {model._meta.label}. Run this after the"
-                    " migration that makes it."
+                    " migration that creates it."
                 )
             found |= {entry.table: entry for entry in entries}
         return list(found.values())
@@ -298,14 +299,14 @@ class PublicationOperation(Operation):
         if refused:
             raise ConfigError(
                 f"The publication {self.name!r} was not changed. {'; '.join(sorted(refused))}."
-                " UPDATE and DELETE fail on a published table without a replica identity, or whose"
-                " identity has columns that are not published: give it a primary key or another"
-                " REPLICA IDENTITY, or leave it out of models=."
+                " UPDATE and DELETE fail on a published table that has no replica identity, or"
+                " whose identity has columns that are not published. Give it a primary key or"
+                " another REPLICA IDENTITY, or leave it out of models=."
             )
 
 
 def _entries(model: type[Model], family: list[PublishedTable]) -> list[_Entry]:
-    """A partitioned table is named for its partitions; heirs are named by themselves."""
+    """One entry for a partitioned table and its partitions; one for each inheriting table."""
     label = model._meta.label
     if family and family[0].kind == "p":
         return [_Entry(label, family[0], family)]
@@ -313,7 +314,7 @@ def _entries(model: type[Model], family: list[PublishedTable]) -> list[_Entry]:
 
 
 def _undressed(model: type[Model]) -> _Entry:
-    """For sqlmigrate: the table need not be there yet."""
+    """An entry for sqlmigrate, which may run before the table exists."""
     schema, name = split_db_table(model._meta.db_table)
     columns = tuple(str(field.column) for field in model._meta.pk_fields)
     table = PublishedTable(schema or "", name, "r", "p", "d", None, columns, None)
@@ -323,18 +324,17 @@ def _undressed(model: type[Model]) -> _Entry:
 class CreatePublication(PublicationOperation):
     """Create the publication ``name`` for the tables of ``models``; reversed, drop it.
 
-    ``models`` are labels: ``"shop.Product"``, ``"Product"`` of the migration's own app, and the
-    tables of many-to-many fields as ``"shop.Product_categories"`` or
-    ``"shop.Product.categories"``. On PostgreSQL 15 and later only the primary keys are published,
-    which is all the feed reads; partitioned tables and tables with REPLICA IDENTITY FULL are
-    published whole.
+    ``models`` are labels: ``"shop.Product"``, ``"Product"`` for a model of the migration's app, and
+    ``"shop.Product_categories"`` or ``"shop.Product.categories"`` for the table of a many-to-many
+    field. On PostgreSQL 15 and later only the primary keys are published; the feed reads nothing
+    else. Partitioned tables and tables with REPLICA IDENTITY FULL are published whole.
 
-    Where the publication is there already, the tables that it lacks are added: so it may run once
-    for each schema. Reversed, it takes its tables out, and drops the publication with the last.
+    If the publication exists, the operation adds the missing tables, so it may run once for each
+    schema. Reversed, it removes its tables, and drops the publication with the last one.
 
-    A published table without replica identity refuses UPDATE and DELETE. So such tables are
-    refused here, by ConfigError naming them all, before anything is made. On databases other than
-    PostgreSQL nothing is done.
+    PostgreSQL refuses UPDATE and DELETE on a published table without replica identity. So the
+    operation raises ConfigError, with the names of all such tables, before it changes anything. On
+    databases other than PostgreSQL it does nothing.
     """
 
     category = OperationCategory.ADDITION
@@ -348,11 +348,11 @@ class CreatePublication(PublicationOperation):
 
 
 class AddToPublication(PublicationOperation):
-    """Add the tables of ``models`` to the publication ``name``; reversed, take them out.
+    """Add the tables of ``models`` to the publication ``name``; reversed, remove them.
 
-    A table that is in it already stays as it is, unless its column list does not cover its replica
-    identity: then it is published anew, with the columns that it needs. ConfigError as from
-    ``CreatePublication``, and if there is no such publication.
+    A table that is already in the publication stays as it is, unless its column list does not cover
+    its replica identity. Then the operation adds it again with the columns that it needs. Raises
+    ConfigError as ``CreatePublication`` does, and if there is no such publication.
     """
 
     category = OperationCategory.ADDITION
@@ -366,9 +366,9 @@ class AddToPublication(PublicationOperation):
 
 
 class RemoveFromPublication(PublicationOperation):
-    """Take the tables of ``models`` out of the publication ``name``; reversed, add them.
+    """Remove the tables of ``models`` from the publication ``name``; reversed, add them.
 
-    The publication stays, though it may be empty.
+    The publication stays, even if it is empty.
     """
 
     category = OperationCategory.REMOVAL

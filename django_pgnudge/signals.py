@@ -1,10 +1,9 @@
-"""What receivers hear, after the keys are gone: the last hop.
+"""The signals, sent after the keys are deleted: the last hop.
 
 ``tables_changed`` fires once per batch with ``tables`` (frozenset of ``schema.table``), ``models``
 (frozenset of model classes), ``batch`` and ``using``. ``model_changed`` fires once per model (and
-tenant), with
-``sender=Model``, ``event``, ``batch`` and ``using``. ``resynced`` fires when anything may have
-changed, with ``reason`` and ``using``. Receivers are functions or coroutine functions.
+tenant), with ``sender=Model``, ``event``, ``batch`` and ``using``. ``resynced`` fires when anything
+may have changed, with ``reason`` and ``using``. Receivers are functions or coroutine functions.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ resynced = Signal()
 
 
 def anyone_listens() -> bool:
-    """Whether a receiver is connected that is handed events, and so may look at their keys."""
+    """Whether a receiver is connected that gets events and may read their keys."""
     return bool(tables_changed.receivers or model_changed.receivers)
 
 
 def send_changes(batch: Batch, changes: Sequence[tuple[type[Model], Event]], using: str) -> None:
-    """Tell receivers of a batch. Synchronous; a receiver that raises is logged by Django.
+    """Tell receivers of a batch. Synchronous; Django logs a receiver that raises.
 
-    Meant for ``sync_to_async``: receivers that are functions run in its thread, those that are
-    coroutine functions on the loop it was called from, and all signals of a batch cost one hop.
+    Call it by ``sync_to_async``: then functions run in its thread, coroutine functions run on the
+    calling loop, and all signals of a batch cost one change of thread.
     """
     with between_requests():
         _send(
@@ -58,7 +57,7 @@ def send_changes(batch: Batch, changes: Sequence[tuple[type[Model], Event]], usi
 
 
 def send_resynced(reason: str, using: str) -> None:
-    """Tell receivers that anything may have changed; see ``send_changes``."""
+    """Tell receivers that anything may have changed; called like ``send_changes``."""
     with between_requests():
         _send(resynced, sender=None, reason=reason, using=using)
 
@@ -67,13 +66,12 @@ def _send(signal: Signal, **given: Any) -> None:
     try:
         answers = signal.send_robust(**given)
     except (Exception, SystemExit, KeyboardInterrupt):
-        # send_robust lets exits through, and what its own logging raises. Neither may end the
-        # daemon.
-        logger.exception("Receivers were cut short; those not called yet have not been told.")
+        # send_robust passes on exits, and errors of its own logging. Neither may end the daemon.
+        logger.exception("Calling the receivers stopped early; the rest were not called.")
         return
     for receiver, answer in answers:
         if isinstance(answer, Exception):
-            # Django has logged the traceback, which a site with DEBUG off may show nobody.
+            # Django logged the traceback, but a site with DEBUG off may show it nowhere.
             name = getattr(receiver, "__qualname__", receiver)
             logger.error(
                 "Receiver %s raised %s: %s (traceback: logger django.dispatch).",
@@ -85,8 +83,8 @@ def _send(signal: Signal, **given: Any) -> None:
 def between_requests() -> Iterator[None]:
     """Clean up this thread's database connections as Django does around a request.
 
-    Users' code may leave a broken one behind, or a transaction it has begun, and with DEBUG the
-    query log of a process that never ends would grow for ever.
+    User code may leave a broken connection or an open transaction. With DEBUG the query log of a
+    process that runs for long would grow without bound.
     """
     reset_queries()
     close_old_connections()
@@ -97,7 +95,7 @@ def between_requests() -> Iterator[None]:
     finally:
         for connection in connections.all(initialized_only=True):
             if connection.in_atomic_block and connection.alias not in in_tests:
-                # Django leaves it alone while it believes that somebody will leave the block.
+                # Django does not close a connection while it is marked as inside an atomic block.
                 connection.in_atomic_block = False
                 connection.close()
         reset_queries()

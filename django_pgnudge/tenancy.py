@@ -1,7 +1,7 @@
-"""Keys that name the tenant at hand: caches whose KEY_FUNCTION asks the database connection.
+"""Keys that contain the current tenant: caches whose KEY_FUNCTION asks the database connection.
 
-So does ``django_tenants.cache.make_key``. A daemon serves no tenant, so it has to say whose keys it
-deletes.
+``django_tenants.cache.make_key`` is such a function. The daemon serves no tenant, so it must set
+one for each deletion.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PROBES: Final = ("pgnudge_a", "pgnudge_b")
 
 
 def serving(tenant: str | None) -> AbstractContextManager[None]:
-    """Let this thread's connection be a tenant's for key functions; None changes nothing."""
+    """Set the tenant of this thread's connection for key functions; None changes nothing."""
     connection: Any = None if tenant is None else connections[DEFAULT_DB_ALIAS]
     return _serving(connection, tenant) if hasattr(connection, "set_tenant") else _NOBODY
 
@@ -38,7 +38,7 @@ def _serving(connection: Any, tenant: str | None) -> Iterator[None]:
 
 
 def names_tenants(alias: str) -> bool:
-    """Whether a cache has other keys for each tenant, found by trying it."""
+    """Whether a cache's keys differ by tenant, found by building a key for two tenants."""
     if not hasattr(connections[DEFAULT_DB_ALIAS], "set_tenant"):
         return False
     made = set()
@@ -46,6 +46,6 @@ def names_tenants(alias: str) -> bool:
         with serving(tenant):
             try:
                 made.add(caches[alias].make_key("pgnudge"))
-            except Exception:  # a check says what is wrong with the cache
+            except Exception:  # a system check reports what is wrong with the cache
                 return False
     return len(made) > 1

@@ -1,4 +1,4 @@
-"""Threads that do what must not block the loop, and how they answer it."""
+"""Threads for work that must not block the event loop, and futures for their results."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Thread:
     """One daemon thread that runs functions in order.
 
-    Not a ThreadPoolExecutor: the interpreter waits for those at exit, and a cache or a query that
-    hangs must not keep a process alive that was told to go.
+    Not a ThreadPoolExecutor: the interpreter waits for its threads at exit, and a cache or query
+    that hangs must not keep a process alive that was told to stop.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,7 +32,10 @@ class Thread:
         self._started = False
 
     def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Call in the thread; awaitable for its result. Call from the event loop."""
+        """Run ``function`` in the thread and return a future of its result.
+
+        Call this on the event loop.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._add(function, future)
         return future
@@ -58,12 +61,12 @@ class Thread:
                     self._wake.wait()
                 function, future = self._calls.popleft()
             if future.cancelled():
-                continue  # Who asked has stopped waiting.
+                continue  # The caller no longer waits.
             answer(future, function)
 
 
 def answer(future: Future[T] | asyncio.Future[T], function: Callable[[], T]) -> None:
-    """Call here, and give the future what comes of it."""
+    """Call ``function`` in this thread and give the future its result or exception."""
     try:
         result = function()
     except BaseException as exc:
@@ -78,7 +81,7 @@ def set_outcome(
     *,
     error: BaseException | None = None,
 ) -> None:
-    """Give a future its result from another thread; a loop that has gone needs none."""
+    """Give a future its result from another thread; does nothing if its loop is closed."""
 
     def give() -> None:
         if future.done():

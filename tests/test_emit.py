@@ -80,9 +80,9 @@ def test_a_payload_that_cannot_be_carried_is_refused(payload: Any) -> None:
 @pytest.mark.parametrize(
     ("payload", "why"),
     [
-        ("public.shop_product", "it has a dot, as only the name of a table has"),
+        ("public.shop_product", "it has a dot, which only table names have"),
         ("shop.Product", "it has a dot"),
-        ("x" * 201, "it has 201 characters, and at most 200 are taken"),
+        ("x" * 201, "it has 201 characters, and at most 200 are allowed"),
         ("*", "the name is reserved"),
         ("pgnudge:settle:now", "the name is reserved"),
     ],

@@ -1,7 +1,7 @@
-"""System checks: what is wrong with the settings, and, if asked for, with the database.
+"""System checks of the settings and of the database.
 
-``manage.py check`` runs the first kind, ``manage.py check --database default`` (and ``migrate``)
-both. Importing registers them.
+``manage.py check`` runs the first kind. ``manage.py check --database default`` and ``migrate`` run
+both. Importing this module registers them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TAG = "pgnudge"
 def check_settings(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """What can be told without a connection."""
+    """The checks that need no connection."""
     from django_pgnudge.checks import static  # noqa: PLC0415 - models are not loaded at import
 
     return static.run()
@@ -39,7 +39,7 @@ def check_database(
     databases: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> list[CheckMessage]:
-    """What the server has to say, if its alias is among those Django was asked to check."""
+    """The checks of the server, if ``databases`` has its alias."""
     from django_pgnudge.checks import server  # noqa: PLC0415
 
     return server.run(databases or ())

@@ -1,4 +1,4 @@
-"""Why a rule's table is not among the tables of the database."""
+"""Finds why the database does not have a rule's table."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ SELECT n.nspname::text, c.relname::text, c.relkind = 'm'
 
 
 def views(connection: BaseDatabaseWrapper) -> dict[str, bool]:
-    """The views by payload, and whether each is materialised."""
+    """The payload of each view, and whether it is materialised."""
     with connection.cursor() as cursor:
         cursor.execute(_VIEWS)
         return {payload_for(schema, name): kept for schema, name, kept in cursor.fetchall()}
 
 
 def apps_to_migrate(connection: BaseDatabaseWrapper) -> frozenset[str]:
-    """The labels of apps whose migrations have not all been run here."""
+    """The labels of apps with migrations that have not run on this database."""
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return frozenset(migration.app_label for migration, _ in plan)
 
 
 def is_to_come(models: Iterable[type[Model]], apps: frozenset[str]) -> bool:
-    """Whether a migration that has not been run may make the table of these models."""
+    """Whether a migration that has not run may create the table of these models."""
     return any(model._meta.managed and model._meta.app_label in apps for model in models)

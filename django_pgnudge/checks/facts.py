@@ -1,4 +1,4 @@
-"""One reading of a server: what the database checks want to know, in a few statements."""
+"""Reads from a server what the database checks need, in a few statements."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from django_pgnudge.rules import RuleSet
 
 MANAGED_ROLES: Final = (
-    "rds_replication",  # Amazon RDS and Aurora: membership is the grant
-    # Where these may hand REPLICATION to themselves, rolreplication alone would raise false alarms.
+    "rds_replication",  # Amazon RDS and Aurora: a member may replicate
+    # Members can grant REPLICATION to themselves, so rolreplication alone would give false alarms.
     "alloydbsuperuser",
     "azure_pg_admin",
     "cloudsqlsuperuser",
 )
-"""Roles of managed platforms whose members are taken to be allowed to replicate."""
+"""Roles of managed platforms; the checks assume that their members may replicate."""
 
 _ROLE: Final = """
 SELECT r.rolreplication OR r.rolsuper OR EXISTS (
@@ -50,21 +50,24 @@ _SLOT: Final = "django_pgnudge_check"
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A publication as it is; tables are payloads."""
+    """A publication in the database; tables are payloads."""
 
     tables: frozenset[str]
     operations: dict[str, bool]
     filtered: frozenset[str] = frozenset()
     without_identity: Mapping[str, str] = field(default_factory=dict)
-    """By table why it has none."""
+    """For each table without a replica identity, the reason."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """By table what of its replica identity is not published."""
+    """For each table, the part of its replica identity that is not published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """Who may write messages into the log: all if ``public``, and of the site's own roles not
-    ``without``. ``functions`` are their names for GRANT and REVOKE."""
+    """Who may write messages into the write-ahead log.
+
+    Every role may if ``public``. The site's roles ``without`` may not. ``functions`` are the
+    functions' names for GRANT and REVOKE.
+    """
 
     functions: str
     public: bool
@@ -73,7 +76,11 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """``may_replicate`` is None without such a role, ``allowed_plugins`` without the setting."""
+    """The state of the server and the rules.
+
+    ``may_replicate`` is None if the role does not exist. ``allowed_plugins`` is None if the server
+    does not have the setting.
+    """
 
     alias: str
     registry: Registry
@@ -90,7 +97,7 @@ class Facts:
     publication: Publication | None = field(default=None)
 
     def is_unpublished(self, payload: str) -> bool:
-        """Whether the database has a table that its publication leaves out."""
+        """Whether the database has this table and the publication leaves it out."""
         if self.publication is None or not self.registry.exists(payload):
             return False
         family = (*self.registry.lineage(payload), *self.registry.descendants(payload))
@@ -98,7 +105,7 @@ class Facts:
 
 
 def read_facts(connection: BaseDatabaseWrapper, registry: Registry, rules: RuleSet) -> Facts:
-    """Ask the server."""
+    """Read the facts from the server."""
     plugin, pub_name = conf.PLUGIN, conf.PUBLICATION
     with pinned(connection) as (cursor, _):
         cursor.execute("SELECT current_setting('wal_level'), current_user::text")
@@ -138,7 +145,7 @@ def _publication(cursor: Any, connection: BaseDatabaseWrapper, name: str) -> Pub
     )
     tables = {payload_for(schema, table): filtered for schema, table, filtered in cursor.fetchall()}
     without_identity, left_out = {}, {}
-    # Without UPDATE and DELETE nothing needs an identity.
+    # Only UPDATE and DELETE need an identity.
     if state.operations["UPDATE"] or state.operations["DELETE"]:
         for table in find_published(connection, name):
             if table.kind != "r":
@@ -157,11 +164,11 @@ def _publication(cursor: Any, connection: BaseDatabaseWrapper, name: str) -> Pub
 
 
 def _missing(connection: BaseDatabaseWrapper, plugin: str) -> str:
-    """Why the server cannot load a plugin; nothing if it can, or if this role cannot find out.
+    """Why the server cannot load a plugin; empty if it can, or if this role cannot find out.
 
-    There is no other way to know but to make a slot. It is temporary, dropped at once, bounded by
-    a second, and made only outside a transaction; the server loads the plugin before it waits for
-    anybody's transaction.
+    The only way to find out is to create a slot. The slot is temporary and dropped at once, the
+    statement has one second, and it runs only outside a transaction. The server loads the plugin
+    before it waits for any transaction.
     """
     if connection.in_atomic_block:
         return ""
@@ -176,7 +183,6 @@ def _missing(connection: BaseDatabaseWrapper, plugin: str) -> str:
     except Error as error:
         cause = error.__cause__
         state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-        # undefined_file, undefined_object: the library is not there. All else says nothing about
-        # it.
+        # undefined_file, undefined_object: the library is missing. Other errors do not show that.
         return str(error).splitlines()[0] if state in ("58P01", "42704") else ""
     return ""

@@ -1,4 +1,4 @@
-"""Every system check by its number: the table that checks and documentation agree on."""
+"""The number and title of every system check; the documentation has the same table."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ IDS: Final[dict[str, str]] = {
 }
 """Number and title.
 
-Numbers from 20 on are checks of the database, and none of them is an error: `migrate` runs them
-first and stops at one, and it may be the migration that mends what they find. Infos are what
-PostgreSQL does by default.
+Numbers from 20 on are checks of the database. None of them is an error: ``migrate`` runs the checks
+first and stops at an error, but the migration may be what corrects the finding. Infos report a
+default of PostgreSQL.
 """
 
 
 def anchor(id: str) -> str:  # noqa: A002
-    """The place in the documentation."""
+    """The URL of a check in the documentation."""
     return f"{DOCS}#django-pgnudge-{id.lower()}"
 
 
 def message(id: str, text: str, hint: str) -> CheckMessage:  # noqa: A002
-    """A check message; its level is the letter of its number."""
+    """A check message; the letter of its number is its level."""
     level = {"E": Error, "W": CheckWarning, "I": Info}[id[0]]
-    # They quote what a database says and how its tables are called.
+    # Messages quote texts of the database, such as errors and names of tables.
     return level(escape(text), hint=escape(f"{hint} See {anchor(id)}"), id=f"django_pgnudge.{id}")

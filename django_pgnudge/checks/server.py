@@ -1,7 +1,6 @@
-"""Checks that ask the database: one reading of the server, then one function a message.
+"""Checks of the database: the facts are read once, then one function a message uses them.
 
-Honest about what cannot be told: where the server does not answer a question to this role, nothing
-is said.
+If this role may not read a fact, there is no message about it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
 SHOWN: Final = 5
-"""Names in a message."""
+"""The most names in one message."""
 
 
 def run(databases: Sequence[str]) -> list[CheckMessage]:
@@ -50,7 +49,7 @@ def run(databases: Sequence[str]) -> list[CheckMessage]:
             message(
                 "W030",
                 f"The database {conf.DATABASE!r} cannot be asked: {error}",
-                "See that the server runs, and correct DATABASES.",
+                "Make sure that the server runs, and correct DATABASES.",
             )
         ]
     rules = RuleSet(read_rules(registry)[0] if conf.is_usable("INVALIDATE") else (), registry)
@@ -130,7 +129,7 @@ def check_published(facts: Facts) -> Iterator[CheckMessage]:
 def check_declared(facts: Facts) -> Iterator[CheckMessage]:
     if facts.publication is None:
         return
-    # The URLconf imports the views. What it raises, Django's own checks say.
+    # The URLconf imports the views. Django's own checks report its errors.
     with contextlib.suppress(Exception):
         get_resolver().url_patterns  # noqa: B018
     lacking: dict[str, list[str]] = {}
@@ -142,7 +141,7 @@ def check_declared(facts: Facts) -> Iterator[CheckMessage]:
         yield message(
             "W041",
             f"The publication {facts.publication_name!r} of the database {facts.alias!r} does"
-            f" not contain {payload}, and these depend on it, so that they are computed each time:"
+            f" not contain {payload}, and these depend on it, so they are computed each time:"
             f" {', '.join(names[:SHOWN])}{more}.",
             _add_hint(facts, payload),
         )
@@ -172,8 +171,8 @@ def check_migrations(facts: Facts) -> Iterator[CheckMessage]:
         yield message(
             "W042",
             f"The migration {migration} publishes {label!r}, which it does not depend on: on a new"
-            " database it may run before the table is made, and fail.",
-            todo or "Depend on the migration that makes it.",
+            " database it may run before the table is created, and fail.",
+            todo or "Depend on the migration that creates it.",
         )
 
 
@@ -197,7 +196,7 @@ def check_operations(facts: Facts) -> Iterator[CheckMessage]:
         yield message(
             "W029",
             f"The publication {facts.publication_name!r} of the database {facts.alias!r} leaves out"
-            f" {what}: those changes never arrive.",
+            f" {what}. Those changes never arrive.",
             "Publish insert, update, delete and truncate, and all rows.",
         )
 
@@ -217,8 +216,8 @@ def check_primary_keys(facts: Facts) -> Iterator[CheckMessage]:
         yield message(
             "W027",
             f"A rule needs the primary keys of {payload}, which {why} in the database"
-            f" {facts.alias!r}: each change kills the keys of all rows.",
-            "Give the table the primary key that the model has, or name fixed keys.",
+            f" {facts.alias!r}: each change deletes the keys of all rows.",
+            "Give the table the primary key that the model has, or use fixed keys.",
         )
 
 
@@ -227,7 +226,7 @@ def check_tables(facts: Facts) -> Iterator[CheckMessage]:
     for rule in facts.rules.rules:
         payload = facts.registry.payload_of(rule.target)
         if is_starred(payload) and (
-            # The first tenant may be made yet.
+            # The first tenant may be created later.
             facts.registry.tables_like(payload) or facts.registry.models_of(payload)
         ):
             continue
@@ -251,12 +250,12 @@ def check_tables(facts: Facts) -> Iterator[CheckMessage]:
             which = "a materialised view" if known[payload] else "a view"
             yield message(
                 "W028",
-                f"{rule.where}: {payload} of the database {facts.alias!r} is {which}, and nothing"
-                " in the write-ahead log says that it changed.",
+                f"{rule.where}: {payload} of the database {facts.alias!r} is {which}, and the"
+                " write-ahead log does not show that it changed.",
                 "Name the tables it reads"
                 + (", or emit() a nudge when you refresh it." if known[payload] else "."),
             )
-        # `migrate` asks before the table is made.
+        # ``migrate`` runs the checks before it creates the table.
         elif not is_to_come(facts.registry.models_of(payload), apps):
             close = closest(payload, {table: table for table in facts.registry.tables()}, NEAR)
             yield message(
@@ -274,8 +273,8 @@ def _check_own(facts: Facts, rule: Rule, payload: str) -> Iterator[CheckMessage]
     if tables:
         yield message(
             "W028",
-            f"{rule.where} means what emit({payload!r}) sends, and the database {facts.alias!r} has"
-            f" the table {tables[0]}, too.",
+            f"{rule.where} means what emit({payload!r}) sends, but the database {facts.alias!r}"
+            f" also has the table {tables[0]}.",
             f"For the table write {tables[0]!r}, for the own nudge own({payload!r}).",
         )
 
@@ -293,7 +292,7 @@ def check_tenants(facts: Facts) -> Iterator[CheckMessage]:
 
 
 def _others(facts: Facts, rule: Rule) -> list[str]:
-    """The tables that a rule for a model does not mean, though other tenants have it there."""
+    """The tables of a rule's model in other tenants' schemas, which the rule does not mean."""
     registry = facts.registry
     model = registry.model_of(rule.target) if isinstance(rule.target, str) else rule.target
     if model is None or not registry.has_tenants:
@@ -320,8 +319,8 @@ def check_messages(facts: Facts) -> Iterator[CheckMessage]:
         yield message(
             "I031",
             f"Every role of the database {facts.alias!r} may write own nudges, and so fire the"
-            " rules and end the values that depend on them.",
-            "If not every role is trusted with that, as a superuser, in this database:"
+            " rules and invalidate the values that depend on them.",
+            "If you do not trust every role with that, run as a superuser, in this database:"
             f" REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC;"
             f" GRANT EXECUTE ON FUNCTION {functions} TO {roles};",
         )
@@ -330,7 +329,7 @@ def check_messages(facts: Facts) -> Iterator[CheckMessage]:
         yield message(
             "I032",
             f"In the database {facts.alias!r} these roles may not write own nudges: {without}."
-            " emit() and settled() need it, and a lease is renewed late without it where little is"
+            " emit() and settled() need it. Without it a lease is renewed late when little is"
             " written.",
             f"GRANT EXECUTE ON FUNCTION {functions} TO {without};",
         )

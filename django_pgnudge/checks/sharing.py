@@ -1,4 +1,4 @@
-"""Where a Resync would clear what is no cached value: locks, rate limits, one-time codes."""
+"""Finds where a Resync would clear more than cached values: locks, rate limits, one-time codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from django_pgnudge.rules import CacheRef
 
 _COMMON = "default"
-"""The alias of all code that names none: throttles, locks, one-time codes."""
+"""The alias that code without an alias uses: rate limits, locks, one-time codes."""
 
 _PROBE = "pgnudge"
 
@@ -25,7 +25,7 @@ _PROBE = "pgnudge"
 def check_sharing(
     refs: Iterable[CacheRef], same_place: Callable[[str, str], bool]
 ) -> Iterator[CheckMessage]:
-    """What other code keeps in the default cache, and a Resync clears with a rule's version."""
+    """Warn if a Resync clears a rule's version together with other keys of the default cache."""
     if not conf.is_usable("RESYNC") or conf.RESYNC not in ("versions", "clear"):
         return
     for alias, version in sorted({(ref.alias, ref.version) for ref in refs}, key=str):
@@ -36,15 +36,15 @@ def check_sharing(
         yield message(
             "W008",
             f"Rules name the cache {alias!r}, version {number}, and a Resync clears {what}."
-            " Code that names no cache keeps its keys there, too: rate limits, locks and one-time"
-            " codes go with it.",
+            " Code that names no cache keeps its keys there too, so rate limits, locks and one-time"
+            " codes are lost.",
             "Give invalidated values an alias of CACHES with a KEY_PREFIX of its own, or a version"
             ' of their own, and name it in the rules; or set PGNUDGE["RESYNC"] to "keys".',
         )
 
 
 def _is_cleared(alias: str, version: int | None, same_place: Callable[[str, str], bool]) -> bool:
-    """Whether keys of the default cache go when this version of this cache is cleared."""
+    """Whether clearing this version of this cache deletes keys of the default cache."""
     if conf.RESYNC == "versions":
         mine = str(caches[alias].make_key(_PROBE, version=version))
         if mine != str(caches[_COMMON].make_key(_PROBE)):

@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the checks look at: only rules that can be understood."""
+    """What the checks use; ``rules`` has only valid rules."""
 
     registry: Registry
     rules: list[Rule]
 
     def aliases(self) -> list[str]:
-        """The caches that rules name and that can be made, in order."""
+        """The sorted aliases of usable caches that rules name."""
         return sorted(alias for alias in {rule.ref.alias for rule in self.rules} if _cache(alias))
 
 
 def run() -> list[CheckMessage]:
-    """All messages, the plain mistakes first."""
+    """All messages, invalid settings first."""
     found = [message(problem.id, problem.message, problem.hint) for problem in conf.problems()]
     registry = Registry(conf.DATABASE if conf.is_usable("DATABASE") else "default")
     rules: list[Rule] = []
@@ -69,14 +69,14 @@ def check_hosts(known: _Known) -> Iterator[CheckMessage]:
         return
     try:
         may_lag = may_lead_to_a_standby(conf.DATABASE)
-    except PgNudgeError:  # which runnudge will tell
+    except PgNudgeError:  # runnudge reports it
         return
     if may_lag:
         yield message(
             "W010",
-            f"DATABASES[{conf.DATABASE!r}] names several hosts and takes the first that answers, a"
-            " standby too: before PostgreSQL 16 it cannot be followed, and from there it lags, so"
-            " that nudged values are computed.",
+            f"DATABASES[{conf.DATABASE!r}] names several hosts and takes the first that answers,"
+            " even a standby. Before PostgreSQL 16 a standby cannot be followed. Later versions"
+            " can be followed, but lag, so nudged values are computed.",
             'Add "target_session_attrs": "read-write" to its OPTIONS.',
         )
 
@@ -104,7 +104,7 @@ def check_cache_exists(known: _Known) -> Iterator[CheckMessage]:
             yield message(
                 "E010",
                 f"CACHES[{alias!r}] cannot be used: {type(error).__name__}: {error}",
-                "Correct its BACKEND and OPTIONS, and see that what it imports is installed.",
+                "Correct its BACKEND and OPTIONS, and install the packages that it imports.",
             )
 
 
@@ -122,8 +122,8 @@ def check_patterns(known: _Known) -> Iterator[CheckMessage]:
                 "E011",
                 f"{rule.where}: {text} is a pattern, and the cache {rule.ref.alias!r} cannot"
                 " delete by pattern.",
-                "Use a cache that can (Redis), or fixed keys; a key with a star in it is"
-                ' written {"key": "…"}.',
+                "Use a cache that can (Redis), or fixed keys; write a key that contains a star as"
+                ' {"key": "…"}.',
             )
 
 
@@ -145,7 +145,7 @@ def check_paths(known: _Known) -> Iterator[CheckMessage]:
             if isinstance(spec, Fixed) and spec.doubt:
                 yield message(
                     "W007",
-                    f"{rule.where}: {spec.key!r} is taken for a key, though it looks like the path"
+                    f"{rule.where}: {spec.key!r} is used as a key, but looks like the path"
                     f" of a function: {spec.doubt}.",
                     f'For the key write {{"key": {spec.key!r}}}, or correct the path.',
                 )
@@ -164,7 +164,7 @@ def check_one_version(known: _Known) -> Iterator[CheckMessage]:
 
 
 def check_sessions(known: _Known) -> Iterator[CheckMessage]:
-    """``versions`` and ``keys`` spare sessions; ``clear`` cannot."""
+    """``versions`` and ``keys`` keep sessions; ``clear`` cannot."""
     from django_pgnudge.caches.layout import find_sessions  # noqa: PLC0415 - as in _supports
 
     if not (conf.is_usable("RESYNC") and conf.RESYNC == "clear"):
@@ -177,9 +177,9 @@ def check_sessions(known: _Known) -> Iterator[CheckMessage]:
                 "W001",
                 f'PGNUDGE["RESYNC"] = "clear" empties the cache {used!r}, and the sessions of'
                 f" {sessions.alias!r} are in the same place: each resync logs everybody out.",
-                'Set PGNUDGE["RESYNC"] to "versions", which spares sessions, or store them in'
-                " another place: another Redis database, another SESSION_ENGINE. An alias of their"
-                " own is not enough.",
+                'Set PGNUDGE["RESYNC"] to "versions", which keeps sessions, or store them in'
+                " another place: another Redis database or another SESSION_ENGINE. An alias of"
+                " their own is not enough.",
             )
             return
 
@@ -197,14 +197,15 @@ def check_visible(known: _Known) -> Iterator[CheckMessage]:
         if isinstance(_cache(alias), LocMemCache | DummyCache):
             yield message(
                 "W002",
-                f"The cache {alias!r} is {type(_cache(alias)).__name__}: runnudge is a process of"
-                " its own and cannot delete what others keep in their memory.",
+                f"The cache {alias!r} is {type(_cache(alias)).__name__}: runnudge is a separate"
+                " process and cannot delete what other processes keep in their memory.",
                 "Use a cache that processes share, such as Redis.",
             )
 
 
 def check_nudged_caches(known: _Known) -> Iterator[CheckMessage]:
-    # A cache that is only there by default may be meant for nothing of the kind.
+    # Without the key "NUDGED" the site may not use nudged values, so the default cache is not
+    # checked.
     if "NUDGED" not in getattr(settings, "PGNUDGE", {}) or not conf.is_usable("NUDGED"):
         return
     for alias in conf.NUDGED["CACHES"]:
@@ -225,12 +226,12 @@ def check_selected(known: _Known) -> Iterator[CheckMessage]:
             payload = known.registry.payload_of(rule.target)
             if known.registry.selected(payload):
                 continue
-        except UnknownLabelError:  # in TABLES or EXCLUDE, and reported as such
+        except UnknownLabelError:  # in TABLES or EXCLUDE; check_labels reports it
             return
         yield message(
             "W004",
             f"{rule.where} never fires: TABLES or EXCLUDE of PGNUDGE keep {payload} out.",
-            "Drop the rule, or let the table in.",
+            "Delete the rule, or select the table.",
         )
 
 
@@ -254,12 +255,12 @@ _CHECKS: tuple[Callable[[_Known], Iterator[CheckMessage]], ...] = (
 def _cache(alias: str) -> Any:
     try:
         return caches[alias]
-    except Exception:  # check_cache_exists says so
+    except Exception:  # check_cache_exists reports it
         return None
 
 
 def _same_place(first: str, second: str) -> bool:
-    """Whether clearing one cache empties the other; by the settings if no server answers."""
+    """Whether clearing one cache empties the other; decided by the settings if it is down."""
     from django_pgnudge import caches as killing  # noqa: PLC0415 - as in _supports
 
     one, two = (settings.CACHES.get(alias, {}) for alias in (first, second))
@@ -272,17 +273,17 @@ def _same_place(first: str, second: str) -> bool:
 
 
 def _refusal(alias: str) -> str | None:
-    """Why a cache cannot hold nudged values; None if it can, or cannot be made at all."""
+    """Why a cache cannot hold nudged values; None if it can, or if it is not usable at all."""
     from django_pgnudge import caches as killing  # noqa: PLC0415 - as in _supports
 
     try:
         return killing.values(alias).refusal()
-    except Exception:  # check_cache_exists says so
+    except Exception:  # check_cache_exists reports it
         return None
 
 
 def _supports(question: str, alias: str) -> bool:
-    """What the cache can do; a cache that is down is given the benefit of the doubt."""
+    """Whether the cache supports a feature; assumed for a cache that is down."""
     from django_pgnudge import caches as killing  # noqa: PLC0415 - only these checks need backends
 
     try:

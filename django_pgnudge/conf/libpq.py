@@ -1,4 +1,4 @@
-"""What libpq is told: ``DATABASES``, and ``PGNUDGE["CONNECTION"]`` over it."""
+"""The parameters for libpq: from ``DATABASES``, overridden by ``PGNUDGE["CONNECTION"]``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _DRIVER_ONLY: Final = frozenset({
     "autocommit", "connection_factory", "context", "cursor_factory", "prepare_threshold",
     "row_factory", "async", "async_",
 })  # fmt: skip
-"""What Django hands to psycopg and psycopg does not hand on to libpq."""
+"""Parameters that Django passes to psycopg and that psycopg does not pass to libpq."""
 
 ANY_SERVER: Final = frozenset({"", "any"})
-"""Values of ``target_session_attrs`` that ask for nothing."""
+"""Values of ``target_session_attrs`` that accept any server."""
 
 
 def may_lead_to_a_standby(using: str) -> bool:
-    """Whether several hosts are named, of which libpq takes the first that answers, whatever it is.
+    """Whether libpq has several hosts and takes the first that answers, even a standby.
 
-    Told without a connection, so what a service file says does not count. Raises ConfigError.
+    Decided without a connection, so a service file is ignored. Raises ConfigError.
     """
     params = libpq_params(using)
 
@@ -38,11 +38,11 @@ def may_lead_to_a_standby(using: str) -> bool:
 
 
 def libpq_params(using: str) -> dict[str, Any]:
-    """libpq's keywords for a database alias, before libpq fills in the rest. Raises ConfigError."""
+    """libpq's keywords for a database alias, without libpq's defaults. Raises ConfigError."""
     connection = connections[using]
     if connection.vendor != "postgresql":
         msg = (
-            f'DATABASES["{using}"] is not PostgreSQL but {connection.vendor}: set '
+            f'DATABASES["{using}"] is not PostgreSQL but {connection.vendor}. Set '
             'PGNUDGE["DATABASE"] (or --database) to the alias of a PostgreSQL database.'
         )
         raise ConfigError(msg)
@@ -55,11 +55,11 @@ def libpq_params(using: str) -> dict[str, Any]:
     if "database" in overrides:
         overrides["dbname"] = overrides.pop("database")
     if "host" in overrides:
-        # hostaddr wins over host in libpq: an address of the other server must not stay behind.
+        # libpq prefers hostaddr to host, so the address of the other server must not remain.
         params.pop("hostaddr", None)
     return {name: value for name, value in {**params, **overrides}.items() if value is not None}
 
 
 def names_several(said: Callable[[str], str]) -> bool:
-    """Whether there are several servers to try, by what is said of a parameter."""
+    """Whether there are several servers to try; ``said`` returns the value of a parameter."""
     return any("," in said(name) for name in ("host", "port", "hostaddr"))

@@ -1,8 +1,8 @@
-"""The ``PGNUDGE`` setting, read through on every access.
+"""The ``PGNUDGE`` setting, read on every access.
 
-Only what each read of a nudged value asks is remembered, until Django says that the setting has
-changed; so ``override_settings`` works, and the user's dictionary is never written to. Reading a
-wrong value raises ``ImproperlyConfigured`` that names the key and the value.
+Only the settings that each read of a nudged value needs are remembered, until Django signals that
+the setting changed. So ``override_settings`` works. The user's dictionary is never modified.
+Reading an invalid value raises ``ImproperlyConfigured`` with the key and the value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from django_pgnudge.conf.values import (
 
 
 class NudgedHome(NamedTuple):
-    """What each read of a nudged value asks of the settings."""
+    """The settings that each read of a nudged value needs."""
 
     database: str
     caches: tuple[str, ...]
@@ -61,7 +61,7 @@ class Conf:
 
     @property
     def CONNECTION(self) -> dict[str, str]:  # noqa: N802
-        """What differs from ``DATABASES``, as libpq parameters (a copy)."""
+        """libpq parameters that override ``DATABASES`` (a copy)."""
         return {
             name: os.fspath(value) if isinstance(value, os.PathLike) else str(value)
             for name, value in self._read("CONNECTION").items()
@@ -85,12 +85,12 @@ class Conf:
 
     @property
     def INVALIDATE(self) -> Mapping[str, Any]:  # noqa: N802
-        """Labels and what they invalidate, as written; ``rules`` gives it its meaning."""
+        """Labels and what they invalidate, as written; `rules` parses it."""
         return MappingProxyType(self._read("INVALIDATE"))
 
     @property
     def RESYNC(self) -> str:  # noqa: N802
-        """``versions``, ``keys``, ``clear``, or the dotted path of something to call."""
+        """``versions``, ``keys``, ``clear``, or the dotted path of a callable."""
         return str(self._read("RESYNC"))
 
     @property
@@ -99,9 +99,9 @@ class Conf:
         return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
 
     def nudged_home(self) -> NudgedHome:
-        """``DATABASE`` and what is in ``NUDGED``, with ``SCOPE`` imported.
+        """``DATABASE`` and the contents of ``NUDGED``, with ``SCOPE`` imported.
 
-        Read and validated once, and again when Django says that the setting has changed.
+        Read and validated once, and again after Django signals that the setting changed.
         """
         home = self._home
         if home is None:
@@ -117,17 +117,17 @@ class Conf:
         return home
 
     def first_cache(self) -> str:
-        """Where values live that name no cache. Raises ImproperlyConfigured if nowhere."""
+        """The cache of values that name none. Raises ImproperlyConfigured if there is none."""
         home = self.nudged_home()
         if not home.caches:
             raise ImproperlyConfigured(
-                'PGNUDGE["NUDGED"]["CACHES"] is empty, so that there is no cache for nudged values'
+                'PGNUDGE["NUDGED"]["CACHES"] is empty, so there is no cache for nudged values'
                 ' and no lease. Name one, such as ["default"], or leave the key out.'
             )
         return home.caches[0]
 
     def problems(self) -> list[Problem]:
-        """Everything that is wrong with the setting, but for the rules in ``INVALIDATE``."""
+        """Everything that is wrong with the setting, except the rules in ``INVALIDATE``."""
         try:
             given = self._given()
         except ImproperlyConfigured as error:

@@ -1,6 +1,6 @@
-"""What each value of ``PGNUDGE`` may be: the defaults, and a function a key that finds mistakes.
+"""The defaults of ``PGNUDGE``, and for each key a function that finds its problems.
 
-The system checks show all of it, and reading a wrong value raises the first of it.
+The system checks show all problems. Reading an invalid value raises the first one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONNECTION_KEYS: Final = frozenset({
     "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert", "sslsni",
     "target_session_attrs", "user",
 })  # fmt: skip
-"""What ``PGNUDGE["CONNECTION"]`` may name: libpq's words, and ``database`` for ``dbname``."""
+"""The keys of ``PGNUDGE["CONNECTION"]``: libpq's, and ``database`` for ``dbname``."""
 
 DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
     {
@@ -34,8 +34,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "PUBLICATION": None,
         "CONNECTION": MappingProxyType({}),
         "TABLES": None,
-        # Tables that Django writes for itself, some of them on every request, and that no page
-        # shows.
+        # Django's own tables that no page shows; Django writes some of them on every request.
         "EXCLUDE": ("*.django_session", "*.django_migrations", "*.django_admin_log"),
         "FEED": MappingProxyType({}),
         "INVALIDATE": MappingProxyType({}),
@@ -46,7 +45,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
     }
 )
 
-# WalFeed's keywords that have a place of their own, and where that is.
+# Keywords of WalFeed that another setting sets, with that setting.
 _FEED_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
     {
         "host": 'PGNUDGE["CONNECTION"]',
@@ -54,7 +53,7 @@ _FEED_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
         "user": 'PGNUDGE["CONNECTION"]',
         "database": 'PGNUDGE["CONNECTION"]["dbname"]',
         "password": 'PGNUDGE["CONNECTION"]',
-        "ssl": 'PGNUDGE["CONNECTION"]["sslmode"] and its neighbours',
+        "ssl": 'PGNUDGE["CONNECTION"]["sslmode"] and the other keys for TLS',
         "require_auth": 'PGNUDGE["CONNECTION"]',
         "tables": 'PGNUDGE["TABLES"] and PGNUDGE["EXCLUDE"]',
         "plugin": 'PGNUDGE["PLUGIN"]',
@@ -68,7 +67,7 @@ _FEED_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with the settings: the number of its system check, and the words."""
+    """One thing that is wrong with the settings; ``id`` is the number of its system check."""
 
     id: str
     message: str
@@ -76,19 +75,21 @@ class Problem:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """`` Did you mean …?`` if one of ``known`` is close to ``name``, else nothing."""
+    """`` Did you mean …?`` if one of ``known`` resembles ``name``, else an empty string."""
     close = closest(name, {candidate: candidate for candidate in known})
     return f" Did you mean {close!r}?" if close else ""
 
 
 NEAR: Final = 0.85
-"""Of 1: how like two names are of which one is taken for a slip of the other, and not only
-offered."""
+"""A similarity, at most 1, above which a name counts as a mistyped other name. Below it, the other
+name is only suggested."""
 
 
 def closest(name: object, known: Mapping[str, str], cutoff: float = 0.6) -> str | None:
-    """What is known by the name nearest to ``name``, if one is near; letters' case is not looked
-    at. ``cutoff`` is `difflib`'s: 1 is equal."""
+    """The value of ``known`` whose name is most similar to ``name``, ignoring case, or None.
+
+    ``cutoff`` is the least similarity, as in `difflib`: 1 means equal.
+    """
     by_folded = {candidate.casefold(): meant for candidate, meant in known.items()}
     close = difflib.get_close_matches(str(name).casefold(), by_folded, n=1, cutoff=cutoff)
     return by_folded[close[0]] if close else None
@@ -101,13 +102,13 @@ def is_dotted_path(text: str) -> bool:
 
 
 def import_callable(path: str) -> Callable[..., Any]:
-    """What ``path`` names. Raises ValueError with the reason; a module may fail in any way."""
+    """The callable of a dotted path. Raises ValueError with the reason for any failure."""
     try:
         found = import_string(path)
     except Exception as error:
         raise ValueError(f"importing it raises {type(error).__name__}: {error}") from error
     if not callable(found):
-        raise ValueError(f"it is a {type(found).__name__}, not something to call")
+        raise ValueError(f"it is a {type(found).__name__}, which is not callable")
     return found  # type: ignore[no-any-return]
 
 
@@ -119,7 +120,7 @@ def feed_keywords() -> frozenset[str]:
 
 
 def wrong_value(key: str, value: object, why: str, hint: str) -> list[Problem]:
-    """A value that ``PGNUDGE[key]`` cannot have, as a list of one."""
+    """The problem of an invalid value of ``PGNUDGE[key]``, as a list of one."""
     return [Problem("E003", f'PGNUDGE["{key}"] = {value!r}: {why}.', hint)]
 
 
@@ -166,7 +167,7 @@ def _connection(value: Any) -> list[Problem]:
     problems = []
     for name, given in value.items():
         where = f'CONNECTION"]["{name}'
-        # The value is left out of the messages: it may be a password.
+        # The messages leave the value out, since it may be a password.
         if name not in CONNECTION_KEYS:
             problems.append(
                 Problem(
@@ -192,7 +193,7 @@ def _connection(value: Any) -> list[Problem]:
 
 
 def _labels(key: str, value: Any) -> list[Problem]:
-    # A lone string is refused, or it would be taken for a list of letters.
+    # A string is refused, because it is a sequence of letters.
     if isinstance(value, list | tuple | set | frozenset) and all(
         isinstance(label, str) and label for label in value
     ):
@@ -245,7 +246,7 @@ def _feed(value: Any) -> list[Problem]:
                 )
             )
     if not problems and value:
-        # The constructor does no I/O and is the one place that knows what its values may be.
+        # Only the constructor knows which values are valid, and it does no I/O.
         try:
             WalFeed(user="check", database="check", **value)
         except (ConfigError, TypeError, ValueError) as error:
@@ -274,7 +275,7 @@ def _resync(value: Any) -> list[Problem]:
         return wrong_value(
             "RESYNC",
             value,
-            "there is no such way to resync",
+            "there is no such way of resyncing",
             allowed + did_you_mean(value, RESYNCS),
         )
     try:
@@ -357,7 +358,7 @@ def _scope(value: Any) -> list[Problem]:
         return []
     where, hint = 'NUDGED"]["SCOPE', "Give a function of an alias, or its dotted path."
     if not isinstance(value, str) or not is_dotted_path(value):
-        return wrong_value(where, value, "it is no function", hint)
+        return wrong_value(where, value, "it is not a function", hint)
     try:
         import_callable(value)
     except ValueError as error:

@@ -1,8 +1,7 @@
-"""Output plugins' messages read into begin, rows and commit: the hop after the wire.
+"""Reads the messages of output plugins: the hop after `wire`. No I/O.
 
-Each plugin has a decoder with one method, ``scan``, that takes every complete message of the
-stream out of the read buffer in one loop and tells a `Sink` what it found. Nothing here does
-I/O.
+Each plugin has a decoder. Its method ``scan`` takes every complete message out of the read buffer
+in one loop and tells a `Sink` about each transaction: begin, rows, commit.
 """
 
 from __future__ import annotations
@@ -34,4 +33,4 @@ __all__ = [
 DECODERS: dict[str, type[Decoder[Any]]] = {
     decoder.plugin: decoder for decoder in (PgOutput, Wal2Json, TestDecoding)
 }
-"""The decoder of each output plugin this package speaks, by the plugin's name."""
+"""The decoder of each supported output plugin, by the plugin's name."""

@@ -1,4 +1,4 @@
-"""What the decoders share: whom they tell, what they are told, and the loop over a buffer."""
+"""What the decoders share: the `Sink` they report to, their options, the loop over a buffer."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .nudges import objection
 log = get_logger("django_pgnudge.decoding")
 
 EMIT_PREFIX = "pgnudge"
-"""The prefix of the logical messages that are an application's own nudges."""
+"""The prefix of logical messages that are own nudges of an application."""
 
 MAX_TABLES = 10_000
-"""How many tables a decoder remembers at once, by the names in their messages."""
+"""How many tables a decoder remembers at once, by their names in messages."""
 
 MAX_NAME = 4096
-"""The longest text, in bytes, that names tables and is remembered."""
+"""The longest text with table names, in bytes, that a decoder remembers."""
 
 MAX_KEY_TEXT = 8192
-"""The longest text, in bytes, of a primary-key column; a row with a longer one has no key."""
+"""The longest text of a primary-key column, in bytes. A row with a longer one counts as any row."""
 
 # CopyData carrying XLogData: 'd', length, 'w', start LSN, end LSN, server clock, payload.
 _MESSAGE = Struct("!BIB")
@@ -35,53 +35,58 @@ _COPY_DATA, _XLOG_DATA = b"dw"
 _END_LSN = Struct("!14xQ")
 HEADER = 30
 
-# No message begins like this: the row before was of no table.
+# Means that the previous message was not a row: no message begins with these bytes.
 _NO_ROW = b"\0no row"
 
 
 class Sink(Protocol):
-    """Whom a decoder tells; the feed's coalescer is one.
+    """The receiver of a decoder's results, such as the feed's coalescer.
 
-    ``rows`` and ``message`` come between a ``begin`` and its ``commit``, for a transaction that
-    has committed. A transaction that the server streams comes in blocks before it has ended, each
-    between a ``stream_start`` and a ``stream_stop``, with whole transactions and other streams'
-    blocks between them, and then in ``stream_commit`` or ``stream_abort``.
+    For a committed transaction, ``rows`` and ``message`` come between ``begin`` and ``commit``. The
+    server may stream a transaction in blocks before it ends. Each block comes between
+    ``stream_start`` and ``stream_stop``; other transactions and blocks may come between two blocks.
+    ``stream_commit`` or ``stream_abort`` ends a streamed transaction.
     """
 
     def begin(self, xid: int) -> None:
         """A transaction with this 32-bit top-level xid starts."""
 
     def rows(self, payload: str, count: int, keys: list[Key] | None) -> None:
-        """``count`` rows of one table changed; their keys, or None for "any row"."""
+        """``count`` rows of one table changed; ``keys`` is None if any row may have changed."""
 
     def wants_keys(self, payload: str) -> bool:
-        """Whether the open transaction's keys for this table still tell anything: False once
-        there are too many, or once any row may have changed."""
+        """Whether keys of this table in the open transaction are still useful.
+
+        False once there are too many keys, or once any row may have changed.
+        """
 
     def message(self, content: str) -> None:
-        """The transaction carries an application's own nudge."""
+        """The transaction contains an application's own nudge."""
 
     def commit(self, lsn: int, committed_at: float) -> None:
-        """The transaction ends: its commit record ends at ``lsn``; Unix seconds of the server."""
+        """The transaction ends. Its commit record ends at ``lsn``.
+
+        ``committed_at`` is the server's time in Unix seconds.
+        """
 
     def stream_start(self, xid: int) -> None:
         """A block of the transaction with this 32-bit top-level xid starts."""
 
     def stream_made_by(self, xid: int) -> None:
-        """What follows in the block was made by this subtransaction, or the transaction itself."""
+        """This subtransaction, or the transaction itself, made the next changes in the block."""
 
     def stream_stop(self) -> None:
         """The block ends."""
 
     def stream_commit(self, xid: int, lsn: int, committed_at: float) -> None:
-        """A streamed transaction has committed; as for `commit`."""
+        """A streamed transaction has committed; the arguments are those of `commit`."""
 
     def stream_abort(self, xid: int, subxid: int) -> None:
-        """Of a streamed transaction this subtransaction, or all if it is ``xid``, was undone."""
+        """This subtransaction of a streamed transaction was rolled back; all of it if ``xid``."""
 
 
 class TableFilter:
-    """Which payloads are wanted; ``*`` may stand for the schema or for the table."""
+    """Selects tables by name; ``*`` means any schema or any table."""
 
     def __init__(self, tables: Sequence[str] | None) -> None:
         self._all = tables is None
@@ -112,11 +117,11 @@ class TableFilter:
 
 @dataclass(frozen=True, slots=True)
 class DecoderOptions:
-    """What a decoder needs to know of the feed it works for.
+    """The settings that a decoder gets from its feed.
 
-    ``wants_keys`` says for which payloads primary keys are collected; ``max_keys`` is the number
-    of keys past which the sink will not keep a table's keys anyway. ``encoding`` is the Python
-    codec of the database, in which textual plugins write.
+    ``wants_keys`` says for which payloads to collect primary keys. With more than ``max_keys`` keys
+    of a table the sink drops them. ``encoding`` is the Python codec of the database's encoding,
+    which textual plugins use.
     """
 
     tables: Sequence[str] | None = None
@@ -127,11 +132,11 @@ class DecoderOptions:
 
 
 class Table:
-    """The table (a TRUNCATE has several) that a row's beginning names.
+    """The table that the beginning of a row names; a TRUNCATE names several.
 
-    ``prefix`` is that beginning: a row that starts with the same bytes is another row of the same
-    table, written the same way, and what differs comes behind it. ``payloads`` is empty for
-    tables that are not wanted.
+    ``prefix`` is that beginning. A message that starts with the same bytes is a row of the same
+    table in the same form, and differs only after the prefix. ``payloads`` is empty for tables that
+    are not wanted.
     """
 
     __slots__ = ("payloads", "prefix")
@@ -150,9 +155,9 @@ T = TypeVar("T", bound=Table)
 
 
 class Decoder(ABC, Generic[T]):
-    """One plugin's messages, read out of the stream.
+    """Reads one plugin's messages out of the stream.
 
-    ``lsn`` is the end of the newest message taken.
+    ``lsn`` is the end of the newest message that was read.
     """
 
     plugin: ClassVar[str]
@@ -163,11 +168,11 @@ class Decoder(ABC, Generic[T]):
         self.wanted = TableFilter(options.tables)
         self.lsn = 0
         self.unknown: set[str] = set()
-        """Payloads whose keys are wanted and whose primary key is not known, or not as the stream
-        has it."""
+        """Payloads whose keys are wanted, but whose known primary key is missing or differs from
+        the stream."""
         self.primary_keys = primary_keys
         self.proves_keys = False
-        """Whether its messages show where a table has not the key that is known."""
+        """Whether its messages show when a table's primary key differs from the known one."""
         self._others = _OTHER_CHARACTERS.get(options.encoding, frozenset())
         self._has_objected = False
 
@@ -177,13 +182,13 @@ class Decoder(ABC, Generic[T]):
         """The plugin's options for START_REPLICATION."""
 
     def scan(self, buffer: bytes, pos: int) -> int:
-        """Take the plugin's messages that stand complete in ``buffer[pos:]``.
+        """Read the plugin's complete messages from ``buffer[pos:]``.
 
-        Stops at the first byte that is not one, and returns its position. Raises DecodeError
+        Returns the position of the first byte that belongs to no such message. Raises DecodeError
         for a message that the plugin cannot have written.
 
-        This is the hot loop: a row of the table of the row before costs two calls and no look-up
-        (three with a key to read), and the sink is told once of all of them.
+        This is the hot loop. Another row of the same table costs two calls (three to read its key)
+        and no look-up. The sink is told once about all rows of such a run.
         """
         end = len(buffer)
         last_start = end - HEADER
@@ -229,7 +234,7 @@ class Decoder(ABC, Generic[T]):
         return pos
 
     def _keys_for(self, table: T) -> list[Key] | None:
-        """Where to collect the keys of a run of rows; None if nobody wants them."""
+        """An empty list for the keys of a run of rows; None if the keys are not wanted."""
         if table.has_key and self.sink.wants_keys(table.payloads[0]):
             return []
         return None
@@ -240,42 +245,46 @@ class Decoder(ABC, Generic[T]):
 
     @abstractmethod
     def table_of_row(self, buffer: bytes, start: int, stop: int) -> T | None:
-        """The table of the message in ``buffer[start:stop]``, with its ``prefix`` set to what
-        the message begins with; None if it is not a row of one table."""
+        """The table of the message in ``buffer[start:stop]``; None if it is not a row of one table.
+
+        Sets the table's ``prefix`` to the beginning of the message.
+        """
 
     @abstractmethod
     def collect(self, keys: list[Key], table: T, buffer: bytes, pos: int, stop: int) -> bool:
-        """Add the keys of the row whose ``table.prefix`` ends at ``pos``; False if they cannot
-        be told. The table is one that ``has_key``."""
+        """Add the keys of the row whose ``table.prefix`` ends at ``pos``; False if unknown.
+
+        Called only for a table that ``has_key``.
+        """
 
     @abstractmethod
     def take(self, body: bytes) -> None:
-        """Take a message that is not a row; ``lsn`` is its end already."""
+        """Read a message that is not a row; ``lsn`` is already its end."""
 
     @abstractmethod
     def take_prefix(self, payload: bytes) -> None:
-        """Take a message of which only the beginning is at hand, a row too long to hold."""
+        """Read the beginning of a message that is too long to hold, usually a row."""
 
     def set_primary_keys(self, primary_keys: PrimaryKeys) -> None:
         """Use these primary keys from the next message on.
 
-        They must be those of the tables as the messages to come have them: a plugin that writes
-        no more than names does not say when a table has got another key.
+        They must match the tables as the next messages describe them: a plugin that writes only
+        names does not show that a table's key was changed.
         """
         self.primary_keys = primary_keys
         self.unknown.clear()
         self.forget_tables()
 
     def forget_keys(self) -> None:
-        """Tell no keys from the next message on, until `set_primary_keys`."""
+        """Report no keys from the next message on, until `set_primary_keys` is called."""
         self.set_primary_keys({})
 
     @abstractmethod
     def forget_tables(self) -> None:
-        """Drop what was derived from the primary keys."""
+        """Drop everything that was derived from the primary keys."""
 
     def key_columns(self, payload: str) -> Sequence[KeyColumn] | None:
-        """The primary-key columns to collect for a table, or None to collect none."""
+        """The primary-key columns to collect for a table; None to collect no keys."""
         if not self.options.wants_keys(payload):
             return None
         columns = self.primary_keys.get(payload)
@@ -284,9 +293,9 @@ class Decoder(ABC, Generic[T]):
         return columns or None
 
     def nudge(self, content: str) -> None:
-        """Tell of a message with our prefix, if an own nudge can have its content.
+        """Report a message with our prefix, if its content can be an own nudge's.
 
-        Anybody may send others, so that is worth one line a connection.
+        Anybody may send others, so they cause only one log line a connection.
         """
         why_not = objection(content)
         if not why_not:
@@ -294,13 +303,13 @@ class Decoder(ABC, Generic[T]):
         elif not self._has_objected:
             self._has_objected = True
             log.warning(
-                "A message with the prefix %r, %r, is not an own nudge and is ignored, as others"
-                " like it will be: %s.",
+                "A message with the prefix %r, %r, is not an own nudge and is ignored: %s. Others"
+                " like it are ignored without a log line.",
                 EMIT_PREFIX, content[:80], why_not,
             )  # fmt: skip
 
     def doubt(self, payload: str) -> None:
-        """Note that a table's primary key is not the one that is known."""
+        """Record that a table's primary key differs from the known one."""
         if len(self.unknown) < MAX_TABLES:
             self.unknown.add(payload)
 
@@ -312,7 +321,7 @@ class Decoder(ABC, Generic[T]):
             return raw.decode(self.options.encoding, "backslashreplace")
 
     def key_text(self, raw: bytes) -> str | None:
-        """A key's text in the database's encoding, or None if others may read another one."""
+        """A key's text in the database's encoding; None if PostgreSQL may read it differently."""
         try:
             text = raw.decode(self.options.encoding)
         except UnicodeDecodeError:
@@ -320,12 +329,12 @@ class Decoder(ABC, Generic[T]):
         return text if self.is_everyones(text) else None
 
     def is_everyones(self, text: str) -> bool:
-        """Whether PostgreSQL makes the same characters of the database's bytes as Python did."""
+        """Whether PostgreSQL decodes the database's bytes to the same characters as Python."""
         return self._others.isdisjoint(text)
 
 
 def unix_time(text: str) -> float:
-    """Unix seconds of a ``timestamptz`` as PostgreSQL prints it with ``DateStyle`` ISO."""
+    """The Unix seconds of a ``timestamptz`` that PostgreSQL printed with ``DateStyle`` ISO."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -362,8 +371,9 @@ _OTHER_CHARACTERS = {
     "euc_jp": frozenset("\u301c\u2016\u2212\xa2\xa3\xac\xa6"),
     "euc_jis_2004": frozenset("\uffe3\u2015\uffe5\u2985\u2986"),
 }
-"""What Python reads where PostgreSQL reads another character: of EUC_JP's 0xA1C1 the one makes
-U+301C, the other U+FF5E. Source: a comparison of all of both, by ``convert_from``."""
+"""Characters that Python decodes where PostgreSQL decodes others. Example: for EUC_JP's 0xA1C1
+Python gives U+301C, and PostgreSQL gives U+FF5E. Source: a comparison of all characters with
+``convert_from``."""
 
 
 def python_codec(server_encoding: str) -> str:

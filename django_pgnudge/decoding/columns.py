@@ -1,9 +1,11 @@
-"""A primary key's columns, and how PostgreSQL writes their values: one table for who reads a key
-from the stream and for who names a row.
+"""A primary key's columns, and how PostgreSQL writes their values.
 
-A type stands here only if one value has one text, whatever a session has set. Left out are, say,
-citext and char without a length (two texts are one key), numeric without a scale (1.0 and 1.00),
-floats, money, intervals and bytea (a setting chooses the text), and enums (a label can be renamed).
+Both the decoders, which read a key from the stream, and code that names a row use this table.
+
+A type is supported only if a value has exactly one text, with any session settings. Not supported
+are, for example, citext and char without a length (two texts can be one key), numeric without a
+scale (1.0 and 1.00), floats, money, intervals and bytea (a setting changes the text), and enums (a
+label can be renamed).
 """
 
 from __future__ import annotations
@@ -28,22 +30,22 @@ _NUMBERS: Final = {
 _SIZES: Final = {"int2": 1 << 15, "int4": 1 << 31, "int8": 1 << 63}
 
 _HEADER: Final = 4
-"""A length or precision in a ``typmod`` is kept with VARHDRSZ, a varlena's header, added."""
+"""VARHDRSZ, the size of a varlena header, which a ``typmod`` adds to a length or precision."""
 
 
 class KeyColumn(NamedTuple):
-    """A column of a primary key, as the catalogs have it."""
+    """A column of a primary key, as described in the catalogs."""
 
     name: str
     type: str
-    """``pg_type.typname`` of its base type, through any number of domains; "" for a type that is
-    not PostgreSQL's own, since whoever makes one may give it any name."""
+    """``pg_type.typname`` of its base type, through any number of domains. "" for a type that is
+    not PostgreSQL's own, because such a type may have any name."""
     typmod: int = -1
     """The length, or precision and scale, of the base type; -1 without."""
     deterministic: bool = True
-    """Whether only texts of the same bytes are equal in its collation."""
+    """Whether its collation treats two texts as equal only if their bytes are equal."""
     printed: str = ""
-    """``format_type`` of its own type, be it a domain, without the ``typmod``."""
+    """``format_type`` of its own type, which may be a domain, without the ``typmod``."""
     own_type: int = 0
     """The OID of its own type."""
     own_typmod: int = -1
@@ -51,26 +53,26 @@ class KeyColumn(NamedTuple):
 
     @property
     def is_number(self) -> bool:
-        """Whether textual plugins write it as a number, without quotation marks: no domain."""
+        """Whether textual plugins write it as a number, without quotes; False for a domain."""
         return _NUMBERS.get(self.type) == self.printed
 
     @property
     def is_bool(self) -> bool:
-        """Whether wal2json writes it as true and false: no domain."""
+        """Whether wal2json writes it as true or false; False for a domain."""
         return self.type == "bool" and self.printed == "boolean"
 
     @property
     def is_bytea(self) -> bool:
-        """Whether wal2json leaves out its prefix: no domain."""
+        """Whether wal2json leaves out its prefix ``\\x``; False for a domain."""
         return self.type == "bytea" and self.printed == "bytea"
 
 
 PrimaryKeys: TypeAlias = Mapping[str, Sequence[KeyColumn]]
-"""For each payload, its primary-key columns in index order."""
+"""The primary-key columns of each payload, in index order."""
 
 
 def read_value(text: str, column: KeyColumn) -> KeyValue:
-    """A primary-key column's value from PostgreSQL's text for it."""
+    """The value of a primary-key column from PostgreSQL's text."""
     if column.type in INTEGER_TYPES:
         try:
             return int(text)
@@ -82,7 +84,7 @@ def read_value(text: str, column: KeyColumn) -> KeyValue:
 
 
 def write_value(column: KeyColumn, value: object) -> KeyValue | None:
-    """What `read_value` gives for this value in the stream; None where that is not certain."""
+    """What `read_value` returns for this value in the stream; None if that is not certain."""
     write = _WRITERS.get(column.type)
     if write is None:
         return None
@@ -93,7 +95,7 @@ def write_value(column: KeyColumn, value: object) -> KeyValue | None:
 
 def _whole(column: KeyColumn, value: object) -> int | None:
     if isinstance(value, str) and str.isascii(value):
-        # "07" and "+7" are 7 to PostgreSQL, too, but a text of this shape always is.
+        # PostgreSQL also reads "07" and "+7" as 7. Only the text that it prints is accepted here.
         text = str.__str__(value)
         number = int(text)
         if str(number) != text:
@@ -113,12 +115,12 @@ def _truth(column: KeyColumn, value: object) -> bool | None:
 
 
 def _text(column: KeyColumn, value: object) -> str | None:
-    # An enum's member that is a str is written as the str, whatever its own __str__ says.
+    # A str enum's member is written as its str value, not as its own __str__ returns it.
     return str.__str__(value) if isinstance(value, str) and column.deterministic else None
 
 
 def _padded(column: KeyColumn, value: object) -> str | None:
-    """char(n) is printed with n characters, and compared without the spaces at its end."""
+    """PostgreSQL prints char(n) with n characters and compares it without trailing spaces."""
     text = _text(column, value)
     length = column.typmod - _HEADER
     if text is None or length < 1 or len(text := text.rstrip(" ")) > length:
@@ -133,9 +135,9 @@ def _uuid(column: KeyColumn, value: object) -> str | None:
 
 
 def _numeric(column: KeyColumn, value: object) -> str | None:
-    """``numeric(p, s)`` always prints s decimals, and has no negative zero."""
+    """PostgreSQL always prints ``numeric(p, s)`` with s decimals and without negative zero."""
     scale = (column.typmod - _HEADER) & 0x7FF
-    if column.typmod < _HEADER or scale > 1000:  # above: a negative one, PostgreSQL 15
+    if column.typmod < _HEADER or scale > 1000:  # above 1000: negative, from PostgreSQL 15 on
         return None
     if isinstance(value, str):
         value = str.__str__(value)
@@ -165,7 +167,7 @@ def _timestamp(column: KeyColumn, value: object) -> str | None:
 
 
 def _timestamptz(column: KeyColumn, value: object) -> str | None:
-    """A stream's session has ``TimeZone`` UTC."""
+    """The stream's session has ``TimeZone`` UTC."""
     if isinstance(value, str):
         value = dt.datetime.fromisoformat(value)
     if isinstance(value, dt.datetime) and value.utcoffset() is not None:

@@ -1,7 +1,7 @@
 """pgoutput, PostgreSQL's own plugin: binary messages for the tables of a publication.
 
-Source: PostgreSQL documentation, "Logical Replication Message Formats", protocol version 2:
-transactions that grow large on the server are streamed in blocks before they end.
+Source: PostgreSQL documentation, "Logical Replication Message Formats". In protocol version 2 the
+server streams large transactions in blocks before they end.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .base import (
 from .columns import INTEGER_TYPES, KeyColumn, PrimaryKeys, read_value
 
 MAX_RELATIONS_SIZE = 64 * 1024 * 1024
-"""How many bytes of Relation messages are remembered: some 300,000 tables. The server repeats
-none of them in one stream, so none can be forgotten."""
+"""The most bytes of Relation messages that are remembered, enough for about 300,000 tables. The
+server sends each only once in a stream, so none can be forgotten."""
 
 _BEGIN = Struct("!cQqI")
 _COMMIT = Struct("!cBQQq")
@@ -43,11 +43,12 @@ _STREAM_COMMIT = Struct("!cIBQQq")
 _STREAM_ABORT = Struct("!cII")
 
 XID_SIZE = 4
-"""How many bytes the messages inside a block of a streamed transaction have behind their type."""
+"""The size of the xid, in bytes, that follows the type of each message inside a block of a streamed
+transaction."""
 
 
 class _Relation(Table):
-    """A table as its Relation message announced it, and as one transaction changes it."""
+    """A table as its Relation message announced it; inside a block, as one xid changes it."""
 
     __slots__ = (
         "columns",
@@ -74,22 +75,22 @@ class _Relation(Table):
         self.name = name
         self.columns = columns = tuple(types)
         self.types = types
-        """Of each column the OID of its type and its ``atttypmod``, as they are sent."""
+        """The OID of each column's type and its ``atttypmod``, as bytes of the message."""
         self.identity = identity
         self.size = size
         self.key: tuple[tuple[int, KeyColumn], ...] | None = None
-        """The primary-key columns and where they stand, or None if they are not collected."""
+        """The primary-key columns with their positions; None if keys are not collected."""
         self.number_first = False
-        """Whether the key is one whole number in the first column."""
+        """Whether the key is a single integer in the first column."""
         self.short_key = b"N" + _U16.pack(len(columns)) + b"t\0\0\0"
-        """How the tuple of an INSERT begins, or of an UPDATE that kept its key, if the first column
-        is a text of fewer than 256 bytes."""
+        """The beginning of the tuple of an INSERT, or of an UPDATE that kept its key, if the first
+        column is a text of fewer than 256 bytes."""
         self.quick = False
-        """Whether the row has this tuple only, and a short text, the key, at its beginning."""
+        """Whether the row has only this tuple, and begins with the key as a short text."""
         self.told = 0
-        """How many bytes of its first tuple are in ``prefix``."""
+        """The number of bytes of the first tuple that are in ``prefix``."""
         self.made_by = b""
-        """Inside a block: the xid that changes it."""
+        """Inside a block, the xid that changes the table."""
 
     @property
     def has_key(self) -> bool:
@@ -105,9 +106,9 @@ class PgOutput(Decoder[_Relation]):
         self._relations: dict[int, _Relation] = {}
         self._relations_size = 0
         self._shift = 0
-        """`XID_SIZE` inside a block of a streamed transaction."""
+        """`XID_SIZE` inside a block of a streamed transaction, else 0."""
         self._made_by = b""
-        """Inside a block: the xid of what was told last."""
+        """Inside a block, the xid of the change that was reported last."""
 
     @staticmethod
     def start_options(options: DecoderOptions, server_version: int) -> Mapping[str, str]:
@@ -122,8 +123,9 @@ class PgOutput(Decoder[_Relation]):
         return chosen
 
     def table_of_row(self, buffer: bytes, start: int, stop: int) -> _Relation | None:
-        # What a row begins with: its kind, in a block who made it, its relation, the kind of its
-        # first tuple, how many columns that has, and of a key that is read in place how it is sent.
+        # A row begins with its kind, inside a block the xid, its relation, the kind of its first
+        # tuple and the number of columns. A key that is read in place then has its format byte and
+        # the upper bytes of its length.
         shift = self._shift
         if buffer[start] not in b"IUD" or stop - start < 6 + shift:
             return None
@@ -140,13 +142,13 @@ class PgOutput(Decoder[_Relation]):
         self, keys: list[Key], table: _Relation, buffer: bytes, pos: int, stop: int
     ) -> bool:
         if table.quick and pos < stop:
-            # Most rows of most tables: one tuple, and an integer to read at its beginning.
+            # The common case: one tuple that begins with an integer.
             end = pos + 1 + buffer[pos]
             if end <= stop:
                 try:
                     keys.append((int(buffer[pos + 1 : end]),))
                 except ValueError:
-                    pass  # `_collect_any` says what it is instead.
+                    pass  # `_collect_any` handles every other form.
                 else:
                     return True
         return self._collect_any(keys, table, buffer[pos - table.told : stop])
@@ -159,7 +161,7 @@ class PgOutput(Decoder[_Relation]):
                 raise DecodeError(f"a pgoutput row has a tuple marked {tuples[pos : pos + 1]!r}")
             values, pos = _tuple(tuples, pos + 1)
             if len(values) != len(table.columns):
-                raise DecodeError("a pgoutput row has not the columns its relation announced")
+                raise DecodeError("a pgoutput row does not have the columns of its relation")
             key = []
             for index, column in table.key:
                 value = values[index]
@@ -168,14 +170,14 @@ class PgOutput(Decoder[_Relation]):
                 try:
                     key.append(read_value(value.decode(), column))
                 except UnicodeDecodeError:
-                    # What SQL_ASCII lets in has no text.
+                    # SQL_ASCII accepts bytes that are not text.
                     return False
             keys.append(tuple(key))
         return True
 
     def take_prefix(self, payload: bytes) -> None:
         if payload[:1] not in (b"I", b"U", b"D"):
-            # A logical message of another application; nothing else grows so long.
+            # Only a row, or a logical message of another application, can be this long.
             if payload[:1] != b"M":
                 raise DecodeError(f"a pgoutput message {payload[:1]!r} is too long to hold")
             return
@@ -219,7 +221,7 @@ class PgOutput(Decoder[_Relation]):
                     _, xid, subxid = _STREAM_ABORT.unpack(body)
                     self.sink.stream_abort(xid, subxid)
                 case b"O" | b"Y":
-                    # Where a change came from, and what a type is called: no one asks.
+                    # Origin and Type messages are not needed.
                     pass
                 case other:
                     raise DecodeError(f"pgoutput message {other!r} is not known")
@@ -233,7 +235,7 @@ class PgOutput(Decoder[_Relation]):
         schema, pos = _cstring(body, 5)
         table, pos = _cstring(body, pos)
         if body[pos : pos + 1] == _FULL:
-            # Every column is one of the identity, so none is shown to be the key.
+            # Every column is part of the identity, so the message does not show which are the key.
             self.proves_keys = False
         (count,) = _U16.unpack_from(body, pos + 1)
         pos += 3
@@ -267,8 +269,8 @@ class PgOutput(Decoder[_Relation]):
             return
         key = []
         for column in wanted:
-            # A key outside the replica identity can change without the old one being sent. Of
-            # another type it is not the one that the catalogs had.
+            # If a key is outside the replica identity, an UPDATE can change it without sending the
+            # old key. If the type differs, the column is not the one that the catalogs described.
             if column.name in relation.identity:
                 sent = relation.types[column.name]
                 if sent == _TYPE.pack(column.own_type, column.own_typmod):
@@ -283,7 +285,7 @@ class PgOutput(Decoder[_Relation]):
     def _truncate(self, body: bytes, made_by: bytes) -> None:
         _, count, _ = _TRUNCATE.unpack_from(body)
         if len(body) != _TRUNCATE.size + 4 * count:
-            raise DecodeError("a pgoutput Truncate has not as many tables as it says")
+            raise DecodeError("a pgoutput Truncate does not list as many tables as it says")
         for (oid,) in _U32.iter_unpack(body[_TRUNCATE.size :]):
             self._tell(self._announced(oid, made_by), 1, None)
 
@@ -293,11 +295,11 @@ class PgOutput(Decoder[_Relation]):
         (length,) = _U32.unpack_from(body, pos)
         content = body[pos + 4 :]
         if len(content) != length:
-            raise DecodeError("a pgoutput Message has not the length it says")
+            raise DecodeError("a pgoutput Message does not have the length it says")
         if flags & 1 and prefix == EMIT_PREFIX:
             if made_by:
                 self._attribute(made_by)
-            # The content is not converted to the client's encoding: it is the database's.
+            # The server does not convert the content to the client's encoding.
             self.nudge(self.text(content))
 
     def _announced(self, oid: int, made_by: bytes) -> _Relation:
@@ -305,7 +307,7 @@ class PgOutput(Decoder[_Relation]):
         if relation is None:
             raise DecodeError(f"pgoutput sent a change of relation {oid}, which it never announced")
         if relation.made_by != made_by:
-            # Another one, so that the rows of two subtransactions are told apart.
+            # A copy, so that rows of two subtransactions are reported separately.
             relation = self._relations[oid] = copy(relation)
             relation.made_by = made_by
         return relation
@@ -317,7 +319,7 @@ class PgOutput(Decoder[_Relation]):
             self.sink.rows(payload, count, keys)
 
     def _attribute(self, made_by: bytes) -> None:
-        """What is told next in this block was made by this xid."""
+        """Tell the sink which xid made the next changes of this block."""
         if made_by != self._made_by:
             self.sink.stream_made_by(*_U32.unpack(made_by))
             self._made_by = made_by
@@ -329,7 +331,7 @@ def _cstring(body: bytes, pos: int) -> tuple[str, int]:
 
 
 def _tuple(body: bytes, pos: int) -> tuple[list[bytes | None], int]:
-    """Read a TupleData: the text of each column, None where there is none."""
+    """Read a TupleData: the text of each column, None if it has no text."""
     count = int.from_bytes(body[pos : pos + 2], "big")
     pos += 2
     values: list[bytes | None] = []

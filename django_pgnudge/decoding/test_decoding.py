@@ -1,9 +1,9 @@
-"""test_decoding, the plugin every server has: one line of text a message.
+"""test_decoding, the plugin that every server has: one line of text a message.
 
 Source: contrib/test_decoding/test_decoding.c. A row reads
-``table schema.name: INSERT: column[type]:value …``; names are quoted as SQL quotes them, so the
-name ends at the first colon outside quotation marks, and a value never looks like a name because
-it stands inside apostrophes.
+``table schema.name: INSERT: column[type]:value …``. Names are quoted as in SQL, so a name ends at
+the first colon outside double quotes. A value cannot look like a name, because it is inside single
+quotes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .base import (
 )
 from .columns import INTEGER_TYPES, KeyColumn, PrimaryKeys, read_value
 
-# Quantifiers are possessive: a hostile server cannot make a match go back and forth.
+# Possessive quantifiers: a hostile server cannot cause backtracking.
 _QUOTED = rb'"(?:[^"]|"")*+"'
 _IDENTIFIER = rb'(?:%b|[^".:,\s]++)' % _QUOTED
 _NAME = re.compile(rb"(%b)\.(%b)" % (_IDENTIFIER, _IDENTIFIER))
@@ -39,7 +39,8 @@ _COLUMN = re.compile(
     rb"\[((?:%b|[^\"\[\]]|\[\])*+)\]:"
     rb"(null|unchanged-toast-datum|B?'(?:[^']|'')*+'|[^ ']++)" % (_QUOTED, _QUOTED)
 )
-# Where the name needs no quotation marks; an UPDATE of the key has "old-key:" there.
+# Matches only names that need no quotes. An UPDATE of the key does not match: it has "old-key:"
+# before the first column.
 _NUMBER_FIRST = rb" (?:INSERT|UPDATE|DELETE): %b\[%b\]:(-?\d{1,20}+)(?![^ ])"
 _ROW = b"table "
 _BEGIN = re.compile(rb"BEGIN (\d{1,10})")
@@ -51,23 +52,23 @@ _MESSAGE = re.compile(
 
 class _Column(NamedTuple):
     place: int
-    """In the key."""
+    """Its position in the key."""
     column: KeyColumn
     printed: bytes
-    """How its type stands in a row's text."""
+    """Its type, as written in a row's text."""
 
 
 class _Tables(Table):
-    """The tables of one change, as their names stand in its text; a TRUNCATE has several."""
+    """The tables that the text of one change names; a TRUNCATE names several."""
 
     __slots__ = ("key", "number")
 
     def __init__(self, payloads: tuple[str, ...]) -> None:
         super().__init__(payloads)
         self.key: dict[bytes, _Column] | None = None
-        """The key's columns by name, if keys are collected."""
+        """The key's columns by name; None if keys are not collected."""
         self.number: re.Pattern[bytes] | None = None
-        """Matches what follows the names where the first column is the key, a whole number."""
+        """Matches the text after the name if the first column is the key, an integer."""
 
     @property
     def has_key(self) -> bool:
@@ -139,7 +140,7 @@ class TestDecoding(Decoder[_Tables]):
         found = _Tables(tuple(payloads))
         columns = self.key_columns(payloads[0]) if len(payloads) == 1 else None
         if columns is not None:
-            # A name or type that cannot be written is found in no row, nor is another for it.
+            # A name or type that cannot be encoded matches no row.
             found.key = {
                 self._bytes(column.name): _Column(place, column, self._bytes(column.printed))
                 for place, column in enumerate(columns)
@@ -192,7 +193,7 @@ class TestDecoding(Decoder[_Tables]):
             known = wanted.get(_unquote(match[1]))
             if known is None:
                 continue
-            # Of another type it is not the column that the catalogs had.
+            # If the type differs, the column is not the one that the catalogs described.
             raw = match[3]
             if match[2] != known.printed or raw in (b"null", b"unchanged-toast-datum"):
                 return None, pos
@@ -225,7 +226,7 @@ class TestDecoding(Decoder[_Tables]):
         elif match := _COMMIT.fullmatch(body):
             self.sink.commit(self.lsn, unix_time(match[2].decode("ascii", "replace")))
         elif (match := _MESSAGE.match(body)) and len(body) - match.end() == int(match[1]):
-            # With another length it has a longer prefix, which only begins like ours.
+            # If the length differs, the message has a longer prefix that begins with ours.
             self.nudge(self.text(body[match.end() :]))
         elif not body.startswith(b"message: "):
             raise DecodeError(f"test_decoding's line {body[:60]!r} is not known")

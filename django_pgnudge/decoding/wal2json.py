@@ -1,8 +1,8 @@
 """wal2json, format version 2: one JSON object a message.
 
-Source: wal2json's README. Its objects are written in a fixed order without spaces, so the first
-``"schema":"`` of a row is where its table is named: a quotation mark inside a JSON string is
-always escaped, and nothing that stands before it can contain one.
+Source: wal2json's README. wal2json writes its objects in a fixed order and without spaces, so the
+first ``"schema":"`` of a row names its table: quotes inside a JSON string are always escaped, and
+no value before it can contain quotes.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from .base import (
 from .columns import INTEGER_TYPES, KeyColumn, PrimaryKeys, read_value
 
 _SCHEMA = b'"schema":"'
-# Quantifiers are possessive: a hostile server cannot make a match go back and forth.
+# Possessive quantifiers: a hostile server cannot cause backtracking.
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _NAME = re.compile(rb'"schema":%b,"table":%b' % (_STRING, _STRING), re.DOTALL)
 _NUMBER_FIRST = rb',"(?:columns|identity)":\[\{"name":%b,"value":(-?\d{1,20})\}'
 _IDENTITY = b',"identity":['
-# As wal2json writes them; whatever looks different is read as JSON.
+# As wal2json writes them. A message in any other form is read as JSON.
 _BEGIN = re.compile(rb'\{"action":"B","xid":(\d{1,10}),"timestamp":"[^"\\]*+"\}')
 _COMMIT = re.compile(rb'\{"action":"C","xid":\d{1,10},"timestamp":"([^"\\]*+)"\}')
 _XID = re.compile(r"\d{1,10}", re.ASCII)
@@ -44,13 +44,13 @@ _SPECIAL = re.compile(r"([\\\s'\",.*])")
 
 
 class _Number(str):
-    """The text of a JSON number: 1.50 is a key's text, and 1.5 is another."""
+    """The text of a JSON number. It stays text because 1.50 and 1.5 are different keys."""
 
     __slots__ = ()
 
 
 class _Table(Table):
-    """A table as its name stands in a row's text."""
+    """The table that a row's text names."""
 
     __slots__ = ("key", "number")
 
@@ -58,7 +58,7 @@ class _Table(Table):
         super().__init__(payloads)
         self.key: tuple[KeyColumn, ...] | None = None
         self.number: re.Pattern[bytes] | None = None
-        """Matches the beginning of a tuple whose first column is the key, a whole number."""
+        """Matches the beginning of a tuple whose first column is the key, an integer."""
 
     @property
     def has_key(self) -> bool:
@@ -88,7 +88,7 @@ class Wal2Json(Decoder[_Table]):
         return chosen
 
     def table_of_row(self, buffer: bytes, start: int, stop: int) -> _Table | None:
-        # {"action":"I"… : the letter stands at a fixed place.
+        # {"action":"I"… : the letter has a fixed position.
         if buffer[start + 11 : start + 12] not in (b"I", b"U", b"D"):
             return None
         name = buffer.find(_SCHEMA, start, stop)
@@ -144,7 +144,7 @@ class Wal2Json(Decoder[_Table]):
                 parse_constant=_Number,
             )
             if b"\\u" in body:
-                # Half a surrogate pair is no character, and could not be written anywhere.
+                # Half a surrogate pair is not a character and cannot be encoded.
                 json.dumps(obj, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             raise DecodeError(f"wal2json sent {body[:60]!r}, which is not JSON") from None
@@ -155,7 +155,7 @@ class Wal2Json(Decoder[_Table]):
     def collect(self, keys: list[Key], table: _Table, buffer: bytes, pos: int, stop: int) -> bool:
         if table.number is not None and (new := table.number.match(buffer, pos, stop)):
             keys.append((int(new[1]),))
-            # Not inside a value: there the quotation marks are escaped.
+            # This cannot match inside a value, where quotes are escaped.
             identity = buffer.find(_IDENTITY, new.end(), stop)
             if identity < 0:
                 return True
@@ -183,7 +183,7 @@ class Wal2Json(Decoder[_Table]):
             for column in table.key:
                 value = self._value(column, values.get(column.name), rest)
                 if value is None:
-                    # Also a column that has got another type: its table's key is another one.
+                    # A column whose type was changed also ends here: the known key is out of date.
                     self.doubt(table.payloads[0])
                     return False
                 key.append(value)
@@ -204,7 +204,7 @@ class Wal2Json(Decoder[_Table]):
         if not (column.is_number or row.isascii() or self._is_certain(value, row)):
             return None
         if column.is_bytea:
-            # wal2json alone leaves out what PostgreSQL prints before the digits.
+            # Only wal2json leaves out the prefix that PostgreSQL prints before the digits.
             value = "\\x" + value
         if column.type in INTEGER_TYPES and not _WHOLE.fullmatch(value):
             return None
@@ -216,12 +216,12 @@ class Wal2Json(Decoder[_Table]):
         try:
             row.decode(self.options.encoding)
         except UnicodeDecodeError:
-            # What was escaped to be read looks like any text.
+            # Escaped bytes cannot be told from ordinary text.
             return False
         return True
 
     def take(self, body: bytes) -> None:
-        # Also a row that is written in an unusual way.
+        # A row in an unusual form also ends here.
         if match := _BEGIN.fullmatch(body):
             self.sink.begin(int(match[1]) & 0xFFFFFFFF)
             return
@@ -255,8 +255,8 @@ class Wal2Json(Decoder[_Table]):
 
 
 def _escape_in_json(error: UnicodeError) -> tuple[str, int]:
-    """Bytes that are not in the database's encoding become what "backslashreplace" makes of them,
-    written as inside a JSON string."""
+    """Like "backslashreplace" for bytes that are not in the database's encoding, but with the
+    backslash escaped for a JSON string."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     escaped = (f"\\\\x{byte:02x}" for byte in error.object[error.start : error.end])
@@ -268,10 +268,10 @@ codecs.register_error(_ESCAPE_IN_JSON, _escape_in_json)
 
 
 def _escape(table: str) -> Iterator[str]:
-    """A table for ``add-tables``, with wal2json's own escaping; ``*`` alone stays a wildcard.
+    """A table's names for ``add-tables``, in wal2json's escaping; a lone ``*`` stays a wildcard.
 
-    Which dot of several ends the schema cannot be told, so each is named as the one; what comes
-    too much is dropped here.
+    With several dots, any of them may end the schema, so there is one name for each dot. The
+    decoder drops rows of tables that match too much.
     """
     for dot in re.finditer(r"\.", table):
         parts = table[: dot.start()], table[dot.end() :]

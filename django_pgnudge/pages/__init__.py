@@ -1,7 +1,8 @@
-"""Pages and fragments as nudged values: which inputs of a request they were made of.
+"""Pages and fragments as nudged values, cached by the inputs that were read from the request.
 
-`page` is ``nudged_page``, `conditional` is ``nudged_condition``. `inputs` names what can be read of
-a request, `recording` notes what was read (through the classes of `recording_classes`), and
-`template_inputs` does so for a fragment's context. `view_names` names a view, `responses` says
-what makes a response personal, and `rendering` lets callers wait for one that is being rendered.
+`page` has ``nudged_page``, `conditional` has ``nudged_condition``. `inputs` defines what can be
+read from a request. `recording` records what was read, with the classes of `recording_classes`;
+`template_inputs` does the same for a fragment's context. `view_names` names a view. `responses`
+finds what makes a response personal. `rendering` lets callers wait for a response that is being
+rendered.
 """

@@ -1,10 +1,10 @@
-"""``nudged_condition``, in the manner of ``condition``: an ETag made of tokens.
+"""``nudged_condition``, like Django's ``condition``: an ETag made of tokens.
 
-As long as the tokens stand, what the view would read is what it read: 304, for one question to
-the cache, and no view runs.
+While the tokens are unchanged, the view would read the same data again. Then the answer is 304: it
+costs one read of the cache, and the view does not run.
 
-A tag says what the response was made of, see `recording`, and which headers it named in ``Vary``,
-so that it can be made again, from another request, before there is a response:
+A tag lists the inputs of the response (see `recording`), including the headers in its ``Vary``. So
+the tag can be computed from a later request before there is a response:
 ``W/"<digest>.<kind>:<name>.<kind>:<name>"``.
 """
 
@@ -49,7 +49,7 @@ logger = get_logger("django_pgnudge.nudged")
 _TAG: Final = re.compile(r'(?:W/)?"[0-9a-f]+((?:\.[a-z]+:[A-Za-z0-9_%~-]+)*)"')
 
 _MOST: Final = 40
-"""So many inputs a tag may say; what browsers send back is not ours alone to write."""
+"""The most inputs that a tag may list; a client can send a forged tag with many more."""
 
 
 def nudged_condition(
@@ -59,12 +59,13 @@ def nudged_condition(
     cache: str | None = None,
     using: str | None = None,
 ) -> Callable[[View], View]:
-    """Answer 304 to a browser that has what the view would send.
+    """Answer 304 to a browser that already has what the view would send.
 
-    Two requests are asked the same only if the headers of ``vary_on``, those that the response
-    names in ``Vary``, and what was read of the request, are the same; the first are added to
-    ``Vary``. ``etag`` gets the view's arguments and returns what else the page depends on, such as
-    the version of the code. There is no ETag without a lease, nor for what is its reader's alone.
+    Two requests share a tag only if they agree in the headers of ``vary_on``, in the headers that
+    the response names in ``Vary``, and in everything that was read from the request. The headers of
+    ``vary_on`` are added to ``Vary``. ``etag`` gets the view's arguments and returns what else the
+    page depends on, such as the version of the code. There is no ETag without a lease, or for a
+    personal response.
     """
     check_dependencies(depends_on, "nudged_condition()")
     options = NudgedOptions(cache=cache, using=using, wait=0.0)
@@ -138,7 +139,7 @@ def nudged_condition(
 
 
 class _Condition:
-    """The tags of one request; ``said`` is all that they say beside its inputs."""
+    """The tags of one request; ``said`` is everything in them except its inputs."""
 
     def __init__(
         self,
@@ -160,7 +161,7 @@ class _Condition:
         self._place = place
 
     def answer(self) -> Any:
-        """304 or 412 if the request's conditions ask for it, else None. It may ask a database."""
+        """304 or 412 if the request's conditions call for it, else None. May query a database."""
         tag, more = self._tag({}), frozenset[str]()
         for sent, inputs in self._sent():
             try:
@@ -181,18 +182,18 @@ class _Condition:
         return self.answer()
 
     def _sent(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """The tags that the browser has, and of what inputs they are."""
+        """The tags that the browser sent, each with its inputs."""
         for sent in parse_etags(self.request.META.get("HTTP_IF_NONE_MATCH", "")):
             if (found := _TAG.fullmatch(sent)) is not None:
                 names = [each.split(":") for each in found[1].split(".")[1 : _MOST + 1]]
                 yield sent, frozenset(f"{kind} {unquote(name)}" for kind, name in names)
 
     def noting(self) -> AbstractContextManager[None]:
-        """Note from here on what is read, until the response is rendered."""
+        """Start to record what is read; recording ends when the response is rendered."""
         return self._reads.begun()
 
     def returned(self, computed: Computed) -> None:
-        """The view has returned; in whatever transaction, it is still the one that it read in."""
+        """Tag what the view returned. Call it in the same transaction as the view."""
         response = computed.value
         if not isinstance(response, HttpResponseBase) or not self._vouches(computed):
             return
@@ -205,28 +206,28 @@ class _Condition:
             self._finish(response)
 
     def _finish_late(self, response: Any, rendering: Computation) -> None:
-        """Tag a response that has just been rendered, in the thread that did it."""
+        """Tag a response that has just been rendered, in the thread that rendered it."""
         rendering.stop()
         self._reads.stop()
-        # A loop has no connection whose transaction would tell.
+        # On a loop there is no connection, so an open transaction could not be noticed.
         if not on_loop() and self._vouches(rendering.result(response)):
             self._finish(response)
 
     def _vouches(self, computed: Computed) -> bool:
-        """Whether the tag's tokens are all that the response stands on."""
+        """Whether the response depends on nothing but the tag's tokens."""
         whole = None if computed.private else self._stamp.with_others(computed.others)
         if whole is not None and whole.tokens.keys() != self._stamp.tokens.keys():
             if may_log(f"wider {self._what}"):
                 logger.warning(
                     "nudged: %s gets no ETag, for it used nudged values that depend on more than it"
-                    " names. Name that in nudged_condition() too.",
+                    " names. Name those dependencies in nudged_condition() too.",
                     self._what,
                 )
             return False
         return whole is not None
 
     def _finish(self, response: Any) -> None:
-        """Tag a response that is rendered, if the tag says all that it depends on."""
+        """Tag a rendered response, if the tag lists everything that it depends on."""
         self._reads.stop()
         if response.status_code != 200 or response.streaming:
             return
@@ -250,7 +251,7 @@ class _Condition:
         patch_vary_headers(response, (*self._headers, *headers))
 
     def _tag(self, values: dict[str, str]) -> str:
-        # Always the Authorization too: a response names it only to those who have sent one.
+        # Always with Authorization: a response names it in Vary only if the request sent it.
         always = {"header authorization", *self._always}
         sent = {**values, **{each: self._asked.value(each) for each in always}}
         made = digest([self._said, tuple(sorted(sent.items()))], self._what)
@@ -258,7 +259,7 @@ class _Condition:
 
 
 def _written(name: str) -> str:
-    """An input as a tag says it."""
+    """An input as it is written in a tag."""
     kind, _, name = name.partition(" ")
     return f"{kind}:{quote(name, safe='').replace('.', '%2E')}"
 

@@ -1,26 +1,26 @@
-"""What is read of a request while a page or a fragment is made of it: all that tells it apart.
+"""The inputs of a page or a fragment: everything that it reads from the request.
 
-Nobody is asked which header, cookie or attribute a page depends on, and none is known to be
-harmless: while the page is made, the request notes whatever is read of it, and the page is kept
-under the values of that. What the address says, every page is kept under. What middleware left on
-the request before, such as the user, is an input like a header; what the view leaves there was made
-of inputs.
+Nobody declares which header, cookie or attribute a page depends on. While the page is made, the
+request records everything that is read from it, and the page is kept under the values of these
+inputs. Every page is also kept under its address. What middleware has put on the request, such as
+the user, is an input like a header. What the view itself puts there was made from inputs and is
+not one.
 
 An input is a text, ``"<kind> <name>"``:
 
 =================== ================================================================
-``header X-Who``    a header, by whatever case it was asked for
+``header X-Who``    a header, in any case
 ``meta X``          an item of ``META``, and so of a WSGI request's ``environ``
 ``scope X``         an item of an ASGI request's ``scope``
 ``cookie X``        a cookie
-``all X``           of the mappings above, which ``X`` says
-``session key``     which session it is
-``session data``    what the session holds, where that is not a row that was read for the page
-``body of``         the request
-``store X``         what a session store of its own kind says of the session
-``match X``         what the URL resolver found, of ``resolver_match``
-``attribute X``     whatever else is on the request
-``wrapper X``       the same of a framework's request that wraps Django's
+``all X``           all items of one of the mappings above; ``X`` is its kind
+``session key``     the key of the session
+``session data``    the data of the session, unless its row was read for the page
+``body of``         the body of the request
+``store X``         an attribute that a custom session store adds to the session
+``match X``         an attribute of ``resolver_match``, the URL resolver's result
+``attribute X``     any other attribute of the request
+``wrapper X``       an attribute of a framework's request that wraps Django's
 =================== ================================================================
 """
 
@@ -52,40 +52,40 @@ _NOTHING: Final = object()
 
 
 def raw(holder: object) -> dict[str, Any]:
-    """The attributes of an object whose reading is noted, without a note."""
+    """The attributes of an object that records reads, without recording this read."""
     held: dict[str, Any] = object.__getattribute__(holder, "__dict__")
     return held
 
 
 def is_pending(value: object) -> bool:
-    """Whether it is lazy, and nobody has asked yet what it stands for."""
+    """Whether it is a lazy object that was not evaluated yet."""
     return issubclass(type(value), LazyObject) and raw(value).get("_wrapped") is empty
 
 
 def is_known_when_asked(value: object) -> bool:
-    """Whether all that this lazy object will ask is the request: what Django itself has made."""
+    """Whether this lazy object is Django's own, which reads only the request."""
     setup = raw(value).get("_setupfunc")
     return str(getattr(setup, "__module__", "")).startswith("django.")
 
 
 def is_session(value: object) -> bool:
-    """Whether it is one of Django's kind, and no lazy object that stands for one."""
+    """Whether it is a session of Django's base class, and not a lazy object for one."""
     return issubclass(type(value), SessionBase)
 
 
 def own_class(value: object) -> type:
-    """Its class, whether or not it notes by now what is read of it."""
+    """Its original class, also while it has a class that records reads."""
     kind = type(value)
     return kind.__mro__[2] if "pgnudge_notes" in vars(kind) else kind
 
 
 def loads_its_row(session: SessionBase) -> bool:
-    """Whether to load this session is to read its row, as any other is read, and no more."""
+    """Whether loading this session is only an ordinary read of its row."""
     return getattr(type(session), "load", None) is db.SessionStore.load
 
 
 class RequestInputs:
-    """A request as a view got it: Django's, and a framework's if that wraps it."""
+    """The request that a view got: Django's, and a framework's request that wraps it, if any."""
 
     def __init__(self, given: Any) -> None:
         is_own = isinstance(given, HttpRequest)
@@ -94,7 +94,7 @@ class RequestInputs:
 
     @property
     def known(self) -> tuple[object, ...]:
-        """What notes its own reading, and is the same for all in what else is named."""
+        """Objects that record their own reads, so that a name must not include their contents."""
         session = raw(self.request).get("session")
         return tuple(
             each
@@ -103,7 +103,7 @@ class RequestInputs:
         )
 
     def held(self, kind: str) -> dict[str, Any]:
-        """The attributes of the request, of its wrapper, or of what its address has led to."""
+        """The attributes of the object that a kind of input belongs to; empty if there is none."""
         holder: object = self.request if kind == "attribute" else self.wrapper
         if kind == "store":
             session = raw(self.request).get("session")
@@ -114,7 +114,7 @@ class RequestInputs:
         return {} if holder is None else raw(holder)
 
     def must_wait(self, inputs: Iterable[str]) -> bool:
-        """Whether to have their values may mean to ask a database, or whatever is lazy."""
+        """Whether reading these values may block: a query, or another lazy object."""
         for each in inputs:
             kind, _, name = each.partition(" ")
             value = self.held(kind).get(name) if kind in HOLDERS else None
@@ -124,9 +124,9 @@ class RequestInputs:
         return False
 
     def value(self, given: str) -> str:
-        """What an input is now.
+        """The value of an input now, as a text.
 
-        Raises UnsureError where it cannot be told from others, and what a lazy attribute raises.
+        Raises UnsureError if it has no unique text, and any exception of a lazy attribute.
         """
         kind, _, name = given.partition(" ")
         if kind == "match" and name == "func":
@@ -144,7 +144,7 @@ class RequestInputs:
     def _item(self, kind: str, name: str) -> str:
         mapping: Any = self._mapping(kind)
         if isinstance(mapping, HttpHeaders):
-            # To read these, or a dict below, by their own methods is to note it.
+            # Their own methods, and those of a dict below, would record the read.
             _, value = mapping._store.get(name, ("", _NOTHING))  # noqa: SLF001
         else:
             key = HttpHeaders.to_wsgi_name(name) if kind == "header" else name
@@ -162,7 +162,7 @@ class RequestInputs:
         if kind == "cookie":
             is_made = "COOKIES" in held
             cookies: Mapping[str, Any] = self.request.COOKIES
-            if not is_made:  # so that the view has them made of what it may write before
+            if not is_made:  # the view may change META before it reads COOKIES
                 held.pop("COOKIES", None)
             return cookies
         return self.request.META
@@ -186,13 +186,14 @@ class RequestInputs:
         if is_pending(value) and is_known_when_asked(value):
             return f"lazy {self.text(raw(value)['_setupfunc'])}"
         if name == "_messages" and not hasattr(value, "_loaded_data"):
-            # As it came, unless somebody has added some, to read it is to note what it reads.
+            # Nothing was loaded yet. Reading from this object would record reads of its own, so
+            # only its type, its queue and its level count.
             held = raw(value)
             return self.text([type(value), held.get("_queued_messages"), held.get("_level")])
         return self.text(value)
 
     def text(self, value: object) -> str:
-        """What tells a value from others."""
+        """The unique text of a value. Raises UnsureError if it has none."""
         value = unwrapped(value)
         return f"={value}" if type(value) is str else mark_of(value, self.known, strict=True)
 

@@ -1,11 +1,11 @@
-"""Whole pages: ``nudged_page`` in the manner of ``cache_page``.
+"""Whole pages: ``nudged_page``, like Django's ``cache_page``.
 
-A page goes stale with what its view reads. A decorator that reads what the page shows, before the
-view, belongs below this one.
+A page is valid as long as the data that its view reads. A decorator that reads such data before the
+view must be below this one.
 
-A page is kept under all that it read of its request, see `recording`, and under what its ``Vary``
-names. Both are known when it is rendered, and not before. A response that its view has not rendered
-is left so, for what middleware, and the framework above, have to say to it.
+A page is kept under everything that it read from its request (see `recording`), and under the
+headers of its ``Vary``. Both are known only when it is rendered. A response that the view did not
+render stays unrendered, because middleware or a framework may still change it.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ def nudged_page(
     using: str | None = None,
     wait: float = WAIT,
 ) -> Callable[[View], View]:
-    """Cache a view's responses for as long as nothing they depend on changes.
+    """Cache a view's responses until something they depend on changes.
 
-    As ``cache_page`` does it: those with status 200 to GET, by URL, by the headers that their
-    ``Vary`` names, and by what was read of the request. No header tells browsers to keep a page:
-    a deletion does not reach them.
+    Like ``cache_page`` it keeps responses with status 200 to GET, by URL and by the headers in
+    their ``Vary``; also by everything that was read from the request. It sends no header that lets
+    browsers keep a page, because a deletion does not reach browsers.
     """
     check_dependencies(depends_on, "nudged_page()")
     options = NudgedOptions(timeout, cache, using, wait)
@@ -155,11 +155,11 @@ def nudged_page(
 class _Page:
     """The response to one request.
 
-    ``base`` is a key of all that names it but its inputs: which these are is learned from
-    responses, and one that any of them has read tells the pages of this address apart from then on.
+    ``base`` is a key of everything that names the page except its inputs. The inputs are learned
+    from responses. After any response has read an input, all pages of this address are kept by it.
 
-    ``value`` is what is looked for. ``refused`` says why what the view returned is not everybody's,
-    or is empty.
+    ``value`` is the nudged value to look up. ``refused`` says why the response may not be shared;
+    it is empty if it may.
     """
 
     def __init__(
@@ -190,15 +190,15 @@ class _Page:
         self.place = Place(self.value.alias, self.value.using, what, "", self.value.scope)
 
     def learn(self) -> Steps:
-        """Ask which inputs tell the pages of this address apart."""
+        """Look up the known inputs of this address."""
         names = yield Get(self._list)
         if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
             self._inputs = frozenset(names)
 
     def is_named(self) -> bool:
-        """Find out what is looked for, by what the inputs are; it may ask a database.
+        """Find the name to look up from the values of the inputs; may query a database.
 
-        False if that cannot be told.
+        False if an input has no unique value.
         """
         try:
             self._values = note_values(self._asked, self._inputs or ())
@@ -216,13 +216,15 @@ class _Page:
         return self.is_named()
 
     def noting(self) -> AbstractContextManager[None]:
-        """Note from here on what is read, until the page is rendered."""
+        """Start to record what is read; recording ends when the page is rendered."""
         self._reads = RecordedInputs(self._asked)
         return self._reads.begun()
 
     def adapted(self, recipe: Recipe) -> Recipe:
-        """Nobody waits for a page that is not kept, or of which the inputs are not known yet; and
-        nobody is handed one that was made for somebody else.
+        """The recipe for a page.
+
+        Nobody waits for a page that is not kept, or whose inputs are unknown. A waiting caller
+        does not get another caller's response object.
         """
         return replace(
             recipe,
@@ -236,13 +238,13 @@ class _Page:
         return recipe.wait if is_known else 0.0
 
     def _yield_and_vouch(self, recipe: Recipe, stamp: Stamp) -> bool:
-        """Raise BeingRendered if somebody is about to keep what could be kept here."""
+        """Raise BeingRendered if another caller is rendering this page and will keep it."""
         if self._wait(recipe):
             renderings.yield_to_another((recipe.alias, recipe.plan.entry), self._deadline)
         return recipe.vouch(stamp)
 
     def returned(self, response: Any) -> Steps:
-        """The view has returned; one that is to be rendered yet is judged when it is."""
+        """Decide whether to keep what the view returned; for a late response, after rendering."""
         self.refused = ""
         if not is_late(response):
             self.refused = self._refusal(response)
@@ -250,7 +252,7 @@ class _Page:
                 yield self._put_list()
 
     def store(self, recipe: Recipe, response: Any, stamp: Stamp) -> Step | None:
-        """Keep what was computed under this stamp: at once, or as soon as it is rendered."""
+        """Keep the response under this stamp, at once or as soon as it is rendered."""
         if self.refused or self.request.method != "GET":
             return None
         if not is_late(response):
@@ -267,10 +269,11 @@ class _Page:
     def _store_late(
         self, recipe: Recipe, response: Any, stamp: Stamp, rendering: Computation
     ) -> None:
-        """Keep a response that has just been rendered, in the thread that did it."""
+        """Keep a response that has just been rendered, in the thread that rendered it."""
         rendering.stop()
         self._reads.stop()
-        # A loop must not wait for the cache, and has no connection whose transaction would tell.
+        # A loop must not wait for the cache. It also has no connection, so an open transaction
+        # could not be noticed.
         if on_loop() or self._refusal(response):
             return
         computed = rendering.result(response)
@@ -281,9 +284,10 @@ class _Page:
                 perform_one(keep, self.place)
 
     def _refusal(self, response: Any) -> str:
-        """Why others may not be shown this, now that it is rendered; or whom it may be shown.
+        """Why a rendered response must not be shared; empty if it may.
 
-        As Django's UpdateCacheMiddleware decides, and of what middleware would only add later.
+        Decides like Django's UpdateCacheMiddleware, and includes what middleware adds only later.
+        Also learns the page's inputs and completes ``Vary``.
         """
         self._reads.stop()
         if (
@@ -292,7 +296,7 @@ class _Page:
             or response.streaming
             or response.status_code != 200
         ):
-            return "it is no whole response to GET with status 200"
+            return "it is not a complete response to GET with status 200"
         why = (
             self._reads.why_personal
             or why_personal(self.request, response)
@@ -307,11 +311,13 @@ class _Page:
         return why
 
     def _learn_from(self, vary: frozenset[str]) -> str:
-        """Name the page by all that was read of the request, and by the headers it varies on; or
-        say why it has no name."""
+        """Name the page by everything that was read, and by the headers in its ``Vary``.
+
+        Returns why the page has no name; empty if it has one.
+        """
         values = {**self._reads.with_headers(vary), **self._values}
         if len(values) > MOST_INPUTS:
-            return f"its address has been told apart by more than {MOST_INPUTS} parts of requests"
+            return f"pages of its address have read more than {MOST_INPUTS} parts of requests"
         self._inputs = frozenset(values)
         known = {each: value for each, value in values.items() if value is not None}
         self._name_to_keep = self._name(known) if len(known) == len(values) else None
@@ -331,7 +337,7 @@ class _Page:
         return Keep(recipe.plan.names.entry(name), stamp, response, self._options.timeout)
 
     def _name(self, values: dict[str, str]) -> str:
-        # Always the Authorization too: a response names it only to those who have sent one.
+        # Always with Authorization: a response names it in Vary only if the request sent it.
         always = {"header authorization": self._asked.value("header authorization")}
         sent = tuple(sorted({**values, **always}.items()))
         return f"page {digest([self._base, sent], self._what)}"
@@ -348,7 +354,7 @@ class _Page:
 
 
 def _whole(response: Any) -> Any:
-    """A stored response lacks what its template was given, which middleware may want to add to."""
+    """Give a stored response the attributes of a rendered one, which middleware may use."""
     if getattr(response, "is_rendered", False) and not hasattr(response, "context_data"):
         response.template_name, response.context_data = None, {}
     return response

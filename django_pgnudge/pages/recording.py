@@ -1,7 +1,7 @@
-"""Note what is read of a request: the request is given a class that notes it, as are its parts.
+"""Records what is read from a request: the request and its parts get classes that record reads.
 
-A request stays the object that it is, with the attributes that it has. Reads of several pages and
-fragments that are being made at once, one inside the other, are noted for each.
+A request stays the same object with the same attributes. If several pages and fragments are being
+made, one inside the other, a read is recorded for each.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ from django_pgnudge.pages.recording_classes import (
 )
 
 MOST_INPUTS: Final = 200
-"""So many inputs may tell the pages of one address apart, or the renderings of one fragment. Their
-names are learned, and what reads a cookie of another name for each visitor has no end of them."""
+"""The most inputs of the pages of one address, or of one fragment. The names of inputs are learned;
+code that reads a cookie of another name for each visitor would give a list without end."""
 
 _NAMED: Final = frozenset(
     {"GET", "LANGUAGE_CODE", "_encoding", "method", "path", "path_info", "urlconf"}
 )
-"""What the address says, see `requests.named`."""
+"""Attributes that come from the address, see `responses.named`."""
 
 _TOKEN: Final = "CSRF_COOKIE_NEEDS_UPDATE"  # noqa: S105 - an item of META
-"""Django's ``get_token`` writes it each time, for the middleware."""
+"""Django's ``get_token`` writes it on each call, for the middleware."""
 
 _BODY: Final = frozenset({"_body", "_read_started", "_stream"})
 
 _MAPPINGS: Final = {
     "COOKIES": "cookie", "META": "meta", "environ": "meta", "headers": "header", "scope": "scope",
 }  # fmt: skip
-"""The attributes that hold items, and the kind of input that an item of each is."""
+"""The attributes that are mappings, and the kind of input of their items."""
 
 
 class RecordedInputs:
-    """What was read of a request from `start` to `stop`.
+    """What was read from a request between `start` and `stop`.
 
-    ``values`` has each input and its value when it was first read; None for one whose value is only
-    known when it is asked for beforehand. ``why_unsure`` says of which it cannot be told. What the
-    address says is no input of what is named by the address already.
+    ``values`` has each input with its value at the first read; None if the value can only be found
+    by reading it before the view runs. ``why_unsure`` says which input has no unique value. With
+    ``address_is_named``, parts of the address are not inputs, because the name contains them.
     """
 
     def __init__(self, asked: RequestInputs, *, address_is_named: bool = True) -> None:
@@ -77,7 +77,7 @@ class RecordedInputs:
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """Note from here on, past the end of the block unless that fails."""
+        """Start to record. Recording continues after the block, unless the block raises."""
         self.start()
         try:
             yield
@@ -92,7 +92,7 @@ class RecordedInputs:
         watch.active.append(self)
 
     def stop(self) -> None:
-        """What is lazy and still nobody has asked for was not read."""
+        """Stop recording. A lazy object that was not evaluated does not count as read."""
         watch = raw(self._asked.request).get(WATCH)
         if watch is not None and self in watch.active:
             watch.active.remove(self)
@@ -104,7 +104,7 @@ class RecordedInputs:
 
     @property
     def why_personal(self) -> str:
-        """Why what was made must be shown to nobody else; empty if it may."""
+        """Why the result is personal and must not be shared; empty if it may be shared."""
         if f"meta {_TOKEN}" in self._written:
             return "it used the CSRF token"
         if SESSION_CHANGED in self._written:
@@ -117,7 +117,7 @@ class RecordedInputs:
 
     @property
     def cookies(self) -> bool:
-        """Whether any cookie was read, in whatever way."""
+        """Whether any cookie was read in any way."""
         return any(
             each.startswith(("cookie ", "session "))
             or each in ("header cookie", "meta HTTP_COOKIE", "all cookie", "all header", "all meta")
@@ -125,13 +125,13 @@ class RecordedInputs:
         )
 
     def with_headers(self, names: Iterable[str]) -> dict[str, str | None]:
-        """The values, and those of headers that were named and perhaps not read."""
+        """The values, together with those of the named headers, which may not have been read."""
         named = {f"header {name}" for name in names}
         more = {each: self._asked.value(each) for each in named - self.values.keys()}
         return {**self.values, **more}
 
     def lacks(self, name: str) -> bool:
-        """Whether an input is new here, and not something that was written since the start."""
+        """Whether an input was not recorded yet, and was not written since the start."""
         if name in self.values or name in self._written:
             return False
         kind, _, attribute = name.partition(" ")
@@ -141,7 +141,7 @@ class RecordedInputs:
         if kind == "attribute" and attribute in self._given:
             return False
         if kind == "wrapper" and self._asked.wrapper is None:
-            return False  # made of the request, since the start
+            return False  # the wrapper was made from the request after the start
         now = self._asked.held(kind)
         return before.get(attribute, _NOTHING) is now.get(attribute, _NOTHING)
 
@@ -156,14 +156,14 @@ class RecordedInputs:
         self._written.add(name)
 
     def must_have_data(self, session: SessionBase) -> bool:
-        """Whether reading this session's row was not seen here, or it is no row."""
+        """Whether the session's data are an input: its row's read was not seen, or it has none."""
         return self._had_loaded or not loads_its_row(session)
 
 
 def note_values(asked: RequestInputs, inputs: Iterable[str]) -> dict[str, str]:
-    """The values that these inputs have now, noted for whatever else is being made.
+    """The current values of these inputs; the read is recorded for other pages being made.
 
-    Raises UnsureError, also where a lazy attribute fails: whoever asked for it may not want it.
+    Raises UnsureError, also if a lazy attribute fails: this request may not need that attribute.
     """
     watch = raw(asked.request).get(WATCH)
     found = {}
@@ -172,8 +172,8 @@ def note_values(asked: RequestInputs, inputs: Iterable[str]) -> dict[str, str]:
             found[each] = value = asked.value(each)
         except UnsureError:
             raise
-        except Exception as error:  # it runs its own code
-            why = f"{_said(each)} raised {type(error).__name__} when asked for"
+        except Exception as error:  # a lazy attribute runs foreign code
+            why = f"{_said(each)} raised {type(error).__name__} when it was read"
             raise UnsureError(why) from error
         if watch is not None:
             watch.note(each, lambda value=value: value)
@@ -181,21 +181,21 @@ def note_values(asked: RequestInputs, inputs: Iterable[str]) -> dict[str, str]:
 
 
 def note_read(asked: RequestInputs, name: str) -> None:
-    """An input was read in another way than by the request."""
+    """Record an input that was read in another way than through the request."""
     watch = raw(asked.request).get(WATCH)
     if watch is not None:
         watch.note(name)
 
 
 def note_token(asked: RequestInputs) -> None:
-    """A CSRF token was read that had been made before."""
+    """Record the read of a CSRF token that was made earlier."""
     watch = raw(asked.request).get(WATCH)
     if watch is not None:
         watch.wrote(f"meta {_TOKEN}")
 
 
 def ask_again(lazy: object, asking: Callable[[], object] = lambda: None) -> None:
-    """Have a lazy object that was asked before say when it is asked for what it stands for."""
+    """Reset a lazy object that was evaluated, so that its next evaluation calls ``asking``."""
     held = raw(lazy)
     found = held["_wrapped"]
     if found is empty:
@@ -209,7 +209,7 @@ def ask_again(lazy: object, asking: Callable[[], object] = lambda: None) -> None
 
 
 class _Watch:
-    """Who notes what is read of one request."""
+    """Distributes the reads of one request to everything that records them."""
 
     def __init__(self, asked: RequestInputs) -> None:
         self.active: list[RecordedInputs] = []
@@ -218,7 +218,7 @@ class _Watch:
         self._noticed: frozenset[str] = frozenset()
 
     def install(self, asked: RequestInputs) -> None:
-        """Have all that is on the request note its reading, what came since the last time too."""
+        """Make the request and its parts record reads; parts added since the last call too."""
         self._asked = asked
         request = asked.request
         held = raw(request)
@@ -230,7 +230,7 @@ class _Watch:
                 held[name] = held["META"]
             elif type(mapping) is dict and name not in ("environ", "headers"):
                 held[name] = Items(mapping)
-            elif isinstance(mapping, Items) and mapping.watch is not self:  # of a copy
+            elif isinstance(mapping, Items) and mapping.watch is not self:  # from a copied request
                 held[name] = Items(mapping.as_it_is())
             if type(mapping) is HttpHeaders:
                 mapping.__class__ = Headers
@@ -260,19 +260,19 @@ class _Watch:
 
     def put_back(self) -> None:
         for holder, kind in self._kinds:
-            if "pgnudge_notes" in vars(type(holder)):  # a view may have given it another
+            if "pgnudge_notes" in vars(type(holder)):  # a view may have changed the class
                 object.__setattr__(holder, "__class__", kind)
         self._kinds = []
 
     def attribute(self, kind: str, holder: object, name: str) -> None:
-        """An attribute is read, there or not."""
+        """Record the read of an attribute, which may be missing."""
         if name == WATCH or not self.active:
             return
         held = raw(holder)
         if name not in held and hasattr(type(holder), name):
             if isinstance(getattr(type(holder), name), MemberDescriptorType):
                 self.refuse(f"it read {name!r} of the request, which its class has in a slot")
-            return  # code, whose own reading is noted
+            return  # a method or property; what it reads is recorded
         if kind == "wrapper" and name == "_request":
             return
         if kind == "attribute" and name in self._noticed:
@@ -283,7 +283,11 @@ class _Watch:
         self.note(f"{kind} {name}")
 
     def _note_body(self, held: dict[str, Any]) -> None:
-        """`HttpRequest.read` says that it has begun before it does."""
+        """Record the read of the body.
+
+        ``HttpRequest.read`` sets ``_read_started`` before it reads, and then ``body`` raises. So
+        the flag is reset for the moment in which the body is recorded.
+        """
         has_begun = held.get("_read_started")
         if not any(reads.began_with_body_read for reads in self.active):
             held["_read_started"] = False
@@ -298,13 +302,13 @@ class _Watch:
         lazy = self._asked.held(kind).get(attribute) if kind in HOLDERS else None
         lazy = lazy if is_pending(lazy) else None
         for reads in new:
-            reads.take(name, None, lazy)  # at once: its value may be had by reading it
+            reads.take(name, None, lazy)  # before the value: reading that may record it again
         if lazy is not None and not is_known_when_asked(lazy) and value is None:
             self._note_when_asked(name, lazy)
             return
         try:
             found = self._asked.value(name) if value is None else value()
-        except Exception as error:  # naming it runs its own code
+        except Exception as error:  # a value's text runs foreign code
             for reads in new:
                 reads.why_unsure = f"it read {_said(name)}: {error}"
             return
@@ -312,7 +316,7 @@ class _Watch:
             reads.take(name, found, lazy)
 
     def _note_when_asked(self, name: str, lazy: object) -> None:
-        """Note what it stands for in the moment in which that is found."""
+        """Record the value of a lazy object at the moment when it is evaluated."""
         find = raw(lazy).get("_setupfunc")
         if find is None:
             return
@@ -330,7 +334,7 @@ class _Watch:
         raw(lazy)["_setupfunc"] = found_and_noted
 
     def session(self, session: SessionBase) -> None:
-        """The session's data are read, and loaded by now."""
+        """Record the read of the session's data, which are loaded."""
         self.note("session key")
         if any(reads.must_have_data(session) for reads in list(self.active)):
             self.note("session data")

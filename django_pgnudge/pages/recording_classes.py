@@ -1,6 +1,6 @@
-"""A request and its parts, of classes that note what is read of them.
+"""The classes of a request and its parts that record what is read from them.
 
-Each is given such a class in its place, and stays the object that it is, see `recording`.
+`recording` sets these classes on existing objects; each stays the same object.
 """
 
 from __future__ import annotations
@@ -16,36 +16,39 @@ from django.http.request import HttpHeaders
 from django_pgnudge.pages.inputs import own_class, raw
 
 SESSION_CHANGED: Final = "session changed"
-"""Written when the session is."""
+"""The name that is recorded as written when the session is changed."""
 
 WATCH: Final = "_pgnudge_watch"
-"""The attribute, of a request and of a session, that has who notes."""
+"""The attribute of a request and of a session that holds its ``Notes``."""
 
 
 class Notes(Protocol):
-    """Who notes."""
+    """Gets the reads that these classes record."""
 
     def note(self, name: str) -> None:
-        """An input is read."""
+        """An input was read."""
 
     def wrote(self, name: str) -> None:
-        """An input is written."""
+        """An input was written."""
 
     def refuse(self, why: str) -> None:
-        """What is being made cannot be told from what is made for others."""
+        """The inputs are not all known, so the result must not be kept."""
 
     def meta_as_it_is(self, holder: object) -> AbstractContextManager[None]:
-        """Read META inside without a note, to make of it what notes by itself."""
+        """Reads of META in the block are not recorded.
+
+        Django builds headers and cookies from META in it; those record their own reads.
+        """
 
     def attribute(self, kind: str, holder: object, name: str) -> None:
-        """An attribute is read, there or not."""
+        """An attribute was read; it may be missing."""
 
     def session(self, session: SessionBase) -> None:
-        """The session's data are read, and loaded by now."""
+        """The session's data were read, and are loaded."""
 
 
 class NotedHolder:
-    """A request that notes which of its attributes is read."""
+    """A request, or another holder of attributes, that records which of them are read."""
 
     pgnudge_kind: str
 
@@ -64,7 +67,7 @@ class NotedHolder:
         super().__delattr__(name)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """A copy is of the request's own class, and notes nothing."""
+        """A copy has the request's original class and records nothing."""
         raw(self)[WATCH].refuse("it copied the request")
         return _own_parts(self, own_class(self), WATCH)
 
@@ -75,13 +78,13 @@ def holder_that_notes(kind: type, role: str) -> type:
 
 
 def _is_made_of_meta(holder: Any, name: str) -> bool:
-    """Whether Django is about to make it, at the first question."""
+    """Whether Django builds this attribute from META at its first read, which is now."""
     is_request = type(holder).pgnudge_kind == "attribute"
     return is_request and name in ("COOKIES", "headers") and name not in raw(holder)
 
 
 def _own_parts(held: Any, own: type, *but: str) -> tuple[Any, ...]:
-    """What to make one from that notes nothing: its own class, and what it holds."""
+    """What a copy that records nothing is made of: the original class and the attributes."""
     state = {name: value for name, value in raw(held).items() if name not in but}
     return _new, (own,), state
 
@@ -102,15 +105,15 @@ _OF_EVERY_SESSION: Final = frozenset(
         "storage_path",
     }
 )
-"""Public attributes of Django's session stores; others say what one of its own kind is of."""
+"""Public attributes of Django's session stores. Others are attributes of a custom store."""
 
 _read_key: Final[Callable[[Any], Any]] = SessionBase._get_session_key  # noqa: SLF001
 _write_key: Final[Callable[[Any, Any], None]] = SessionBase._set_session_key  # noqa: SLF001
-"""Not by a session's own methods, which a signed cookie's are not: its key is all its data."""
+"""The base class's methods: a signed-cookie session overrides them, and its key is all its data."""
 
 
 class NotedSession:
-    """A session of which to read the key is to read the session, as for Django it is not."""
+    """A session that records its reads; unlike in Django, a read of the key counts as access."""
 
     def __getattribute__(self, name: str) -> Any:
         if name[0] != "_" and name not in _OF_EVERY_SESSION and name in raw(self):
@@ -132,7 +135,7 @@ class NotedSession:
             raw(self)[WATCH].wrote(SESSION_CHANGED)
 
     def is_empty(self) -> bool:
-        if self._noted_key() is None:  # it has data all the same if somebody has set some
+        if self._noted_key() is None:  # without a key it may still have data that were set
             raw(self)[WATCH].note("session data")
         return bool(super().is_empty())  # type: ignore[misc]
 
@@ -161,7 +164,7 @@ class NotedSession:
 
 @cache
 def session_that_notes(kind: type[SessionBase]) -> type[SessionBase]:
-    # Sessions are signed by the name of their class.
+    # Django signs sessions with the name of their class, so the name must stay.
     return type(kind.__name__, (NotedSession, kind), _names(kind))
 
 
@@ -174,9 +177,9 @@ def _names(kind: type) -> dict[str, Any]:
 
 
 class Items(dict[str, Any]):
-    """A mapping of a request's that notes which of its items is read.
+    """A mapping of a request that records which of its items are read.
 
-    What is written to it is written to the mapping that it stands for, which a server may hold.
+    A write also goes to the original mapping, which the server may still use.
     """
 
     kind: str
@@ -235,7 +238,7 @@ class Items(dict[str, Any]):
             del self[name]
 
     def as_it_is(self) -> dict[str, Any]:
-        """Its items, without a note."""
+        """Its items, without recording the read."""
         return dict(dict.items(self))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -244,7 +247,7 @@ class Items(dict[str, Any]):
 
 
 class Headers(HttpHeaders):
-    """A request's headers, which note which of them is read."""
+    """A request's headers, which record which of them are read."""
 
     kind: str
     watch: Notes

@@ -1,7 +1,7 @@
-"""Pages that have been made and not yet rendered: whoever asks for the same one waits for that.
+"""Pages that are not rendered yet: another caller of the same page waits for the rendering.
 
-A view that returns a template leaves the work to its rendering, which comes after the view's flight
-has landed, and may never come: a response that is thrown away ends the wait too.
+A ``TemplateResponse`` is rendered after the flight of its view has ended, see
+`reader.single_flight`. It may also be dropped without rendering; that ends the wait too.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class BeingRendered(Exception):  # noqa: N818 - nothing is wrong
-    """Somebody else has made this page, and it will soon be in the cache."""
+    """Another caller is rendering this page and will soon store it in the cache."""
 
     def __init__(self, landed: Future[None], deadline: float) -> None:
-        super().__init__("somebody else has made this page")
+        super().__init__("another caller is rendering this page")
         self._landed = landed
         self._deadline = deadline
 
     def wait(self) -> None:
-        """Wait in this thread until it is rendered, or thrown away, or the deadline is over."""
+        """Wait in this thread until it is rendered or dropped, or until the deadline."""
         with contextlib.suppress(TimeoutError):
             self._landed.result(max(0.0, self._deadline - time.monotonic()))
 
@@ -42,7 +42,7 @@ class BeingRendered(Exception):  # noqa: N818 - nothing is wrong
 
 
 class Renderings:
-    """Those of this process."""
+    """The pages of this process that are being rendered."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -52,9 +52,9 @@ class Renderings:
         return len(self._there)
 
     def yield_to_another(self, name: Name, deadline: float) -> None:
-        """Raise BeingRendered if another thread or task has this page to render.
+        """Raise BeingRendered if another thread or task will render this page.
 
-        A thread does not wait for a task, whose loop may need this very thread.
+        A thread does not wait for a task: the task's loop may need this thread.
         """
         with self._lock:
             landed, whose = self._there.get(name, (None, None))
@@ -64,7 +64,7 @@ class Renderings:
             raise BeingRendered(landed, deadline)
 
     def begin(self, name: Name, response: Any) -> None:
-        """This response is to be rendered, by the thread or task that calls."""
+        """Register a response that the calling thread or task will render."""
         landed: Future[None] = Future()
         with self._lock:
             self._there[name] = landed, _me()
@@ -79,7 +79,7 @@ class Renderings:
         landed.set_result(None)
 
     def reset_after_fork(self) -> None:
-        """The threads that render are in the parent."""
+        """Forget all pages: the threads that render them are in the parent process."""
         self._lock = threading.RLock()
         self._there = {}
 

@@ -1,6 +1,6 @@
-"""What a request's address says, and what makes a response its reader's alone.
+"""The address of a request as a name, and what makes a response personal.
 
-What else of the request a response was made of, `recording` finds out.
+`recording` finds everything else of the request that a response depends on.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _POLICIES: Final = ("Content-Security-Policy", "Content-Security-Policy-Report-O
 
 
 def named(request: HttpRequest) -> tuple[object, ...]:
-    """What a page is of, before any header: the address, the language and the time zone.
+    """The name of a page without its headers: the address, the language and the time zone.
 
-    Not the absolute URI: ``/a/../b`` is written ``/b`` there, and a view is told which it was.
+    Not the absolute URI, which has ``/b`` for ``/a/../b``; a view can tell the two apart.
     """
     return (
         qualified_name(own_class(request)),
@@ -48,15 +48,15 @@ def named(request: HttpRequest) -> tuple[object, ...]:
 
 
 def shown_in() -> tuple[str | None, ...]:
-    """The language and the time zone; two zones may have one name."""
+    """The current language and time zone; two zones may have the same name."""
     zone = get_current_timezone()
     return get_language(), zone.tzname(None), str(zone), repr(zone)
 
 
 def _query_of_its_own(request: HttpRequest) -> tuple[object, ...] | None:
-    """What ``GET`` holds where that is not what the address says, as middleware may have it."""
+    """The contents of ``GET`` if middleware made it differ from the address, else None."""
     query = raw(request).get("GET")
-    if query is None:  # nobody has asked yet
+    if query is None:  # not read yet
         return None
     if type(query) is not QueryDict:
         return (mark_of(query, (request,), strict=True),)
@@ -67,7 +67,7 @@ def _query_of_its_own(request: HttpRequest) -> tuple[object, ...] | None:
 
 
 def is_late(response: Any) -> bool:
-    """Whether a response has still to be rendered."""
+    """Whether a response is not rendered yet."""
     return isinstance(response, HttpResponseBase) and not getattr(response, "is_rendered", True)
 
 
@@ -80,9 +80,9 @@ def vary_of(response: HttpResponseBase) -> frozenset[str] | None:
 def vary_on_what_was_used(
     request: HttpRequest, response: HttpResponseBase, *, cookies: bool
 ) -> None:
-    """Name in ``Vary`` what caches on the way to the reader must know, as middleware would later.
+    """Complete ``Vary`` for caches between server and browser, as middleware would do later.
 
-    ``cookies`` says that the response was made of some.
+    ``cookies`` says whether the response depends on cookies.
     """
     session = raw(request).get("session")
     if cookies or getattr(session, "accessed", False):
@@ -92,9 +92,9 @@ def vary_on_what_was_used(
 
 
 def why_personal(request: HttpRequest, response: HttpResponseBase) -> str:
-    """Why what was rendered for a request must be shown to nobody else; empty if it may.
+    """Why a rendered response is personal and must not be shared; empty if it may be shared.
 
-    What was only read is no reason: the page is kept under the value of that.
+    A mere read is no reason: the page is kept under the value that was read.
     """
     messages: Any = get_messages(request)
     if getattr(messages, "added_new", False):
@@ -102,7 +102,7 @@ def why_personal(request: HttpRequest, response: HttpResponseBase) -> str:
     shown = getattr(messages, "used", False) and len(messages)
     if shown or getattr(messages, "_loaded_data", None):
         return "it showed messages"
-    # Of Django 6 (`django.middleware.csp`), false until used, and of django-csp.
+    # Set by Django 6 (``django.middleware.csp``), false until used, and by django-csp.
     if getattr(request, "_csp_nonce", None):
         return "it used a nonce of its content security policy"
     if response.cookies or response.has_header("Set-Cookie"):
@@ -113,7 +113,7 @@ def why_personal(request: HttpRequest, response: HttpResponseBase) -> str:
 
 
 def why_not_stored(response: HttpResponseBase) -> str:
-    """Why its ``Cache-Control`` forbids a response to be kept here; empty if it does not."""
+    """Why the ``Cache-Control`` of a response forbids to keep it; empty if it does not."""
     control = _cache_control(response)
     forbids = any(word in control for word in ("private", "no-cache", "no-store"))
     return f"its Cache-Control is {control!r}" if forbids else ""

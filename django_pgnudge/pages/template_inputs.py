@@ -1,7 +1,7 @@
-"""What a fragment reads of the request: through the request, and through the template's context.
+"""What a fragment reads from the request, directly and through the template's context.
 
-Context processors hand on what is on the request under names of their own. While a fragment is
-rendered, its context notes when one of these names is looked up, whichever tag does it.
+Context processors put parts of the request into the context under other names. While a fragment is
+rendered, its context records each look-up of such a name by any tag.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _NAMED_AS: Final[dict[str, Callable[[str], str]]] = {
     "scope": lambda name: f"scope {name}",
     "headers": lambda name: f"header {name.lower().replace('_', '-')}",
 }
-"""What is covered when an item of these is named."""
+"""The input that is covered when an item of one of these mappings is named."""
 
 _PERMS: Final = "perms"
 _TOKEN: Final = "csrf_token"  # noqa: S105 - a name in templates
 
 _ANYWHERE: Final = (type(None), bool)
-"""Types whose values are found in many places: that one is the same says nothing."""
-
+"""Types whose values are shared by many places: finding the same object proves nothing."""
 
 _PLAIN: Final = (*_ANYWHERE, int, str)
-"""Types of what stands in for nothing: an input of such a value is named besides, for no harm."""
+"""Types of values that are not looked for on the request; such an input is then recorded as read,
+which does no harm."""
 
 
 class Named:
-    """What of the request the author of a fragment has named after ``by`` and ``on``."""
+    """The parts of the request that a fragment names after ``by`` and ``on``."""
 
     def __init__(self, variables: Iterable[tuple[str, ...]]) -> None:
         self._variables = list(variables)
 
     def inputs(self, context: Context, asked: RequestInputs | None) -> frozenset[str]:
-        """The inputs that are named; ``user`` is one only where it is the request's."""
+        """The named inputs; a variable such as ``user`` counts only if it is the request's."""
         if asked is None or not self._variables:
             return frozenset()
         covered: set[str] = set()
@@ -65,7 +65,7 @@ class Named:
 
 
 def named_in(expressions: Iterable[FilterExpression]) -> Named:
-    """What is named in these expressions, such as ``request.user.pk``."""
+    """The variables in these expressions, such as ``request.user.pk``."""
     variables: list[Any] = []
     for expression in expressions:
         variables.append(expression.var)
@@ -75,7 +75,7 @@ def named_in(expressions: Iterable[FilterExpression]) -> Named:
 
 
 def _looked_up(context: Context, name: str) -> object:
-    """As the context does it, without a note."""
+    """A look-up like the context's own, without recording it."""
     layers = (layer for layer in reversed(context.dicts) if name in layer)
     return dict.get(next(layers, {}), name)
 
@@ -85,12 +85,12 @@ def _covered_by(name: str, *more: str) -> set[str]:
         return {"session key", "session data", "attribute session"}
     if name in _NAMED_AS:
         return {_NAMED_AS[name](more[0])} if more else set()
-    # Of Django REST framework's request, "user" is a property.
+    # In Django REST framework's request, "user" is a property.
     return {f"attribute {name}", f"wrapper {name}", f"wrapper _{name}"}
 
 
 def asked_in(context: Context) -> RequestInputs | None:
-    """The request that a template is rendered for, if it knows any."""
+    """The request that a template is rendered for, if any."""
     request = getattr(context, "request", None) or context.get("request")
     return RequestInputs(request) if hasattr(request, "META") else None
 
@@ -99,7 +99,7 @@ def asked_in(context: Context) -> RequestInputs | None:
 def used_in(
     context: Context, asked: RequestInputs, named: frozenset[str]
 ) -> Iterator[tuple[RecordedInputs, set[str]]]:
-    """Notes what the block reads; fills the set with what is its reader's alone, whatever it is."""
+    """Record what the block reads; the set gets the names of personal parts that it used."""
     reads, used = RecordedInputs(asked, address_is_named=False), set[str]()
     depth = len(context.dicts)
     reads.start()
@@ -120,7 +120,7 @@ def used_in(
 
 
 class _Names(dict[str, Any]):
-    """A layer of a context: names of what is on the request, which are noted when looked up."""
+    """A layer of a context with names for parts of the request; it records each look-up."""
 
     def __init__(self, inputs: dict[str, tuple[str, object]], asked: RequestInputs) -> None:
         super().__init__({name: value for name, (_, value) in inputs.items()})
@@ -132,7 +132,7 @@ class _Names(dict[str, Any]):
         return super().__getitem__(name)
 
     def __iter__(self) -> Iterator[str]:
-        # So that whoever takes all of a context takes them one by one.
+        # With an own __iter__, dict.update() and the like read items by __getitem__.
         return super().__iter__()
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -140,7 +140,7 @@ class _Names(dict[str, Any]):
 
 
 def _on_request(asked: RequestInputs) -> dict[int, str]:
-    """The inputs that the objects on the request are, by identity."""
+    """The input of each object on the request, by the object's ``id()``."""
     request = asked.request
     return {
         id(value): f"{kind} {name}"
@@ -153,10 +153,10 @@ def _on_request(asked: RequestInputs) -> dict[int, str]:
 def _stand_for(
     context: Context, asked: RequestInputs, named: frozenset[str]
 ) -> dict[str, tuple[str, object]]:
-    """Which inputs the names in a context stand for, and what they are."""
+    """For each name in a context that stands for an input, the input and its value."""
     on_request = _on_request(asked)
     found: dict[str, tuple[str, object]] = {}
-    # Without a note to a fragment around this one.
+    # By dict.items, so that nothing is recorded for a fragment around this one.
     everything = {name: value for layer in context.dicts for name, value in dict.items(layer)}
     for name, value in everything.items():
         if name == _TOKEN:

@@ -1,10 +1,10 @@
-"""What a view is: the name that its pages and tags are kept under, in every process.
+"""The name of a view, under which its pages and tags are kept, the same in every process.
 
 Views are rarely plain functions. ``as_view()``, ``login_required()`` and other decorators return
-closures, and one name stands for all that a factory makes. So a view is named by what it is made
-of, see `contents`. Two views that differ in anything have two names, and a view that is made anew,
-in another process or at each request, has the one it had. One that cannot be told from another is
-called each time.
+closures, and all closures of a factory have the same ``__qualname__``. So a view is named by its
+contents, see `content_text`. Two views that differ in anything have different names. A view that is
+created again, in another process or for each request, has the same name. A view without a unique
+name is called each time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = get_logger("django_pgnudge.nudged")
 class ViewName:
     """A view's name: ``str()`` for logs, `full` for keys.
 
-    It is asked for when a request comes: a closure may be completed after it is decorated.
+    It is computed at a request, since a closure may still change after it is decorated.
     """
 
     __slots__ = ("_full", "_view")
@@ -46,9 +46,10 @@ class ViewName:
         return ViewName, (self._view,)
 
     def full(self, known: tuple[object, ...] = ()) -> str:
-        """Raises UnsureError for a view that cannot be told from others.
+        """The unique name. Raises UnsureError for a view that has none.
 
-        One that is made for each request may hold it: that is ``known``, see `mark_of`.
+        A view that is created for each request may hold the request: pass it in ``known``, see
+        `mark_of`.
         """
         if self._full is None:
             try:
@@ -69,22 +70,22 @@ def call_key(
     prefix: str,
     what: str,
 ) -> str | None:
-    """A key of all that names a view's response but what it reads; None where there can be none.
+    """A key of everything that names a view's response except its inputs; None if there is none.
 
-    The arguments are not what the address says: middleware, decorators and views give others.
+    The address does not determine the arguments: middleware, decorators and views may pass others.
     """
     try:
         given = tuple(_key_of(each, asked, what) for each in (*args, *sorted(kwargs.items())))
         full = name.full(asked.known)
         return digest([full, prefix, named(asked.request), len(args), given], what)
-    except Exception as error:  # naming runs the arguments' own code
+    except Exception as error:  # the arguments' own code runs here
         if may_log(f"arguments {what}"):
             logger.warning("nudged: %s is called each time: %s.", what, str(error).rstrip("."))
         return None
 
 
 def _key_of(value: object, asked: RequestInputs, what: str) -> str:
-    """Of what a path converter makes there may be no key: then it is told by its content."""
+    """The key of an argument; for an object of a path converter it may be its content's text."""
     try:
         return digest([value], what)
     except TypeError:

@@ -1,6 +1,7 @@
 """From ``schema.table`` to models: the hop between the feed and the rules.
 
-`models` knows the app registry, `catalog` what PostgreSQL says of schemas, partitions and keys.
+`models` reads Django's app registry. `catalog` reads schemas, partitions and keys from PostgreSQL.
+`published` reads publications.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The tables in which Django's database cache keeps keys.
+"""The tables of Django's database cache.
 
-What the daemon deletes in them comes back through the stream: to follow them would be a loop that
-feeds itself, so they are never followed.
+A deletion by the daemon in such a table comes back through the stream. To follow these tables would
+be an endless loop, so they are never followed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def cache_tables(using: str) -> Iterator[str]:
-    """As ``LOCATION`` of ``CACHES`` names them, those that are in this database."""
+    """The tables in this database, by their names in ``LOCATION`` of ``CACHES``."""
     for alias in settings.CACHES:
         try:
             cache = caches[alias]
-        except Exception:  # noqa: S112 - a check says which cannot be used, and why
+        except Exception:  # noqa: S112 - a system check reports it
             continue
         if isinstance(cache, BaseDatabaseCache):
             model = cache.cache_model_class

@@ -1,4 +1,4 @@
-"""What the registry asks PostgreSQL's catalogs, and the answer as one unchanging value."""
+"""Reads PostgreSQL's catalogs for the registry into one immutable value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from django_pgnudge.decoding import KeyColumn
 
-# pg_inherits also links the indexes of partitions, hence relkind: tables, partitioned tables,
+# pg_inherits also links the indexes of partitions. relkind selects tables, partitioned tables and
 # foreign tables.
 _RELATIONS = f"""
 WITH RECURSIVE keys AS ({KEY_COLUMNS}),
@@ -45,7 +45,7 @@ SELECT 'parent', n.nspname::text, c.relname::text, c.relispartition, up.depth,
  ORDER BY 5
 """  # noqa: S608  # nothing in it comes from outside
 
-# As to_regclass finds them: whatever has the name in the first schema of the path.
+# Like to_regclass: any relation with the name in the first schema of the path that has one.
 _ON_PATH = """
 SELECT DISTINCT ON (c.relname) c.relname::text, n.nspname::text
   FROM unnest(%s::text[]) WITH ORDINALITY AS path (schema, place)
@@ -55,9 +55,9 @@ SELECT DISTINCT ON (c.relname) c.relname::text, n.nspname::text
  ORDER BY c.relname, path.place
 """
 
-# The system identifier is a physical standby's, too, and stays when that is promoted; initdb and
-# pg_upgrade make another. The OID stays when a database is renamed; another of the same name has
-# another.
+# A physical standby has the same system identifier and keeps it when it is promoted. initdb and
+# pg_upgrade create another. The OID stays when a database is renamed; another database of the same
+# name has another OID.
 _IDENTITY = """
 SELECT s.system_identifier::text || '-' || d.oid::text
   FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()
@@ -70,9 +70,9 @@ _MAY_ASK_IDENTITY = "SELECT has_function_privilege('pg_control_system()', 'EXECU
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """One reading of the catalogs; payloads are ``schema.table``.
+    """The contents of the catalogs at one time; payloads are ``schema.table``.
 
-    ``path`` is the effective search_path by which ``schemas`` were found.
+    ``path`` is the effective search_path that was used to find ``schemas``.
     """
 
     path: tuple[str, ...] = ()
@@ -91,14 +91,14 @@ class Catalog:
 
 
 def payload_for(schema: str, table: str) -> str:
-    """The feed's name of a table: plain and unquoted."""
+    """The feed's name of a table, without quotes."""
     return f"{schema}.{table}"
 
 
 def quote_identifier(name: str) -> str:
     """A name as an SQL identifier.
 
-    Django's ``quote_name`` doubles no quotes and trusts those it finds.
+    Django's ``quote_name`` does not double quotes, and takes a name with outer quotes as quoted.
     """
     return '"' + name.replace('"', '""') + '"'
 
@@ -107,15 +107,15 @@ def quote_identifier(name: str) -> str:
 def pinned(
     connection: BaseDatabaseWrapper, schemas: tuple[str, ...] | None = None
 ) -> Iterator[tuple[CursorWrapper, tuple[str, ...]]]:
-    """A cursor whose names and operators are PostgreSQL's own, and the search_path it had before.
+    """A cursor that resolves names and operators in pg_catalog only, and the former search_path.
 
-    With ``schemas`` that path is what is effective of these. The session has its own settings again
-    afterwards: it may be a pool's, or in a transaction of the caller's.
+    With ``schemas`` the second is the effective path of these schemas instead. Afterwards the
+    session has its former settings: it may belong to a pool, or be in the caller's transaction.
     """
     nested = connection.in_atomic_block or not connection.get_autocommit()
-    # One cursor for all: tenants' backends set search_path for each.
+    # A single cursor: tenants' backends set search_path for each new one.
     with connection.cursor() as cursor:
-        # One that waits for others is nobody's wish here.
+        # _BEGIN sets the isolation level: the session's default may be one that waits for others.
         cursor.execute("SAVEPOINT pgnudge" if nested else _BEGIN)
         try:
             if schemas is not None:
@@ -134,7 +134,7 @@ def pinned(
 
 
 def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Catalog:
-    """Ask where search_path finds the ``unqualified`` tables, and what all tables look like."""
+    """Read where search_path finds the ``unqualified`` tables, and the structure of all tables."""
     with pinned(connection) as (cursor, path):
         schemas = _found(cursor, unqualified, path)
         cursor.execute(_RELATIONS)
@@ -158,7 +158,7 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
             if parent not in parents.get(payload, ()):
                 parents[payload] = (*parents.get(payload, ()), parent)
             if flag:
-                roots[payload] = parent  # rows come by depth: the last one is the root
+                roots[payload] = parent  # rows are ordered by depth, so the last one is the root
     return Catalog(
         path, schemas, tables, frozenset(partitioned), primary_keys, parents, roots, identity
     )
@@ -167,7 +167,7 @@ def read_catalog(connection: BaseDatabaseWrapper, unqualified: list[str]) -> Cat
 def read_identity(cursor: CursorWrapper) -> str | None:
     """The identity of a cursor's database.
 
-    None for a role from which EXECUTE on ``pg_control_system`` was taken.
+    None if EXECUTE on ``pg_control_system`` was revoked from the role.
     """
     for question in (_MAY_ASK_IDENTITY, _IDENTITY):
         cursor.execute(question)
@@ -180,21 +180,21 @@ def read_identity(cursor: CursorWrapper) -> str | None:
 def find_on_path(
     connection: BaseDatabaseWrapper, unqualified: list[str], schemas: tuple[str, ...]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Where a search_path of these ``schemas`` finds tables, and what is effective of it."""
+    """The effective search_path of these ``schemas``, and where it finds the tables."""
     with pinned(connection, schemas) as (cursor, path):
         return path, _found(cursor, unqualified, path)
 
 
 def _found(cursor: Any, unqualified: list[str], path: tuple[str, ...]) -> dict[str, str]:
-    """The schemas of an effective search_path in which it finds tables."""
+    """The schema of each table that an effective search_path finds."""
     cursor.execute(_ON_PATH, [list(path), unqualified])
     return dict(cursor.fetchall())
 
 
 def server_version(connection: BaseDatabaseWrapper) -> int:
-    """The version of a PostgreSQL connection's server, as ``server_version_num`` has it.
+    """The version of a PostgreSQL connection's server, in the form of ``server_version_num``.
 
-    Django's ``pg_version`` keeps that of the server to which the alias first led.
+    Django's ``pg_version`` keeps the version of the first server that the alias connected to.
     """
     with connection.temporary_connection():
         return int(connection.connection.info.server_version)

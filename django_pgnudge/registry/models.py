@@ -1,9 +1,9 @@
-"""Which models a table stands for: the hop between the feed's payloads and Django's names.
+"""Maps tables to models: the hop between the feed's payloads and Django's names.
 
-Built from the app registry, so it works before any connection, with ``public`` as the schema of
-tables that name none. ``refresh`` then asks PostgreSQL what only it knows: where search_path finds
-those tables, which tables are partitions of which, the columns of primary keys, and which database
-it is. Nothing else here touches the database.
+The registry is built from Django's app registry, so it works before any connection. Until then
+``public`` is the schema of tables that name none. ``refresh`` reads from PostgreSQL where
+search_path finds those tables, which tables are partitions of which, the columns of primary keys,
+and the identity of the database. Only ``refresh`` and ``on_path`` use the database.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from django_pgnudge.events import Event, Key
 
     _Reader: TypeAlias = tuple[tuple[int, ...], tuple[Field[Any, Any], ...]]
-    """In which order to take a key's values, and the fields that convert them."""
+    """The order in which to take a key's values, and the fields that convert them."""
 
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:\."((?:[^"]|"")+)")?')
-_MOST_ASKED = 10_000  # names remembered to be in no catalog
+_MOST_ASKED = 10_000  # the most names remembered as missing from the catalogs
 
 
 def split_db_table(db_table: str) -> tuple[str | None, str]:
-    """Schema (if named) and table of a ``db_table``, as Django's quoting makes PostgreSQL read it.
+    """The schema (None if not named) and table of a ``db_table``, as PostgreSQL reads it.
 
-    Django wraps a name in quotes unless it begins and ends with one, so that both
+    Django puts a name in quotes unless it begins and ends with one. So both
     ``'"schema"."table"'`` and ``'schema"."table'`` name a schema.
     """
     quoted = db_table if db_table[:1] == db_table[-1:] == '"' else f'"{db_table}"'
@@ -61,7 +61,7 @@ def split_db_table(db_table: str) -> tuple[str | None, str]:
 
 
 class Registry:
-    """The models of one database, by table. ``refresh`` replaces what it read in one step."""
+    """The models of one database, by table. ``refresh`` replaces all read data in one step."""
 
     def __init__(self, using: str = DEFAULT_DB_ALIAS, *, apps: Apps = global_apps) -> None:
         self.using = using
@@ -75,7 +75,7 @@ class Registry:
         self._asked: Memo[str, None] = Memo(_MOST_ASKED)
         self._everywhere: set[str] = set()
         self.left: set[tuple[str, str]] = set()
-        """Tables that are no longer below another, each with that one; see ``daemon.proof``."""
+        """Pairs of a table and a former parent or root of it; see `daemon.proof`."""
         self._index()
 
     def refresh(self, connection: BaseDatabaseWrapper) -> None:
@@ -86,9 +86,9 @@ class Registry:
         self._index()
 
     def on_path(self, connection: BaseDatabaseWrapper, schemas: tuple[str, ...]) -> Registry:
-        """The same tables as a session sees them whose search_path is ``schemas``.
+        """The registry of a session whose search_path is ``schemas``.
 
-        Shares what the last ``refresh`` read.
+        It shares the data of the last ``refresh``.
         """
         path, found = find_on_path(connection, self._unqualified(), schemas)
         other = copy(self)
@@ -97,15 +97,15 @@ class Registry:
         return other
 
     def look_everywhere(self, entry: str) -> None:
-        """Take the tables of this name for those of its model in every schema, as for tenants."""
+        """Treat the tables of this name in every schema as tables of its model, as for tenants."""
         self._everywhere.add(entry.removeprefix("*."))
         self._index()
 
     @property
     def has_tenants(self) -> bool:
-        """Whether the site keeps the tables of its models in several schemas, one a tenant.
+        """Whether the site has the tables of its models in several schemas, one for each tenant.
 
-        So say the backends of django-tenants and its kin, and ``SCOPE``.
+        True with ``SCOPE``, or with a database backend like that of django-tenants.
         """
         if conf.is_usable("NUDGED") and conf.NUDGED["SCOPE"] is not None:
             return True
@@ -114,16 +114,16 @@ class Registry:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The effective search_path by which tables were found."""
+        """The effective search_path that was used to find tables."""
         return self._catalog.path
 
     def lacks_schemas(self) -> bool:
-        """Whether search_path found tables in a schema that had none at the last ``refresh``."""
+        """Whether search_path finds tables in a schema that had none at the last ``refresh``."""
         known = {schema for schema, _ in self._catalog.tables.values()}
         return not known.issuperset(self._catalog.schemas.values())
 
     def _schemas(self) -> set[str]:
-        """Those that are known to be schemas."""
+        """The names that are known to be schemas."""
         return {"public", *self._catalog.path} | {named for named, _ in self._by_table if named}
 
     def _unqualified(self) -> list[str]:
@@ -131,11 +131,11 @@ class Registry:
         return [table for schema, table in named if schema is None]
 
     def unknown(self, payload: str) -> bool:
-        """Whether ``refresh`` may give ``payload`` a meaning that it has not.
+        """Whether ``refresh`` may find a new meaning of ``payload``.
 
-        True for a table without model or parent, as it may have been attached as a partition since,
-        and once for a name that was in no catalog yet. An application's own nudge without a dot is
-        no table's name.
+        True for a table without model or parent, which may since have been attached as a partition.
+        True once for a name that is missing from the catalogs. False for an own nudge, which has no
+        dot.
         """
         if payload in self._caches:
             return False
@@ -154,16 +154,16 @@ class Registry:
         """The payload of a model, a model label, ``schema.table``, or an application's own nudge.
 
         Labels are Django's (``shop.Product``, ``shop.Product_categories`` for an automatic
-        many-to-many table) and ``shop.Product.categories``. In double quotes
-        (``'"shop"."product"'``) a name is never a label.
+        many-to-many table) and ``shop.Product.categories``. A name in double quotes
+        (``'"shop"."product"'``) is never a label.
 
-        Raises UnknownLabelError for what must be a label, since its first part is an app, or its
-        second begins with a capital, but is none; and for what is most likely a slip: a name that
-        is near a label, or one without a dot that is near a table or model, or that has capitals,
-        unless ``own()`` says that it is an own nudge.
+        Raises UnknownLabelError for an unknown label: the first part is an app, or the second part
+        begins with a capital letter. Raises it too for a name that is probably a mistake: one that
+        resembles a label, or one without a dot that resembles a table or model or has capital
+        letters. ``own()`` marks such a name as an own nudge.
 
-        ``*.`` before a table or label means the table of that name in each schema, and the answer
-        has the star too.
+        ``*.`` before a table or label means the table of that name in each schema; the result has
+        the star too.
         """
         if not isinstance(entry, str):
             return self._model_payload(entry)
@@ -186,7 +186,7 @@ class Registry:
         return entry if payload is None else payload
 
     def _check_own(self, entry: str) -> None:
-        """Raise UnknownLabelError for a name without a dot that is hardly an own nudge's."""
+        """Raise UnknownLabelError for a name without a dot that is probably not an own nudge."""
         known: dict[str, str] = {}
         for (_, table), models in self._by_table.items():
             for model in models:
@@ -197,13 +197,13 @@ class Registry:
         meant = closest(entry, known, NEAR)
         if meant is not None or entry != entry.lower():
             raise UnknownLabelError(
-                f"{entry!r} names no model and no table of one."
+                f"{entry!r} names neither a model nor a model's table."
                 f"{f' Did you mean {meant!r}?' if meant else ''}"
                 f" If it is what emit() sends, write own({entry!r})."
             )
 
     def model_of(self, entry: str) -> type[Model] | None:
-        """The model a label names, or None for a table or own nudge. Raises UnknownLabelError."""
+        """The model of a label, or None for a table or own nudge. Raises UnknownLabelError."""
         app_label, _, rest = entry.removeprefix("*.").partition(".")
         if not rest or "*" in rest or entry.removeprefix("*.").startswith('"'):
             return None
@@ -236,11 +236,11 @@ class Registry:
                 f" A table of that name is written {self._quoted(app_label, rest)}."
             ) from None
         if model._meta.swapped:
-            raise UnknownLabelError(f"{entry!r} is swapped out: name {model._meta.swapped!r}.")
+            raise UnknownLabelError(f"{entry!r} is swapped out: use {model._meta.swapped!r}.")
         return self._through(entry, model, field.removesuffix(".through")) if field else model
 
     def models_of(self, payload: str) -> tuple[type[Model], ...]:
-        """The models that read this table, concrete ones first; a partition's parents' too."""
+        """The models that read this table, concrete ones first; also models of its parents."""
         return tuple(model for model, _ in self._read_by(payload))
 
     def _read_by(self, payload: str) -> list[tuple[type[Model], str]]:
@@ -254,7 +254,7 @@ class Registry:
         return sorted(found.items(), key=lambda item: item[0]._meta.proxy)
 
     def _models_at(self, payload: str) -> Sequence[type[Model]]:
-        """The models of one table: search_path's, and a tenant's that is known."""
+        """The models of one table: one that search_path finds, or a known table of a tenant."""
         found = self._models.get(payload)
         if found is None and (self._is_shared or self._everywhere):
             _, table = self._catalog.tables.get(payload, ("", ""))
@@ -267,17 +267,17 @@ class Registry:
         return frozenset(schema for schema, _ in self._catalog.tables.values())
 
     def tables_like(self, pattern: str) -> frozenset[str]:
-        """The known tables that a name with ``*`` for schema or table means."""
+        """The known tables that match a name with ``*`` for schema or table."""
         return frozenset(
             payload for payload, here in self._catalog.tables.items() if is_meant(pattern, *here)
         )
 
     def root_of(self, payload: str) -> str:
-        """The table at the root of a partition's tree; any other payload itself."""
+        """The root table of a partition; any other payload unchanged."""
         return self._catalog.roots.get(payload, payload)
 
     def lineage(self, payload: str) -> tuple[str, ...]:
-        """The payload and every table whose queries read its rows: roots, inheritance parents."""
+        """The payload and every table whose queries read its rows: parents and roots."""
         return (payload, *self._catalog.parents.get(payload, ()))
 
     def descendants(self, payload: str) -> frozenset[str]:
@@ -296,7 +296,7 @@ class Registry:
         return (schema, table) if dot else ("", payload)
 
     def pk_fields(self, payload: str) -> tuple[Field[Any, Any], ...] | None:
-        """The model fields of the primary key, in the model's order, or None without a model."""
+        """The model fields of the primary key, in the model's order; None without a model."""
         models = self.models_of(payload)
         if not models:
             return None
@@ -304,19 +304,19 @@ class Registry:
 
     @property
     def identity(self) -> str | None:
-        """Which database it is, of ASCII letters, digits and "-", for the names of cache keys.
+        """The database's identity for cache keys: digits and "-".
 
-        Made of the server's system identifier and the database's OID: the same for a standby, also
-        once it is promoted, and for any physical copy; another after pg_upgrade, a dump and
-        restore, or DROP and CREATE DATABASE. None before the first ``refresh``, and for a role
-        that may not call ``pg_control_system()``, as any may unless that was revoked.
+        It consists of the server's system identifier and the database's OID. A standby has the same
+        one, also after its promotion, and so has any physical copy. It changes with pg_upgrade, a
+        dump and restore, and DROP and CREATE DATABASE. None before the first ``refresh``, and if
+        EXECUTE on ``pg_control_system()`` was revoked from the role.
         """
         return self._catalog.identity
 
     def key_columns(self, payload: str) -> tuple[KeyColumn, ...] | None:
         """The columns of the table's primary key in the database, in index order.
 
-        None if none are known, or if two tables have this payload.
+        None if they are unknown, or if two tables have this payload.
         """
         return self._catalog.primary_keys.get(payload)
 
@@ -330,7 +330,7 @@ class Registry:
         return self._catalog.age()
 
     def tables(self) -> list[str]:
-        """The tables that the database had at the last refresh, by payload."""
+        """The payloads of the tables that the database had at the last refresh."""
         return sorted(self._catalog.tables)
 
     def exists(self, payload: str) -> bool:
@@ -338,9 +338,9 @@ class Registry:
         return payload in self._catalog.tables
 
     def seen_as(self, event: Event, payload: str) -> Event:
-        """A change as a table of its ``lineage`` has it: under that table's payload and key.
+        """The event of a change for a table of its ``lineage``: with that table's payload and keys.
 
-        Without keys where that table's key is made of other columns, or where it has none.
+        Without keys if that table's primary key has other columns, or if it has none.
         """
         if payload == event.payload:
             return event
@@ -354,20 +354,20 @@ class Registry:
         return replace(event, payload=payload, keys=keys)
 
     def seen_at_root(self, event: Event) -> Event:
-        """A partition's change as the table at the root of its tree has it."""
+        """The event of a partition's change for its root table."""
         return self.seen_as(event, self.root_of(event.payload))
 
     def seen_by_models(self, event: Event) -> Iterator[tuple[type[Model], Event]]:
-        """The change as each model of ``models_of`` has it."""
+        """The models of ``models_of``, each with the event for its table."""
         for model, table in self._read_by(event.payload):
             yield model, self.seen_as(event, table)
 
     def pk_values(self, payload: str, key: Key, table: str | None = None) -> tuple[Any, ...] | None:
-        """A row's primary key as ``obj.pk`` has it, one value a column in the model's order.
+        """The values of ``obj.pk`` for a row: one for each column, in the model's order.
 
-        The key is one of ``payload``'s; the model is that of ``table``, one of its ``lineage``. As
-        the event has it where there is no model. None if the model's primary key is made of other
-        columns than the table's: then nothing can be said about ``obj.pk``.
+        ``key`` is a key of ``payload``. The model is that of ``table``, which is in the ``lineage``
+        of ``payload``. Without a model the key is returned unchanged. None if the model's primary
+        key has other columns than the table's: then ``obj.pk`` is unknown.
         """
         table = payload if table is None else table
         if (payload, table) not in self._readers:
@@ -382,13 +382,14 @@ class Registry:
         return tuple(map(_to_python, fields, values)) if fields else values
 
     def selected(self, payload: str) -> bool:
-        """Whether ``TABLES`` and ``EXCLUDE`` let a table through. Own nudges always are, and tables
-        of caches never.
+        """Whether ``TABLES`` and ``EXCLUDE`` select a table.
+
+        Always True for an own nudge, always False for a table of a cache.
         """
         return self._selection()(payload)
 
     def _selection(self) -> Callable[[str], bool]:
-        """`selected`, for any number of tables: the settings are read and named once."""
+        """`selected` as a function that reads the settings only once, for many tables."""
         tables = None if conf.TABLES is None else [*map(self._matching, conf.TABLES)]
         exclude = [*map(self._matching, conf.EXCLUDE)]
 
@@ -403,9 +404,9 @@ class Registry:
         return selected
 
     def wholly_selected(self, payloads: Iterable[str]) -> frozenset[str]:
-        """Those of ``payloads`` that are selected with every table below them.
+        """The payloads that are selected together with every table below them.
 
-        A query of a table reads its partitions and children, also those that ``EXCLUDE`` names.
+        A query of a table reads its partitions and children, even those that ``EXCLUDE`` names.
         """
         below = self._catalog.parents
         selected = frozenset(filter(self._selection(), {*payloads, *below}))
@@ -415,8 +416,8 @@ class Registry:
     def feed_tables(self) -> list[str] | None:
         """``TABLES`` for the feed's own filter: ``schema.table`` with ``*`` for either part.
 
-        None for all tables; also if one of them is partitioned, as partitions made later have to
-        pass: ``selected`` knows them.
+        None for all tables. Also None if one of them is partitioned: the filter must let through
+        partitions that are created later, and ``selected`` filters afterwards.
         """
         tables = conf.TABLES
         if tables is None:
@@ -427,7 +428,7 @@ class Registry:
         return sorted({*payloads, *(child for top in payloads for child in self.descendants(top))})
 
     def _matching(self, entry: str) -> Callable[[tuple[str, ...]], bool]:
-        """Whether an entry of ``TABLES`` or ``EXCLUDE`` means one of a lineage."""
+        """A function: whether an entry of ``TABLES`` or ``EXCLUDE`` means a table of a lineage."""
         named = self.payload_of(entry)
         if "*" not in entry:
             return lambda lineage: named in lineage
@@ -448,7 +449,7 @@ class Registry:
             payload_for(named or self._catalog.schemas.get(table, "public"), table)
             for named, table in self._cache_tables
         )
-        # Whole ones, in place of those before: other threads read them meanwhile.
+        # Replaced as a whole, because other threads read them at the same time.
         self._names: Mapping[str, tuple[str, str]] = names
         self._payloads_by_table: Mapping[str, str] = payloads
         self._models: Mapping[str, tuple[type[Model], ...]] = models
@@ -457,7 +458,7 @@ class Registry:
         self.generation += 1
 
     def _order(self, payload: str, names: Sequence[str]) -> tuple[int, ...] | None:
-        """Where these columns stand in the table's keys; None if those are of other columns."""
+        """The positions of these columns in the table's keys; None if the key has others."""
         columns = self.pk_columns(payload)
         if columns is None or set(columns) != set(names):
             return None
@@ -502,7 +503,7 @@ def _to_python(field: Field[Any, Any], value: object) -> Any:
     except (ValidationError, ValueError, TypeError):
         return value
     if isinstance(field, DateTimeField) and not settings.USE_TZ and timezone.is_aware(converted):
-        # The event has UTC; Django's connection reads local time into naive values.
+        # The event has UTC. With USE_TZ off, Django reads naive values in local time.
         return timezone.make_naive(converted, timezone.get_default_timezone())
     return converted
 

@@ -1,8 +1,8 @@
-"""What publications hold, and what a published table needs so that UPDATE and DELETE work on it.
+"""Reads publications, and finds published tables on which UPDATE and DELETE would fail.
 
-The migration operations and the system checks both ask here. A server refuses every UPDATE and
-DELETE on a published table that has no replica identity, or whose identity has columns that the
-publication leaves out (``CheckCmdReplicaIdentity`` in src/backend/executor/execReplication.c).
+The migration operations and the system checks use this. A server refuses every UPDATE and DELETE on
+a published table that has no replica identity, or whose identity has columns that the publication
+leaves out (``CheckCmdReplicaIdentity`` in src/backend/executor/execReplication.c).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ COLUMN_LISTS: Final = 150_000
 """The first version with column lists, row filters and FOR TABLES IN SCHEMA."""
 
 GENERATED_COLUMNS: Final = 180_000
-"""The first version that can publish generated columns, and that needs those of an identity."""
+"""The first version that can publish generated columns, and that requires those of a replica
+identity to be published."""
 
 _PUBLICATION: Final = """
 SELECT p.puballtables OR {has_schemas}, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate,
@@ -29,7 +30,7 @@ SELECT p.puballtables OR {has_schemas}, p.pubinsert, p.pubupdate, p.pubdelete, p
   FROM pg_catalog.pg_publication p WHERE p.pubname = %s
 """
 
-# `entry` is the table under whose name, and so with whose column list, `oid` is published.
+# `oid` is published under the name, and with the column list, of the table `entry`.
 _TABLES: Final = """
 SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
        c.relreplident::text,
@@ -56,8 +57,8 @@ SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text
   LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = tree.entry
 """
 
-# The table itself, and what its changes are written to: its partitions and the tables that inherit
-# from it. A partition is published with its root.
+# The table, its partitions and the tables that inherit from it. A partition is published with its
+# root.
 _FAMILY: Final = """
 WITH RECURSIVE tree (oid, entry) AS (
     SELECT to_regclass(%s)::oid, to_regclass(%s)::oid
@@ -69,8 +70,8 @@ WITH RECURSIVE tree (oid, entry) AS (
 )
 """
 
-# With publish_via_partition_root the view names the root, and the root's list is the one that has
-# to cover each partition's identity.
+# With publish_via_partition_root the view names the root, and the root's column list must cover the
+# identity of each partition.
 _PUBLISHED: Final = """
 WITH RECURSIVE tree (oid, entry) AS (
     SELECT c.oid, c.oid
@@ -89,10 +90,10 @@ WITH RECURSIVE tree (oid, entry) AS (
 
 @dataclass(frozen=True, slots=True)
 class PublicationState:
-    """A publication as it is.
+    """A publication in the database.
 
-    ``is_open``: it is for all tables, or for all of a schema. ``generated``: it publishes stored
-    generated columns.
+    ``is_open``: it is for all tables, or for all tables of a schema. ``generated``: it publishes
+    stored generated columns.
     """
 
     is_open: bool
@@ -102,10 +103,10 @@ class PublicationState:
 
 @dataclass(frozen=True, slots=True)
 class PublishedTable:
-    """A table, and what one publication has of it.
+    """A table, and what one publication contains of it.
 
-    ``is_entry``: it is named in the publication, with the columns ``listed`` or, if that is None,
-    whole. ``is_implied``: the publication is for all tables, or for all of its schema.
+    ``is_entry``: the publication names it, with the columns ``listed``, or all columns if that is
+    None. ``is_implied``: the publication is for all tables, or for all tables of its schema.
     """
 
     schema: str
@@ -125,7 +126,7 @@ class PublishedTable:
         return payload_for(self.schema, self.name)
 
     def refusal(self) -> str | None:
-        """Why a publication must not have this table."""
+        """Why a publication must not contain this table; None if it may."""
         if self.kind not in ("r", "p"):
             return "is not a table"
         if self.persistence == "u":
@@ -133,7 +134,10 @@ class PublishedTable:
         return self.lacks_identity()
 
     def lacks_identity(self) -> str | None:
-        """Why there is no replica identity; of a partitioned table its partitions tell."""
+        """Why it has no replica identity; None if it has one, or is a partitioned table.
+
+        For a partitioned table the identities of its partitions count.
+        """
         if self.kind == "p" or self.identity == "f":
             return None
         identities = {"d": self.primary_key, "i": self.identity_index}
@@ -146,10 +150,10 @@ class PublishedTable:
         }.get(self.identity, "has no replica identity")
 
     def left_out(self, version: int, listed: Sequence[str] | None, *, generated: bool) -> str:
-        """What of the replica identity such a publication leaves out; empty if nothing.
+        """Which part of the replica identity a publication leaves out; empty if none.
 
-        ``version`` is the server's, ``listed`` the column list, ``generated`` whether without one
-        generated columns are published.
+        ``version`` is the server's. ``listed`` is the column list. ``generated`` says whether
+        generated columns are published without a column list.
         """
         if self.kind == "p":
             return ""
@@ -170,10 +174,10 @@ class PublishedTable:
         return f"has {', '.join(sorted(missing))} in its replica identity, which is not published"
 
     def columns(self, version: int) -> list[str] | None:
-        """The columns to publish; None for the whole table, where a list is not possible.
+        """The columns to publish; None for the whole table, if a column list is not possible.
 
-        A list for a partitioned table needs publish_via_partition_root, and that drops TRUNCATE of
-        a single partition: it is published whole, partition by partition, future ones included.
+        For a partitioned table a list needs publish_via_partition_root, which drops TRUNCATE of a
+        single partition. So it is published whole, by partition, with future partitions.
         """
         whole = version < COLUMN_LISTS or self.kind == "p" or self.identity == "f"
         if whole or not self.primary_key:
@@ -185,17 +189,17 @@ class PublishedTable:
 
 
 def regclass(schema: str | None, name: str) -> str:
-    """A table's name as SQL, and as ``to_regclass`` reads it."""
+    """A table's name for SQL and for ``to_regclass``."""
     return ".".join(map(quote_identifier, [name] if schema is None else [schema, name]))
 
 
 def column_list(columns: Sequence[str] | None) -> str:
-    """Columns as SQL, to stand behind a table's name."""
+    """Columns as SQL, to append to a table's name."""
     return "" if columns is None else f" ({', '.join(map(quote_identifier, columns))})"
 
 
 def find_publication(connection: BaseDatabaseWrapper, name: str) -> PublicationState | None:
-    """The publication of that name, if there is one."""
+    """The publication of that name, or None."""
     has_schemas = "false"
     if server_version(connection) >= COLUMN_LISTS:
         has_schemas = "EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)"
@@ -211,14 +215,14 @@ def find_publication(connection: BaseDatabaseWrapper, name: str) -> PublicationS
 def find_family(
     connection: BaseDatabaseWrapper, publication: str, schema: str | None, name: str
 ) -> list[PublishedTable]:
-    """A table, then its partitions and heirs; empty if search_path finds no such table."""
+    """A table, then its partitions and inheriting tables; empty if search_path does not find it."""
     here = regclass(schema, name)
     order = "ORDER BY tree.oid <> to_regclass(%s)::oid, 1, 2"
     return _tables(connection, _FAMILY, order, [here, here, publication, here])
 
 
 def find_published(connection: BaseDatabaseWrapper, publication: str) -> list[PublishedTable]:
-    """Every table whose changes a publication sends, partitions by themselves."""
+    """Every table whose changes a publication sends; each partition is listed separately."""
     return _tables(connection, _PUBLISHED, "ORDER BY 1, 2", [publication, publication])
 
 

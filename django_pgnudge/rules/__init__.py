@@ -1,7 +1,7 @@
-"""From a change to the cache keys it kills: the hop between the registry and the caches.
+"""From a change to the cache keys to delete: the hop between the registry and the caches. No I/O.
 
-`keyspecs` reads one key as it is written, `registration` collects what ``cachekeys.py`` modules
-register, `parsing` reads both into rules or problems, and `ruleset` applies them. No I/O.
+`keyspecs` parses one key of a rule. `registration` collects the rules of ``cachekeys.py`` modules.
+`parsing` turns these and the setting into rules or problems. `ruleset` applies the rules.
 """
 
 from __future__ import annotations

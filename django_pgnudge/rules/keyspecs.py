@@ -1,6 +1,6 @@
-"""What one entry of a rule's ``keys`` means: the smallest step between a change and a cache key.
+"""What one entry of a rule's ``keys`` means.
 
-An entry is read by its shape; only of identifiers joined by dots the import says what they are:
+The form of an entry decides. Only for identifiers joined by dots an import decides:
 
 ====================================  ==========================================================
 ``{"key": "any.text*{at} all"}``      that key, taken literally
@@ -9,15 +9,13 @@ text with ``{`` or ``}``              a template: ``{pk}``, ``{pk[0]}``, ``{tabl
 the dotted path of a callable         that callable (``shop.cachekeys.order_keys``)
 text with ``*``                       a pattern; ``*`` is the only special character
 any other text                        that key
-``fragment``, ``page``, ``site``      the keys that Django makes
+``fragment``, ``page``, ``site``      the keys that Django builds
 ====================================  ==========================================================
 
-``{pk}`` is written as ``f"{obj.pk}"`` writes it in Python, a composite key included; ``{{`` and
-``}}`` stand for braces. A template may hold a ``*`` too, and is then a pattern for each primary
-key.
+``{pk}`` has the text of ``f"{obj.pk}"`` in Python, also for a composite key. ``{{`` and ``}}`` mean
+braces. A template may contain ``*``; then it is a pattern for each primary key.
 
-Patterns leave here as Redis globs: ``*`` is special, whatever else a glob would take for special
-is escaped.
+Patterns become Redis globs: ``*`` is special, and everything else is escaped.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ _ALLOWED: Final = "{pk}, {pk[0]}, {pk[1]}, …, {table}, {schema}; {{ and }} for
 
 
 def read_again(value: object) -> float | None:
-    """A rule's ``again``, in seconds. Raises RuleError for what it cannot be."""
+    """A rule's ``again`` in seconds. Raises RuleError for an invalid value."""
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 3600:
@@ -54,14 +52,14 @@ def read_again(value: object) -> float | None:
     raise RuleError(
         "E007",
         f"'again' is {value!r}.",
-        "It is after how many seconds the keys are deleted once more, at most 3600.",
+        "Give the seconds after which the keys are deleted once more, at most 3600.",
     )
 
 
 def glob_escape(text: str) -> str:
-    """``text`` as a glob that matches nothing but itself.
+    """``text`` as a glob that matches only this text.
 
-    For Redis, and but for a backslash for fnmatch.
+    Works for Redis, and for fnmatch if the text has no backslash.
     """
     return _SPECIAL.sub(r"[\1]", text.replace("\\", "\\\\"))
 
@@ -72,19 +70,19 @@ def _glob(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """One key; ``written`` is how the rule says it, if not as the key is."""
+    """One key; ``written`` is its text in the rule, if it differs from the key."""
 
     key: str
     doubt: str = dataclasses.field(default="", compare=False)
-    """Why it may have been meant as the path of a callable."""
+    """Why it may be meant as the path of a callable."""
     is_broken: bool = dataclasses.field(default=False, compare=False)
-    """Whether it was, for certain: its module is there and cannot be imported."""
+    """Whether it is certainly such a path: its module exists and cannot be imported."""
     written: str = dataclasses.field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """All keys that match a glob; ``written`` is how the rule says it."""
+    """All keys that match a glob; ``written`` is its text in the rule."""
 
     glob: str
     written: str = dataclasses.field(default="", compare=False)
@@ -92,7 +90,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """Keys that only code can tell."""
+    """Keys that a callable returns."""
 
     name: str
     call: Callable[[Event], Any]
@@ -100,7 +98,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A hole in a template: ``name`` is pk, table or schema; ``column`` one column of the key."""
+    """A field in a template: ``name`` is pk, table or schema; ``column`` is a column of the key."""
 
     name: str
     column: int | None = None
@@ -108,16 +106,16 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Keys of rows: literal text (escaped already if the template is a glob) and holes."""
+    """Keys of rows: literal text (already escaped if the template is a glob) and fields."""
 
     text: str
     parts: tuple[str | Field, ...]
     is_glob: bool
 
     def bind(self, schema: str, table: str) -> Template | Fixed | Pattern:
-        """The template with its table's names in it; a key if nothing else was to be filled in.
+        """The template with the table's names filled in; a key or pattern if no field is left.
 
-        A name ``*`` is any, and stays to be filled in.
+        The name ``*`` means any, so its field stays.
         """
         given = {"table": table, "schema": schema}
         names = {name: value for name, value in given.items() if value != "*"}
@@ -140,7 +138,7 @@ class Template:
         ])  # fmt: skip
 
     def widen(self) -> Pattern:
-        """The pattern that matches the keys of all rows."""
+        """A pattern that matches the keys of all rows."""
         return Pattern("".join(
             "*" if isinstance(part, Field) else part if self.is_glob else glob_escape(part)
             for part in self.parts
@@ -163,7 +161,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Fragment(Template):
-    """The key of a template fragment that varies on the row: a template for each value."""
+    """The key of a template fragment that varies on the row; each value is a template."""
 
     name: str
     vary_on: tuple[Template, ...]
@@ -190,12 +188,12 @@ KeySpec: TypeAlias = Fixed | Pattern | Template | Function
 
 
 def parse_keys(entry: object) -> tuple[KeySpec, ...]:
-    """The meaning of one entry; what Django makes may take several. Raises RuleError."""
+    """The specs of one entry; ``page`` and ``site`` need several. Raises RuleError."""
     return _djangos(entry) if isinstance(entry, DjangosKeys) else (parse_key(entry),)
 
 
 def parse_key(entry: object) -> KeySpec:
-    """The meaning of one entry that is a single key. Raises RuleError."""
+    """The spec of one entry that is not Django's. Raises RuleError."""
     if isinstance(entry, Mapping):
         return _literal(entry)
     if callable(entry):
@@ -220,15 +218,17 @@ def parse_key(entry: object) -> KeySpec:
 
 
 def parse_result(result: object) -> Iterable[Fixed | Pattern]:
-    """The keys a callable returned: None, one entry, or an iterable of them. Raises RuleError.
+    """The keys that a callable returned: None, one entry, or an iterable. Raises RuleError.
 
-    Entries are read as in a rule, but for templates and dotted paths, which mean nothing here.
+    Entries are read as in a rule, except that templates and dotted paths are plain keys.
     """
     if result is None:
         return
     entries = [result] if isinstance(result, str | Mapping) else result
     if not isinstance(entries, Iterable):
-        raise RuleError("E007", f"{result!r} is no key and no iterable of keys.", "Return keys.")
+        raise RuleError(
+            "E007", f"{result!r} is neither a key nor an iterable of keys.", "Return keys."
+        )
     for entry in entries:
         if isinstance(entry, Mapping):
             yield _literal(entry)
@@ -243,15 +243,15 @@ def parse_result(result: object) -> Iterable[Fixed | Pattern]:
 
 
 def _is_nothing(path: str, error: BaseException | None) -> bool:
-    """Whether an import failed since there is no such module, or nothing to call in it."""
+    """Whether an import failed because the module, or the callable in it, does not exist."""
     if isinstance(error, ModuleNotFoundError):
         return error.name is not None and f"{path}.".startswith(f"{error.name}.")
-    # As import_string() says that a module does not have a name.
+    # import_string() raises from AttributeError if the module has no such name.
     return error is None or isinstance(error.__cause__, AttributeError)
 
 
 def _begins_as_module(path: str) -> bool:
-    """Whether the first name of a dotted path is a module that could be imported."""
+    """Whether the first name of a dotted path is a module that can be found."""
     try:
         return find_spec(path.partition(".")[0]) is not None
     except (ImportError, ValueError):  # __main__ has no spec
@@ -261,8 +261,8 @@ def _begins_as_module(path: str) -> bool:
 def _djangos(keys: DjangosKeys) -> tuple[KeySpec, ...]:
     if keys.name is None:
         prefix = settings.CACHE_MIDDLEWARE_KEY_PREFIX if keys.prefix is None else keys.prefix
-        # Both: a page is found by the headers that its URL depends on, and those are stored again
-        # by whoever asks first, with the old pages for other headers still there.
+        # Delete both. Django first looks up the list of headers of a URL. If only that list were
+        # deleted, the next request would store it again and old pages would be found again.
         return tuple(
             Pattern(f"views.decorators.cache.cache_{part}.{glob_escape(prefix)}.*", keys.written)
             for part in ("header", "page")
@@ -281,8 +281,8 @@ def _vary_template(text: str) -> Template:
     if found.is_glob:
         raise RuleError(
             "E008",
-            f"A fragment cannot vary on {text!r}: what it varies on becomes a digest.",
-            'A lone "*" stands for all fragments of the name.',
+            f"A fragment cannot vary on {text!r}: its key contains only a digest of the value.",
+            'A lone "*" means all fragments of the name.',
         )
     return found
 
@@ -297,7 +297,7 @@ def _fragment_key(name: str, vary_on: Iterable[str]) -> str:
 
 
 def _all_fragments(name: str, written: str = "") -> Pattern:
-    # Whatever Django puts behind the name.
+    # Matches everything that Django puts after the name.
     whole = make_template_fragment_key(name, ["*"])
     head, _, _ = whole.rpartition(".")
     return Pattern(f"{glob_escape(head)}.*", written)
@@ -332,7 +332,7 @@ def _template(text: str) -> Template:
         if match is None or spec or conversion:
             raise RuleError(
                 "E008",
-                f"The template {text!r} asks for a field there is not.",
+                f"The template {text!r} has an unknown field.",
                 f"Allowed are {_ALLOWED}.",
             )
         if match[1] is not None:

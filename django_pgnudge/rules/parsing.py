@@ -1,4 +1,4 @@
-"""What users write as rules, in the setting and in code, read into ``Rule`` or into problems."""
+"""Turns the rules of the setting and of ``cachekeys.py`` into ``Rule`` objects or problems."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _RULE_KEYS: Final = ("keys", "cache", "version", "again")
 
 @dataclass(frozen=True, slots=True)
 class CacheRef:
-    """A cache and a version of its keys; None is the version the cache has by itself.
+    """A cache and a version of its keys; None is the cache's own version.
 
-    ``tenant`` is whose keys, by schema, where the cache's KEY_FUNCTION names the tenant.
+    ``tenant`` is the schema of the tenant, if the cache's KEY_FUNCTION puts it into keys.
     """
 
     alias: str = "default"
@@ -34,9 +34,9 @@ class CacheRef:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a change of ``target`` kills in one cache; ``where`` it was written.
+    """The keys that a change of ``target`` deletes in one cache; ``where`` is the rule's source.
 
-    ``again`` is after how many seconds it is killed once more, None for never.
+    After ``again`` seconds the keys are deleted once more; None means never.
     """
 
     target: str | type[Model]
@@ -47,7 +47,7 @@ class Rule:
 
 
 def read_rules(registry: Registry) -> tuple[list[Rule], list[Problem]]:
-    """The rules that can be understood, and what is wrong with the others."""
+    """The valid rules, and the problems of the others."""
     problems: list[Problem] = []
     rules: list[Rule] = []
     for label, value in conf.INVALIDATE.items():
@@ -107,7 +107,7 @@ def _rules(label: str, entry: dict[Any, Any], where: str) -> Iterator[Rule]:
 
 
 def _is_sound(rule: Rule, registry: Registry, problems: list[Problem]) -> bool:
-    """Whether a rule's target, cache and columns exist; otherwise says so in ``problems``."""
+    """Whether a rule's target, cache and columns exist; adds to ``problems`` what does not."""
     before = len(problems)
     if rule.ref.alias not in settings.CACHES:
         problems.append(
@@ -127,7 +127,7 @@ def _is_sound(rule: Rule, registry: Registry, problems: list[Problem]) -> bool:
         Problem(
             "E009",
             f"{rule.where}: {spec.key!r} is a dotted path, and {spec.doubt}.",
-            f'Mend the module; for a key of that name write {{"key": {spec.key!r}}}.',
+            f'Repair the module; for a key of that name write {{"key": {spec.key!r}}}.',
         )
         for spec in rule.specs
         if isinstance(spec, Fixed) and spec.is_broken
@@ -136,9 +136,9 @@ def _is_sound(rule: Rule, registry: Registry, problems: list[Problem]) -> bool:
     problems += [
         Problem(
             "E008",
-            f"{rule.where}: the template {spec.text!r} asks for a column that the primary key of"
+            f"{rule.where}: the template {spec.text!r} uses a column that the primary key of"
             f" {target} does not have.",
-            f"It has {len(fields)}; they are counted from 0.",
+            f"Columns are counted from 0, and it has {len(fields)}.",
         )
         for spec in rule.specs
         if fields is not None and isinstance(spec, Template) and spec.columns() > len(fields)

@@ -1,4 +1,4 @@
-"""Rules written beside the models, in an app's ``cachekeys.py``, loaded as ``admin.py`` is.
+"""Rules in an app's ``cachekeys.py``, which is loaded as ``admin.py`` is.
 
 ::
 
@@ -72,13 +72,13 @@ def invalidates(
     version: int | None = None,
     again: float | None = None,
 ) -> Callable[[F], F] | None:
-    """Kill ``keys`` when the table of ``target`` changes.
+    """Delete ``keys`` when the table of ``target`` changes.
 
     Without keys it decorates a function that returns them.
 
-    ``target`` is a model, a model label, ``schema.table`` or an own nudge's payload. The keys are
-    those of ``PGNUDGE["INVALIDATE"]``; ``again`` deletes them once more after so many seconds.
-    Raises RuleError, a ConfigError, for what is not a key.
+    ``target`` is a model, a model label, ``schema.table`` or an own nudge's payload. Keys are
+    written as in ``PGNUDGE["INVALIDATE"]``. ``again`` deletes them once more after that many
+    seconds. Raises RuleError, a ConfigError, for an invalid key.
     """
     name = target if isinstance(target, str) else target._meta.label
     where = f"invalidates({name}, …)"
@@ -108,7 +108,7 @@ def invalidates(
 
 
 def by_cache(entries: Iterable[object], cache: str | None) -> dict[str, tuple[KeySpec, ...]]:
-    """The meaning of entries by the cache they are in: ``cache``, or where each is by itself.
+    """The specs of entries by alias: ``cache``, or else the cache where each entry is by default.
 
     Raises RuleError.
     """
@@ -132,7 +132,7 @@ def autodiscover() -> None:
 
 @contextmanager
 def sandbox() -> Iterator[None]:
-    """Forget, at the end, what was registered inside; for tests."""
+    """Start without registrations and restore the former ones at the end; for tests."""
     before = list(_registered)
     _registered.clear()
     try:

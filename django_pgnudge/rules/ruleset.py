@@ -1,15 +1,13 @@
-"""From a change to the cache keys it kills: the hop between the registry and the caches.
+"""Finds the cache keys that a change deletes. No I/O of its own.
 
-Pure: no I/O of its own.
+A rule for a model fires for the model's table. With multi-table inheritance it also fires for the
+tables of the parents, because a query of the model reads them too. It does not fire for the tables
+of children. A rule for ``schema.table`` fires only for that table; ``*`` for the schema or the
+table means all tables of that name. Every rule also fires for the table's partitions and for tables
+that inherit from it in PostgreSQL.
 
-A rule for a model fires for the table of that model and, where it inherits (multi-table), for the
-tables of its parents, since reading it reads them all. It does not fire for the tables of its
-children. A rule for ``schema.table`` fires for that table only, with ``*`` for the schema or the
-table for all of that name. All fire for its partitions and for tables that inherit from it in
-PostgreSQL.
-
-A key that depends on rows becomes a pattern wherever the rows are not known: a bulk change,
-TRUNCATE, a primary key that is not the model's.
+A key that depends on rows becomes a pattern if the rows are unknown: a bulk change, TRUNCATE, or a
+primary key that is not the model's.
 """
 
 from __future__ import annotations
@@ -49,13 +47,13 @@ logger = get_logger("django_pgnudge.rules")
 
 @dataclass(slots=True)
 class Kills:
-    """What to delete of one version of one cache.
+    """What to delete from one version of one cache.
 
-    ``patterns`` are globs in which ``*`` is special and the rest escaped. ``whole`` is all there
-    is, as after a gap: a glob that matches everything would match sessions too.
+    ``patterns`` are globs in which ``*`` is special and the rest is escaped. ``whole`` means
+    everything, as after a gap; a glob for everything would match sessions too.
 
-    ``later`` is what of it to delete once more, by the seconds to wait before: a reader that read
-    before the change and stored after the first deletion is put right by the second.
+    ``later`` is what to delete once more, by the seconds to wait. The second deletion removes a
+    value that was read before the change and stored after the first deletion.
     """
 
     keys: set[str] = field(default_factory=set)
@@ -64,7 +62,7 @@ class Kills:
     later: dict[float, Kills] = field(default_factory=dict)
 
     def merge(self, other: Kills) -> None:
-        """Add all of another; what is kept is copied."""
+        """Add everything of another; its sets are copied."""
         self.keys |= other.keys
         self.patterns |= other.patterns
         self.whole |= other.whole
@@ -86,9 +84,9 @@ class Kills:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """A rule as one table fires it.
+    """A rule bound to a table that fires it.
 
-    ``rowwise`` is False if the table's keys are not those of the rule's model.
+    ``rowwise`` is False if the table's primary key is not that of the rule's model.
     """
 
     rule: Rule
@@ -96,9 +94,9 @@ class _Bound:
     specs: tuple[KeySpec, ...]
     rowwise: bool
     fills: bool
-    """Whether there are templates to fill in with primary keys."""
+    """Whether it has templates to fill in with primary keys."""
     tenant: str | None = None
-    """The schema, where the rule is for that of each tenant."""
+    """The table's schema, if the rule is for each tenant's schema."""
 
     def wants_keys(self) -> bool:
         return self.rowwise and any(isinstance(spec, Template | Function) for spec in self.specs)
@@ -106,9 +104,9 @@ class _Bound:
 
 @dataclass(frozen=True, slots=True)
 class _Starred:
-    """A rule for all tables of a name; each binds it when it first fires.
+    """A rule for all tables of a name, bound to each table when that first fires it.
 
-    ``pattern`` is the ``target``, or the tables of a parent of its model.
+    ``pattern`` is the ``target``, or the pattern of a parent of its model.
     """
 
     rule: Rule
@@ -117,7 +115,7 @@ class _Starred:
     rowwise: bool
 
     def bind(self, payload: str, schema: str, table: str) -> _Bound | None:
-        """The rule as this table fires it, if it does; the name ``*`` is any."""
+        """The rule bound to this table; None if the table does not fire it."""
         if not schema or not is_meant(self.pattern, schema, table):
             return None
         if self.pattern != self.target:
@@ -127,17 +125,17 @@ class _Starred:
         return dataclasses.replace(bound, tenant=schema) if of_tenant else bound
 
     def bind_any(self) -> _Bound:
-        """The rule as all tables together would fire it."""
+        """The rule bound to all its tables together."""
         schema, _, table = self.target.partition(".")
         return _bind(self.rule, self.target, schema, table, rowwise=self.rowwise)
 
 
 MOST: Final = 10_000
-"""Tables of which it is remembered which starred rules they fire."""
+"""The most tables whose rules are remembered."""
 
 
 class RuleSet:
-    """All rules. Follows the registry: after its ``refresh`` tables are looked up anew."""
+    """All rules. After a ``refresh`` of the registry it looks up all tables again."""
 
     def __init__(self, rules: Iterable[Rule], registry: Registry) -> None:
         self.rules = tuple(rules)
@@ -148,19 +146,19 @@ class RuleSet:
         self._found: Memo[str, list[_Bound]] = Memo(MOST)
         self._tenants: frozenset[str] = frozenset()
         self._by_tenant = frozenset(filter(names_tenants, {rule.ref.alias for rule in self.rules}))
-        """The caches whose keys name the tenant at hand."""
+        """The caches whose keys contain the current tenant."""
         self.asks = any(isinstance(spec, Function) for rule in self.rules for spec in rule.specs)
-        """Whether there are callables among the rules, which may query or hang."""
+        """Whether a rule has a callable, which may run queries or hang."""
         for rule in self.rules:
             if isinstance(rule.target, str) and rule.target.startswith("*."):
                 registry.look_everywhere(registry.payload_of(rule.target))
         self._sync()
 
     def kills(self, event: Event, *, ask: bool = True) -> dict[CacheRef, Kills]:
-        """What a change kills.
+        """What to delete for a change.
 
-        Runs the callables among the rules; one that raises is logged and widened. Without ``ask``
-        none is run, and the whole version goes for each.
+        Runs the callables of the rules. If one raises, this is logged, and more is deleted. Without
+        ``ask`` no callable runs, and each one deletes the whole version.
         """
         self._sync()
         registry = self._registry
@@ -184,7 +182,7 @@ class RuleSet:
         return found
 
     def asks_about(self, payload: str) -> bool:
-        """Whether a change of this table is one for a callable."""
+        """Whether a change of this table runs a callable."""
         if not self.asks:
             return False
         self._sync()
@@ -196,21 +194,21 @@ class RuleSet:
         )
 
     def cache_refs(self) -> frozenset[CacheRef]:
-        """Every cache and version that a rule names, and every tenant's where keys name it."""
+        """Every cache and version that a rule names, for every tenant if keys contain it."""
         self._sync()
         return frozenset(ref for rule in self.rules for ref in self._refs(rule, None))
 
     def _refs(self, rule: Rule, tenant: str | None) -> list[CacheRef]:
-        """Whose keys a rule kills: of the tenant whose table it is, or, without one, of all."""
+        """The caches of a rule; if keys contain the tenant, for ``tenant``, or all if None."""
         if rule.ref.alias not in self._by_tenant:
             return [rule.ref]
         tenants = self._tenants if tenant is None else {tenant}
         return [dataclasses.replace(rule.ref, tenant=each) for each in sorted(tenants)]
 
     def everything(self, *, ask: bool = True) -> dict[CacheRef, Kills]:
-        """All that the rules could ever kill. Callables are asked with ``keys=None``: any row.
+        """Everything that the rules can delete. Callables get ``keys=None``, which means any row.
 
-        Without ``ask`` they are not, and the whole version goes for each.
+        Without ``ask`` no callable runs, and each one deletes the whole version.
         """
         self._sync()
         found: dict[CacheRef, Kills] = {}
@@ -229,7 +227,7 @@ class RuleSet:
             kills = Kills()
             bound = starred.bind_any()
             for spec in bound.specs:
-                # Only code must be told a table; of all else the star says what it may be.
+                # A callable needs the name of a real table; for other specs the star is enough.
                 tables = self._registry.tables_like(starred.pattern)
                 for payload in sorted(tables) if isinstance(spec, Function) else [starred.pattern]:
                     _apply(spec, bound, Event(payload, 0.0, 0), None, kills, ask=ask)
@@ -238,7 +236,7 @@ class RuleSet:
         return found
 
     def wants_keys(self) -> frozenset[str]:
-        """The payloads, partitions included, for which the rules look at primary keys."""
+        """The payloads, with partitions, for which the rules use primary keys."""
         self._sync()
         tables = {
             payload
@@ -248,18 +246,18 @@ class RuleSet:
         return frozenset(tables.union(*(self._registry.descendants(table) for table in tables)))
 
     def wants_keys_of_any(self) -> bool:
-        """Whether rules look at primary keys of tables that may be made yet."""
+        """Whether rules use primary keys of tables that may be created later."""
         self._sync()
         return any(starred.bind_any().wants_keys() for starred in self._starred)
 
     def payloads(self) -> frozenset[str]:
-        """The known tables and the own nudges that fire a rule."""
+        """The known tables and own nudges that fire a rule."""
         self._sync()
         known = (self._registry.tables_like(starred.pattern) for starred in self._starred)
         return frozenset(self._bound).union(*known)
 
     def _bounds(self, payload: str) -> list[_Bound]:
-        """What a table or own nudge fires."""
+        """The bound rules that a table or own nudge fires."""
         exact = self._bound.get(payload, [])
         if not self._starred:
             return exact
@@ -272,7 +270,7 @@ class RuleSet:
         return found
 
     def _pks(self, event: Event, table: str) -> list[tuple[Any, ...]] | None:
-        """The rows as a table of the lineage has them."""
+        """The primary keys of the rows in ``table``, which is one of the lineage."""
         if event.keys is None:
             return None
         pks = []
@@ -305,7 +303,7 @@ class RuleSet:
         }
 
     def _tables(self, entry: str | type[Model], target: str) -> Iterator[tuple[str, bool]]:
-        """The tables that fire a rule, and whether they have the primary key of its model."""
+        """The tables that fire a rule, and whether each has the primary key of its model."""
         yield target, True
         model = self._registry.model_of(entry) if isinstance(entry, str) else entry
         if model is None:
@@ -329,7 +327,7 @@ def _bind(rule: Rule, payload: str, schema: str, table: str, *, rowwise: bool) -
 
 
 def shares_pk(model: type[Model], parent: type[Model]) -> bool:
-    """Whether a row has one primary key in the tables of ``model`` and ``parent``."""
+    """Whether a row has the same primary key in the tables of ``model`` and ``parent``."""
     current: type[Model] | None = model._meta.concrete_model
     while current is not None and current is not parent:
         pk = current._meta.pk
@@ -357,15 +355,15 @@ def _apply(
         try:
             for key in map(spec.fill, pks):
                 kills.add(Pattern(key) if spec.is_glob else Fixed(key))
-        except IndexError:  # {pk[1]} of a key of one column: a check says so, and nothing is lost
+        except IndexError:  # {pk[1]} with a key of one column; a system check reports it
             kills.add(spec.widen())
 
 
 def _call(spec: Function, bound: _Bound, event: Event, kills: Kills) -> None:
     """Add what a callable returns.
 
-    If it raises, it is asked again for the whole table; if that raises too, nobody knows its keys,
-    and the whole version of the cache goes.
+    If it raises, it is called again for the whole table. If that raises too, its keys are unknown,
+    and the whole version of the cache is deleted.
     """
     if not bound.rowwise and event.keys is not None:
         event = dataclasses.replace(event, keys=None)
@@ -373,7 +371,7 @@ def _call(spec: Function, bound: _Bound, event: Event, kills: Kills) -> None:
         for found in parse_result(spec.call(event)):
             kills.add(found)
     except BaseException:
-        # A sys.exit() in there, too, must not take the change or the daemon with it.
+        # Even a sys.exit() in a callable must not lose the change or end the daemon.
         rule = bound.rule
         if event.keys is not None:
             logger.exception(

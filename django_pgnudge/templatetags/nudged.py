@@ -1,4 +1,4 @@
-"""``{% nudged %}``: a fragment that is cached as long as what it shows does not change.
+"""``{% nudged %}``: a fragment that is cached until something it shows changes.
 
 ::
 
@@ -7,10 +7,10 @@
         …
     {% endnudged %}
 
-After ``on`` stand labels, tables, own nudges, objects (the row of each) and querysets (the tables
-they read); after ``by`` what tells one rendering from another. Objects and querysets tell them
-apart by themselves, and so does what the fragment reads of the request: see `noticing`. A fragment
-with a token or a message is not kept.
+After ``on`` come labels, tables, own nudges, objects (the row of each) and querysets (the tables
+they read). After ``by`` come values that distinguish renderings. Objects, querysets and everything
+that the fragment reads from the request distinguish renderings without ``by``: see
+`django_pgnudge.pages.recording`. A fragment with a token or a message is not kept.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ register = template.Library()
 _MOST_LEARNED: Final = 10_000
 
 _learned: Memo[str, frozenset[str]] = Memo(_MOST_LEARNED)
-"""What each fragment has been seen to read of the request, in this process."""
+"""The inputs that each fragment has read from the request in this process."""
 
 
 class _UnkeptError(Exception):
-    """Carries a rendering past the cache: what is raised is not kept."""
+    """Carries a rendering past the cache, since an exception is not kept."""
 
     def __init__(self, rendering: str, why: str) -> None:
         self.rendering = rendering
@@ -67,7 +67,7 @@ class _UnkeptError(Exception):
 
 
 class NudgedNode(template.Node):
-    """One fragment; ``source`` is how it is written, from ``on`` to its end."""
+    """One fragment; ``source`` is its template source, from ``on`` to its end."""
 
     def __init__(
         self,
@@ -108,10 +108,10 @@ class NudgedNode(template.Node):
             with used_in(context, asked, named) as (reads, used):
                 rendering = str(self.nodelist.render(context))
             if used:
-                self._wait = 0.0  # nobody is to wait for what the other will not share
+                self._wait = 0.0  # waiting for another rendering that is not shared is useless
                 raise _UnkeptError(
                     rendering,
-                    f"it uses {', '.join(sorted(used))}, which is one reader's. Leave tokens and"
+                    f"it uses {', '.join(sorted(used))}, which is personal. Leave tokens and"
                     " messages out of it",
                 )
             if reads.why_unsure:
@@ -164,7 +164,7 @@ class NudgedNode(template.Node):
         )
         held = Held({"by": vary_on, "on": shown})
         name = digest([around, held], self._what, options.database)
-        # What the fragment shows, the view has read before: see `sightings`.
+        # The view may have read what the fragment shows before: see `reader.token_age`.
         return Value(
             f"fragment {name}",
             depends_on,
@@ -175,7 +175,7 @@ class NudgedNode(template.Node):
         )
 
     def _blocks(self, context: Context) -> tuple[object, ...]:
-        """Whose blocks it shows: a template that extends this one may bring its own."""
+        """The templates of the blocks that it shows: a child template may replace blocks."""
         if not self._shows_blocks:
             return ()
         blocks = getattr(context.render_context.get(BLOCK_CONTEXT_KEY), "blocks", {})
@@ -185,7 +185,7 @@ class NudgedNode(template.Node):
         )
         if any(None in names for _, names in found):
             raise UnsureError(
-                "it shows blocks, and a template that has none of a file may have brought them"
+                "it shows blocks, and a template that is not from a file may have defined them"
             )
         return found
 
@@ -199,7 +199,7 @@ class NudgedNode(template.Node):
             return None if seconds is None else int(seconds)
         except (ValueError, TypeError):
             raise TemplateSyntaxError(
-                f"{{% nudged %}} got a timeout that is no number: {seconds!r}."
+                f"{{% nudged %}} got a timeout that is not a number: {seconds!r}."
             ) from None
 
     def _alias(self, context: Context) -> str | None:
@@ -207,13 +207,13 @@ class NudgedNode(template.Node):
             return None
         alias = self._cache.resolve(context)
         if alias not in caches.settings:
-            raise TemplateSyntaxError(f"{{% nudged %}} got a cache that is not there: {alias!r}.")
+            raise TemplateSyntaxError(f"{{% nudged %}} got an unknown cache: {alias!r}.")
         return str(alias)
 
 
 @functools.lru_cache(_MOST_LEARNED)
 def _digest_of(*texts: Hashable) -> str:
-    """Of what is text, a flag or a tuple of texts, and mostly the same as before."""
+    """The digest of texts, flags and tuples of texts; cached, because they rarely change."""
     return digest(texts, "a fragment")
 
 
@@ -222,13 +222,13 @@ def _reading(queryset: Any, written: FilterExpression, using: str) -> Any:
         return reading_of(queryset, using)
     except UnknownTablesError as unknown:
         raise UnknownTablesError(
-            f"which tables {written.token} reads cannot be told, since {unknown}. Name them in its"
-            ' place (on "shop.Product" "shop.Category")'
+            f"it is unknown which tables {written.token} reads, since {unknown}. Name the tables"
+            ' instead (on "shop.Product" "shop.Category")'
         ) from None
 
 
 def _said(value: Any) -> Any:
-    """A translation that is yet to be made tells renderings apart by its text."""
+    """The value; a lazy translation as its text, which distinguishes renderings."""
     return str(value) if isinstance(value, Promise) else value
 
 
@@ -240,7 +240,7 @@ def _entries(value: Any, written: FilterExpression) -> Iterator[Any]:
             yield from _entries(each, written)
     elif not value:
         raise TemplateSyntaxError(
-            f"{{% nudged %}} depends on {written.token}, which is {value!r}. Labels are written in"
+            f"{{% nudged %}} depends on {written.token}, which is {value!r}. Write labels in"
             " quotes."
         )
     else:
@@ -256,10 +256,10 @@ def do_nudged(parser: Parser, token: Token) -> NudgedNode:
             '{% nudged %} is written {% nudged timeout name on "shop.Product" … [by value …]'
             ' [using="cache"] %}.'
         )
-    before: list[Any] = list(parser.tokens)  # the last is the next
+    before: list[Any] = list(parser.tokens)  # in reverse order: the next token is the last
     nodelist = parser.parse(("endnudged",))
     inside = [(each.token_type, each.contents) for each in before[len(parser.tokens) :]]
-    # A path in it may be relative to its template.
+    # With the template's name, because a path in the fragment may be relative to it.
     source = repr((bits[3:], inside, getattr(parser.origin, "template_name", None)))
     parser.delete_first_token()
     rest, cache = bits[4:], None

@@ -1,4 +1,4 @@
-"""Caches of a test's own, where the project has its: no other keys are read or written."""
+"""Gives a test its own key prefix in the project's caches, so it uses no other keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
-import django.test.signals  # noqa: F401 - makes the caches anew when told that CACHES changed
+import django.test.signals  # noqa: F401 - creates the caches again when CACHES changes
 from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.base import default_key_func
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from django.core.cache.backends.base import BaseCache
 
 LONGEST: Final = 3600
-"""Seconds that a lease and tokens of a test stay, and a value that names no timeout: a test that is
-killed leaves nothing else."""
+"""The lifetime, in seconds, of a test's lease, tokens and values without a timeout. So the keys of
+a killed test expire."""
 
 
 @contextmanager
 def apart() -> Iterator[str]:
-    """Every cache that is made in this block has a prefix of its own, and is emptied after it.
+    """Give every cache that is created in this block a prefix, and delete its keys afterwards.
 
-    Also those of settings that a test puts in force meanwhile. Gives the prefix. What cannot list
-    its keys (memcached, files) is left to expire.
+    This includes caches of settings that a test changes in the block. Yields the prefix. In a cache
+    that cannot list its keys (memcached, files) the keys expire.
     """
     prefix = f"pgnudge-test-{secrets.token_hex(8)}"
     make = caches.create_connection
@@ -51,7 +51,7 @@ def apart() -> Iterator[str]:
             yield prefix
         finally:
             for alias, cache in list(made.values()):
-                # A cache that is down keeps nothing that others find by its name.
+                # If a cache is down, its keys expire; nobody else uses the prefix.
                 with suppress(Exception):
                     delete_stored(alias, cache, prefix)
     _begin_anew()
@@ -67,7 +67,7 @@ def _set_apart(cache: BaseCache, prefix: str) -> None:
     named.key_prefix = f"{prefix}:{own}" if own else prefix
     make_key = named.key_func
     if make_key is not default_key_func:
-        # It may leave the prefix out.
+        # A custom function may ignore the prefix.
         named.key_func = lambda key, inner, version: f"{prefix}:{make_key(key, inner, version)}"
     timeout = named.default_timeout
     named.default_timeout = LONGEST if timeout is None else min(timeout, LONGEST)

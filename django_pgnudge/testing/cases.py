@@ -1,4 +1,4 @@
-"""The same for ``unittest``: put one of these before Django's class.
+"""Mixins for ``unittest``: put one before Django's test class.
 
 ::
 
@@ -19,7 +19,7 @@ from django_pgnudge.testing.feed import NudgeFeed
 
 
 class NudgeFakeMixin(unittest.TestCase):
-    """``self.nudge_fake``, as the fixture."""
+    """Sets ``self.nudge_fake``, which is the same as the fixture."""
 
     nudge_fake: NudgeFake
 
@@ -29,14 +29,14 @@ class NudgeFakeMixin(unittest.TestCase):
 
 
 class NudgeFeedMixin(unittest.TestCase):
-    """``self.nudge_feed``, as the fixture: for ``TransactionTestCase``."""
+    """Sets ``self.nudge_feed``, which is the same as the fixture; for ``TransactionTestCase``."""
 
     nudge_feed: NudgeFeed
 
     def setUp(self) -> None:
         if isinstance(self, TestCase):
             raise TypeError(
-                f"{type(self).__name__}: the daemon sees what is committed, and TestCase never"
+                f"{type(self).__name__}: the daemon sees only committed changes, and TestCase never"
                 " commits. Use TransactionTestCase, or NudgeFakeMixin."
             )
         super().setUp()

@@ -1,4 +1,4 @@
-"""What the daemon would do to the caches, on a word of the test."""
+"""Does to the caches what the daemon would do, when a test asks for it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from django_pgnudge.testing.apart import LONGEST, apart
 
 
 class _Everything(frozenset[str]):
-    """A stream that carries every table."""
+    """The coverage of a stream that carries every table."""
 
     def __rsub__(self, other: Any) -> frozenset[str]:
         return frozenset()
 
 
 class NudgeFake:
-    """What the daemon would do to the caches, on a word.
+    """Does to the caches what the daemon would do, when a test calls it.
 
-    Transactions are not looked at: one that a test runs in stands for what is committed.
+    It ignores transactions: changes in the test's transaction count as committed.
     """
 
     def __init__(self, using: str) -> None:
@@ -49,11 +49,11 @@ class NudgeFake:
             values.set_text(self.names.lease, lease.text(), LONGEST)
 
     def no_lease(self) -> None:
-        """As when runnudge is down: nothing is served and nothing kept."""
+        """Delete the lease, as if runnudge were down: values are neither served nor kept."""
         self._delete([self.names.lease])
 
     def changed(self, target: type[Model] | str, *, pk: Any = None) -> None:
-        """Rows of a table changed: the one with that primary key, or any."""
+        """Report a changed table: the row with this primary key, or any row."""
         entry = target if pk is None else Row(target, pk)
         doomed: set[str] = set()
         for dependency in self.tables.dependencies([entry]) or ():
@@ -64,7 +64,7 @@ class NudgeFake:
         self._delete(doomed)
 
     def resync(self) -> None:
-        """Anything may have changed."""
+        """Report that anything may have changed."""
         self._epoch = new_token()
         self.lease()
 

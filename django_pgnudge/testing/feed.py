@@ -12,7 +12,7 @@ from django_pgnudge.testing.apart import apart
 
 
 class NudgeFeed(BackgroundDaemon):
-    """The real daemon, in a thread, on caches `apart` from those of the project."""
+    """The real daemon in a thread, with keys `apart` from those of the project."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

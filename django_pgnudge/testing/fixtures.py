@@ -12,13 +12,13 @@ from django_pgnudge.testing.feed import NudgeFeed
 
 @pytest.fixture
 def nudge_fake() -> Iterator[NudgeFake]:
-    """A lease without a daemon; ``changed`` and ``resync`` say what the daemon would have seen."""
+    """A lease without a daemon; report changes with ``changed`` and ``resync``."""
     with faked() as fake:
         yield fake
 
 
 @pytest.fixture
 def nudge_feed(transactional_db: None) -> Iterator[NudgeFeed]:
-    """A live daemon on the test database, whose server needs ``wal_level = logical``."""
+    """A running daemon on the test database; its server needs ``wal_level = logical``."""
     with NudgeFeed() as feed:
         yield feed

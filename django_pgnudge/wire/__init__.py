@@ -1,8 +1,8 @@
-"""The PostgreSQL protocol without I/O: bytes in, messages out, bytes to send.
+"""The PostgreSQL protocol without I/O: bytes in, events out, bytes to send.
 
 The first hops of a byte's path: `framing` cuts the stream into messages, `messages` reads and
-writes them, `auth` answers the server's challenges, and `session` keeps the order of it all.
-Nothing here touches a socket; `django_pgnudge.feed.connection` does.
+writes them, `auth` answers the server's challenges, and `session` is the state machine over all
+three. Only `django_pgnudge.feed.connection` touches the socket.
 """
 
 from __future__ import annotations

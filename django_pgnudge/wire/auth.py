@@ -1,8 +1,8 @@
-"""Authentication: what the client answers to the server's challenges.
+"""Authentication: the client's answers to the server's challenges.
 
-A password leaves this module only inside SCRAM, or over an encrypted connection; the server's
-final SCRAM signature is always verified. Source: PostgreSQL documentation, "SASL
-Authentication"; RFC 5802 and RFC 5929 by way of scramp.
+A password is sent only inside SCRAM or over an encrypted connection. The server's final SCRAM
+signature is always verified. Source: PostgreSQL documentation, "SASL Authentication"; scramp
+implements RFC 5802 and RFC 5929.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 ChannelBindingPolicy = Literal["disable", "prefer", "require"]
 
 MAX_ITERATIONS = 1_000_000
-"""SCRAM iterations accepted from a server (PostgreSQL's default is 4,096): more would let a
-hostile server keep this process busy for seconds."""
+"""The most SCRAM iterations accepted from a server (PostgreSQL's default is 4,096). With more, a
+hostile server could keep this process busy for seconds."""
 
 _ITERATIONS = re.compile(rb",i=(\d+)(?:,|$)")
 
@@ -34,7 +34,7 @@ _ASKED = {
     9: ("sspi", "server requested SSPI authentication"),
     10: ("scram-sha-256", "server requested SASL authentication"),
 }
-"""By the code of a request: the method, and the words of libpq for it."""
+"""For the code of each request: the method, and libpq's description of the request."""
 
 _UNSUPPORTED = {
     2: "Kerberos V5",
@@ -46,10 +46,10 @@ _UNSUPPORTED = {
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who the client is, and what it may rely on.
+    """The client's login data and its security policy.
 
-    ``tls`` is the ``ssl.SSLObject`` the bytes travel through, or None: without it no password
-    is sent in clear, and there is nothing to bind a channel to.
+    ``tls`` is the ``ssl.SSLObject`` of the connection, or None. Without it no cleartext or MD5
+    password is sent, and channel binding is impossible.
     """
 
     user: str
@@ -60,7 +60,7 @@ class Credentials:
 
 
 class Authenticator:
-    """One authentication exchange; `answer` takes the body of each Authentication message."""
+    """One authentication exchange; pass the body of each Authentication message to `answer`."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
@@ -71,10 +71,10 @@ class Authenticator:
         self.done = False
 
     def answer(self, body: bytes) -> bytes:
-        """The message to send back, empty if none is due.
+        """The message to send back, empty if there is none.
 
-        Raises AuthenticationError when the client cannot or will not go on, and ProtocolError
-        for a message that does not fit.
+        Raises AuthenticationError when the client cannot continue or refuses to, and ProtocolError
+        for a message that is invalid at this point.
         """
         if len(body) < 4:
             raise ProtocolError("an Authentication message is too short")
@@ -145,13 +145,13 @@ class Authenticator:
         if len(salt) != 4:
             raise ProtocolError("an MD5 password request has no salt of four bytes")
         secret = self._secret("an MD5 password")
-        # The protocol fixes the hash; TLS is what protects it.
+        # The protocol requires MD5. TLS protects the result.
         inner = hashlib.md5((secret + self._credentials.user).encode(), usedforsecurity=False)
         outer = hashlib.md5(inner.hexdigest().encode() + salt, usedforsecurity=False)
         return b"md5" + outer.hexdigest().encode()
 
     def _sasl(self, body: bytes) -> bytes:
-        # Not before it is needed: its import takes as long as that of the rest of the feed.
+        # Imported late: this import takes as long as that of the rest of the feed.
         import scramp  # noqa: PLC0415
 
         offered = [name.decode("ascii", "replace") for name in body.split(b"\0") if name]
@@ -161,8 +161,8 @@ class Authenticator:
             binding = ("tls-server-end-point", self._credentials.tls)
         why = "the connection has no TLS"
         if binding is not None and _signed_without_hash(self._credentials.tls):
-            # Like a client that cannot bind at all; PostgreSQL cannot with such a certificate.
-            binding, why = None, "the server's certificate is signed in a way that has no hash"
+            # Act as a client without channel binding: PostgreSQL cannot bind with it either.
+            binding, why = None, "the signature of the server's certificate uses no hash"
         plus = binding is not None and "SCRAM-SHA-256-PLUS" in offered
         if policy == "require" and not plus:
             if binding is not None:
@@ -172,7 +172,7 @@ class Authenticator:
         try:
             self._scram = self._client(offered, secret, binding, plus=plus)
         except scramp.ScramException as error:
-            # A certificate that scramp cannot read cannot be bound to.
+            # scramp may fail to read the certificate. Try again without channel binding.
             if policy == "require" or binding is None:
                 raise AuthenticationError(f"SCRAM cannot start: {error}") from None
             plus = False
@@ -196,11 +196,11 @@ class Authenticator:
                 f"the server offers {', '.join(offered) or 'no SASL mechanism'}; "
                 "this client speaks SCRAM-SHA-256 and SCRAM-SHA-256-PLUS"
             )
-        # PostgreSQL takes the user from the startup message and ignores the name in here. A
-        # binding beside the plain mechanism tells the server that this client could have bound:
-        # a server that offered PLUS to somebody in between then refuses.
+        # PostgreSQL takes the user from the startup message and ignores this name. A binding with
+        # the plain mechanism tells the server that this client supports binding. If the server
+        # offered PLUS and a man in the middle removed the offer, the server then refuses.
         client = scramp.ScramClient([mechanism], "*", "unused", channel_binding=binding)
-        # scramp would refuse what SASLprep refuses.
+        # scramp refuses passwords that SASLprep refuses; PostgreSQL accepts them.
         client.password = _Prepared(_prepared(secret))
         return client
 
@@ -208,10 +208,12 @@ class Authenticator:
         import scramp  # noqa: PLC0415
 
         if self._scram is None:
-            raise ProtocolError("SCRAM goes on before it began")
+            raise ProtocolError("the server continues SCRAM before it began")
         iterations = _ITERATIONS.search(body)
         if iterations is not None and len(iterations[1]) > len(str(MAX_ITERATIONS)):
-            raise AuthenticationError("the server asks for an absurd number of SCRAM iterations")
+            raise AuthenticationError(
+                f"the server asks for more than {MAX_ITERATIONS} SCRAM iterations"
+            )
         if iterations is not None and int(iterations[1]) > MAX_ITERATIONS:
             raise AuthenticationError(
                 f"the server asks for {int(iterations[1])} SCRAM iterations; "
@@ -227,7 +229,7 @@ class Authenticator:
         import scramp  # noqa: PLC0415
 
         if self._scram is None:
-            raise ProtocolError("SCRAM ends before it began")
+            raise ProtocolError("the server ends SCRAM before it began")
         try:
             self._scram.set_server_final(body.decode())
         except (scramp.ScramException, ValueError) as error:
@@ -239,7 +241,7 @@ class Authenticator:
 
 
 class _Prepared(str):
-    """A password that is to be hashed as it is."""
+    """A password that scramp hashes unchanged."""
 
     __slots__ = ()
 
@@ -248,10 +250,10 @@ class _Prepared(str):
 
 
 def _prepared(secret: str) -> str:
-    """A password as PostgreSQL hashes it (``src/common/saslprep.c``).
+    """The form of a password that PostgreSQL hashes (``src/common/saslprep.c``).
 
-    What SASLprep refuses, or leaves nothing of, is taken as it is. U+200B is in two tables of
-    RFC 3454: PostgreSQL maps it to a space, others to nothing.
+    A password that SASLprep refuses or turns into nothing stays unchanged. U+200B is in two tables
+    of RFC 3454: PostgreSQL maps it to a space, others to nothing.
     """
     from scramp import ScramException  # noqa: PLC0415
     from scramp.utils import saslprep  # noqa: PLC0415
@@ -267,10 +269,10 @@ _NO_HASH = (b"\x30\x05\x06\x03\x2b\x65\x70", b"\x30\x05\x06\x03\x2b\x65\x71")
 
 
 def _signed_without_hash(tls: object) -> bool:
-    """Whether RFC 5929 has no ``tls-server-end-point`` for the connection's certificate."""
+    """Whether RFC 5929 defines no ``tls-server-end-point`` for the connection's certificate."""
     certificate = getattr(tls, "getpeercert", None)
     der: bytes = (certificate(binary_form=True) if certificate is not None else None) or b""
-    # The signature's algorithm follows the first element of the outer sequence.
+    # The signature algorithm follows the first element of the outer sequence.
     start, _ = _content(der, 0)
     _, stop = _content(der, start)
     return der.startswith(_NO_HASH, stop)

@@ -1,8 +1,8 @@
-"""The first hop: a stream of bytes cut into messages.
+"""The first hop: cuts a stream of bytes into messages.
 
-Every backend message is one type byte, a four-byte length that counts itself, and a body
-(PostgreSQL documentation, "Message Formats"). The framer keeps the bytes that are not yet
-consumed as one ``bytes`` object, so that a decoder may scan many messages in place.
+Every backend message is one type byte, a four-byte length that includes itself, and a body
+(PostgreSQL documentation, "Message Formats"). The framer keeps unconsumed bytes in one ``bytes``
+object, so that a decoder can scan many messages in place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HEADER = Struct("!cI")
 COPY_DATA = b"d"
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""The longest message, in bytes, that is ever held: enough for any query this client sends."""
+"""The longest message, in bytes, that is kept: enough for any query this client sends."""
 
 MAX_COPY_DATA = 1 << 30
 """The longest CopyData message a server can send: its buffers end at 1 GiB (MaxAllocSize)."""
@@ -27,9 +27,9 @@ _TYPES = frozenset(b"RKSZENTDCIAWGHdcv")
 class Framer:
     """The unconsumed bytes, and where the next message in them starts.
 
-    ``buffer[pos:]`` is what has arrived and is not consumed. A caller may advance ``pos`` over
-    whole messages itself. While a message is known to be incomplete the pieces are only
-    collected, so a long message costs one copy and not one a piece.
+    ``buffer[pos:]`` has arrived and is not consumed. A caller may advance ``pos`` over whole
+    messages itself. While a message is incomplete the framer only collects its pieces, so a long
+    message is copied once and not once a piece.
     """
 
     __slots__ = ("_have", "_need", "_pieces", "_skip", "buffer", "pos")
@@ -43,7 +43,7 @@ class Framer:
         self._skip = 0
 
     def receive(self, data: bytes) -> bool:
-        """Add what arrived; True if there may be a complete message to take."""
+        """Add bytes that arrived; True if there may be a complete message."""
         if self._skip:
             dropped = min(self._skip, len(data))
             self._skip -= dropped
@@ -63,12 +63,14 @@ class Framer:
 
     @property
     def pending(self) -> int:
-        """How many bytes have arrived and are not consumed."""
+        """The number of bytes that have arrived and are not consumed."""
         return len(self.buffer) - self.pos + self._have
 
     def at_hand(self) -> tuple[bytes, bytes] | None:
-        """The next message as (type, body) if nothing is missing or wrong; else `next_message`
-        says what."""
+        """The next message as (type, body) if it is complete and valid, else None.
+
+        `next_message` then tells which of the two it is.
+        """
         pos, buffer = self.pos, self.buffer
         if pos + 5 > len(buffer):
             return None
@@ -101,8 +103,8 @@ class Framer:
     def next_oversized(self, prefix: int) -> bytes | None:
         """The first ``prefix`` bytes of the body of a CopyData message too long to hold.
 
-        The rest of the message is dropped as it arrives. None if the next message is not such
-        a one, or its prefix has not arrived.
+        The rest of the message is dropped as it arrives. None if the next message is not such a
+        message, or if its prefix has not arrived.
         """
         header = self._header()
         if header is None or not self.oversized or not self._available(self.pos + 5 + prefix):
@@ -125,7 +127,7 @@ class Framer:
         if length < 4:
             raise ProtocolError(f"message {kind!r} has the impossible length {length}")
         if length > (MAX_COPY_DATA if kind == COPY_DATA else MAX_MESSAGE):
-            raise ProtocolError(f"message {kind!r} announces {length} bytes, more than it can have")
+            raise ProtocolError(f"message {kind!r} announces {length} bytes, more than allowed")
         return kind, length
 
     def _available(self, stop: int) -> bool:

@@ -11,7 +11,7 @@ _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
 
 
 class LSN(int):
-    """A byte position in the write-ahead log, 0 to 2**64 - 1; an int, so positions compare."""
+    """A byte position in the write-ahead log, 0 to 2**64 - 1; as an int it can be compared."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Messages of the frontend/backend protocol 3.0: bodies read into values, values into bytes.
+"""Messages of the frontend/backend protocol 3.0: reads bodies, and builds messages to send.
 
 Source: PostgreSQL documentation, "Message Formats", "Error and Notice Message Fields" and
 "Streaming Replication Protocol".
@@ -14,7 +14,7 @@ from ..epoch import POSTGRES_EPOCH
 from ..errors import ConfigError, ProtocolError, ServerError
 
 MAX_FIELD = 8192
-"""How much is kept of one field of an error: it ends in logs."""
+"""The most bytes of one error field that are kept, because the field is logged."""
 
 _PROTOCOL_3_0 = 196_608
 _SSL_REQUEST_CODE = 80_877_103
@@ -69,7 +69,7 @@ def copy_done() -> bytes:
 
 
 def standby_status(lsn: int, *, unix_time: float, reply: bool) -> bytes:
-    """Standby status update: everything up to ``lsn`` was written, flushed and applied."""
+    """Standby status update: reports everything up to ``lsn`` as written, flushed and applied."""
     micros = int((unix_time - POSTGRES_EPOCH) * 1_000_000)
     return copy_data(_STATUS.pack(b"r", lsn, lsn, lsn, micros, reply))
 
@@ -133,7 +133,7 @@ def data_row(body: bytes) -> tuple[str | None, ...]:
                 continue
             if length < 0 or pos + length > len(body):
                 raise ProtocolError(f"a DataRow has a value of the impossible length {length}")
-            # The server converts to UTF-8, but not from SQL_ASCII, where it knows no encoding.
+            # The server converts to UTF-8, except from SQL_ASCII, which has no known encoding.
             values.append(body[pos : pos + length].decode("utf-8", "backslashreplace"))
             pos += length
     except struct_error:

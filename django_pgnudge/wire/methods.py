@@ -1,7 +1,7 @@
-"""``require_auth``: the authentication methods a client goes along with, as libpq has it.
+"""``require_auth``: the authentication methods that the client accepts, as in libpq.
 
-Source: PostgreSQL documentation, "Parameter Key Words" of libpq 16 and later; the words are those
-of ``check_expected_areq`` in src/interfaces/libpq/fe-auth.c.
+Source: PostgreSQL documentation, "Parameter Key Words" of libpq 16 and later. The messages are
+those of ``check_expected_areq`` in src/interfaces/libpq/fe-auth.c.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Final
 from ..errors import AuthenticationError, ConfigError
 
 METHODS: Final = ("password", "md5", "gss", "sspi", "scram-sha-256", "oauth", "none")
-"""What libpq can be told; ``none`` is a server that lets the client in without asking."""
+"""The methods of libpq; ``none`` means that the server asks for no authentication."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMethods:
-    """A value of ``require_auth``, and what follows from it. Empty: any method will do."""
+    """A value of ``require_auth`` and the methods it accepts; empty accepts any method."""
 
     text: str = ""
     accepted: frozenset[str] = frozenset(METHODS)
 
     @classmethod
     def of(cls, text: str | None) -> AcceptedMethods:
-        """Read a comma-separated list of methods, or of methods with ``!`` for all but these.
+        """Read a comma-separated list of methods; with ``!`` before each it accepts all others.
 
-        Raises ConfigError for what libpq refuses.
+        Raises ConfigError for values that libpq refuses.
         """
         if not text:
             return cls()
@@ -34,7 +34,7 @@ class AcceptedMethods:
         excluded = [name.startswith("!") for name in names]
         methods = [name.removeprefix("!") for name in names]
         if any(excluded) and not all(excluded):
-            raise ConfigError(f"require_auth={text!r} mixes methods with methods behind a '!'")
+            raise ConfigError(f"require_auth={text!r} mixes methods with and without a '!'")
         for method in methods:
             if method not in METHODS:
                 raise ConfigError(
@@ -46,7 +46,7 @@ class AcceptedMethods:
         return cls(text, frozenset(METHODS) - named if any(excluded) else named)
 
     def check(self, method: str, what: str) -> None:
-        """Raise AuthenticationError if the server does ``what``, and ``method`` is not accepted."""
+        """Raise AuthenticationError unless ``method`` is accepted; ``what`` says what happened."""
         if method not in self.accepted:
             raise AuthenticationError(
                 f'authentication method requirement "{self.text}" failed: {what}'

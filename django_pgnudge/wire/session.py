@@ -1,11 +1,11 @@
 """One session with a PostgreSQL server, from the startup message to the end of a stream.
 
-The session is given bytes (`Session.receive`), yields events (`Session.next_event`) and says
-which bytes to send (`Session.data_to_send`). It raises nothing for what the server does: a
-broken protocol or a refused login ends the session, and `Session.error` tells why.
+The session takes bytes (`Session.receive`), yields events (`Session.next_event`) and gives the
+bytes to send (`Session.data_to_send`). It raises nothing because of the server: a protocol error
+or a refused login ends the session, and `Session.error` holds the reason.
 
-While a stream runs, a decoder may take the stream's messages straight out of `Session.framer`;
-whatever it leaves, `next_event` reads.
+While a stream runs, a decoder may take messages directly out of `Session.framer`. `next_event`
+reads the messages that the decoder leaves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .auth import Authenticator, Credentials
 from .framing import Framer
 
 XLOG_HEADER = Struct("!cQQq")
-"""The start of an XLogData body: 'w', start LSN, end LSN, the server's clock in microseconds."""
+"""The header of an XLogData body: 'w', start LSN, end LSN, the server's clock in microseconds."""
 
 OVERSIZED_PREFIX = 64 * 1024
 """How many bytes of a stream message that is too long to hold are kept."""
@@ -37,12 +37,12 @@ _VERSION = re.compile(r"(\d{1,4})(?:\.(\d{1,4}))?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The login succeeded and the server takes commands."""
+    """The login succeeded, and the server accepts commands."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """A command succeeded: its column names and rows (the last result's, if it had several)."""
+    """A command succeeded: its column names and rows. Of several results, the last one."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str | None, ...], ...]
@@ -50,21 +50,21 @@ class QueryResult:
 
 @dataclass(frozen=True, slots=True)
 class QueryFailed:
-    """A command failed; the session goes on."""
+    """A command failed; the session continues."""
 
     error: ServerError
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStarted:
-    """START_REPLICATION succeeded: both sides now send CopyData."""
+    """START_REPLICATION succeeded: from here both sides send CopyData."""
 
 
 @dataclass(frozen=True, slots=True)
 class XLogData:
     """One message of the output plugin.
 
-    ``complete`` is False for one too long to hold, of which ``payload`` is only the beginning.
+    If it is too long to hold, ``complete`` is False and ``payload`` is only the beginning.
     """
 
     start_lsn: int
@@ -75,7 +75,7 @@ class XLogData:
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """The server has sent everything up to ``lsn``; it may ask for a status at once."""
+    """The server has sent everything up to ``lsn``; it may ask for a status reply at once."""
 
     lsn: int
     reply_requested: bool
@@ -88,17 +88,17 @@ class CopyDone:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A NoticeResponse: words for a log."""
+    """The server sent a NoticeResponse; it is only logged."""
 
     notice: ServerError
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterChanged:
-    """A ParameterStatus inside a stream.
+    """The server sent a ParameterStatus inside a stream.
 
-    It is an event so that whoever reads the stream looks at the framer again before the session
-    takes the message behind it.
+    This is an event so that the decoder scans the framer again before the session takes the next
+    message.
     """
 
     name: str
@@ -121,7 +121,7 @@ SessionEvent: TypeAlias = (
 class State(Enum):
     STARTUP = auto()
     LOGIN = auto()
-    """Authenticated; the server announces its parameters."""
+    """Authenticated; the server sends its parameters."""
     IDLE = auto()
     QUERY = auto()
     STREAM = auto()
@@ -129,7 +129,7 @@ class State(Enum):
 
 
 class Session:
-    """The state of one connection; one command runs at a time."""
+    """The state of one connection, which runs one command at a time."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Session:
         self.parameters: dict[str, str] = {}
         self.backend_pid = 0
         self.stopping = False
-        """True once this side has ended the stream and waits for the server to follow."""
+        """True after this side has ended the stream, until the server ends it too."""
         self._authenticator = Authenticator(credentials)
         self._out = bytearray(
             messages.startup(
@@ -165,7 +165,7 @@ class Session:
 
     @property
     def server_version(self) -> int:
-        """The server's version as ``server_version_num`` has it (150020), 0 if unknown."""
+        """The server's version in the form of ``server_version_num`` (150020), 0 if unknown."""
         match = _VERSION.match(self.parameters.get("server_version", ""))
         return int(match[1]) * 10_000 + int(match[2] or 0) if match else 0
 
@@ -177,7 +177,7 @@ class Session:
         return data
 
     def query(self, sql: str) -> None:
-        """Send a command; QueryResult, QueryFailed or StreamStarted follows."""
+        """Send a command. The answer is QueryResult, QueryFailed or StreamStarted."""
         if self.state is not State.IDLE:
             raise ProtocolError(f"a command was sent while the session is in {self.state.name}")
         self._columns, self._rows, self._result_size, self._failure = (), [], 0, None
@@ -185,18 +185,18 @@ class Session:
         self.state = State.QUERY
 
     def send_status(self, lsn: int, *, unix_time: float, reply: bool = False) -> None:
-        """Report that everything up to ``lsn`` was dealt with; ``reply`` asks for a keepalive."""
+        """Report that everything up to ``lsn`` was processed; ``reply`` asks for a keepalive."""
         if self.state is State.STREAM and not self.stopping:
             self._out += messages.standby_status(lsn, unix_time=unix_time, reply=reply)
 
     def stop_stream(self) -> None:
-        """End the stream from this side; CopyDone and then QueryResult follow."""
+        """End the stream from this side. The answer is CopyDone, then QueryResult."""
         if self.state is State.STREAM and not self.stopping:
             self.stopping = True
             self._out += messages.copy_done()
 
     def terminate(self) -> None:
-        """Say goodbye; nothing is read after it."""
+        """Send Terminate and close the session; nothing is read after it."""
         if self.state not in (State.CLOSED, State.STARTUP):
             self._out += messages.terminate()
         self.state = State.CLOSED
@@ -204,7 +204,7 @@ class Session:
     # From the server.
 
     def receive(self, data: bytes) -> bool:
-        """Take what arrived; True if an event may be ready."""
+        """Take bytes that arrived; True if an event may be ready."""
         return self.state is not State.CLOSED and self.framer.receive(data)
 
     def receive_eof(self) -> None:
@@ -214,7 +214,7 @@ class Session:
             self._fail(ConnectionLostError(f"the server closed the connection{inside}"))
 
     def fail(self, error: PgNudgeError) -> None:
-        """End the session because of ``error``, met by whoever reads the stream."""
+        """End the session because of ``error``, which the reader of the stream found."""
         self._fail(error)
 
     def next_event(self) -> SessionEvent | None:
@@ -273,7 +273,7 @@ class Session:
         fatal = error.severity in ("FATAL", "PANIC")
         if fatal or self.state not in (State.QUERY, State.STREAM):
             raise error
-        # An error inside a stream ends it; ReadyForQuery follows as after any failed command.
+        # An error ends the stream. ReadyForQuery follows, as after any failed command.
         self._failure = error
         self.state = State.QUERY
 
@@ -328,8 +328,8 @@ class Session:
             self.state = State.QUERY
             return CopyDone()
         if kind == b"C":
-            # With these words, and no CopyDone, a walsender ends when its server is shut down and
-            # everything has been sent (WalSndDone in src/backend/replication/walsender.c).
+            # When its server shuts down, a walsender sends everything, then CommandComplete without
+            # CopyDone (WalSndDone in src/backend/replication/walsender.c).
             raise ConnectionLostError("the server is shutting down")
         raise self._unexpected(kind)
 

@@ -83,7 +83,7 @@ def test_the_users_dictionary_is_never_written_to() -> None:
         ("RESYNC", "version", "Did you mean 'versions'?"),
         ("RESYNC", None, "no such way"),
         ("RESYNC", "tests.shop.nowhere.function", "ModuleNotFoundError"),
-        ("RESYNC", "tests.shop.cachekeys.not_callable", "not something to call"),
+        ("RESYNC", "tests.shop.cachekeys.not_callable", "which is not callable"),
     ],
 )
 def test_a_wrong_value_is_refused_by_words_and_named(key: str, value: Any, words: str) -> None:

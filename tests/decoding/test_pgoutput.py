@@ -286,8 +286,8 @@ def test_a_row_too_long_of_a_table_not_asked_for_does_not() -> None:
     [
         (pg.insert(99, "1"), "never announced"),
         (pg.truncate(99), "never announced"),
-        (pg.insert(1, "1"), "not the columns"),
-        (pg.insert(1, "1", None, None), "not the columns"),
+        (pg.insert(1, "1"), "not have the columns"),
+        (pg.insert(1, "1", None, None), "not have the columns"),
         (pg.insert(1, "x", None), "not a whole number"),
         (pg.insert(2, "1", None, "abc")[:-1], "outside its message"),
         (pg.insert(2, "1", None, "abc") + b"Z", "tuple marked b'Z'"),

@@ -137,7 +137,7 @@ def test_the_way_to_write_a_table_like_a_label_is_named(registry: Registry) -> N
 def test_a_swapped_model_is_refused_with_its_successor(registry: Registry) -> None:
     with (
         override_settings(AUTH_USER_MODEL="shop.Category"),
-        pytest.raises(UnknownLabelError, match=r"swapped out: name 'shop\.Category'"),
+        pytest.raises(UnknownLabelError, match=r"swapped out: use 'shop\.Category'"),
     ):
         registry.payload_of("auth.User")
 

@@ -415,7 +415,7 @@ def test_only_rules_that_look_at_rows_want_keys() -> None:
         ("p:{pk[x]}", "E008", "Allowed are {pk}"),
         ("p:{pk", "E008", "malformed"),
         ("p:}", "E008", "malformed"),
-        ("p:{pk[1]}", "E008", "has 1; they are counted from 0"),
+        ("p:{pk[1]}", "E008", "Columns are counted from 0, and it has 1"),
         ("tests.shop.unimportable.keys", "E009", "RuntimeError: not today"),
     ],
 )
@@ -444,7 +444,7 @@ def test_an_unknown_label_is_improperly_configured() -> None:
         ("tests.products", "does not define"),
         ("tests.nothing.products", "No module named"),
         ("tests.shop.cachekeys.nothing", "does not define"),
-        ("tests.shop.cachekeys.not_callable", "not something to call"),
+        ("tests.shop.cachekeys.not_callable", "which is not callable"),
     ],
 )
 def test_what_is_no_importable_callable_is_a_key(entry: str, doubt: str) -> None:

@@ -1,4 +1,4 @@
-"""``manage.py runnudge``: options, logging, and running the daemon."""
+"""``manage.py runnudge``: reads options, sets up logging and runs the daemon."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    """Kill cache keys as PostgreSQL commits."""
+    """Delete cache keys as PostgreSQL commits."""
 
-    # Those of the whole site would load its URLs and all views before the first key is deleted.
+    # The checks of the whole site would load all URLs and views before the first key is deleted.
     requires_system_checks = [TAG]
     help = (
         "Follow PostgreSQL's write-ahead log, delete the cache keys that PGNUDGE names for each "
@@ -32,13 +32,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--database", metavar="ALIAS", help='alias to follow, over PGNUDGE["DATABASE"]'
+            "--database", metavar="ALIAS", help='alias to follow; overrides PGNUDGE["DATABASE"]'
         )
         parser.add_argument(
-            "--plugin", choices=PLUGINS, help='output plugin, over PGNUDGE["PLUGIN"]'
+            "--plugin", choices=PLUGINS, help='output plugin; overrides PGNUDGE["PLUGIN"]'
         )
         parser.add_argument(
-            "--publication", metavar="NAME", help='for pgoutput, over PGNUDGE["PUBLICATION"]'
+            "--publication", metavar="NAME", help='for pgoutput; overrides PGNUDGE["PUBLICATION"]'
         )
         parser.add_argument(
             "--debounce", type=float, metavar="SECONDS",
@@ -46,16 +46,16 @@ class Command(BaseCommand):
         )  # fmt: skip
         parser.add_argument(
             "--failsafe", type=float, metavar="SECONDS",
-            help="clear as after a gap at least this often (default: never)",
+            help="resync, as after a gap, at least this often (default: never)",
         )  # fmt: skip
         parser.add_argument(
             "--check", action="store_true",
-            help="connect to PostgreSQL and the caches, say what would happen, and leave; fails"
-            " for what would keep it from its work",
+            help="connect to PostgreSQL and the caches, print what would happen, and exit; fails"
+            " if the daemon could not work",
         )  # fmt: skip
         parser.add_argument(
             "--timeout", type=float, metavar="SECONDS", default=30.0,
-            help="of --check: how long to wait for each of them (default: 30)",
+            help="with --check: how long to wait for each of them (default: 30)",
         )  # fmt: skip
 
     def handle(self, **options: Any) -> None:
@@ -72,8 +72,8 @@ class Command(BaseCommand):
                 said = asyncio.run(daemon.check(options["timeout"]))
                 self.stdout.write("\n".join(map(escape, said.splitlines())))
             else:
-                # What is there now stays: a collection that looks at all of it would hold up the
-                # changes of its time for longer than they take.
+                # The objects that exist now stay for good. A garbage collection that visits them
+                # all would delay changes.
                 gc.collect()
                 gc.freeze()
                 try:
