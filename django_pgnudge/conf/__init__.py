@@ -1,4 +1,4 @@
-"""The ``PGNUDGE`` setting, read through on every access; `values` says what each key takes."""
+"""The ``PGNUDGE`` setting; `values` says what each key takes."""
 
 from __future__ import annotations
 

@@ -19,14 +19,13 @@ from django.db.models import Model
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError, UnsureError
 from django_pgnudge.log import get_logger, may_log
-from django_pgnudge.memo import Memo
 from django_pgnudge.reader.arguments import bind, digest, instances_in, unwrapped
 from django_pgnudge.reader.declared import declare
-from django_pgnudge.reader.dependencies import REMEMBERED, DependsOn, Row, listed, row
+from django_pgnudge.reader.dependencies import DependsOn, Row, listed, row
 from django_pgnudge.reader.function_names import name_of, qualified_name, signature_of
-from django_pgnudge.reader.nested import note_unkept
+from django_pgnudge.reader.nested import note_unkept, reading, reading_since
 from django_pgnudge.reader.scope import scope_of
-from django_pgnudge.reader.token_age import reading, reading_since
+from django_pgnudge.reader.state import reader_state
 from django_pgnudge.reader.value import WAIT, NudgedOptions, Value
 
 logger = get_logger("django_pgnudge.nudged")
@@ -42,8 +41,6 @@ UNCHANGING: Final = (
     enum.Enum,
 )  # fmt: skip
 """Of a default of these nothing changes between two calls."""
-
-values: Memo[tuple[object, ...], Value] = Memo(REMEMBERED)
 
 DependsOnArguments = Callable[..., Iterable[DependsOn]]
 
@@ -77,7 +74,7 @@ class NudgedFunction(Generic[P, R]):
             markcoroutinefunction(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        result: R = self._get(args, kwargs, look_first=True)
+        result: R = self._get(args, kwargs, may_hit=True)
         return result
 
     @overload
@@ -92,7 +89,7 @@ class NudgedFunction(Generic[P, R]):
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, whatever the cache holds, and keep what it returns."""
-        return cast("R", self._get(args, kwargs, look_first=False))
+        return cast("R", self._get(args, kwargs, may_hit=False))
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget the result for these arguments."""
@@ -104,7 +101,7 @@ class NudgedFunction(Generic[P, R]):
         with suppress(UnsureError):
             await sync_to_async(self._value(args, kwargs).delete)()
 
-    def _get(self, args: Any, kwargs: Any, *, look_first: bool) -> Any:
+    def _get(self, args: Any, kwargs: Any, *, may_hit: bool) -> Any:
         compute = functools.partial(self._function, *args, **kwargs)
         try:
             value = self._value(args, kwargs)
@@ -113,8 +110,8 @@ class NudgedFunction(Generic[P, R]):
             note_unkept(self._name)
             return compute()
         if self._is_async:
-            return value.aget(compute, look_first=look_first)
-        return value.get(compute, look_first=look_first)
+            return value.aget(compute, may_hit=may_hit)
+        return value.get(compute, may_hit=may_hit)
 
     def _say(self, unsure: UnsureError) -> None:
         if may_log(f"unsure {self._name}"):
@@ -130,12 +127,12 @@ class NudgedFunction(Generic[P, R]):
         kinds = tuple(map(type, (*args, *kwargs.values())))
         if not self._is_plain or not PLAIN.issuperset(kinds):
             return self._make_value(args, kwargs)
-        scope = scope_of(self._options.database)
-        call = self, args, tuple(kwargs.items()), kinds, conf.nudged_home(), scope
-        value = values.get(call)
+        using = self._options.database
+        values = reader_state(using).values
+        call = self, args, tuple(kwargs.items()), kinds, conf.generation, scope_of(using)
+        value: Value | None = values.get(call)
         if value is None:
-            value = self._make_value(args, kwargs)
-            values[call] = value
+            value = values[call] = self._make_value(args, kwargs)
         return value
 
     def _make_value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:

@@ -35,16 +35,13 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_pgnudge.nudged")
 
-REMEMBERED: Final = 4096
-"""Meanings kept for the scope that connections begin with."""
+MOST_MEANINGS: Final = 4096
+"""Kept for the scope that connections begin with."""
 
-REMEMBERED_IN_SCOPE: Final = 256
-"""Meanings kept for each other scope."""
+MOST_MEANINGS_IN_SCOPE: Final = 256
+"""Kept for each other scope."""
 
-SCOPES: Final = 1000
-"""Scopes of which a process keeps the tables."""
-
-LOOK_AGAIN: Final = 10.0
+ASK_AGAIN: Final = 10.0
 """Seconds before PostgreSQL is asked again about a table that it did not have."""
 
 
@@ -86,24 +83,30 @@ def row(target: type[Model] | str, pk: Any) -> Row:
 
 
 class DependencyResolver:
-    """The tables of one database and scope, as the stream names them."""
+    """The tables of one database and scope, as the stream names them.
 
-    def __init__(self, using: str, scope: Scope = None) -> None:
+    ``shared`` is the resolver without a scope, which reads the catalogs for those of all scopes.
+    """
+
+    def __init__(
+        self, using: str, scope: Scope = None, shared: DependencyResolver | None = None
+    ) -> None:
         self.using = using
         self.scope = scope
         self.registry = Registry(using)
-        self._known = self._trusting = False
+        self._shared = shared or self
+        self._has_read = self._trusting = False
         self.doubted = False
         """Whether PostgreSQL is to be asked again: its tables may be others, or it may be."""
         self.epochs: dict[Ground, str] = {}
         self._news: dict[Ground, str] = {}
         self._meanings: Memo[tuple[int, tuple[DependsOn, ...]], frozenset[Dependency]] = Memo(
-            REMEMBERED if scope is None else REMEMBERED_IN_SCOPE
+            MOST_MEANINGS if scope is None else MOST_MEANINGS_IN_SCOPE
         )
         self._asked_at: float | None = None
         self._lock = threading.Lock()
-        self.reading = threading.Lock()
-        """Held by whichever scope reads what all of them share."""
+        self.catalog_lock = threading.Lock()
+        """For whichever scope reads what all of them share."""
 
     @property
     def is_trusting(self) -> bool:
@@ -113,11 +116,11 @@ class DependencyResolver:
     @property
     def path(self) -> tuple[str, ...] | None:
         """The effective search_path by which they are found; None while that is not known."""
-        return self.registry.path if self._known else None
+        return self.registry.path if self._has_read else None
 
     def trust_models(self) -> None:
         """Never ask PostgreSQL, and take the models' names as they are: for tests without one."""
-        self._known = self._trusting = True
+        self._has_read = self._trusting = True
 
     def doubt(self) -> None:
         """Ask PostgreSQL again when something is next asked for, though not all the time."""
@@ -141,22 +144,22 @@ class DependencyResolver:
         Raises ConfigError for what can mean nothing.
         """
         entries = tuple(entries)
-        if (self.doubted or not self._known) and not self._ask() and not self._known:
+        if (self.doubted or not self._has_read) and not self._ask() and not self._has_read:
             return None
         # Before they are looked up: another thread may read the tables meanwhile.
         generation = self.registry.generation
         try:
             remembered = self._meanings.get((generation, entries))
         except TypeError:  # a primary key that cannot be hashed
-            return self._look_up(entries)
+            return self._meanings_of(entries)
         if remembered is None:
-            remembered = self._look_up(entries)
+            remembered = self._meanings_of(entries)
             self._meanings[generation, entries] = remembered
         return remembered
 
     def identity(self) -> str | None:
         """The database's own name for itself; None while PostgreSQL cannot be asked."""
-        if not self._known:
+        if not self._has_read:
             self._ask()
         return "fake" if self._trusting else self.registry.identity
 
@@ -174,7 +177,7 @@ class DependencyResolver:
         # A schema may have been made since, or a privilege granted.
         return self._ask() and path == self.path
 
-    def _look_up(self, entries: tuple[DependsOn, ...]) -> frozenset[Dependency]:
+    def _meanings_of(self, entries: tuple[DependsOn, ...]) -> frozenset[Dependency]:
         found = frozenset(each for entry in entries for each in self._meaning(entry))
         if self._is_news(found) and self._ask(news=True):
             found = frozenset(each for entry in entries for each in self._meaning(entry))
@@ -279,12 +282,12 @@ class DependencyResolver:
             return False
         with self._lock:
             epochs, now = dict(self._news), time.monotonic()
-            asked_now = self._asked_at is not None and now - self._asked_at < LOOK_AGAIN
-            if asked_now and not (epochs and self._known):
+            asked_now = self._asked_at is not None and now - self._asked_at < ASK_AGAIN
+            if asked_now and not (epochs and self._has_read):
                 return False
             self._asked_at = now
             if not self._read(news, epochs):
-                self._known = self._known and not epochs
+                self._has_read = self._has_read and not epochs
                 return False
             self.epochs.update(epochs)
             self._news = {
@@ -298,7 +301,7 @@ class DependencyResolver:
         try:
             with unwatched():
                 if self.scope is None:
-                    with self.reading:
+                    with self.catalog_lock:
                         self.registry.refresh(connection)
                 else:
                     self.registry = self._on_path(connection, self.scope, news, epochs)
@@ -313,7 +316,7 @@ class DependencyResolver:
         finally:
             connection.close()
         self._meanings.clear()
-        self._known = True
+        self._has_read = True
         return True
 
     def _on_path(
@@ -325,17 +328,17 @@ class DependencyResolver:
     ) -> Registry:
         """What all scopes share is read once, and again for a tenant or table that is younger, and
         in another epoch."""
-        shared = resolver(self.using)
+        shared = self._shared
         whole = shared.registry
         # Of many scopes that come to an epoch at once the first reads, and the others have it.
-        with shared.reading:
+        with shared.catalog_lock:
             if not shared.epochs.items() >= epochs.items():
                 whole.refresh(connection)
                 shared.epochs.update(epochs)
         generation = whole.generation
         found = whole.on_path(connection, scope)
-        if found.lacks_schemas() or (news and whole.age() >= LOOK_AGAIN):
-            with shared.reading:
+        if found.lacks_schemas() or (news and whole.age() >= ASK_AGAIN):
+            with shared.catalog_lock:
                 if whole.generation == generation:
                     whole.refresh(connection)
             found = whole.on_path(connection, scope)
@@ -353,19 +356,3 @@ def parents_of(model: type[Model] | None) -> Iterator[type[Model]]:
         for parent in model._meta.all_parents:
             if parent._meta.concrete_model is not model._meta.concrete_model:
                 yield parent
-
-
-resolvers: dict[tuple[str, Scope], DependencyResolver] = {}
-
-
-def resolver(using: str, scope: Scope = None) -> DependencyResolver:
-    """The tables of a database alias in a scope."""
-    found = resolvers.get((using, scope))
-    if found is None:
-        if scope is not None and resolver(using).is_trusting:
-            return resolver(using)
-        if len(resolvers) >= SCOPES:
-            oldest = next((known for known in [*resolvers] if known[1] is not None), None)
-            resolvers.pop(oldest, None)  # type: ignore[arg-type]
-        found = resolvers.setdefault((using, scope), DependencyResolver(using, scope))
-    return found

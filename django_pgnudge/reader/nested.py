@@ -7,16 +7,18 @@ and stands on the tokens of both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
+
+from django.core.signals import request_finished, request_started
 
 from django_pgnudge.reader.entries import MOST_TOKENS, Stamp
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from django_pgnudge.reader.query_watch import watch_nothing
 
 Ground: TypeAlias = tuple[str, str]
 """What a value is proved by: a cache alias and the name of the lease in it."""
@@ -87,12 +89,10 @@ _innermost: ContextVar[Collected | None] = ContextVar("pgnudge_collected", defau
 _going_on: ContextVar[tuple[Collected, ...]] = ContextVar("pgnudge_collecting_on", default=())
 """Those that the end of a block around them does not end."""
 
-_block: list[Callable[[], Collected | None]] = []
+_block: ContextVar[_Block | None] = ContextVar("pgnudge_reading", default=None)
 
-
-def observe_blocks(block: Callable[[], Collected | None]) -> None:
-    """``block`` tells what collects for the request or block at hand, if anything does."""
-    _block[:] = [block]
+_request = threading.local()
+"""Its ``block`` is that of the request which this thread serves, if it serves one."""
 
 
 @contextmanager
@@ -112,12 +112,6 @@ def collect_on(collected: Collected) -> Callable[[], object]:
     return lambda: _going_on.set(tuple([on for on in _going_on.get() if on is not collected]))
 
 
-def collect_nothing() -> None:
-    """A request begins: what an earlier one left open in this thread is over."""
-    _innermost.set(None)
-    _going_on.set(())
-
-
 def note(ground: Ground, stamp: Stamp) -> None:
     """A value was served, or computed, that stands on ``stamp``."""
     for each in _here():
@@ -130,12 +124,70 @@ def note_unkept(what: str) -> None:
         each.add_unkept(what)
 
 
-def _here() -> Iterator[Collected]:
-    innermost = _innermost.get()
+def _here() -> list[Collected]:
+    innermost, going_on, block = _innermost.get(), _going_on.get(), _block_here()
+    here = [*going_on]
     if innermost is not None:
-        yield innermost
-    yield from _going_on.get()
-    for block in _block:
-        collected = block()
-        if collected is not None:
-            yield collected
+        here.append(innermost)
+    if block is not None:
+        here.append(block.used)
+    return here
+
+
+class _Block:
+    """A request, or a ``with`` block: since when, and which nudged values it has used."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self.used = Collected()
+
+
+def _block_here() -> _Block | None:
+    block = _block.get()
+    return getattr(_request, "block", None) if block is None else block
+
+
+def reading_since() -> float | None:
+    """When the block or the request around this began: what it hands on was read since."""
+    block = _block_here()
+    return None if block is None else block.since
+
+
+def used_here() -> Collected | None:
+    """The nudged values that the block or the request has used; None outside of any."""
+    block = _block_here()
+    return None if block is None else block.used
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Everything that is handed to nudged values in this block has been read in it.
+
+    For tasks, commands and async views. A request in a thread is such a block by itself.
+    """
+    token = _block.set(_Block())
+    try:
+        yield
+    finally:
+        _block.reset(token)
+
+
+def _begin_request(**kwargs: Any) -> None:
+    _forget_open()
+    _request.block = _Block()
+
+
+def _end_request(**kwargs: Any) -> None:
+    _forget_open()
+    _request.block = None
+
+
+def _forget_open() -> None:
+    """A response that was thrown away before it was rendered leaves open what went on for it."""
+    _innermost.set(None)
+    _going_on.set(())
+    watch_nothing()
+
+
+request_started.connect(_begin_request, dispatch_uid="django_pgnudge.reader.nested")
+request_finished.connect(_end_request, dispatch_uid="django_pgnudge.reader.nested")

@@ -33,10 +33,6 @@ POLL: Final = (0.02, 0.2)
 ROW_TOKEN_SECONDS: Final = 86_400
 """Tokens of rows last at least so long: there are as many as rows, and they must not pile up."""
 
-MOST_COVERAGES: Final = 32
-"""Lists of what a stream carries that are remembered: each may name thousands of tables, and
-another begins with every table that comes."""
-
 FORBIDDEN: Final = object()
 """The answer where the caller's transaction does not see what everybody sees."""
 
@@ -199,8 +195,8 @@ def store_entry(recipe: Recipe, value: Any, stamp: Stamp) -> Step | None:
     return Keep(recipe.plan.entry, stamp, value, recipe.timeout)
 
 
-def read(recipe: Recipe, flights: SingleFlight, *, look_first: bool = True) -> Steps:
-    """The value, from the cache or computed; ``look_first=False`` computes in any case.
+def read(recipe: Recipe, flights: SingleFlight, *, may_hit: bool = True) -> Steps:
+    """The value, from the cache or computed; with ``may_hit=False`` computed in any case.
 
     Returns a `Read`.
     """
@@ -208,22 +204,20 @@ def read(recipe: Recipe, flights: SingleFlight, *, look_first: bool = True) -> S
     if answer is FORBIDDEN:
         computed: Computed = yield Compute()
         return Read(computed.value, private=True)
-    return (yield from read_on(recipe, flights, recipe.judged(answer, look_first), look_first))
+    return (yield from read_on(recipe, flights, recipe.judged(answer, may_hit), may_hit))
 
 
-def read_on(
-    recipe: Recipe, flights: SingleFlight, first: Judgement, look_first: bool = True
-) -> Steps:
+def read_on(recipe: Recipe, flights: SingleFlight, first: Judgement, may_hit: bool = True) -> Steps:
     """``read``, once what the cache answered has been judged."""
     plan = recipe.plan
     if isinstance(first, Miss) and first.more:
         # Stored by another process, that knows of values used inside: ask for their tokens too.
         plan.widen(first.more)
-        first = recipe.judged((yield Ask(plan.question)), look_first)
+        first = recipe.judged((yield Ask(plan.question)), may_hit)
     if isinstance(first, Hit):
         return Read(first.value, first.stamp)
     storable = yield from _may_store(recipe, first)
-    if not (recipe.wait and look_first and (storable or recipe.hands_over)):
+    if not (recipe.wait and may_hit and (storable or recipe.hands_over)):
         return (yield from _compute(recipe, first, storable))
     deadline = recipe.clock() + recipe.wait
     while True:

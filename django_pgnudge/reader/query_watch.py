@@ -212,11 +212,8 @@ class _Notes:
 _notes: WeakKeyDictionary[Any, _Notes] = WeakKeyDictionary()
 """By the driver's connection: a pool hands one to several of Django's."""
 
-_distrusted: set[str] = set()
-"""Aliases of which a session had another search_path: each of theirs is asked each time."""
 
-
-def is_doubtful(connection: BaseDatabaseWrapper) -> bool:
+def is_doubtful(connection: BaseDatabaseWrapper, *, asked_each_time: bool = False) -> bool:
     """Whether the session must be asked for its search_path before its alias' cache is used."""
     raw = connection.connection
     notes = _notes_of(raw)
@@ -226,7 +223,7 @@ def is_doubtful(connection: BaseDatabaseWrapper) -> bool:
             notes.doubt = True
     if sets_path(connection):
         return False
-    if notes is None or notes.doubt or connection.alias in _distrusted:
+    if notes is None or notes.doubt or asked_each_time:
         return True
     return notes.reported is not None and reported_path(raw) != notes.reported
 
@@ -240,11 +237,6 @@ def trust(connection: BaseDatabaseWrapper) -> None:
     notes = _notes_of(raw)
     if notes is not None:
         notes.doubt, notes.reported = False, reported_path(raw)
-
-
-def distrust(using: str) -> None:
-    """Something sets other search_paths on connections of this alias, and perhaps unseen."""
-    _distrusted.add(using)
 
 
 def _notes_of(raw: Any) -> _Notes | None:

@@ -8,10 +8,12 @@ django-tenant-schemas do. PostgreSQL is asked whether it is true, in `bypass`.
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any, Final, TypeAlias
 
 from django.conf import settings
 from django.db import connections
+from django.db.utils import load_backend
 
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError
@@ -23,31 +25,29 @@ UNKNOWN_SCOPE: Final[tuple[str, ...]] = ("",)
 """Of a tenant that this thread's connection does not know; no schema has an empty name."""
 
 
-_serves_tenants: dict[str, bool] = {}
-"""Whether a backend can be told a tenant, by its ENGINE."""
-
-
 def scope_of(using: str) -> Scope:
     """The scope of what is read from a database alias here and at this moment.
 
     Raises ConfigError for an answer of ``SCOPE`` that is no schema path.
     """
-    ask = conf.nudged_home().scope
+    ask = conf.NUDGED["SCOPE"]
     if ask is not None:
         return _checked(ask(using))
-    engine = connections.settings[using]["ENGINE"]
-    serves = _serves_tenants.get(engine)
-    if serves is None:
-        serves = _serves_tenants[engine] = hasattr(connections[using], "set_tenant")
-    if not serves:
+    if not _serves_tenants(connections.settings[using]["ENGINE"]):
         return None
     # Queries of async code run in another thread, on another connection, with another tenant.
     return UNKNOWN_SCOPE if on_loop() else scope_on(connections[using])
 
 
+@functools.lru_cache(64)
+def _serves_tenants(engine: str) -> bool:
+    """Whether connections of a backend can be told a tenant."""
+    return hasattr(load_backend(engine).DatabaseWrapper, "set_tenant")
+
+
 def scope_on(connection: Any) -> Scope:
     """The scope of a statement that a connection is about to run."""
-    ask = conf.nudged_home().scope
+    ask = conf.NUDGED["SCOPE"]
     if ask is not None:
         return _checked(ask(connection.alias))
     return _tenant_path(connection) if sets_path(connection) else None

@@ -20,9 +20,9 @@ from ..conf import conf
 from ..decoding.nudges import SETTLE_PREFIX
 from ..emitting import emit
 from ..errors import SettleError
-from .dependencies import resolver
 from .keys import Names
 from .session import IDLE, status
+from .state import reader_state
 
 ASK_AGAIN: Final = 1.0
 """Seconds without an answer after which the question is sent again: it may have been among more
@@ -53,7 +53,7 @@ def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
         if time.monotonic() - asked >= ASK_AGAIN:
             emit(SETTLE_PREFIX + request, using=using)
             asked = time.monotonic()
-        identity = resolver(using).identity()
+        identity = reader_state(using).tables.identity()
         answered = None
         if identity is not None:
             # A cache that is down has no answer: the daemon cannot have dealt with it either.

@@ -33,9 +33,8 @@ from django_pgnudge.pages.responses import shown_in
 from django_pgnudge.pages.template_inputs import asked_in, named_in, used_in
 from django_pgnudge.reader.arguments import Held, digest, unwrapped
 from django_pgnudge.reader.decorator import check_dependencies
-from django_pgnudge.reader.nested import note_unkept
+from django_pgnudge.reader.nested import note_unkept, reading_since
 from django_pgnudge.reader.queryset_tables import is_queryset, reading_of
-from django_pgnudge.reader.token_age import reading_since
 from django_pgnudge.reader.value import WAIT, NudgedOptions, Value
 
 if TYPE_CHECKING:
