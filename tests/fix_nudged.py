@@ -31,7 +31,6 @@ from django_pgnudge.log import forget_logged
 from django_pgnudge.reader import declared
 from django_pgnudge.reader.keys import Lease, Names
 from django_pgnudge.reader.state import fresh_states, reader_state
-from django_pgnudge.testing.fake import BelievingState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -118,6 +117,8 @@ def memcached() -> Iterator[dict[str, Any]]:
 @contextlib.contextmanager
 def asking_postgres(fake: NudgeFake) -> Iterator[None]:
     """Readers ask PostgreSQL about their sessions and tables, as they do beside a daemon."""
+    from django_pgnudge.testing.fake import BelievingState  # pytest rewrites the plugin first
+
     with fresh_states(BelievingState):
         # They know the database by its own name.
         fake.names = names_of()

@@ -97,8 +97,8 @@ class Sessions:
             trust(connection)
         if view.in_recovery and may_log(f"standby {what}"):
             logger.warning(
-                "nudged: the connection of the database %r leads to a standby, which may lag behind,"
-                " so %s is not cached. Let it lead to the primary"
+                "nudged: the connection of the database %r leads to a standby, which may lag"
+                " behind, so %s is not cached. Let it lead to the primary"
                 " (target_session_attrs=read-write).",
                 seen.using,
                 what,
