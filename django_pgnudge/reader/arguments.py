@@ -54,8 +54,8 @@ _TEXTUAL: Final[dict[type, Callable[[Any], str]]] = {
 """The text of a value of each type, whatever a subclass makes of its methods."""
 
 
-class Held(dict[str, Any]):
-    """Values by name that may be of any kind, as those which an instance holds."""
+class Attributes(dict[str, Any]):
+    """Values by name, of any kind, as an instance has them."""
 
 
 def digest(values: Iterable[object], what: str, using: str | None = None) -> str:
@@ -134,12 +134,12 @@ class _Encoder:
         base = next((each for each in kind.__mro__ if each in _TEXTUAL), None)
         if base is not None and _is_only(base, value):
             return self._text(base, f"{base.__name__} {self._class(kind)}", value)
-        if kind is Held:
+        if kind is Attributes:
             return _part("held", self._attributes(value))
         if qualified_name(kind) == _ANONYMOUS:
             return _part("anonymous", self._attributes(vars(value)))
         if self._path:
-            return self._held(value)
+            return self._attribute(value)
         return self._refuse(value)
 
     def _all(self, values: Iterable[Any]) -> str:
@@ -185,25 +185,25 @@ class _Encoder:
         state = value._state
         if self._using is not None and state.db not in (None, self._using):
             raise UnsureError(f"{self._where(value)} was read from the database {state.db!r}")
-        held = {**vars(value), "_state": (state.db, state.adding)}
-        prefetched = held.pop("_prefetched_objects_cache", {})
+        attributes = {**vars(value), "_state": (state.db, state.adding)}
+        prefetched = attributes.pop("_prefetched_objects_cache", {})
         return _part(
             f"model {self._class(type(value))}",
-            self._attributes(held)
+            self._attributes(attributes)
             + _part("related", self._attributes(state.fields_cache))
             + _part("prefetched", self._attributes(prefetched)),
         )
 
-    def _attributes(self, held: dict[str, Any]) -> str:
+    def _attributes(self, attributes: dict[str, Any]) -> str:
         parts = []
-        for name in sorted(held):
+        for name in sorted(attributes):
             self._path.append(name)
-            parts.append(_part(name, self.encode(held[name])))
+            parts.append(_part(name, self.encode(attributes[name])))
             self._path.pop()
         return "".join(parts)
 
-    def _held(self, value: Any) -> str:
-        """What else an instance may hold: whatever a field makes of its column."""
+    def _attribute(self, value: Any) -> str:
+        """What else an instance may have: whatever a field makes of its column."""
         kind = type(value)
         if kind is dict:
             return _part("dict", "".join(self._all(item) for item in value.items()))

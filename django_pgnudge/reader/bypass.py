@@ -16,7 +16,14 @@ from django.db import connections
 from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.reader.query_watch import Seen, is_doubtful, trust, unwatched
 from django_pgnudge.reader.scope import Scope
-from django_pgnudge.reader.session import IDLE, INTRANS, SessionView, ask, reported_path, status
+from django_pgnudge.reader.session import (
+    IDLE,
+    INTRANS,
+    SessionView,
+    reported_path,
+    session_view,
+    status,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +66,7 @@ class Sessions:
         elif state != INTRANS:
             return False
         with unwatched():
-            view = ask(connection)
+            view = session_view(connection)
             if view is None or not self._sees_all(connection, view, scope):
                 return False
         if state == IDLE:
@@ -90,7 +97,7 @@ class Sessions:
         if state not in (IDLE, INTRANS):
             return False
         with unwatched():
-            view = ask(connection)
+            view = session_view(connection)
             if view is None or not self._sees_all(connection, view, seen.scope):
                 return False
         if state == IDLE:

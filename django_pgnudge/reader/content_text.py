@@ -56,15 +56,17 @@ _CONTAINERS: Final[dict[type, Any]] = {
 """How to have what one contains, whatever a subclass says of itself."""
 
 
-def mark_of(value: object, known: Iterable[object] = (), *, strict: bool = False) -> str:
+def content_digest(
+    value: object, told_elsewhere: Iterable[object] = (), *, strict: bool = False
+) -> str:
     """A digest of what it is made of.
 
-    What is ``known`` is told by something else and the same for all, such as the request. Raises
-    UnsureError where it cannot be told from another: where it is ``strict``, also for a bare
-    ``object()``, of which a module may have two to be compared with.
+    What is ``told_elsewhere``, such as the request, counts as the same for all. Raises UnsureError
+    for what cannot be told from another of its kind; if ``strict`` also for a bare ``object()``,
+    since a module may compare one with another.
     """
     try:
-        text = _Parts(known, strict=strict).text(value)
+        text = _Parts(told_elsewhere, strict=strict).text(value)
     except RecursionError:
         raise UnsureError("it holds other objects too deep to be told apart") from None
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
@@ -73,8 +75,8 @@ def mark_of(value: object, known: Iterable[object] = (), *, strict: bool = False
 class _Parts:
     """Injective: each part says its kind and its length; what comes again is said by its number."""
 
-    def __init__(self, known: Iterable[object], *, strict: bool = False) -> None:
-        self._known = tuple(known)
+    def __init__(self, told_elsewhere: Iterable[object], *, strict: bool = False) -> None:
+        self._told_elsewhere = tuple(told_elsewhere)
         self._strict = strict
         self._seen: dict[int, int] = {}
         # An id is of one object as long as that lives.
@@ -84,7 +86,7 @@ class _Parts:
         kind = type(value)
         if kind in _PLAIN:
             return _part(kind.__name__, repr(value))
-        if any(value is each for each in self._known):
+        if any(value is each for each in self._told_elsewhere):
             return _part("known", "")
         if issubclass(kind, LazyObject):
             return _part("lazy", self.text(unwrapped(value)))
@@ -130,8 +132,8 @@ class _Parts:
             return _part("options", value.label)
         if isinstance(value, QuerySet):
             # Its own way to be pickled runs the query.
-            held = {**vars(value), "_result_cache": None, "_prefetch_done": False}
-            return _part("queryset", self.text(kind) + self.text(held))
+            attributes = {**vars(value), "_result_cache": None, "_prefetch_done": False}
+            return _part("queryset", self.text(kind) + self.text(attributes))
         return _part("object", self._object(value))
 
     def _all(self, values: Iterable[Any]) -> str:
@@ -170,8 +172,12 @@ class _Parts:
             return _part("again", str(self._seen[id(kind)]))
         self._seen[id(kind)] = len(self._seen)
         self._alive.append(kind)
-        held = {name: value for name, value in vars(kind).items() if name not in _OF_NO_MATTER}
-        return _part("local", self._all((qualified_name(kind), type(kind), kind.__bases__, held)))
+        attributes = {
+            name: value for name, value in vars(kind).items() if name not in _OF_NO_MATTER
+        }
+        return _part(
+            "local", self._all((qualified_name(kind), type(kind), kind.__bases__, attributes))
+        )
 
     def _object(self, value: Any) -> str:
         """All that a copy of it would be made from."""
@@ -192,11 +198,11 @@ class _Parts:
         # What a list or a dict of its own kind contains comes as iterators.
         items = [each and tuple(each) for each in inside[:2]]
         # Its own way to be copied may leave out what it holds, such as a secret.
-        held = tuple(_held(value)) if _has_own_way(type(value)) else None
-        return self._all((how, given, state, held, *items))
+        contents = tuple(_contents(value)) if _has_own_way(type(value)) else None
+        return self._all((how, given, state, contents, *items))
 
 
-def _held(value: Any) -> Iterator[object]:
+def _contents(value: Any) -> Iterator[object]:
     """All that an object holds: attributes, slots, and what it contains."""
     yield getattr(value, "__dict__", None)
     for kind in type(value).__mro__:

@@ -26,8 +26,8 @@ from typing import Any, Final, NoReturn
 
 from django_pgnudge.errors import ConfigError
 
-_written: dict[str, tuple[str, str]] = {}
-"""By name the fingerprint of the code and where it stands: as many as the source has functions."""
+_defined: dict[str, tuple[str, str]] = {}
+"""By name the digest of the code and where it stands: as many as the source has functions."""
 
 _MODULE_LEVEL: Final = "Write a function that calls it, with def at module level."
 
@@ -46,12 +46,12 @@ def name_of(function: Callable[..., Any], key: Callable[..., object] | None = No
             f"closes over {', '.join(closed_over)}, so that one name stands for many functions",
         )
     name, code = qualified_name(bare), bare.__code__
-    mark = _fingerprint(code, getattr(key, "__code__", key))
+    code_digest = _code_digest(code, getattr(key, "__code__", key))
     if bare.__name__ == "<lambda>" or not _is_of_module(bare):
-        return f"{name} {mark}"
+        return f"{name} {code_digest}"
     where = f"{code.co_filename}:{code.co_firstlineno}"
-    first_mark, first_where = _written.setdefault(name, (mark, where))
-    if first_mark != mark:
+    first_code, first_where = _defined.setdefault(name, (code_digest, where))
+    if first_code != code_digest:
         raise ConfigError(
             f"nudged: {name} ({where}) is defined a second time with other code or another key="
             f" (the first: {first_where}), and would return the other's results. Give one of them"
@@ -124,7 +124,7 @@ def _is_of_module(function: FunctionType) -> bool:
     return is_imported and function.__module__ != "__main__"
 
 
-def _fingerprint(*codes: object) -> str:
+def _code_digest(*codes: object) -> str:
     text = "".join(map(code_text, codes))
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 

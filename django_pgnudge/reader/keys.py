@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ..decoding.nudges import is_nudge
-from ..events import ANY_NUDGE, Event, Key
+from django_pgnudge.decoding.nudges import is_nudge
+from django_pgnudge.events import ANY_NUDGE, Event, Key
 
 _UNSAFE: Final = re.compile(r"[^a-zA-Z0-9_.-]")
 

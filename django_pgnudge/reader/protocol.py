@@ -234,7 +234,7 @@ def read_on(recipe: Recipe, flights: SingleFlight, first: Judgement, may_hit: bo
                 flight.tell(done.value, stored=done.stored, private=private)
             return done
         landed = yield from _wait(flight, flights, deadline - recipe.clock())
-        if landed and (handed := flight.handed(recipe.lease)) is not None:
+        if landed and (handed := flight.handed_over(recipe.lease)) is not None:
             # It stands on nothing, and nobody can look it up.
             return Read(*handed)
         # What the other computed may be older than what this caller has seen committed: the

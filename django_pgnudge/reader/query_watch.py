@@ -160,7 +160,7 @@ def _unwatched() -> Iterator[None]:
         _watchers.reset(token)
 
 
-def watch(
+def execute_wrapper(
     execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
     """The execute wrapper of every connection."""
@@ -217,8 +217,8 @@ def is_doubtful(connection: BaseDatabaseWrapper, *, asked_each_time: bool = Fals
     """Whether the session must be asked for its search_path before its alias' cache is used."""
     raw = connection.connection
     notes = _notes_of(raw)
-    if watch not in connection.execute_wrappers:
-        start_watching(connection)
+    if execute_wrapper not in connection.execute_wrappers:
+        wrap(connection)
         if notes is not None:
             notes.doubt = True
     if sets_path(connection):
@@ -249,20 +249,20 @@ def _notes_of(raw: Any) -> _Notes | None:
     return notes
 
 
-def start_watching(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+def wrap(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Put the wrapper on a connection, outermost.
 
     ``connection.execute_wrapper()`` takes away the last one, so it must not be last: a connection
     is often made inside such a block.
     """
-    if watch not in connection.execute_wrappers:
-        connection.execute_wrappers.insert(0, watch)
+    if execute_wrapper not in connection.execute_wrappers:
+        connection.execute_wrappers.insert(0, execute_wrapper)
     if connection.vendor == "postgresql" and connection.connection is not None:
         _notes_of(connection.connection)
 
 
-def watch_connections() -> None:
+def wrap_connections() -> None:
     """Watch every connection that is made, and those that there are."""
-    connection_created.connect(start_watching, dispatch_uid="django_pgnudge.reader.query_watch")
+    connection_created.connect(wrap, dispatch_uid="django_pgnudge.reader.query_watch")
     for connection in connections.all(initialized_only=True):
-        start_watching(connection)
+        wrap(connection)

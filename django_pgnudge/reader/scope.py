@@ -30,9 +30,9 @@ def scope_of(using: str) -> Scope:
 
     Raises ConfigError for an answer of ``SCOPE`` that is no schema path.
     """
-    ask = conf.NUDGED["SCOPE"]
-    if ask is not None:
-        return _checked(ask(using))
+    function = conf.NUDGED["SCOPE"]
+    if function is not None:
+        return _checked(function(using))
     if not _serves_tenants(connections.settings[using]["ENGINE"]):
         return None
     # Queries of async code run in another thread, on another connection, with another tenant.
@@ -47,9 +47,9 @@ def _serves_tenants(engine: str) -> bool:
 
 def scope_on(connection: Any) -> Scope:
     """The scope of a statement that a connection is about to run."""
-    ask = conf.NUDGED["SCOPE"]
-    if ask is not None:
-        return _checked(ask(connection.alias))
+    function = conf.NUDGED["SCOPE"]
+    if function is not None:
+        return _checked(function(connection.alias))
     return _tenant_path(connection) if sets_path(connection) else None
 
 

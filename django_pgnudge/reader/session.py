@@ -87,7 +87,7 @@ def reported_path(raw: Any) -> bytes | str | None:
     return path
 
 
-def ask(connection: BaseDatabaseWrapper) -> SessionView | None:
+def session_view(connection: BaseDatabaseWrapper) -> SessionView | None:
     """Ask the server; None if it does not answer, as in a transaction that has failed."""
     try:
         with connection.cursor() as cursor:

@@ -15,14 +15,14 @@ from typing import Final
 
 from django.db import connections
 
-from .. import caches
-from ..conf import conf
-from ..decoding.nudges import SETTLE_PREFIX
-from ..emitting import emit
-from ..errors import SettleError
-from .keys import Names
-from .session import IDLE, status
-from .state import reader_state
+from django_pgnudge import caches
+from django_pgnudge.conf import conf
+from django_pgnudge.decoding.nudges import SETTLE_PREFIX
+from django_pgnudge.emitting import emit
+from django_pgnudge.errors import SettleError
+from django_pgnudge.reader.keys import Names
+from django_pgnudge.reader.session import IDLE, status
+from django_pgnudge.reader.state import reader_state
 
 ASK_AGAIN: Final = 1.0
 """Seconds without an answer after which the question is sent again: it may have been among more

@@ -35,7 +35,7 @@ class Flight:
     joined: int = 0
     stored: bool = False
     """Whether who waited finds the value in the cache."""
-    _handed: bytes | None = None
+    _handed_over: bytes | None = None
 
     def tell(self, value: Any, *, stored: bool, private: bool) -> None:
         """What came of it. A value that is not stored is handed to those who wait for it, each
@@ -44,15 +44,15 @@ class Flight:
         self.stored = stored
         if not (stored or private) and self.joined:
             with suppress(Exception):  # pickling runs the value's own code
-                self._handed = pickle.dumps(value)
+                self._handed_over = pickle.dumps(value)
 
-    def handed(self, oldest: float) -> tuple[Any] | None:
+    def handed_over(self, oldest: float) -> tuple[Any] | None:
         """The value, if it was handed over and began to be computed at most ``oldest`` seconds
         ago.
         """
-        if self._handed is not None and time.monotonic() - self.began <= oldest:
+        if self._handed_over is not None and time.monotonic() - self.began <= oldest:
             with suppress(Exception):
-                return (pickle.loads(self._handed),)  # noqa: S301 - what this process has made
+                return (pickle.loads(self._handed_over),)  # noqa: S301 - what this process has made
         return None
 
 
