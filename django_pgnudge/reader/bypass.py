@@ -1,10 +1,10 @@
-"""When a session forbids the cache: its view of the data is not that of others.
+"""When a session must not use the cache, because it sees other data than everybody else.
 
-A transaction that has written sees its own changes, which may yet be rolled back; one in
-REPEATABLE READ or SERIALIZABLE sees a snapshot that may be older than the tokens; a session with
-another search_path, or a temporary table of the same name, sees other tables; a standby lags. The
-driver knows whether a transaction is open. PostgreSQL is asked where that leaves a doubt, and
-before a value is kept.
+A transaction that has written sees its own changes, which may be rolled back. One in REPEATABLE
+READ or SERIALIZABLE sees a snapshot that may be older than the tokens. A session with another
+search_path, or with a temporary table of the same name, sees other tables. A standby lags behind.
+The driver knows whether a transaction is open. PostgreSQL is asked in case of doubt, and before a
+value is kept.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Sessions:
 
 
 def was_seen_well(seen: Seen, what: str) -> bool:
-    """Whether nothing was seen that the value's tokens do not vouch for."""
+    """Whether all that was seen is covered by the value's tokens; logs what is not."""
     reason = seen.reason()
     if reason is not None and may_log(f"seen {what}"):
         logger.warning("nudged: %s is called each time: %s.", what, reason)
@@ -150,8 +150,8 @@ def was_seen_well(seen: Seen, what: str) -> bool:
 def in_cache_transaction(values: ValueStore) -> bool:
     """Whether what is written to this cache waits for the caller's transaction.
 
-    A token made in a table inside a transaction is one the daemon cannot see to delete, and it
-    would appear, with the entry, after the change that should have ended both.
+    The daemon cannot see, and so not delete, a token that was made in a table inside a transaction.
+    It would appear, with the entry, after the change that should have ended both.
     """
     connection = values.connection
     if connection is None:

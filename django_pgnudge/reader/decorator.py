@@ -34,13 +34,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PLAIN: Final = frozenset({int, str, bool, bytes, type(None), uuid.UUID, dt.date})
-"""Of these, equal values of one type are one argument in a key."""
+"""Equal values of one of these types have the same key."""
 
 UNCHANGING: Final = (
     int, str, bytes, float, Decimal, type(None), uuid.UUID, dt.date, dt.time, dt.timedelta,
     enum.Enum,
 )  # fmt: skip
-"""Of a default of these nothing changes between two calls."""
+"""A default of one of these types cannot change between two calls."""
 
 DependsOnArguments = Callable[..., Iterable[DependsOn]]
 
@@ -88,7 +88,7 @@ class NudgedFunction(Generic[P, R]):
         return f"<nudged {self._name}>"
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function, whatever the cache holds, and keep what it returns."""
+        """Call the function in any case, and keep what it returns."""
         return cast("R", self._get(args, kwargs, may_hit=False))
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -123,7 +123,7 @@ class NudgedFunction(Generic[P, R]):
             )
 
     def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
-        """Remembered where arguments, setting and all that names it say the same again."""
+        """The same object again for the same arguments, settings and scope, if possible."""
         kinds = tuple(map(type, (*args, *kwargs.values())))
         if not self._is_plain or not PLAIN.issuperset(kinds):
             return self._make_value(args, kwargs)
@@ -155,7 +155,7 @@ class NudgedFunction(Generic[P, R]):
     def _keyed(
         self, bound: inspect.BoundArguments, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> list[object]:
-        """What tells the result from those for other arguments."""
+        """What tells the result apart from those for other arguments."""
         if self._key is None:
             return [
                 tuple(value.items()) if isinstance(value, dict) and _is_rest(bound, name) else value
@@ -171,13 +171,13 @@ def _is_rest(bound: inspect.BoundArguments, name: str) -> bool:
 
 
 def _is_constant(signature: inspect.Signature) -> bool:
-    """Whether no default can change, so that what is passed says all."""
+    """Whether no default can change, so that the arguments passed are all that matters."""
     defaults = [parameter.default for parameter in signature.parameters.values()]
     return all(each is inspect.Parameter.empty or isinstance(each, UNCHANGING) for each in defaults)
 
 
 def _takes_all(key: inspect.Signature, function: inspect.Signature) -> bool:
-    """Whether the key takes each of the function's arguments, those with defaults included."""
+    """Whether ``key`` takes each of the function's arguments, including those with defaults."""
     positional: list[None] = []
     named: dict[str, None] = {}
     for name, parameter in function.parameters.items():
@@ -209,7 +209,7 @@ class BoundNudged(Generic[R]):
         return self.__func__(self.__self__, *args, **kwargs)
 
     def refresh(self, *args: Any, **kwargs: Any) -> R:
-        """Call the method, whatever the cache holds, and keep what it returns."""
+        """Call the method in any case, and keep what it returns."""
         return self.__func__.refresh(self.__self__, *args, **kwargs)
 
     def invalidate(self, *args: Any, **kwargs: Any) -> None:
@@ -228,7 +228,7 @@ class Decorator(Protocol):
 
 
 class Nudged:
-    """Cached values that are fresh to within the lease; see the page on nudged values."""
+    """Cached values that are at most a lease late; see the page on nudged values."""
 
     row = staticmethod(row)
     reading = staticmethod(reading)
@@ -287,10 +287,10 @@ class Nudged:
         using: str | None = None,
         wait: float = WAIT,
     ) -> Any:
-        """The value under ``key``, or else ``default``, called if it can be, and kept.
+        """The value under ``key``; or else ``default``, called if it is callable, and then kept.
 
-        ``default`` must be read when it is called: a plain value is kept only if it has been
-        read inside a request or ``nudged.reading()``.
+        Pass a function that reads the value. A plain value is kept only if it was read inside a
+        request or ``nudged.reading()``.
         """
         value = _named(
             key, version, depends_on, NudgedOptions(timeout, cache, using, wait), default
@@ -369,7 +369,7 @@ def _name(key: str, version: int | None) -> str:
 def check_dependencies(
     depends_on: tuple[object, ...], what: str, *, by_arguments: bool = False
 ) -> None:
-    """Raise ConfigError for what can be nothing to depend on, where it is written."""
+    """Raise ConfigError, where it is written, for what nothing can depend on."""
     if not depends_on and not by_arguments:
         raise ConfigError(f"{what} names nothing that the value depends on.")
     for entry in depends_on:

@@ -1,6 +1,6 @@
-"""What a value stands on: from models, labels, rows and payloads to `Dependency`.
+"""What a value depends on: from models, labels, rows and payloads to `Dependency`.
 
-Tables have the names the daemon gives them, so PostgreSQL is asked once a process and scope, on a
+Tables need the names that the daemon gives them. So each process asks PostgreSQL once a scope, on a
 connection of its own, where search_path finds them and in which order their primary keys are.
 """
 
@@ -52,7 +52,7 @@ class Row:
     target: type[Model] | str
     pk: Any
     kinds: tuple[type, ...] = field(init=False, repr=False)
-    """1 and True are equal, and not the same text."""
+    """1 and True are equal, but PostgreSQL writes them differently."""
 
     def __post_init__(self) -> None:
         values = self.pk if isinstance(self.pk, tuple) else (self.pk,)
@@ -97,7 +97,8 @@ class DependencyResolver:
         self._shared = shared or self
         self._has_read = self._trusting = False
         self.doubted = False
-        """Whether PostgreSQL is to be asked again: its tables may be others, or it may be."""
+        """Whether PostgreSQL must be asked again: its tables may have changed, or the alias may
+        lead to another database."""
         self.epochs: dict[Ground, str] = {}
         self._news: dict[Ground, str] = {}
         self._meanings: Memo[tuple[int, tuple[DependsOn, ...]], frozenset[Dependency]] = Memo(
@@ -115,22 +116,22 @@ class DependencyResolver:
 
     @property
     def path(self) -> tuple[str, ...] | None:
-        """The effective search_path by which they are found; None while that is not known."""
+        """The effective search_path by which they are found; None before PostgreSQL was asked."""
         return self.registry.path if self._has_read else None
 
     def trust_models(self) -> None:
-        """Never ask PostgreSQL, and take the models' names as they are: for tests without one."""
+        """Never ask PostgreSQL, and take the names of the models: for tests without a server."""
         self._has_read = self._trusting = True
 
     def doubt(self) -> None:
-        """Ask PostgreSQL again when something is next asked for, though not all the time."""
+        """Let the next caller ask PostgreSQL again, at most every `ASK_AGAIN` seconds."""
         self.doubted = not self._trusting
 
     def knows(self, ground: Ground, epoch: str) -> bool:
         """Whether the tables were read after this epoch of a lease had been seen.
 
-        A daemon that finds primary keys, partitions or names changed begins a new epoch, and names
-        rows by what it has read since. If False, the tables are read again when next asked for.
+        A daemon that finds primary keys, partitions or names changed begins a new epoch, and then
+        names rows by what it has read. If False, the next caller reads the tables again.
         """
         if self._trusting or self.epochs.get(ground) == epoch:
             return True
@@ -141,7 +142,7 @@ class DependencyResolver:
     def dependencies(self, entries: Iterable[DependsOn]) -> frozenset[Dependency] | None:
         """What the entries mean; None while PostgreSQL cannot be asked.
 
-        Raises ConfigError for what can mean nothing.
+        Raises ConfigError for an entry without a meaning.
         """
         entries = tuple(entries)
         if (self.doubted or not self._has_read) and not self._ask() and not self._has_read:
@@ -158,7 +159,7 @@ class DependencyResolver:
         return remembered
 
     def identity(self) -> str | None:
-        """The database's own name for itself; None while PostgreSQL cannot be asked."""
+        """What tells this database from others; None while PostgreSQL cannot be asked."""
         if not self._has_read:
             self._ask()
         return "fake" if self._trusting else self.registry.identity
@@ -226,8 +227,10 @@ class DependencyResolver:
             yield Dependency(self.registry.payload_of(parent), key)
 
     def _key(self, model: type[Model], values: tuple[Any, ...]) -> Key | None:
-        """The key in the order of the primary-key index; None where rows cannot be told apart, or
-        how PostgreSQL writes the values is not certain."""
+        """The key in the order of the primary-key index.
+
+        None if rows cannot be told apart, or if it is not certain how PostgreSQL writes the values.
+        """
         fields = tuple(model._meta.pk_fields)
         if len(fields) != len(values):
             raise ConfigError(
@@ -245,7 +248,7 @@ class DependencyResolver:
         return _whole(as_key_value(*own[column.name], column, self.using) for column in columns)
 
     def _printed_key(self, payload: str, values: tuple[Any, ...]) -> Key | None:
-        """The key of a table without a model, as far as its types are certain."""
+        """The key of a table without a model; None if its types are not certain."""
         if self._trusting:
             return values
         columns = self.registry.key_columns(payload)
@@ -326,11 +329,11 @@ class DependencyResolver:
         news: bool,
         epochs: dict[Ground, str],
     ) -> Registry:
-        """What all scopes share is read once, and again for a tenant or table that is younger, and
-        in another epoch."""
+        """The tables in a scope. What all scopes share is read once, and again in another epoch and
+        for a tenant or a table that is younger."""
         shared = self._shared
         whole = shared.registry
-        # Of many scopes that come to an epoch at once the first reads, and the others have it.
+        # If many scopes come to an epoch at once, the first one reads for all.
         with shared.catalog_lock:
             if not shared.epochs.items() >= epochs.items():
                 whole.refresh(connection)

@@ -1,6 +1,6 @@
 """Doing what the protocol asks: with the caller's thread, or with the caller's event loop.
 
-A cache that fails is as good as none: the function is called, and the failure logged.
+If the cache fails, the failure is logged and the function is called.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Computation:
         self._going_on = ExitStack()
 
     def go_on(self) -> None:
-        """What runs in this request from here on belongs to the computation, until `stop` or the
-        end of the request.
+        """All that runs in this request belongs to the computation, from here on until `stop` or
+        the end of the request.
         """
         used = Collected()
         self._used.append(used)
@@ -98,9 +98,9 @@ class Computation:
             yield
 
     def result(self, value: Any) -> Computed:
-        """What came of it so far; to be asked in the thread of its connection.
+        """The result so far. Call it in the thread of the connection that was used.
 
-        PostgreSQL is asked whether it is what everybody would have computed.
+        PostgreSQL is asked whether everybody would have computed the same.
         """
         ground = self._place.ground
         others = [stamp for used in self._used for stamp in used.stamps(ground)]
@@ -265,7 +265,7 @@ def _unstorable(value: Any) -> str | None:
 
 
 def lifetime(alias: str, timeout: Any) -> float | None:
-    """A timeout in seconds, as the cache would read it; None for ever."""
+    """A timeout in seconds, as the cache would read it; None is for ever."""
     if timeout is None or isinstance(timeout, int | float):
         return timeout
     default: float | None = django_caches[alias].default_timeout

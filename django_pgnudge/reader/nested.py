@@ -1,8 +1,8 @@
-"""Which nudged values a computation has used: their stamps belong to its own.
+"""Which nudged values a computation, a request or a block has used.
 
-A value that was served from a cache may be older than the tokens of whoever uses it, by as much as
-the daemon is late in that cache. So what is computed from it is stored only under the same lease,
-and stands on the tokens of both.
+A value that was served from a cache may be older than the tokens of a computation that uses it, by
+as much as the daemon is late in that cache. So the result is stored only under the same lease, and
+depends on the tokens of both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Used:
 
 
 class Collected:
-    """The nudged values that were used, as the one stamp they come to."""
+    """The nudged values that were used, as one stamp."""
 
     def __init__(self) -> None:
         self._used: dict[Ground, _Used] = {}
@@ -58,16 +58,16 @@ class Collected:
             self._trouble = self._trouble or "it used more nudged values than can be named"
 
     def add_unkept(self, what: str) -> None:
-        """A nudged value was used that no stamp stands for."""
+        """A nudged value was used that has no stamp."""
         self._trouble = self._trouble or f"it used {what}, which was not cached"
 
     def stamps(self, ground: Ground) -> tuple[Stamp, ...]:
-        """What to stand on besides one's own tokens."""
+        """The stamps to depend on besides one's own tokens."""
         used = self._used.get(ground)
         return () if used is None else (Stamp(used.epoch, used.coverage, dict(used.tokens)),)
 
     def trouble(self, ground: Ground) -> str:
-        """Why what was computed from them may not be stored on this ground, or nothing."""
+        """Why a result made of them may not be stored on this ground, or an empty text."""
         if self._trouble:
             return self._trouble
         for alias, lease in self._used:
@@ -77,7 +77,7 @@ class Collected:
         return ""
 
     def against(self, ground: Ground, stamp: Stamp) -> str:
-        """Why these values may be older than the tokens of ``stamp``, or nothing."""
+        """Why these values may be older than the tokens of ``stamp``, or an empty text."""
         trouble = self.trouble(ground)
         if not trouble and stamp.with_others(self.stamps(ground)) is None:
             return "it was handed what a nudged value returned before a change"
@@ -87,7 +87,7 @@ class Collected:
 _innermost: ContextVar[Collected | None] = ContextVar("pgnudge_collected", default=None)
 
 _going_on: ContextVar[tuple[Collected, ...]] = ContextVar("pgnudge_collecting_on", default=())
-"""Those that the end of a block around them does not end."""
+"""Those that collect past the end of the block around them."""
 
 _block: ContextVar[_Block | None] = ContextVar("pgnudge_reading", default=None)
 
@@ -97,7 +97,7 @@ _request = threading.local()
 
 @contextmanager
 def collecting() -> Iterator[Collected]:
-    """What is used inside, also by tasks that are started there and threads of asgiref's."""
+    """Collect what is used inside, also by tasks started there and by threads of asgiref."""
     collected = Collected()
     token = _innermost.set(collected)
     try:
@@ -107,19 +107,19 @@ def collecting() -> Iterator[Collected]:
 
 
 def collect_on(collected: Collected) -> Callable[[], object]:
-    """Collect from here on, past the end of any block; the function that is returned ends it."""
+    """Collect from here on, past the end of any block, until the returned function is called."""
     _going_on.set((*_going_on.get(), collected))
     return lambda: _going_on.set(tuple([on for on in _going_on.get() if on is not collected]))
 
 
 def note(ground: Ground, stamp: Stamp) -> None:
-    """A value was served, or computed, that stands on ``stamp``."""
+    """A value with this stamp was served or computed."""
     for each in _here():
         each.add(ground, stamp)
 
 
 def note_unkept(what: str) -> None:
-    """A value was computed that nothing stands for."""
+    """A value without a stamp was computed."""
     for each in _here():
         each.add_unkept(what)
 

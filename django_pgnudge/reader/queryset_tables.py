@@ -1,11 +1,11 @@
 """Which tables a queryset reads, as Django itself compiles it; no query is run.
 
-Whatever the compiler writes into the statement is looked at while it is written: the tables of
-FROM, joins, sub-queries and combined queries, and each expression. Of SQL that Django does not
-write by itself nobody can say which tables it reads.
+Everything that the compiler writes into the statement is inspected: the tables of FROM, joins,
+sub-queries and combined queries, and each expression. For SQL that Django does not write itself the
+tables are unknown.
 """
 
-# ruff: noqa: SLF001 - what a queryset will do has no public name
+# ruff: noqa: SLF001 - how a queryset is compiled has no public name
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _compile(queryset: Any, using: str, tables: QuerysetTables) -> tuple[Any, ..
 
 
 def _inspect(node: Any, tables: QuerysetTables) -> None:
-    """At one node of a statement."""
+    """Note the table of one node of a statement, or refuse the node."""
     if not _is_of_django(type(node)):
         _refuse(f"of {type(node).__qualname__} nobody knows which tables it reads")
     if isinstance(node, RawSQL | ExtraWhere):
@@ -117,7 +117,7 @@ def _inspect_query(query: Any) -> None:
 
 
 class _Through:
-    """Everything as the real one has it."""
+    """Every attribute is that of the real object."""
 
     def __init__(self, real: Any) -> None:
         self._real = real
@@ -127,7 +127,7 @@ class _Through:
 
 
 class _Connection(_Through):
-    """A connection whose compilers look at what they compile."""
+    """A connection whose compilers inspect what they compile."""
 
     def __init__(self, real: Any, tables: QuerysetTables) -> None:
         super().__init__(real)
@@ -162,7 +162,7 @@ def _inspecting(kind: Any) -> Any:
 
 
 def _read_prefetched(queryset: Any, using: str, tables: QuerysetTables) -> None:
-    """The tables of prefetch_related, by the relations that it names."""
+    """The tables of prefetch_related, found by the relations that it names."""
     to_attr: dict[str, type[Model]] = {}
     for lookup in queryset._prefetch_related_lookups:
         prefetch = lookup if isinstance(lookup, Prefetch) else Prefetch(lookup)
@@ -209,7 +209,7 @@ def _related(model: type[Model], name: str, tables: QuerysetTables) -> type[Mode
 
 
 def _models() -> dict[str, type[Model]]:
-    """By their tables' names; made anew when models are added, as Django's own list is."""
+    """By their tables' names; built again when models are added, as Django's own list is."""
     models = apps.get_models(include_auto_created=True)
     if _by_table.get("of") is not models:
         _by_table.update(models={model._meta.db_table: model for model in models}, of=models)

@@ -1,8 +1,8 @@
 """The schemas a value is read in, where one site serves tenants from several.
 
-They are part of the value's name and of its tables' names. Only the site knows which tenant it
-serves: ``PGNUDGE["NUDGED"]["SCOPE"]`` says so, and the database backends of django-tenants and
-django-tenant-schemas do. PostgreSQL is asked whether it is true, in `bypass`.
+They are part of the value's name and of the names of its tables. Only the site knows which tenant
+it serves. ``PGNUDGE["NUDGED"]["SCOPE"]`` tells it, and so do the database backends of
+django-tenants and django-tenant-schemas. `bypass` asks PostgreSQL whether it is true.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError
 
 Scope: TypeAlias = tuple[str, ...] | None
-"""The names of the schemas, in order; None for those that each connection begins with."""
+"""The names of the schemas in order; None for those that each connection begins with."""
 
 UNKNOWN_SCOPE: Final[tuple[str, ...]] = ("",)
-"""Of a tenant that this thread's connection does not know; no schema has an empty name."""
+"""For a tenant that this thread's connection does not know; no schema has an empty name."""
 
 
 def scope_of(using: str) -> Scope:
-    """The scope of what is read from a database alias here and at this moment.
+    """The scope of what is read from a database alias here and now.
 
-    Raises ConfigError for an answer of ``SCOPE`` that is no schema path.
+    Raises ConfigError if ``SCOPE`` returns no schema path.
     """
     function = conf.NUDGED["SCOPE"]
     if function is not None:

@@ -1,7 +1,7 @@
 """Read your own write: wait until what was committed has reached the caches.
 
-The question travels the way of every change: it is emitted into the log, and the daemon answers it
-in the cache when it has dealt with all that came before.
+The question goes the way of every change: it is emitted into the log. The daemon answers it in the
+cache when it has dealt with everything that came before.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from django_pgnudge.reader.session import IDLE, status
 from django_pgnudge.reader.state import reader_state
 
 ASK_AGAIN: Final = 1.0
-"""Seconds without an answer after which the question is sent again: it may have been among more
-than are kept, or the daemon was reconnecting."""
+"""Seconds without an answer after which the question is sent again. The daemon may have been
+reconnecting, or there may have been more questions than it keeps answers for."""
 
 
 def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
     """Whether everything committed before the call has been dispatched; waits for it.
 
-    Dispatched is: deleted from every cache and told to the receivers. False after ``timeout``
-    seconds without an answer, as when no daemon runs. SettleError inside a transaction, which
-    the question would wait for.
+    Dispatched means: deleted from every cache and told to the receivers. False after ``timeout``
+    seconds without an answer, for example if no daemon runs. Raises SettleError inside a
+    transaction, since the question would wait for its end.
     """
     request, using, alias = secrets.token_hex(16), using or conf.DATABASE, conf.first_cache()
     connection = connections[using]
@@ -78,7 +78,7 @@ def _settled_in_thread(timeout: float, using: str | None) -> bool:
 
 
 def _pauses(timeout: float) -> Iterator[float]:
-    """Ever longer pauses, from one to fifty milliseconds, until the time is over."""
+    """Pauses that grow from one to fifty milliseconds, until the time is over."""
     deadline = time.monotonic() + timeout
     pause = 0.001
     while (left := deadline - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""One cached value: from what the user said to the recipe the protocol reads by."""
+"""One cached value: from the user's options to the recipe that the protocol reads by."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ class NudgedOptions:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The keys of a value, where it is, and whom to ask whether a lease there counts.
+    """The keys of a value, where it is, and the function that says whether a lease there counts.
 
-    Good as long as the tables that were read are of this ``generation``, and the settings of that.
+    Valid as long as the registry has this ``generation``, and ``conf`` that of ``settings``.
     """
 
     generation: int
@@ -87,10 +87,10 @@ class Planned:
 
 
 class Value:
-    """A value by its name in the cache and what it stands on.
+    """A value, by its name in the cache and what it depends on.
 
-    ``since`` is when what the computation is handed began to be read, if it is handed anything
-    that was; ``handed`` says whether it is.
+    ``handed``: the computation is handed objects that were read before. ``since`` is when reading
+    them began, if that is known.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Value:
         return lease is not None and not self._resolver.knows(place.ground, lease.epoch)
 
     def noted(self, done: Read, place: Place) -> Any:
-        """The value of a reading, noted for whoever is computing with it."""
+        """The value that was read, noted for the computation that uses it."""
         if done.stamp is None:
             note_unkept(self.what)
         else:
@@ -185,7 +185,7 @@ class Value:
         return self._recipe(planned, on_loop=True, store=store), planned.place
 
     def recipe(self, *, on_loop: bool, store: Store = store_entry) -> tuple[Recipe, Place] | None:
-        """How and where to read it; None where it cannot be cached at all."""
+        """How and where to read it; None if it cannot be cached."""
         planned = self._plan()
         if planned is None:
             return None
@@ -196,13 +196,13 @@ class Value:
         return compute()
 
     async def _aplan(self) -> Planned | None:
-        """``_plan`` for a task: PostgreSQL is asked in a thread, and almost never."""
+        """``_plan`` for a task: asks PostgreSQL in a thread, if it must be asked."""
         if self._resolver.may_ask(self.depends_on):
             return await sync_to_async(self._plan)()
         return self._plan()
 
     def _plan(self) -> Planned | None:
-        """The keys to ask for, and where; None where it cannot be cached at all."""
+        """The keys to ask for, and where; None if it cannot be cached."""
         resolver, planned, settings = self._resolver, self._planned, conf.generation
         if (
             planned is not None
@@ -279,7 +279,7 @@ class Value:
             vouch=partial(self._vouch, planned.place),
             refuse=self._refuse,
             store=store,
-            # Another caller may have been handed what was read long before.
+            # Another caller may have been handed objects that were read long before.
             hands_over=not self._handed,
         )
 
@@ -291,8 +291,8 @@ class Value:
             return False
         if not self._resolver.knows(planned.place.ground, lease.epoch):
             return False
-        # Behind that: it may be another thread that has read the tables in this epoch, and then
-        # these are the names of those before.
+        # After that: if another thread has read the tables in this epoch, the planned names are
+        # those of the tables before.
         if planned.generation != self._resolver.registry.generation:
             return False
         lacking = planned.plan.uncovered(coverage)
@@ -309,8 +309,8 @@ class Value:
 
     def _warn_of_no_lease(self, why: str) -> None:
         if why == NO_ANSWER:
-            return  # and that was said
-        # Another database may answer by this name since: its leases have other names.
+            return  # which is logged already
+        # The alias may lead to another database by now, whose leases have other names.
         self._resolver.doubt()
         hint = {
             NOT_BELIEVED: "Set the clocks of this host and of runnudge's by one source (NTP).",
@@ -352,5 +352,5 @@ class Value:
 def _refusal(alias: str) -> str | None:
     try:
         return caches.values(alias).refusal()
-    except Exception:  # a server that is away, of which the reading will complain
+    except Exception:  # the server is away, which reading will log
         return None
