@@ -19,7 +19,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from django_pgnudge.reader.state import fresh_states
+from django_pgnudge.reader.state import empty_states
 from tests.fix_servers import Database, fresh_name
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def pointed(server: DatabaseServer, names: dict[str, str]) -> Iterator[None]:
         connections[alias].close()
         point(alias, server, name)
     try:
-        with fresh_states():  # readers know the databases that the aliases led to before
+        with empty_states():  # readers know the databases that the aliases led to before
             yield
     finally:
         for alias in names:

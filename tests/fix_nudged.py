@@ -30,7 +30,7 @@ from django_pgnudge.caches.redis_value_store import RedisValueStore
 from django_pgnudge.log import forget_logged
 from django_pgnudge.reader import declared
 from django_pgnudge.reader.keys import Lease, Names
-from django_pgnudge.reader.state import fresh_states, reader_state
+from django_pgnudge.reader.state import empty_states, reader_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -119,7 +119,7 @@ def asking_postgres(fake: NudgeFake) -> Iterator[None]:
     """Readers ask PostgreSQL about their sessions and tables, as they do beside a daemon."""
     from django_pgnudge.testing.fake import BelievingState  # pytest rewrites the plugin first
 
-    with fresh_states(BelievingState):
+    with empty_states(BelievingState):
         # They know the database by its own name.
         fake.names = names_of()
         fake.lease()

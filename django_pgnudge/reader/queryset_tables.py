@@ -71,7 +71,7 @@ def _read(queryset: Any, using: str, tables: QuerysetTables) -> None:
     rows = queryset._iterable_class
     own = [name for name in _FETCHING if getattr(kind, name) is not getattr(QuerySet, name)]
     if own or not _is_of_django(rows):
-        _refuse(f"{kind.__name__} fetches its rows in a way of its own")
+        _refuse(f"{kind.__name__} fetches its rows in its own way")
     tables.models.add(queryset.model)
     asked: Any = queryset
     tables.identity += [
@@ -95,13 +95,13 @@ def _compile(queryset: Any, using: str, tables: QuerysetTables) -> tuple[Any, ..
 def _inspect(node: Any, tables: QuerysetTables) -> None:
     """Note the table of one node of a statement, or refuse the node."""
     if not _is_of_django(type(node)):
-        _refuse(f"of {type(node).__qualname__} nobody knows which tables it reads")
+        _refuse(f"the tables that {type(node).__qualname__} reads are unknown")
     if isinstance(node, RawSQL | ExtraWhere):
         _refuse("it contains SQL of your own")
     if type(node) is Func or (
         isinstance(node, Func) and {"function", "template"} & node.extra.keys()
     ):
-        _refuse(f"of the function in {node!r:.60} nobody knows which tables it reads")
+        _refuse(f"the tables that the function in {node!r:.60} reads are unknown")
     if isinstance(node, BaseTable | Join):
         model = _models().get(node.table_name)
         if model is None:
@@ -111,7 +111,7 @@ def _inspect(node: Any, tables: QuerysetTables) -> None:
 
 def _inspect_query(query: Any) -> None:
     if not _is_of_django(type(query)):
-        _refuse(f"of {type(query).__qualname__} nobody knows which tables it reads")
+        _refuse(f"the tables that {type(query).__qualname__} reads are unknown")
     if query.extra_tables or query.extra or query.extra_order_by:
         _refuse("it contains SQL of your own")
 

@@ -88,7 +88,7 @@ def reader_state(using: str) -> ReaderState:
 
 
 @contextmanager
-def fresh_states(make: Callable[[str], ReaderState] | None = None) -> Iterator[None]:
+def empty_states(make: Callable[[str], ReaderState] | None = None) -> Iterator[None]:
     """In this block nothing is known of any alias; ``make`` makes their states. For tests."""
     before, make_before = dict(_states), _states.make
     _states.clear()

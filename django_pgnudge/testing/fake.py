@@ -18,7 +18,7 @@ from django_pgnudge.reader.keys import Lease, Names, killed_tokens
 from django_pgnudge.reader.lease_clock import LeaseClock
 from django_pgnudge.reader.query_watch import Seen
 from django_pgnudge.reader.scope import Scope
-from django_pgnudge.reader.state import ReaderState, fresh_states
+from django_pgnudge.reader.state import ReaderState, empty_states
 from django_pgnudge.testing.apart import LONGEST, apart
 
 
@@ -118,6 +118,6 @@ def faked(using: str | None = None) -> Iterator[NudgeFake]:
     def make(alias: str) -> ReaderState:
         return fake.state if alias == fake.using else _FakeState(alias)
 
-    with apart(), fresh_states(make):
+    with apart(), empty_states(make):
         fake.resync()
         yield fake

@@ -26,7 +26,7 @@ from django_pgnudge.log import forget_logged
 from django_pgnudge.memo import Memo
 from django_pgnudge.reader.dependencies import DependencyResolver
 from django_pgnudge.reader.settled import settled
-from django_pgnudge.reader.state import fresh_states, reader_state
+from django_pgnudge.reader.state import empty_states, reader_state
 from django_pgnudge.registry import Registry
 from tests.shop.models import Product
 
@@ -520,7 +520,7 @@ def test_a_live_daemon_ends_the_values_of_the_tenant_that_changed(
     settings.PGNUDGE = {"PUBLICATION": "every", "NUDGED": {"SCOPE": scope}}
     for schema in ("acme", "umbrella"):
         make(schema)
-    with fresh_states(), BackgroundDaemon():
+    with empty_states(), BackgroundDaemon():
         for schema in ("acme", "umbrella"):
             serve(schema, "public")
             assert names() == [schema]
