@@ -47,23 +47,23 @@ class ReaderState:
         self.coverages: Memo[str, Coverage] = Memo(MOST_COVERAGES)
         """The payloads that a stream carries, by their digest."""
         self.token_ages = TokenAges()
-        self._scopes: Memo[Scope, DependencyResolver] = Memo(MOST_SCOPES)
-        self._clocks: Memo[Ground, LeaseClock] = Memo(MOST_CLOCKS)
+        self.scopes: Memo[Scope, DependencyResolver] = Memo(MOST_SCOPES)
+        self.clocks: Memo[Ground, LeaseClock] = Memo(MOST_CLOCKS)
 
     def resolver(self, scope: Scope) -> DependencyResolver:
         """The tables in a scope."""
         if scope is None or self.tables.is_trusting:
             return self.tables
-        found = self._scopes.get(scope)
+        found = self.scopes.get(scope)
         if found is None:
-            found = self._scopes[scope] = DependencyResolver(self.using, scope, self.tables)
+            found = self.scopes[scope] = DependencyResolver(self.using, scope, self.tables)
         return found
 
     def clock(self, ground: Ground) -> LeaseClock:
         """What was seen of the leases of one database in one cache."""
-        found = self._clocks.get(ground)
+        found = self.clocks.get(ground)
         if found is None:
-            found = self._clocks[ground] = LeaseClock()
+            found = self.clocks[ground] = LeaseClock()
         return found
 
 

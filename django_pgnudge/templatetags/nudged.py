@@ -163,7 +163,7 @@ class NudgedNode(template.Node):
         )
         shows = Attributes({"by": vary_on, "on": shown})
         name = digest([around, shows], self._what, options.database)
-        # What the fragment shows, the view has read before: see `sightings`.
+        # What the fragment shows, the view has read before: see `token_age`.
         return Value(
             f"fragment {name}",
             depends_on,

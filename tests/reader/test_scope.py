@@ -274,7 +274,7 @@ def test_tables_of_a_bounded_number_of_tenants_are_known(
     said: NudgeFake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scopes: Memo[Any, Any] = Memo(1)
-    monkeypatch.setattr(reader_state("default"), "_scopes", scopes)
+    monkeypatch.setattr(reader_state("default"), "scopes", scopes)
     for schema in ("acme", "umbrella", ODD, "acme"):
         serve(schema)
         assert names() == [schema]
