@@ -13,8 +13,8 @@ class PgNudgeConfig(AppConfig):
 
     def ready(self) -> None:
         from django_pgnudge import checks  # noqa: F401, PLC0415 - importing registers them
-        from django_pgnudge.reader.query_watch import watch_connections  # noqa: PLC0415
+        from django_pgnudge.reader.query_watch import wrap_connections  # noqa: PLC0415
         from django_pgnudge.rules.registration import autodiscover  # noqa: PLC0415
 
-        watch_connections()
+        wrap_connections()
         autodiscover()

@@ -19,7 +19,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from django_pgnudge.reader.dependencies import resolvers
+from django_pgnudge.reader.state import empty_states
 from tests.fix_servers import Database, fresh_name
 
 if TYPE_CHECKING:
@@ -52,15 +52,13 @@ def pointed(server: DatabaseServer, names: dict[str, str]) -> Iterator[None]:
     for alias, name in names.items():
         connections[alias].close()
         point(alias, server, name)
-    # What readers know of the databases that the aliases led to before.
-    resolvers.clear()
     try:
-        yield
+        with empty_states():  # readers know the databases that the aliases led to before
+            yield
     finally:
         for alias in names:
             connections[alias].close()
             connections.settings[alias].update(before[alias])
-        resolvers.clear()
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,9 @@ from django_pgnudge import caches as pgnudge_caches
 from django_pgnudge.caches import Question
 from django_pgnudge.caches.redis_value_store import RedisValueStore
 from django_pgnudge.log import forget_logged
-from django_pgnudge.reader import bypass, declared, dependencies, executor
-from django_pgnudge.reader.dependencies import resolver
+from django_pgnudge.reader import declared
 from django_pgnudge.reader.keys import Lease, Names
+from django_pgnudge.reader.state import empty_states, reader_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -117,12 +117,9 @@ def memcached() -> Iterator[dict[str, Any]]:
 @contextlib.contextmanager
 def asking_postgres(fake: NudgeFake) -> Iterator[None]:
     """Readers ask PostgreSQL about their sessions and tables, as they do beside a daemon."""
-    with (
-        mock.patch.object(executor, "may_use_cache", bypass.may_use_cache),
-        mock.patch.object(executor, "may_keep", bypass.may_keep),
-        mock.patch.dict(dependencies.resolvers),
-    ):
-        dependencies.resolvers.clear()
+    from django_pgnudge.testing.fake import BelievingState  # pytest rewrites the plugin first
+
+    with empty_states(BelievingState):
         # They know the database by its own name.
         fake.names = names_of()
         fake.lease()
@@ -185,7 +182,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def names_of(alias: str = "default") -> Names:
     """The names of a database's keys, as readers and the daemon have them."""
-    identity = resolver(alias).identity()
+    identity = reader_state(alias).tables.identity()
     assert identity is not None
     return Names.of(identity)
 

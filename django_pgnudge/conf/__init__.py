@@ -1,4 +1,4 @@
-"""The ``PGNUDGE`` setting, read on every access; `values` validates each key."""
+"""The ``PGNUDGE`` setting; `values` says what each key takes."""
 
 from __future__ import annotations
 

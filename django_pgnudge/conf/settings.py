@@ -1,16 +1,18 @@
-"""The ``PGNUDGE`` setting, read on every access.
+"""The ``PGNUDGE`` setting. Each key is read and validated once, when it is first asked for.
 
-Only the settings that each read of a nudged value needs are remembered, until Django signals that
-the setting changed. So ``override_settings`` works. The user's dictionary is never modified.
-Reading an invalid value raises ``ImproperlyConfigured`` with the key and the value.
+Everything is read again when Django says that a setting has changed (`setting_changed`), so
+``override_settings`` works. The user's dictionary is never written to. Reading a wrong value raises
+``ImproperlyConfigured`` that names the key and the value.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -25,106 +27,99 @@ from django_pgnudge.conf.values import (
     wrong_value,
 )
 
-
-class NudgedHome(NamedTuple):
-    """The settings that each read of a nudged value needs."""
-
-    database: str
-    caches: tuple[str, ...]
-    lease: float
-    skew: float
-    scope: Callable[[str], Any] | None
+_READ_FROM: Final = ("PGNUDGE", "DATABASES", "CACHES")
+"""The settings that a value of ``PGNUDGE`` is read from or validated by."""
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Conf:
-    """Typed access to ``settings.PGNUDGE``; each property reads and validates one key."""
+    """Typed access to ``settings.PGNUDGE``, one attribute a key.
 
-    def __init__(self) -> None:
-        self._home: NudgedHome | None = None
-        setting_changed.connect(self._forget)
+    A key with a wrong value leaves the others readable.
+    """
 
-    @property
+    generation: int = 0
+    """Another number after each change of the settings: whoever keeps what was made from them
+    compares it."""
+
+    def __post_init__(self) -> None:
+        setting_changed.connect(self._reset)
+
+    @cached_property
     def DATABASE(self) -> str:  # noqa: N802 - named as the setting is
         """The alias whose write-ahead log is read."""
         return str(self._read("DATABASE"))
 
-    @property
+    @cached_property
     def PLUGIN(self) -> str:  # noqa: N802
         """``auto`` or the output plugin to use."""
         return str(self._read("PLUGIN"))
 
-    @property
+    @cached_property
     def PUBLICATION(self) -> str | None:  # noqa: N802
         """The publication pgoutput streams."""
         value = self._read("PUBLICATION")
         return None if value is None else str(value)
 
-    @property
-    def CONNECTION(self) -> dict[str, str]:  # noqa: N802
-        """libpq parameters that override ``DATABASES`` (a copy)."""
-        return {
-            name: os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-            for name, value in self._read("CONNECTION").items()
-        }
+    @cached_property
+    def CONNECTION(self) -> Mapping[str, str]:  # noqa: N802
+        """libpq parameters that override ``DATABASES``."""
+        return MappingProxyType(
+            {
+                name: os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+                for name, value in self._read("CONNECTION").items()
+            }
+        )
 
-    @property
+    @cached_property
     def TABLES(self) -> tuple[str, ...] | None:  # noqa: N802
         """The labels to follow, or None for every table."""
         value = self._read("TABLES")
         return None if value is None else tuple(value)
 
-    @property
+    @cached_property
     def EXCLUDE(self) -> tuple[str, ...]:  # noqa: N802
         """The labels not to follow."""
         return tuple(self._read("EXCLUDE"))
 
-    @property
-    def FEED(self) -> dict[str, Any]:  # noqa: N802
-        """Keywords for ``WalFeed`` (a copy)."""
-        return dict(self._read("FEED"))
+    @cached_property
+    def FEED(self) -> Mapping[str, Any]:  # noqa: N802
+        """Keywords for ``WalFeed``."""
+        return MappingProxyType(dict(self._read("FEED")))
 
-    @property
+    @cached_property
     def INVALIDATE(self) -> Mapping[str, Any]:  # noqa: N802
-        """Labels and what they invalidate, as written; `rules` parses it."""
-        return MappingProxyType(self._read("INVALIDATE"))
+        """Labels and what they invalidate, as written; ``rules`` parses it."""
+        return MappingProxyType(dict(self._read("INVALIDATE")))
 
-    @property
+    @cached_property
     def RESYNC(self) -> str:  # noqa: N802
         """``versions``, ``keys``, ``clear``, or the dotted path of a callable."""
         return str(self._read("RESYNC"))
 
-    @property
-    def NUDGED(self) -> dict[str, Any]:  # noqa: N802
-        """``CACHES`` (aliases), ``LEASE``, ``SKEW`` (seconds) and ``SCOPE``, with defaults."""
-        return {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
-
-    def nudged_home(self) -> NudgedHome:
-        """``DATABASE`` and the contents of ``NUDGED``, with ``SCOPE`` imported.
-
-        Read and validated once, and again after Django signals that the setting changed.
-        """
-        home = self._home
-        if home is None:
-            nudged = self.NUDGED
-            scope = nudged["SCOPE"]
-            home = self._home = NudgedHome(
-                self.DATABASE,
-                tuple(nudged["CACHES"]),
-                float(nudged["LEASE"]),
-                float(nudged["SKEW"]),
-                scope if scope is None or callable(scope) else import_callable(scope),
-            )
-        return home
+    @cached_property
+    def NUDGED(self) -> Mapping[str, Any]:  # noqa: N802
+        """``CACHES`` (aliases), ``LEASE``, ``SKEW`` (seconds) and ``SCOPE`` (imported, or None)."""
+        given = {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
+        scope = given["SCOPE"]
+        return MappingProxyType(
+            {
+                "CACHES": tuple(given["CACHES"]),
+                "LEASE": float(given["LEASE"]),
+                "SKEW": float(given["SKEW"]),
+                "SCOPE": scope if scope is None or callable(scope) else import_callable(scope),
+            }
+        )
 
     def first_cache(self) -> str:
         """The cache of values that name none. Raises ImproperlyConfigured if there is none."""
-        home = self.nudged_home()
-        if not home.caches:
+        caches: tuple[str, ...] = self.NUDGED["CACHES"]
+        if not caches:
             raise ImproperlyConfigured(
                 'PGNUDGE["NUDGED"]["CACHES"] is empty, so there is no cache for nudged values'
                 ' and no lease. Name one, such as ["default"], or leave the key out.'
             )
-        return home.caches[0]
+        return caches[0]
 
     def problems(self) -> list[Problem]:
         """Everything that is wrong with the setting, except the rules in ``INVALIDATE``."""
@@ -156,14 +151,15 @@ class Conf:
     def is_usable(self, key: str) -> bool:
         """Whether reading ``key`` would succeed."""
         try:
-            self._read(key)
+            getattr(self, key)
         except ImproperlyConfigured:
             return False
         return True
 
-    def _forget(self, *, setting: str, **kwargs: Any) -> None:
-        if setting == "PGNUDGE":
-            self._home = None
+    def _reset(self, *, setting: str, **kwargs: Any) -> None:
+        if setting in _READ_FROM:
+            # A thread that is reading a key stores what it finds in the dictionary of before.
+            object.__setattr__(self, "__dict__", {"generation": self.generation + 1})
 
     def _given(self) -> Mapping[str, Any]:
         given = getattr(settings, "PGNUDGE", None)

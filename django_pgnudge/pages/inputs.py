@@ -37,7 +37,7 @@ from django.urls import ResolverMatch
 from django.utils.functional import LazyObject, empty
 
 from django_pgnudge.reader.arguments import unwrapped
-from django_pgnudge.reader.content_text import mark_of
+from django_pgnudge.reader.content_text import content_digest
 from django_pgnudge.reader.function_names import qualified_name
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class RequestInputs:
     def text(self, value: object) -> str:
         """The unique text of a value. Raises UnsureError if it has none."""
         value = unwrapped(value)
-        return f"={value}" if type(value) is str else mark_of(value, self.known, strict=True)
+        return f"={value}" if type(value) is str else content_digest(value, self.known, strict=True)
 
 
 def _items(mapping: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -37,11 +37,11 @@ from django_pgnudge.pages.view_names import ViewName, call_key
 from django_pgnudge.reader.arguments import digest, instances_in
 from django_pgnudge.reader.declared import declare
 from django_pgnudge.reader.decorator import check_dependencies
-from django_pgnudge.reader.executor import Computation, Place, arun, perform_one, run
+from django_pgnudge.reader.executor import Computation, arun, perform_one, run
+from django_pgnudge.reader.nested import reading_since
 from django_pgnudge.reader.protocol import Get, Keep, Put, read
 from django_pgnudge.reader.scope import entry_name, on_loop
 from django_pgnudge.reader.single_flight import flights
-from django_pgnudge.reader.token_age import reading_since
 from django_pgnudge.reader.value import WAIT, NudgedOptions, Value
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class _Page:
         self._name_to_keep: str | None = None
         self._deadline = time.monotonic() + options.wait
         self.value = self._value(f"page of unknown inputs {base}")
-        self.place = Place(self.value.alias, self.value.using, what, "", self.value.scope)
+        self.place = self.value.place("")
 
     def learn(self) -> Steps:
         """Look up the known inputs of this address."""

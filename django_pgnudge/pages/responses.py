@@ -16,7 +16,7 @@ from django.utils.timezone import get_current_timezone
 from django.utils.translation import get_language
 
 from django_pgnudge.pages.inputs import own_class, raw
-from django_pgnudge.reader.content_text import mark_of
+from django_pgnudge.reader.content_text import content_digest
 from django_pgnudge.reader.function_names import qualified_name
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _query_of_its_own(request: HttpRequest) -> tuple[object, ...] | None:
     if query is None:  # not read yet
         return None
     if type(query) is not QueryDict:
-        return (mark_of(query, (request,), strict=True),)
+        return (content_digest(query, (request,), strict=True),)
     said = QueryDict(request.META.get("QUERY_STRING", ""), encoding=query.encoding)
     if query == said:
         return None

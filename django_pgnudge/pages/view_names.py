@@ -16,7 +16,7 @@ from django_pgnudge.errors import UnsureError
 from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.pages.responses import named
 from django_pgnudge.reader.arguments import digest
-from django_pgnudge.reader.content_text import mark_of
+from django_pgnudge.reader.content_text import content_digest
 from django_pgnudge.reader.function_names import qualified_name
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ class ViewName:
         """The unique name. Raises UnsureError for a view that has none.
 
         A view that is created for each request may hold the request: pass it in ``known``, see
-        `mark_of`.
+        `content_digest`.
         """
         if self._full is None:
             try:
-                self._full = f"{self} {mark_of(self._view, known)}"
+                self._full = f"{self} {content_digest(self._view, known)}"
             except UnsureError as reason:
                 raise UnsureError(
                     f"of its view, {reason}. Write a view that makes or imports it, with def at"
@@ -89,4 +89,4 @@ def _key_of(value: object, asked: RequestInputs, what: str) -> str:
     try:
         return digest([value], what)
     except TypeError:
-        return mark_of(value, asked.known)
+        return content_digest(value, asked.known)

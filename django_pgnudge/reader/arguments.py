@@ -5,9 +5,9 @@ UUIDs, decimals, members of enums, classes, saved model instances, and tuples, n
 and frozensets of these. Types are told apart, and a subclass is another type: ``1``, ``True`` and
 ``"1"`` are three, ``SafeString("1")`` a fourth. A lazy object is what it stands for.
 
-A model instance is all that it holds in memory: its class, its database, the fields that are
-loaded, other attributes, and the instances that relations have loaded. One that a form has changed
-is not the row, and has another key.
+The key of a model instance is made of all that it has in memory: its class, its database, the
+loaded fields, other attributes, and the instances that relations have loaded. An instance that a
+form has changed differs from the row, and has another key.
 """
 
 # ruff: noqa: SLF001 - what an instance holds has no public name
@@ -51,15 +51,15 @@ _TEXTUAL: Final[dict[type, Callable[[Any], str]]] = {
     dt.time: lambda value: _moment(dt.time, value),
     dt.timedelta: lambda value: f"{value.days} {value.seconds} {value.microseconds}",
 }
-"""The text of a value of each type, whatever a subclass makes of its methods."""
+"""The text of a value of each type, also where a subclass overrides its methods."""
 
 
-class Held(dict[str, Any]):
-    """Values by name that may be of any kind, as those which an instance holds."""
+class Attributes(dict[str, Any]):
+    """Values by name, of any kind, as an instance has them."""
 
 
 def digest(values: Iterable[object], what: str, using: str | None = None) -> str:
-    """A key of these values; ``what`` takes them, for the messages.
+    """A key of these values; ``what`` names the function that takes them, in messages.
 
     Raises TypeError for a value whose kind has no key, and UnsureError for a model instance that
     holds one, or was read from another database than ``using``.
@@ -85,7 +85,7 @@ def bind(
 
 
 def instances_in(values: Iterable[object]) -> Iterator[Model]:
-    """The model instances among the values, those inside containers too."""
+    """The model instances among the values, also those inside containers."""
     for value in values:
         if isinstance(value, Model):
             yield value
@@ -134,12 +134,12 @@ class _Encoder:
         base = next((each for each in kind.__mro__ if each in _TEXTUAL), None)
         if base is not None and _is_only(base, value):
             return self._text(base, f"{base.__name__} {self._class(kind)}", value)
-        if kind is Held:
+        if kind is Attributes:
             return _part("held", self._attributes(value))
         if qualified_name(kind) == _ANONYMOUS:
             return _part("anonymous", self._attributes(vars(value)))
         if self._path:
-            return self._held(value)
+            return self._attribute(value)
         return self._refuse(value)
 
     def _all(self, values: Iterable[Any]) -> str:
@@ -163,7 +163,7 @@ class _Encoder:
         return _part(f"enum {kind}", value.name)
 
     def _class(self, kind: type) -> str:
-        """A class by its name, if by that name it is found: of a local class there are many."""
+        """A class by its name, if it is found by it: many local classes may share a name."""
         if issubclass(kind, Model) and kind._meta.model_name:
             label = kind._meta.label
             model = apps.all_models[kind._meta.app_label].get(kind._meta.model_name)
@@ -185,25 +185,25 @@ class _Encoder:
         state = value._state
         if self._using is not None and state.db not in (None, self._using):
             raise UnsureError(f"{self._where(value)} was read from the database {state.db!r}")
-        held = {**vars(value), "_state": (state.db, state.adding)}
-        prefetched = held.pop("_prefetched_objects_cache", {})
+        attributes = {**vars(value), "_state": (state.db, state.adding)}
+        prefetched = attributes.pop("_prefetched_objects_cache", {})
         return _part(
             f"model {self._class(type(value))}",
-            self._attributes(held)
+            self._attributes(attributes)
             + _part("related", self._attributes(state.fields_cache))
             + _part("prefetched", self._attributes(prefetched)),
         )
 
-    def _attributes(self, held: dict[str, Any]) -> str:
+    def _attributes(self, attributes: dict[str, Any]) -> str:
         parts = []
-        for name in sorted(held):
+        for name in sorted(attributes):
             self._path.append(name)
-            parts.append(_part(name, self.encode(held[name])))
+            parts.append(_part(name, self.encode(attributes[name])))
             self._path.pop()
         return "".join(parts)
 
-    def _held(self, value: Any) -> str:
-        """What else an instance may hold: whatever a field makes of its column."""
+    def _attribute(self, value: Any) -> str:
+        """What else an instance may have: whatever a field makes of its column."""
         kind = type(value)
         if kind is dict:
             return _part("dict", "".join(self._all(item) for item in value.items()))
@@ -253,7 +253,7 @@ class _NoTextError(Exception):
 
 
 def _moment(base: Any, value: dt.datetime | dt.time) -> str:
-    """With the zone and not only its offset: one instant shows another time in another zone."""
+    """With the zone, not only its offset: the same instant shows another time in another zone."""
     zone = value.tzinfo
     if zone is None:
         name = "naive"
@@ -268,7 +268,7 @@ def _moment(base: Any, value: dt.datetime | dt.time) -> str:
 
 
 def _is_only(base: type, value: object) -> bool:
-    """Whether an instance of a subclass holds nothing besides."""
+    """Whether an instance of a subclass has nothing else."""
     kinds = type(value).__mro__
     slots = [vars(kind).get("__slots__") for kind in kinds[: kinds.index(base)]]
     return not any(slots) and not getattr(value, "__dict__", None)

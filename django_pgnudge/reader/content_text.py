@@ -1,12 +1,12 @@
-"""What a thing is made of, as a text: two things that differ in anything have two texts.
+"""The content of an object as a text: two objects that differ in anything have different texts.
 
-For what has no name of its own: a view that a factory made, or what middleware has left on a
-request. It is told by its content, recursively: of a function the code and what it closes over, of
-an object its class and all that it holds. What is made anew, in another process or at each request,
-has the text that it had.
+For objects without a name of their own: a view that a factory made, or what middleware has put on
+a request. The text is made of the content, recursively: for a function its code and what it closes
+over, for another object its class and all that it has. An equal object has the same text in another
+process and in another request.
 
-What has no content that can be compared, such as a generator or an open file, cannot be told from
-another of its kind.
+Some objects have no content that can be compared, such as a generator or an open file. They cannot
+be told from others of their kind.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from django_pgnudge.reader.arguments import unwrapped
 from django_pgnudge.reader.function_names import code_text, qualified_name
 
 _MOST: Final = 20_000
-"""So many parts of a thing are looked at."""
+"""An object that is made of more parts is refused."""
 
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented))
 
@@ -47,44 +47,46 @@ _OF_NO_MATTER: Final = (
     "__dict__", "__weakref__", "__doc__", "__annotations__", "__firstlineno__",
     "__static_attributes__", "_abc_impl",
 )  # fmt: skip
-"""What a local class holds and does not do."""
+"""Attributes of a local class that do not change what it does."""
 
 _CONTAINERS: Final[dict[type, Any]] = {
     dict: dict.items, list: list.__iter__, tuple: tuple.__iter__, set: set.__iter__,
     frozenset: frozenset.__iter__, str: str.__str__, bytes: bytes.hex, int: int.__int__,
 }  # fmt: skip
-"""How to have what one contains, whatever a subclass says of itself."""
+"""How to get the contents of an instance, also where a subclass overrides its methods."""
 
 
-def mark_of(value: object, known: Iterable[object] = (), *, strict: bool = False) -> str:
-    """A digest of what it is made of.
+def content_digest(
+    value: object, told_elsewhere: Iterable[object] = (), *, strict: bool = False
+) -> str:
+    """A digest of an object's content.
 
-    What is ``known`` is told by something else and the same for all, such as the request. Raises
-    UnsureError where it cannot be told from another: where it is ``strict``, also for a bare
-    ``object()``, of which a module may have two to be compared with.
+    What is ``told_elsewhere``, such as the request, counts as the same for all. Raises UnsureError
+    for what cannot be told from another of its kind; if ``strict`` also for a bare ``object()``,
+    since a module may compare one with another.
     """
     try:
-        text = _Parts(known, strict=strict).text(value)
+        text = _Parts(told_elsewhere, strict=strict).text(value)
     except RecursionError:
         raise UnsureError("it holds other objects too deep to be told apart") from None
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
 class _Parts:
-    """Injective: each part says its kind and its length; what comes again is said by its number."""
+    """Injective: each part says its kind and its length, and what comes again has a number."""
 
-    def __init__(self, known: Iterable[object], *, strict: bool = False) -> None:
-        self._known = tuple(known)
+    def __init__(self, told_elsewhere: Iterable[object], *, strict: bool = False) -> None:
+        self._told_elsewhere = tuple(told_elsewhere)
         self._strict = strict
         self._seen: dict[int, int] = {}
-        # An id is of one object as long as that lives.
+        # Another object may get the id of one that is gone.
         self._alive: list[object] = []
 
     def text(self, value: Any) -> str:
         kind = type(value)
         if kind in _PLAIN:
             return _part(kind.__name__, repr(value))
-        if any(value is each for each in self._known):
+        if any(value is each for each in self._told_elsewhere):
             return _part("known", "")
         if issubclass(kind, LazyObject):
             return _part("lazy", self.text(unwrapped(value)))
@@ -130,8 +132,8 @@ class _Parts:
             return _part("options", value.label)
         if isinstance(value, QuerySet):
             # Its own way to be pickled runs the query.
-            held = {**vars(value), "_result_cache": None, "_prefetch_done": False}
-            return _part("queryset", self.text(kind) + self.text(held))
+            attributes = {**vars(value), "_result_cache": None, "_prefetch_done": False}
+            return _part("queryset", self.text(kind) + self.text(attributes))
         return _part("object", self._object(value))
 
     def _all(self, values: Iterable[Any]) -> str:
@@ -152,7 +154,7 @@ class _Parts:
         ) + self._annotations(function)
 
     def _annotations(self, function: FunctionType) -> str:
-        """Some frameworks give a view what its annotations say."""
+        """Some frameworks call a view with what its annotations name."""
         try:
             return self.text(function.__annotations__)
         except (UnsureError, NameError):
@@ -165,16 +167,20 @@ class _Parts:
             return "empty"
 
     def _class(self, kind: type) -> str:
-        """A class of which there are many by its name: what it is derived from, and holds."""
+        """A class whose name others may share: its bases and its body."""
         if id(kind) in self._seen:
             return _part("again", str(self._seen[id(kind)]))
         self._seen[id(kind)] = len(self._seen)
         self._alive.append(kind)
-        held = {name: value for name, value in vars(kind).items() if name not in _OF_NO_MATTER}
-        return _part("local", self._all((qualified_name(kind), type(kind), kind.__bases__, held)))
+        attributes = {
+            name: value for name, value in vars(kind).items() if name not in _OF_NO_MATTER
+        }
+        return _part(
+            "local", self._all((qualified_name(kind), type(kind), kind.__bases__, attributes))
+        )
 
     def _object(self, value: Any) -> str:
-        """All that a copy of it would be made from."""
+        """Everything that a copy would be made from."""
         try:
             reduce = copyreg.dispatch_table.get(type(value))
             made_of = value.__reduce_ex__(4) if reduce is None else reduce(value)
@@ -189,15 +195,15 @@ class _Parts:
                 f"it holds a {qualified_name(type(value))}, which cannot be told from another"
             ) from None
         how, given, state, *inside = (*made_of, None, None, None)[:6]
-        # What a list or a dict of its own kind contains comes as iterators.
+        # The contents of subclasses of list and dict come as iterators.
         items = [each and tuple(each) for each in inside[:2]]
-        # Its own way to be copied may leave out what it holds, such as a secret.
-        held = tuple(_held(value)) if _has_own_way(type(value)) else None
-        return self._all((how, given, state, held, *items))
+        # A class that says how to be copied may leave something out, such as a secret.
+        contents = tuple(_contents(value)) if _has_own_way(type(value)) else None
+        return self._all((how, given, state, contents, *items))
 
 
-def _held(value: Any) -> Iterator[object]:
-    """All that an object holds: attributes, slots, and what it contains."""
+def _contents(value: Any) -> Iterator[object]:
+    """All that an object has: attributes, slots, and its contents."""
     yield getattr(value, "__dict__", None)
     for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())
@@ -213,7 +219,7 @@ def _held(value: Any) -> Iterator[object]:
 
 
 def _is_found(named: Any) -> bool:
-    """Whether it is what its name finds, in a module that every process imports by its name."""
+    """Whether its name finds it, in a module that every process imports by the same name."""
     if named.__module__ == "__main__":
         return False
     found: Any = sys.modules.get(named.__module__ or "")

@@ -1,6 +1,6 @@
-"""What decorators have been told that values depend on: for the system checks.
+"""The dependencies that decorators were given, for the system checks.
 
-Remembered by the name of what is decorated, as many as the source has.
+Kept by the name of what is decorated: as many as the source has.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _declared: dict[str, _Declared] = {}
 
 
 def declare(what: str, depends_on: Iterable[DependsOn], options: NudgedOptions) -> None:
-    """Remember what a decorated function depends on; ``what`` names it in messages."""
+    """Remember what a decorated function depends on. ``what`` names it in messages."""
     _declared[what] = _Declared(tuple(depends_on), options)
 
 
 def declared_tables(registry: Registry) -> Iterator[tuple[str, str]]:
-    """Who depends on which table of the registry's database, as payloads; no own nudges.
+    """Who depends on which table of the registry's database, as payloads; without own nudges.
 
-    What means no model or table is left out: see `declared_mistakes`.
+    A name that means no model or table is left out: see `declared_mistakes`.
     """
     for what, target in _targets(registry):
         try:

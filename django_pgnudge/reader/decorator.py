@@ -19,14 +19,13 @@ from django.db.models import Model
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError, UnsureError
 from django_pgnudge.log import get_logger, may_log
-from django_pgnudge.memo import Memo
 from django_pgnudge.reader.arguments import bind, digest, instances_in, unwrapped
 from django_pgnudge.reader.declared import declare
-from django_pgnudge.reader.dependencies import REMEMBERED, DependsOn, Row, listed, row
+from django_pgnudge.reader.dependencies import DependsOn, Row, listed, row
 from django_pgnudge.reader.function_names import name_of, qualified_name, signature_of
-from django_pgnudge.reader.nested import note_unkept
+from django_pgnudge.reader.nested import note_unkept, reading, reading_since
 from django_pgnudge.reader.scope import scope_of
-from django_pgnudge.reader.token_age import reading, reading_since
+from django_pgnudge.reader.state import reader_state
 from django_pgnudge.reader.value import WAIT, NudgedOptions, Value
 
 logger = get_logger("django_pgnudge.nudged")
@@ -35,15 +34,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PLAIN: Final = frozenset({int, str, bool, bytes, type(None), uuid.UUID, dt.date})
-"""Of these, equal values of one type are one argument in a key."""
+"""Equal values of one of these types have the same key."""
 
 UNCHANGING: Final = (
     int, str, bytes, float, Decimal, type(None), uuid.UUID, dt.date, dt.time, dt.timedelta,
     enum.Enum,
 )  # fmt: skip
-"""Of a default of these nothing changes between two calls."""
-
-values: Memo[tuple[object, ...], Value] = Memo(REMEMBERED)
+"""A default of one of these types cannot change between two calls."""
 
 DependsOnArguments = Callable[..., Iterable[DependsOn]]
 
@@ -77,7 +74,7 @@ class NudgedFunction(Generic[P, R]):
             markcoroutinefunction(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        result: R = self._get(args, kwargs, look_first=True)
+        result: R = self._get(args, kwargs, may_hit=True)
         return result
 
     @overload
@@ -91,8 +88,8 @@ class NudgedFunction(Generic[P, R]):
         return f"<nudged {self._name}>"
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function, whatever the cache holds, and keep what it returns."""
-        return cast("R", self._get(args, kwargs, look_first=False))
+        """Call the function in any case, and keep what it returns."""
+        return cast("R", self._get(args, kwargs, may_hit=False))
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget the result for these arguments."""
@@ -104,7 +101,7 @@ class NudgedFunction(Generic[P, R]):
         with suppress(UnsureError):
             await sync_to_async(self._value(args, kwargs).delete)()
 
-    def _get(self, args: Any, kwargs: Any, *, look_first: bool) -> Any:
+    def _get(self, args: Any, kwargs: Any, *, may_hit: bool) -> Any:
         compute = functools.partial(self._function, *args, **kwargs)
         try:
             value = self._value(args, kwargs)
@@ -113,8 +110,8 @@ class NudgedFunction(Generic[P, R]):
             note_unkept(self._name)
             return compute()
         if self._is_async:
-            return value.aget(compute, look_first=look_first)
-        return value.get(compute, look_first=look_first)
+            return value.aget(compute, may_hit=may_hit)
+        return value.get(compute, may_hit=may_hit)
 
     def _say(self, unsure: UnsureError) -> None:
         if may_log(f"unsure {self._name}"):
@@ -126,16 +123,16 @@ class NudgedFunction(Generic[P, R]):
             )
 
     def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
-        """Remembered where arguments, setting and all that names it say the same again."""
+        """The same object again for the same arguments, settings and scope, if possible."""
         kinds = tuple(map(type, (*args, *kwargs.values())))
         if not self._is_plain or not PLAIN.issuperset(kinds):
             return self._make_value(args, kwargs)
-        scope = scope_of(self._options.database)
-        call = self, args, tuple(kwargs.items()), kinds, conf.nudged_home(), scope
-        value = values.get(call)
+        using = self._options.database
+        values = reader_state(using).values
+        call = self, args, tuple(kwargs.items()), kinds, conf.generation, scope_of(using)
+        value: Value | None = values.get(call)
         if value is None:
-            value = self._make_value(args, kwargs)
-            values[call] = value
+            value = values[call] = self._make_value(args, kwargs)
         return value
 
     def _make_value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
@@ -158,7 +155,7 @@ class NudgedFunction(Generic[P, R]):
     def _keyed(
         self, bound: inspect.BoundArguments, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> list[object]:
-        """What tells the result from those for other arguments."""
+        """What tells the result apart from those for other arguments."""
         if self._key is None:
             return [
                 tuple(value.items()) if isinstance(value, dict) and _is_rest(bound, name) else value
@@ -174,13 +171,13 @@ def _is_rest(bound: inspect.BoundArguments, name: str) -> bool:
 
 
 def _is_constant(signature: inspect.Signature) -> bool:
-    """Whether no default can change, so that what is passed says all."""
+    """Whether no default can change, so that the arguments passed are all that matters."""
     defaults = [parameter.default for parameter in signature.parameters.values()]
     return all(each is inspect.Parameter.empty or isinstance(each, UNCHANGING) for each in defaults)
 
 
 def _takes_all(key: inspect.Signature, function: inspect.Signature) -> bool:
-    """Whether the key takes each of the function's arguments, those with defaults included."""
+    """Whether ``key`` takes each of the function's arguments, including those with defaults."""
     positional: list[None] = []
     named: dict[str, None] = {}
     for name, parameter in function.parameters.items():
@@ -212,7 +209,7 @@ class BoundNudged(Generic[R]):
         return self.__func__(self.__self__, *args, **kwargs)
 
     def refresh(self, *args: Any, **kwargs: Any) -> R:
-        """Call the method, whatever the cache holds, and keep what it returns."""
+        """Call the method in any case, and keep what it returns."""
         return self.__func__.refresh(self.__self__, *args, **kwargs)
 
     def invalidate(self, *args: Any, **kwargs: Any) -> None:
@@ -231,7 +228,7 @@ class Decorator(Protocol):
 
 
 class Nudged:
-    """Cached values that are fresh to within the lease; see the page on nudged values."""
+    """Cached values that are at most a lease late; see the page on nudged values."""
 
     row = staticmethod(row)
     reading = staticmethod(reading)
@@ -290,10 +287,10 @@ class Nudged:
         using: str | None = None,
         wait: float = WAIT,
     ) -> Any:
-        """The value under ``key``, or else ``default``, called if it can be, and kept.
+        """The value under ``key``; or else ``default``, called if it is callable, and then kept.
 
-        ``default`` must be read when it is called: a plain value is kept only if it has been
-        read inside a request or ``nudged.reading()``.
+        Pass a function that reads the value. A plain value is kept only if it was read inside a
+        request or ``nudged.reading()``.
         """
         value = _named(
             key, version, depends_on, NudgedOptions(timeout, cache, using, wait), default
@@ -372,7 +369,7 @@ def _name(key: str, version: int | None) -> str:
 def check_dependencies(
     depends_on: tuple[object, ...], what: str, *, by_arguments: bool = False
 ) -> None:
-    """Raise ConfigError for what can be nothing to depend on, where it is written."""
+    """Raise ConfigError, where it is written, for what nothing can depend on."""
     if not depends_on and not by_arguments:
         raise ConfigError(f"{what} names nothing that the value depends on.")
     for entry in depends_on:

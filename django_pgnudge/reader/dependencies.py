@@ -1,6 +1,6 @@
-"""What a value stands on: from models, labels, rows and payloads to `Dependency`.
+"""What a value depends on: from models, labels, rows and payloads to `Dependency`.
 
-Tables have the names the daemon gives them, so PostgreSQL is asked once a process and scope, on a
+Tables need the names that the daemon gives them. So each process asks PostgreSQL once a scope, on a
 connection of its own, where search_path finds them and in which order their primary keys are.
 """
 
@@ -35,16 +35,13 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_pgnudge.nudged")
 
-REMEMBERED: Final = 4096
-"""Meanings kept for the scope that connections begin with."""
+MOST_MEANINGS: Final = 4096
+"""Kept for the scope that connections begin with."""
 
-REMEMBERED_IN_SCOPE: Final = 256
-"""Meanings kept for each other scope."""
+MOST_MEANINGS_IN_SCOPE: Final = 256
+"""Kept for each other scope."""
 
-SCOPES: Final = 1000
-"""Scopes of which a process keeps the tables."""
-
-LOOK_AGAIN: Final = 10.0
+ASK_AGAIN: Final = 10.0
 """Seconds before PostgreSQL is asked again about a table that it did not have."""
 
 
@@ -55,7 +52,7 @@ class Row:
     target: type[Model] | str
     pk: Any
     kinds: tuple[type, ...] = field(init=False, repr=False)
-    """1 and True are equal, and not the same text."""
+    """1 and True are equal, but PostgreSQL writes them differently."""
 
     def __post_init__(self) -> None:
         values = self.pk if isinstance(self.pk, tuple) else (self.pk,)
@@ -86,24 +83,31 @@ def row(target: type[Model] | str, pk: Any) -> Row:
 
 
 class DependencyResolver:
-    """The tables of one database and scope, as the stream names them."""
+    """The tables of one database and scope, as the stream names them.
 
-    def __init__(self, using: str, scope: Scope = None) -> None:
+    ``shared`` is the resolver without a scope, which reads the catalogs for those of all scopes.
+    """
+
+    def __init__(
+        self, using: str, scope: Scope = None, shared: DependencyResolver | None = None
+    ) -> None:
         self.using = using
         self.scope = scope
         self.registry = Registry(using)
-        self._known = self._trusting = False
+        self._shared = shared or self
+        self._has_read = self._trusting = False
         self.doubted = False
-        """Whether PostgreSQL is to be asked again: its tables may be others, or it may be."""
+        """Whether PostgreSQL must be asked again: its tables may have changed, or the alias may
+        lead to another database."""
         self.epochs: dict[Ground, str] = {}
         self._news: dict[Ground, str] = {}
         self._meanings: Memo[tuple[int, tuple[DependsOn, ...]], frozenset[Dependency]] = Memo(
-            REMEMBERED if scope is None else REMEMBERED_IN_SCOPE
+            MOST_MEANINGS if scope is None else MOST_MEANINGS_IN_SCOPE
         )
         self._asked_at: float | None = None
         self._lock = threading.Lock()
-        self.reading = threading.Lock()
-        """Held by whichever scope reads what all of them share."""
+        self.catalog_lock = threading.Lock()
+        """For whichever scope reads what all of them share."""
 
     @property
     def is_trusting(self) -> bool:
@@ -112,22 +116,22 @@ class DependencyResolver:
 
     @property
     def path(self) -> tuple[str, ...] | None:
-        """The effective search_path by which they are found; None while that is not known."""
-        return self.registry.path if self._known else None
+        """The effective search_path by which they are found; None before PostgreSQL was asked."""
+        return self.registry.path if self._has_read else None
 
     def trust_models(self) -> None:
-        """Never ask PostgreSQL, and take the models' names as they are: for tests without one."""
-        self._known = self._trusting = True
+        """Never ask PostgreSQL, and take the names of the models: for tests without a server."""
+        self._has_read = self._trusting = True
 
     def doubt(self) -> None:
-        """Ask PostgreSQL again when something is next asked for, though not all the time."""
+        """Let the next caller ask PostgreSQL again, at most every `ASK_AGAIN` seconds."""
         self.doubted = not self._trusting
 
     def knows(self, ground: Ground, epoch: str) -> bool:
         """Whether the tables were read after this epoch of a lease had been seen.
 
-        A daemon that finds primary keys, partitions or names changed begins a new epoch, and names
-        rows by what it has read since. If False, the tables are read again when next asked for.
+        A daemon that finds primary keys, partitions or names changed begins a new epoch, and then
+        names rows by what it has read. If False, the next caller reads the tables again.
         """
         if self._trusting or self.epochs.get(ground) == epoch:
             return True
@@ -138,25 +142,25 @@ class DependencyResolver:
     def dependencies(self, entries: Iterable[DependsOn]) -> frozenset[Dependency] | None:
         """What the entries mean; None while PostgreSQL cannot be asked.
 
-        Raises ConfigError for what can mean nothing.
+        Raises ConfigError for an entry without a meaning.
         """
         entries = tuple(entries)
-        if (self.doubted or not self._known) and not self._ask() and not self._known:
+        if (self.doubted or not self._has_read) and not self._ask() and not self._has_read:
             return None
         # Before they are looked up: another thread may read the tables meanwhile.
         generation = self.registry.generation
         try:
             remembered = self._meanings.get((generation, entries))
         except TypeError:  # a primary key that cannot be hashed
-            return self._look_up(entries)
+            return self._meanings_of(entries)
         if remembered is None:
-            remembered = self._look_up(entries)
+            remembered = self._meanings_of(entries)
             self._meanings[generation, entries] = remembered
         return remembered
 
     def identity(self) -> str | None:
-        """The database's own name for itself; None while PostgreSQL cannot be asked."""
-        if not self._known:
+        """What tells this database from others; None while PostgreSQL cannot be asked."""
+        if not self._has_read:
             self._ask()
         return "fake" if self._trusting else self.registry.identity
 
@@ -174,7 +178,7 @@ class DependencyResolver:
         # A schema may have been made since, or a privilege granted.
         return self._ask() and path == self.path
 
-    def _look_up(self, entries: tuple[DependsOn, ...]) -> frozenset[Dependency]:
+    def _meanings_of(self, entries: tuple[DependsOn, ...]) -> frozenset[Dependency]:
         found = frozenset(each for entry in entries for each in self._meaning(entry))
         if self._is_news(found) and self._ask(news=True):
             found = frozenset(each for entry in entries for each in self._meaning(entry))
@@ -223,8 +227,10 @@ class DependencyResolver:
             yield Dependency(self.registry.payload_of(parent), key)
 
     def _key(self, model: type[Model], values: tuple[Any, ...]) -> Key | None:
-        """The key in the order of the primary-key index; None where rows cannot be told apart, or
-        how PostgreSQL writes the values is not certain."""
+        """The key in the order of the primary-key index.
+
+        None if rows cannot be told apart, or if it is not certain how PostgreSQL writes the values.
+        """
         fields = tuple(model._meta.pk_fields)
         if len(fields) != len(values):
             raise ConfigError(
@@ -242,7 +248,7 @@ class DependencyResolver:
         return _whole(as_key_value(*own[column.name], column, self.using) for column in columns)
 
     def _printed_key(self, payload: str, values: tuple[Any, ...]) -> Key | None:
-        """The key of a table without a model, as far as its types are certain."""
+        """The key of a table without a model; None if its types are not certain."""
         if self._trusting:
             return values
         columns = self.registry.key_columns(payload)
@@ -279,12 +285,12 @@ class DependencyResolver:
             return False
         with self._lock:
             epochs, now = dict(self._news), time.monotonic()
-            asked_now = self._asked_at is not None and now - self._asked_at < LOOK_AGAIN
-            if asked_now and not (epochs and self._known):
+            asked_now = self._asked_at is not None and now - self._asked_at < ASK_AGAIN
+            if asked_now and not (epochs and self._has_read):
                 return False
             self._asked_at = now
             if not self._read(news, epochs):
-                self._known = self._known and not epochs
+                self._has_read = self._has_read and not epochs
                 return False
             self.epochs.update(epochs)
             self._news = {
@@ -298,7 +304,7 @@ class DependencyResolver:
         try:
             with unwatched():
                 if self.scope is None:
-                    with self.reading:
+                    with self.catalog_lock:
                         self.registry.refresh(connection)
                 else:
                     self.registry = self._on_path(connection, self.scope, news, epochs)
@@ -313,7 +319,7 @@ class DependencyResolver:
         finally:
             connection.close()
         self._meanings.clear()
-        self._known = True
+        self._has_read = True
         return True
 
     def _on_path(
@@ -323,19 +329,19 @@ class DependencyResolver:
         news: bool,
         epochs: dict[Ground, str],
     ) -> Registry:
-        """What all scopes share is read once, and again for a tenant or table that is younger, and
-        in another epoch."""
-        shared = resolver(self.using)
+        """The tables in a scope. What all scopes share is read once, and again in another epoch and
+        for a tenant or a table that is younger."""
+        shared = self._shared
         whole = shared.registry
-        # Of many scopes that come to an epoch at once the first reads, and the others have it.
-        with shared.reading:
+        # If many scopes come to an epoch at once, the first one reads for all.
+        with shared.catalog_lock:
             if not shared.epochs.items() >= epochs.items():
                 whole.refresh(connection)
                 shared.epochs.update(epochs)
         generation = whole.generation
         found = whole.on_path(connection, scope)
-        if found.lacks_schemas() or (news and whole.age() >= LOOK_AGAIN):
-            with shared.reading:
+        if found.lacks_schemas() or (news and whole.age() >= ASK_AGAIN):
+            with shared.catalog_lock:
                 if whole.generation == generation:
                     whole.refresh(connection)
             found = whole.on_path(connection, scope)
@@ -353,19 +359,3 @@ def parents_of(model: type[Model] | None) -> Iterator[type[Model]]:
         for parent in model._meta.all_parents:
             if parent._meta.concrete_model is not model._meta.concrete_model:
                 yield parent
-
-
-resolvers: dict[tuple[str, Scope], DependencyResolver] = {}
-
-
-def resolver(using: str, scope: Scope = None) -> DependencyResolver:
-    """The tables of a database alias in a scope."""
-    found = resolvers.get((using, scope))
-    if found is None:
-        if scope is not None and resolver(using).is_trusting:
-            return resolver(using)
-        if len(resolvers) >= SCOPES:
-            oldest = next((known for known in [*resolvers] if known[1] is not None), None)
-            resolvers.pop(oldest, None)  # type: ignore[arg-type]
-        found = resolvers.setdefault((using, scope), DependencyResolver(using, scope))
-    return found

@@ -1,6 +1,6 @@
-"""What is stored beside the tokens, and whether what a cache answered may be served.
+"""What is stored beside the tokens, and whether the answer of a cache may be served.
 
-Pure: a reader asks the cache one question (``Plan.question``), and ``judge`` reads the answer.
+Pure: a reader asks the cache one question (``Plan.question``), and `judge` reads the answer.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 _TOKEN = re.compile(r"[0-9a-f]{24}")
 
 MOST_TOKENS: Final = 2000
-"""A value that stands on more is not stored: each read would ask for all of them."""
+"""A value with more tokens is not stored, since each read would ask for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The keys of one value.
 
-    ``tokens`` are those of what it was said to depend on. ``tables`` are the payloads that the
-    stream must cover; an application's own nudge, which has no schema, is in every stream.
+    ``tokens`` are those of its declared dependencies. ``tables`` are the payloads that the stream
+    must cover; own nudges, which have no schema, are in every stream.
     """
 
     names: Names
@@ -41,7 +41,7 @@ class Plan:
     read: tuple[Mapping[str, str], Lease, Stamp, str, bool] | None = field(
         default=None, init=False, compare=False, repr=False
     )
-    """The texts of the last answer, and what they say: mostly the next brings them again."""
+    """The texts of the last answer, and what they say: mostly the next answer is the same."""
 
     def __post_init__(self) -> None:
         question = Question(self.names.lease, self.entry, self.tokens)
@@ -62,10 +62,10 @@ class Plan:
         )
 
     def widen(self, tokens: Iterable[str]) -> None:
-        """Ask for these too from here on: an entry was found that stands on them.
+        """Ask for these tokens too from here on: an entry was found that depends on them.
 
-        What it stood on before goes: a value that depends on other rows each time must not ask for
-        ever more.
+        They replace those of the last call: a value that depends on other rows each time must not
+        ask for more and more.
         """
         more = sorted(set(tokens).difference(self.tokens))
         question = Question(self.names.lease, self.entry, (*self.tokens, *more))
@@ -106,7 +106,7 @@ class Stamp(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """The value may be served; it stands on ``stamp``."""
+    """The value may be served; ``stamp`` proves it."""
 
     value: Any
     stamp: Stamp
@@ -117,9 +117,9 @@ class Miss:
     """The value must be computed.
 
     ``lease`` is None without one that holds, and ``why`` then says what there is instead.
-    ``missing`` are the tokens to make, ``foreign`` those of them under which there are somebody
-    else's bytes. ``stamp`` is what to store the value with, None if a token or the lease is
-    missing. ``more`` are tokens that the entry stands on and that were not asked for.
+    ``missing`` are the tokens to make; ``foreign`` are those of them whose keys have somebody
+    else's bytes. ``stamp`` is what to store the value with; None if a token or the lease is
+    missing. ``more`` are tokens that the entry depends on and that were not asked for.
     """
 
     lease: Lease | None
@@ -133,7 +133,7 @@ class Miss:
 Judgement: TypeAlias = Hit | Miss
 
 Believes: TypeAlias = Callable[[Lease, float, bool], bool]
-"""Asked with a lease, the time, and whether that is by everybody's clock; see `lease_clock`."""
+"""Called with a lease, the time, and whether that is by one clock for all; see `lease_clock`."""
 
 NO_ANSWER: Final = "the cache does not answer"
 NO_LEASE: Final = "there is no lease"
@@ -145,8 +145,8 @@ NOT_BELIEVED: Final = "the lease cannot be believed by this clock"
 def judge(plan: Plan, answer: object, believes: Believes, may_hit: bool = True) -> Judgement:
     """Whether an answer to ``plan.question`` lets the entry be served.
 
-    ``believes`` is asked whether a lease that is not over counts. What is no `Answer` is a cache
-    that gave none, or may not be asked.
+    ``believes`` says whether a lease that is not over counts. ``answer`` is no `Answer` if the
+    cache gave none, or if it may not be asked.
     """
     if not isinstance(answer, Answer):
         return Miss(None, why=NO_ANSWER)
@@ -160,8 +160,8 @@ def judge(plan: Plan, answer: object, believes: Believes, may_hit: bool = True) 
             return Miss(None, why=NO_LEASE if absent else UNREADABLE)
         found = {key: texts[key] for key in plan.question.tokens if key in texts}
         stamp = Stamp(lease.epoch, lease.coverage, found)
-        # Two plans may share an entry, as those of before and after a deploy do: one that was
-        # stored without a token of this plan's says nothing of the change that ended it.
+        # Two plans may share an entry, as those of before and after a deploy do. An entry that was
+        # stored without one of this plan's tokens does not show that this token has changed.
         read = texts, lease, stamp, stamp.text(), found.keys() >= set(plan.tokens)
         object.__setattr__(plan, "read", read)
     _, lease, stamp, stamped, is_whole = read

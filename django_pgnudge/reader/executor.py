@@ -1,6 +1,6 @@
 """Doing what the protocol asks: with the caller's thread, or with the caller's event loop.
 
-A cache that fails is as good as none: the function is called, and the failure logged.
+If the cache fails, the failure is logged and the function is called.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.core.cache import caches as django_caches
@@ -19,7 +19,7 @@ from django.core.cache import caches as django_caches
 from django_pgnudge import caches
 from django_pgnudge.caches import Question, ValueStore
 from django_pgnudge.log import get_logger, may_log
-from django_pgnudge.reader.bypass import in_cache_transaction, may_keep, may_use_cache
+from django_pgnudge.reader.bypass import in_cache_transaction
 from django_pgnudge.reader.nested import Collected, Ground, collect_on, collecting
 from django_pgnudge.reader.protocol import (
     FORBIDDEN,
@@ -39,18 +39,21 @@ from django_pgnudge.reader.protocol import (
     Steps,
 )
 from django_pgnudge.reader.query_watch import Seen, unwatched, watch_on, watching
-from django_pgnudge.reader.scope import Scope
+
+if TYPE_CHECKING:
+    from django_pgnudge.reader.scope import Scope
+    from django_pgnudge.reader.state import ReaderState
 
 logger = get_logger("django_pgnudge.nudged")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value lives: a cache alias, its database and scope, its name for logs, and the name
-    of the lease that stands for it."""
+    """Where a value lives: what is known of its database, a cache alias, its name for logs, the
+    name of the lease that stands for it, and its scope."""
 
+    state: ReaderState
     alias: str
-    using: str
     what: str
     lease: str
     scope: Scope = None
@@ -70,13 +73,13 @@ class Computation:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._seen = Seen(place.using, place.scope)
+        self._seen = Seen(place.state.using, place.scope)
         self._used: list[Collected] = []
         self._going_on = ExitStack()
 
     def go_on(self) -> None:
-        """What runs in this request from here on belongs to the computation, until `stop` or the
-        end of the request.
+        """All that runs in this request belongs to the computation, from here on until `stop` or
+        the end of the request.
         """
         used = Collected()
         self._used.append(used)
@@ -95,20 +98,20 @@ class Computation:
             yield
 
     def result(self, value: Any) -> Computed:
-        """What came of it so far; to be asked in the thread of its connection.
+        """The result so far. Call it in the thread of the connection that was used.
 
-        PostgreSQL is asked whether it is what everybody would have computed.
+        PostgreSQL is asked whether everybody would have computed the same.
         """
         ground = self._place.ground
         others = [stamp for used in self._used for stamp in used.stamps(ground)]
         why = next(filter(None, (used.trouble(ground) for used in self._used)), "")
-        private = bool(why) or not may_keep(self._seen, self._place.what)
+        private = bool(why) or not self._place.state.sessions.may_keep(self._seen, self._place.what)
         return Computed(value, tuple(others), private, why)
 
 
-def look(place: Place, question: Question) -> Any:
+def ask_cache(place: Place, question: Question) -> Any:
     """The answer to ``Ask``, in this thread."""
-    if not may_use_cache(place.using, place.scope):
+    if not place.state.sessions.may_use_cache(place.scope):
         return FORBIDDEN
     try:
         values = caches.values(place.alias)
@@ -121,9 +124,9 @@ def look(place: Place, question: Question) -> Any:
     return None
 
 
-async def alook(place: Place, question: Question) -> Any:
+async def aask_cache(place: Place, question: Question) -> Any:
     """The same for a task."""
-    return await sync_to_async(look)(place, question)
+    return await sync_to_async(ask_cache)(place, question)
 
 
 def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
@@ -145,7 +148,7 @@ def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
                 except TimeoutError:
                     return False
                 return True
-        return _touch(place, step)
+        return perform_one(step, place)
 
     answer: Any = None
     error: BaseException | None = None
@@ -182,7 +185,7 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
                 landed = asyncio.wrap_future(step.flight.landed)
                 done, _ = await asyncio.wait({landed}, timeout=step.timeout)
                 return bool(done)
-        return await sync_to_async(_touch)(place, step)
+        return await sync_to_async(perform_one)(step, place)
 
     answer: Any = None
     error: BaseException | None = None
@@ -199,14 +202,9 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
 
 
 def perform_one(step: Step, place: Place) -> Any:
-    """One step outside a protocol, with the same care."""
-    return _touch(place, step)
-
-
-def _touch(place: Place, step: Step) -> Any:
-    """One request to the cache; None if it fails."""
+    """One request to the cache, in this thread; None if it fails."""
     if isinstance(step, Ask):
-        return look(place, step.question)
+        return ask_cache(place, step.question)
     try:
         values = caches.values(place.alias)
         if isinstance(step, Keep | Make) and in_cache_transaction(values):
@@ -267,7 +265,7 @@ def _unstorable(value: Any) -> str | None:
 
 
 def lifetime(alias: str, timeout: Any) -> float | None:
-    """A timeout in seconds, as the cache would read it; None for ever."""
+    """A timeout in seconds, as the cache would read it; None is for ever."""
     if timeout is None or isinstance(timeout, int | float):
         return timeout
     default: float | None = django_caches[alias].default_timeout

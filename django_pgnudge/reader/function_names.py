@@ -1,9 +1,9 @@
-"""A function's name: what its results are kept under, in every process.
+"""The name under which a function's results are kept, the same in every process.
 
-Only a function of a module has a name that is its alone. A lambda shares its name with every other,
-and a function that closes over a value is as many functions as there are values: both are refused,
-or ``key=`` says what tells their results apart. A second function of the same name is refused if
-its code is another; modules that are loaded again define the same code again.
+Only a function of a module has a name of its own. All lambdas of a module have one name, and a
+function that closes over a value exists once for each value. Both are refused, unless ``key=`` says
+what tells their results apart. A second function with the same name is refused if its code differs;
+a module that is loaded again defines the same code again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Any, Final, NoReturn
 
 from django_pgnudge.errors import ConfigError
 
-_written: dict[str, tuple[str, str]] = {}
-"""By name the fingerprint of the code and where it stands: as many as the source has functions."""
+_defined: dict[str, tuple[str, str]] = {}
+"""By name the digest of the code and where it stands: as many as the source has functions."""
 
 _MODULE_LEVEL: Final = "Write a function that calls it, with def at module level."
 
@@ -46,12 +46,12 @@ def name_of(function: Callable[..., Any], key: Callable[..., object] | None = No
             f"closes over {', '.join(closed_over)}, so that one name stands for many functions",
         )
     name, code = qualified_name(bare), bare.__code__
-    mark = _fingerprint(code, getattr(key, "__code__", key))
+    code_digest = _code_digest(code, getattr(key, "__code__", key))
     if bare.__name__ == "<lambda>" or not _is_of_module(bare):
-        return f"{name} {mark}"
+        return f"{name} {code_digest}"
     where = f"{code.co_filename}:{code.co_firstlineno}"
-    first_mark, first_where = _written.setdefault(name, (mark, where))
-    if first_mark != mark:
+    first_code, first_where = _defined.setdefault(name, (code_digest, where))
+    if first_code != code_digest:
         raise ConfigError(
             f"nudged: {name} ({where}) is defined a second time with other code or another key="
             f" (the first: {first_where}), and would return the other's results. Give one of them"
@@ -67,9 +67,9 @@ def qualified_name(named: Any) -> str:
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """The function's own, not that of what it wraps, whose arguments may be others.
+    """The function's own signature, not that of a function it wraps.
 
-    A function written in C that tells none has arguments by position and by name.
+    A function written in C without one takes any arguments, by position and by name.
     """
     try:
         return inspect.signature(function, follow_wrapped=False)
@@ -78,7 +78,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _name_of_other(function: Callable[..., Any]) -> str:
-    """The name of what is not written in Python, which is never made a second time."""
+    """The name of a function that is not written in Python: it is never defined twice."""
     if hasattr(function, "refresh") and hasattr(function, "__wrapped__"):
         raise ConfigError(f"nudged: {qualified_name(function)} is nudged already.")
     if isinstance(function, BuiltinFunctionType):
@@ -108,7 +108,7 @@ def _refuse(function: Callable[..., Any], why: str, way_out: str | None = None) 
 
 
 def _closed_over(function: Callable[..., Any]) -> list[str]:
-    """Names of the values that a function brings along, besides its arguments."""
+    """Names of the values that a function closes over."""
     if isinstance(function, MethodType):
         return ["self", *_closed_over(function.__func__)]
     assert isinstance(function, FunctionType)
@@ -118,19 +118,19 @@ def _closed_over(function: Callable[..., Any]) -> list[str]:
 
 
 def _is_of_module(function: FunctionType) -> bool:
-    """Whether the name is that of a module which is imported by it: no script, shell or exec."""
+    """Whether it is defined in a module that is imported by name: no script, shell or exec."""
     module = sys.modules.get(function.__module__ or "")
     is_imported = module is not None and vars(module) is function.__globals__
     return is_imported and function.__module__ != "__main__"
 
 
-def _fingerprint(*codes: object) -> str:
+def _code_digest(*codes: object) -> str:
     text = "".join(map(code_text, codes))
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def code_text(constant: object) -> str:
-    """A code and its constants in one text, without the lines it stands on."""
+    """Code and its constants as one text, without line numbers."""
     if isinstance(constant, CodeType):
         inside: tuple[object, ...] = (
             constant.co_name, constant.co_argcount, constant.co_posonlyargcount,

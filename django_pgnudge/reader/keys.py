@@ -1,9 +1,9 @@
 """The names of everything that proves a cached value fresh, shared by readers and the daemon.
 
-All of it lives in the cache that holds the values, beside them: a token for each table, for the
-bulk changes of a table and for each row; and the lease, which names the epoch. A token is a random
-value that is never made twice. To change it is to delete its key: a token that is missing matches
-nothing, and whoever needs it makes another.
+All of it is in the same cache as the values: a token for each table, one for the bulk changes of
+a table, one for each row; and the lease, which names the epoch. A token is a random value that is
+never made twice. The daemon ends a token by deleting its key. A missing token matches nothing, and
+the next reader that needs it makes another.
 
 Names begin with the database's own identity: two sites behind one Redis that both call their
 database "default" have nothing in common.
@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ..decoding.nudges import is_nudge
-from ..events import ANY_NUDGE, Event, Key
+from django_pgnudge.decoding.nudges import is_nudge
+from django_pgnudge.events import ANY_NUDGE, Event, Key
 
 _UNSAFE: Final = re.compile(r"[^a-zA-Z0-9_.-]")
 
@@ -51,7 +51,7 @@ class Lease:
     keeper: str
 
     def text(self) -> str:
-        """As it is stored."""
+        """The text that is stored."""
         return (
             f"{_FORMAT} {self.proven:.6f} {self.length:g} {self.epoch} {self.coverage}"
             f" {self.keeper}"
@@ -59,7 +59,7 @@ class Lease:
 
     @classmethod
     def parse(cls, text: str) -> Lease | None:
-        """The other way round; None for what is no lease."""
+        """The lease of a stored text; None for any other text."""
         return _parse(text)
 
     def age(self, now: float) -> float:
@@ -95,7 +95,7 @@ class Names:
         return cls(identity)
 
     def __init__(self, identity: str) -> None:
-        # In braces is what a Redis Cluster takes for the whole key: all of these share a slot.
+        # A Redis Cluster hashes only what is in braces, so all of these keys share a slot.
         self._base = f"pgnudge:{{{_fit(identity)}}}"
         self._entries = f"pgnudge:{_fit(identity)}:value"
         self.lease = f"{self._base}:lease"
@@ -150,7 +150,7 @@ def killed_tokens(names: Names, payloads: Iterable[str], event: Event) -> set[st
 
 
 def _fit(text: str) -> str:
-    """The text itself if it can stand in any key, else what is left of it and a digest."""
+    """The text itself if it fits into any key, else its safe beginning and a digest."""
     if len(text) <= 60 and not _UNSAFE.search(text):
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

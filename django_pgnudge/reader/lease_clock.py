@@ -1,9 +1,9 @@
 """Whether a lease may be believed by the clock it is judged with.
 
-A cache that tells the time (Redis, a table in PostgreSQL) has one clock for all. Elsewhere each
-host has its own: there a lease counts for a reader whose clock is at most ``SKEW`` seconds off, and
-only once the reader has seen it renewed. Otherwise a clock that is an hour late would let a lease
-look young when the daemon has been dead for an hour.
+A cache that tells the time (Redis, a table in PostgreSQL) gives all hosts one clock. With other
+caches each host uses its own clock. There a lease counts only for a reader whose clock is at most
+``SKEW`` seconds off, and only after the reader has seen it renewed. Otherwise, on a host whose
+clock is an hour late, a lease would look young when the daemon has been dead for an hour.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _AGO: Final = float("-inf")
 class LeaseClock:
     """What this process has seen of the leases of one database in one cache.
 
-    Threads may use it at once: what they then tell each other late makes a lease count later.
+    Threads may use it at once: a late update only makes a lease count later.
     """
 
     def __init__(self) -> None:

@@ -1,22 +1,24 @@
-"""Which nudged values a computation has used: their stamps belong to its own.
+"""Which nudged values a computation, a request or a block has used.
 
-A value that was served from a cache may be older than the tokens of whoever uses it, by as much as
-the daemon is late in that cache. So what is computed from it is stored only under the same lease,
-and stands on the tokens of both.
+A value that was served from a cache may be older than the tokens of a computation that uses it, by
+as much as the daemon is late in that cache. So the result is stored only under the same lease, and
+depends on the tokens of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
+
+from django.core.signals import request_finished, request_started
 
 from django_pgnudge.reader.entries import MOST_TOKENS, Stamp
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from django_pgnudge.reader.query_watch import watch_nothing
 
 Ground: TypeAlias = tuple[str, str]
 """What a value is proved by: a cache alias and the name of the lease in it."""
@@ -30,7 +32,7 @@ class _Used:
 
 
 class Collected:
-    """The nudged values that were used, as the one stamp they come to."""
+    """The nudged values that were used, as one stamp."""
 
     def __init__(self) -> None:
         self._used: dict[Ground, _Used] = {}
@@ -56,16 +58,16 @@ class Collected:
             self._trouble = self._trouble or "it used more nudged values than can be named"
 
     def add_unkept(self, what: str) -> None:
-        """A nudged value was used that no stamp stands for."""
+        """A nudged value was used that has no stamp."""
         self._trouble = self._trouble or f"it used {what}, which was not cached"
 
     def stamps(self, ground: Ground) -> tuple[Stamp, ...]:
-        """What to stand on besides one's own tokens."""
+        """The stamps to depend on besides one's own tokens."""
         used = self._used.get(ground)
         return () if used is None else (Stamp(used.epoch, used.coverage, dict(used.tokens)),)
 
     def trouble(self, ground: Ground) -> str:
-        """Why what was computed from them may not be stored on this ground, or nothing."""
+        """Why a result made of them may not be stored on this ground, or an empty text."""
         if self._trouble:
             return self._trouble
         for alias, lease in self._used:
@@ -75,7 +77,7 @@ class Collected:
         return ""
 
     def against(self, ground: Ground, stamp: Stamp) -> str:
-        """Why these values may be older than the tokens of ``stamp``, or nothing."""
+        """Why these values may be older than the tokens of ``stamp``, or an empty text."""
         trouble = self.trouble(ground)
         if not trouble and stamp.with_others(self.stamps(ground)) is None:
             return "it was handed what a nudged value returned before a change"
@@ -85,19 +87,17 @@ class Collected:
 _innermost: ContextVar[Collected | None] = ContextVar("pgnudge_collected", default=None)
 
 _going_on: ContextVar[tuple[Collected, ...]] = ContextVar("pgnudge_collecting_on", default=())
-"""Those that the end of a block around them does not end."""
+"""Those that collect past the end of the block around them."""
 
-_block: list[Callable[[], Collected | None]] = []
+_block: ContextVar[_Block | None] = ContextVar("pgnudge_reading", default=None)
 
-
-def observe_blocks(block: Callable[[], Collected | None]) -> None:
-    """``block`` tells what collects for the request or block at hand, if anything does."""
-    _block[:] = [block]
+_request = threading.local()
+"""Its ``block`` is that of the request which this thread serves, if it serves one."""
 
 
 @contextmanager
 def collecting() -> Iterator[Collected]:
-    """What is used inside, also by tasks that are started there and threads of asgiref's."""
+    """Collect what is used inside, also by tasks started there and by threads of asgiref."""
     collected = Collected()
     token = _innermost.set(collected)
     try:
@@ -107,35 +107,87 @@ def collecting() -> Iterator[Collected]:
 
 
 def collect_on(collected: Collected) -> Callable[[], object]:
-    """Collect from here on, past the end of any block; the function that is returned ends it."""
+    """Collect from here on, past the end of any block, until the returned function is called."""
     _going_on.set((*_going_on.get(), collected))
     return lambda: _going_on.set(tuple([on for on in _going_on.get() if on is not collected]))
 
 
-def collect_nothing() -> None:
-    """A request begins: what an earlier one left open in this thread is over."""
-    _innermost.set(None)
-    _going_on.set(())
-
-
 def note(ground: Ground, stamp: Stamp) -> None:
-    """A value was served, or computed, that stands on ``stamp``."""
+    """A value with this stamp was served or computed."""
     for each in _here():
         each.add(ground, stamp)
 
 
 def note_unkept(what: str) -> None:
-    """A value was computed that nothing stands for."""
+    """A value without a stamp was computed."""
     for each in _here():
         each.add_unkept(what)
 
 
-def _here() -> Iterator[Collected]:
-    innermost = _innermost.get()
+def _here() -> list[Collected]:
+    innermost, going_on, block = _innermost.get(), _going_on.get(), _block_here()
+    here = [*going_on]
     if innermost is not None:
-        yield innermost
-    yield from _going_on.get()
-    for block in _block:
-        collected = block()
-        if collected is not None:
-            yield collected
+        here.append(innermost)
+    if block is not None:
+        here.append(block.used)
+    return here
+
+
+class _Block:
+    """A request, or a ``with`` block: since when, and which nudged values it has used."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self.used = Collected()
+
+
+def _block_here() -> _Block | None:
+    block = _block.get()
+    return getattr(_request, "block", None) if block is None else block
+
+
+def reading_since() -> float | None:
+    """When the block or the request around this began: what it hands on was read since."""
+    block = _block_here()
+    return None if block is None else block.since
+
+
+def used_here() -> Collected | None:
+    """The nudged values that the block or the request has used; None outside of any."""
+    block = _block_here()
+    return None if block is None else block.used
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Everything that is handed to nudged values in this block has been read in it.
+
+    For tasks, commands and async views. A request in a thread is such a block by itself.
+    """
+    token = _block.set(_Block())
+    try:
+        yield
+    finally:
+        _block.reset(token)
+
+
+def _begin_request(**kwargs: Any) -> None:
+    _forget_open()
+    _request.block = _Block()
+
+
+def _end_request(**kwargs: Any) -> None:
+    _forget_open()
+    _request.block = None
+
+
+def _forget_open() -> None:
+    """A response that was thrown away before it was rendered leaves open what went on for it."""
+    _innermost.set(None)
+    _going_on.set(())
+    watch_nothing()
+
+
+request_started.connect(_begin_request, dispatch_uid="django_pgnudge.reader.nested")
+request_finished.connect(_end_request, dispatch_uid="django_pgnudge.reader.nested")

@@ -2,8 +2,8 @@
 
 Each step is what the protocol asks of its driver (`executor`), which sends back the answer.
 
-The rule it exists for: tokens are taken before the function runs, and what is stored carries them.
-Whatever a reader stores late, under tokens the daemon has deleted meanwhile, is never served.
+Its main rule: tokens are taken before the function runs, and the entry carries them. What a reader
+stores late, under tokens that the daemon has deleted meanwhile, is never served.
 """
 
 from __future__ import annotations
@@ -25,20 +25,16 @@ if TYPE_CHECKING:
     from django_pgnudge.reader.single_flight import Flight, SingleFlight
 
 LOCK_SECONDS: Final = 30
-"""How long a process that died keeps the lock of the value it computed."""
+"""How long the lock of a process that died stays."""
 
 POLL: Final = (0.02, 0.2)
-"""Seconds between two looks at whether another process has stored the value: at first, at most."""
+"""Seconds between two questions whether another process has stored the value: at first, at most."""
 
 ROW_TOKEN_SECONDS: Final = 86_400
-"""Tokens of rows last at least so long: there are as many as rows, and they must not pile up."""
-
-MOST_COVERAGES: Final = 32
-"""Lists of what a stream carries that are remembered: each may name thousands of tables, and
-another begins with every table that comes."""
+"""Tokens of rows last at least so long. They expire since there may be as many as rows."""
 
 FORBIDDEN: Final = object()
-"""The answer where the caller's transaction does not see what everybody sees."""
+"""The answer if the caller's session does not see what everybody sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Make:
-    """Delete what is foreign, make tokens (text and seconds to live by key), and ask again."""
+    """Delete the foreign keys, make tokens (text and seconds to live, by key), and ask again."""
 
     question: Question
     tokens: Mapping[str, tuple[str, int | None]]
@@ -92,7 +88,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Store plain data that stands on nothing; ``timeout`` as the user gave it."""
+    """Store plain data that needs no proof; ``timeout`` as the user gave it."""
 
     key: str
     value: Any
@@ -130,9 +126,8 @@ class Compute:
 class Computed:
     """What a function returned.
 
-    ``others`` are the stamps of the nudged values it used, ``private`` whether the result is not
-    everybody's and must be neither stored nor handed to others, and ``why`` a reason that has not
-    been logged.
+    ``others`` are the stamps of the nudged values it used. ``private``: the result is its caller's
+    alone, and must be neither stored nor handed over. ``why``: the reason, if it is not logged yet.
     """
 
     value: Any
@@ -148,16 +143,16 @@ Store: TypeAlias = "Callable[[Recipe, Any, Stamp], Step | None]"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a reader knows of its value.
+    """How to read one value.
 
-    ``believes`` says whether a lease counts. ``coverages`` remembers the lists of what streams
-    carry, by their digests. ``may_store`` is asked with the lease and the one it names, or Nones
-    and what there is instead. ``store`` makes the step that keeps the value, or None. ``vouch``
-    says whether all that the function is handed was read under these tokens too. ``timeout`` is the
-    entry's, in the user's words; ``lifetime`` what it comes to in seconds. ``wait`` is how long to
-    wait for others who compute the same value; 0 for not at all, and no lock either; ``lease`` how
-    old what they hand over may be, where nothing can be stored, if ``hands_over``. ``refuse`` is
-    told why a result is not stored.
+    ``believes`` says whether a lease counts. ``coverages`` keeps what streams carry, by digest.
+    ``may_store`` is called with the lease and its coverage, or with None, None and the reason.
+    ``store`` makes the step that keeps the value, or None. ``vouch`` says whether all that the
+    function is handed was read under these tokens too. ``refuse`` is told why a result is not
+    stored. ``timeout`` is the entry's, as the user gave it; ``lifetime`` is the same in seconds.
+    ``wait`` is how many seconds to wait for others who compute the same value; 0 is without
+    waiting and without a lock. If ``hands_over``, a value that cannot be stored is handed to those
+    who wait, if it is at most ``lease`` seconds old.
     """
 
     plan: Plan
@@ -177,15 +172,15 @@ class Recipe:
     clock: Callable[[], float] = time.monotonic
 
     def judged(self, answer: Any, may_hit: bool = True) -> Judgement:
-        """What an answer lets be done."""
+        """`judge` of an answer to the plan's question."""
         return judge(self.plan, answer, self.believes, may_hit)
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What came of reading: a value, and the stamp it stands on, None if nothing does.
+    """A value, and the stamp that proves it, or None.
 
-    ``private`` says that the value is its caller's alone, ``stored`` that others find it.
+    ``private``: the value is its caller's alone. ``stored``: others find it in the cache.
     """
 
     value: Any
@@ -199,8 +194,8 @@ def store_entry(recipe: Recipe, value: Any, stamp: Stamp) -> Step | None:
     return Keep(recipe.plan.entry, stamp, value, recipe.timeout)
 
 
-def read(recipe: Recipe, flights: SingleFlight, *, look_first: bool = True) -> Steps:
-    """The value, from the cache or computed; ``look_first=False`` computes in any case.
+def read(recipe: Recipe, flights: SingleFlight, *, may_hit: bool = True) -> Steps:
+    """The value, from the cache or computed; with ``may_hit=False`` computed in any case.
 
     Returns a `Read`.
     """
@@ -208,22 +203,20 @@ def read(recipe: Recipe, flights: SingleFlight, *, look_first: bool = True) -> S
     if answer is FORBIDDEN:
         computed: Computed = yield Compute()
         return Read(computed.value, private=True)
-    return (yield from read_on(recipe, flights, recipe.judged(answer, look_first), look_first))
+    return (yield from read_on(recipe, flights, recipe.judged(answer, may_hit), may_hit))
 
 
-def read_on(
-    recipe: Recipe, flights: SingleFlight, first: Judgement, look_first: bool = True
-) -> Steps:
-    """``read``, once what the cache answered has been judged."""
+def read_on(recipe: Recipe, flights: SingleFlight, first: Judgement, may_hit: bool = True) -> Steps:
+    """The rest of `read`, after the cache's answer has been judged."""
     plan = recipe.plan
     if isinstance(first, Miss) and first.more:
-        # Stored by another process, that knows of values used inside: ask for their tokens too.
+        # Another process stored it, which knows the values used inside: ask for their tokens too.
         plan.widen(first.more)
-        first = recipe.judged((yield Ask(plan.question)), look_first)
+        first = recipe.judged((yield Ask(plan.question)), may_hit)
     if isinstance(first, Hit):
         return Read(first.value, first.stamp)
     storable = yield from _may_store(recipe, first)
-    if not (recipe.wait and look_first and (storable or recipe.hands_over)):
+    if not (recipe.wait and may_hit and (storable or recipe.hands_over)):
         return (yield from _compute(recipe, first, storable))
     deadline = recipe.clock() + recipe.wait
     while True:
@@ -240,11 +233,11 @@ def read_on(
                 flight.tell(done.value, stored=done.stored, private=private)
             return done
         landed = yield from _wait(flight, flights, deadline - recipe.clock())
-        if landed and (handed := flight.handed(recipe.lease)) is not None:
-            # It stands on nothing, and nobody can look it up.
+        if landed and (handed := flight.handed_over(recipe.lease)) is not None:
+            # Nothing proves it, and it is not in the cache.
             return Read(*handed)
-        # What the other computed may be older than what this caller has seen committed: the
-        # tokens tell, so it is looked up and not handed over.
+        # What the other computed may be older than what this caller has seen committed. Only the
+        # tokens can tell, so the cache is asked.
         first = recipe.judged((yield Ask(plan.question)))
         if isinstance(first, Hit):
             return Read(first.value, first.stamp)
@@ -254,7 +247,7 @@ def read_on(
 
 
 def stamp_now(recipe: Recipe) -> Generator[Step, Any, Stamp | None]:
-    """The tokens as they are, for whoever keeps the value elsewhere; None where none is to be."""
+    """The tokens as they are, for a value that is kept elsewhere; None if it must not be kept."""
     state = recipe.judged((yield Ask(recipe.plan.question)), may_hit=False)
     if not (yield from _may_store(recipe, state)):
         return None
@@ -267,7 +260,7 @@ def stamp_now(recipe: Recipe) -> Generator[Step, Any, Stamp | None]:
 def _take_stamp(
     recipe: Recipe, state: Judgement, *, may_hit: bool = True
 ) -> Generator[Step, Any, Judgement]:
-    """Make the tokens that are missing and look again, in one request: another may be first."""
+    """Make the missing tokens and ask again, in one request: another reader may be first."""
     if not isinstance(state, Miss) or not state.missing:
         return state
     tokens = {key: (new_token(), token_timeout(recipe, key)) for key in state.missing}
@@ -281,9 +274,9 @@ def _wait(flight: Flight, flights: SingleFlight, seconds: float) -> Steps:
 
 
 def _compute_for_all(recipe: Recipe, deadline: float) -> Steps:
-    """Compute while the others wait: those of this process for the flight, of others for the lock.
+    """Compute while others wait: callers in this process for the flight, processes for the lock.
 
-    The lock is the cache's ``add``, and never more than a courtesy: nothing rests on it.
+    The lock is the cache's ``add``. It only saves work; no guarantee depends on it.
     """
     plan = recipe.plan
     pause = POLL[0]
@@ -299,7 +292,7 @@ def _compute_for_all(recipe: Recipe, deadline: float) -> Steps:
         if not (yield Has(plan.lock)):
             locked = yield Add(plan.lock, new_token(), LOCK_SECONDS)
     try:
-        # Someone may have stored it between the first look and the lock.
+        # Someone may have stored it between the first question and the lock.
         state = recipe.judged((yield Ask(plan.question)))
         if isinstance(state, Hit):
             return Read(state.value, state.stamp, stored=True)
@@ -318,7 +311,7 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
         if isinstance(state, Hit):
             return Read(state.value, state.stamp, stored=True)
         if state.missing and state.lease is not None:
-            # They were there and have gone, or cannot be made: somebody else's change or bytes.
+            # They were there and are gone, or cannot be made: a change, or somebody else's bytes.
             recipe.refuse("its tokens could not be made")
         elif (yield from _may_store(recipe, state)):
             stamp = state.stamp
@@ -343,7 +336,7 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
 
 
 def _may_store(recipe: Recipe, state: Judgement) -> Generator[Step, Any, bool]:
-    """Whether there was a lease whose stream carries all that the value stands on."""
+    """Whether there was a lease whose stream carries all that the value depends on."""
     if isinstance(state, Hit):
         return True
     if state.lease is None:

@@ -1,9 +1,9 @@
-"""What connections are seen to do while a value is computed.
+"""What is queried while a value is computed.
 
-A router may answer anything, and a function may name an alias itself: what was really queried is
-seen by an execute wrapper on every connection of every thread. It notes what a computation does,
-and which sessions may have another search_path than they began with. Statements that do not pass
-through Django's cursors are not seen.
+A router may choose any alias, and a function may name one itself. So an execute wrapper on every
+connection of every thread sees what is really queried. It notes what a computation does, and which
+sessions may have another search_path than they began with. It does not see statements that bypass
+Django's cursors.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PLAIN: Final = frozenset({
 })  # fmt: skip
 
 _ORM: Final = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ")
-"""How most statements begin."""
+"""Most statements begin with these."""
 
 # Any of these in another statement may change what a name means in this session.
 _TELLING: Final = (
@@ -45,11 +45,11 @@ _INTO_TEMPORARY: Final = re.compile(r"\binto\s+(?:local\s+|global\s+)?temp|\bpg_
 
 
 class Seen:
-    """What the computation of one value did, as far as it was seen.
+    """What the computation of one value was seen to do.
 
-    ``aliases`` are those it queried beside its own, ``scopes`` other scopes than its own; it
-    ``altered`` its session, ``queried`` its alias at all, was in a transaction at some time
-    (``entered``), or ``wrote`` in one that it opened.
+    ``aliases`` and ``scopes`` are the others that it queried. ``altered``: it changed its session.
+    ``queried``: it queried its own alias. ``entered``: it was in a transaction at some time.
+    ``wrote``: it wrote in a transaction that it opened.
     """
 
     __slots__ = ("aliases", "altered", "atomic", "entered", "queried", "scope", "scopes", "using",
@@ -95,7 +95,7 @@ class Seen:
                 self.wrote = has_written(connection)
 
     def reason(self) -> str | None:
-        """Why the value may not be what its tokens vouch for."""
+        """Why the value may depend on more than its tokens cover; None if it does not."""
         if self.aliases:
             return (
                 f"it queried the database {', '.join(map(repr, sorted(self.aliases)))}, whose"
@@ -111,7 +111,7 @@ class Seen:
 _watchers: ContextVar[tuple[Seen, ...]] = ContextVar("pgnudge_watchers", default=())
 
 _going_on: ContextVar[tuple[Seen, ...]] = ContextVar("pgnudge_watching_on", default=())
-"""Those that the end of a block around them does not end."""
+"""Those that watch past the end of the block around them."""
 
 
 @contextmanager
@@ -129,21 +129,21 @@ def watching(seen: Seen) -> Iterator[None]:
 
 
 def watch_on(seen: Seen) -> Callable[[], object]:
-    """Note from here on, past the end of any block; the function that is returned ends it."""
+    """Note from here on, past the end of any block, until the returned function is called."""
     seen.begin()
     _going_on.set((*_going_on.get(), seen))
     return lambda: _going_on.set(tuple([each for each in _going_on.get() if each is not seen]))
 
 
 def watch_nothing() -> None:
-    """A request begins: what an earlier one left open in this thread is over."""
+    """End all that goes on in this thread, for an earlier request may have left something."""
     _watchers.set(())
     _going_on.set(())
 
 
 def unwatched() -> AbstractContextManager[None]:
     """Note nothing: for the package's own statements."""
-    # At most hits nothing watches.
+    # Mostly nothing watches a hit.
     return _unwatched() if _watchers.get() or _going_on.get() else _AS_IT_IS
 
 
@@ -160,7 +160,7 @@ def _unwatched() -> Iterator[None]:
         _watchers.reset(token)
 
 
-def watch(
+def execute_wrapper(
     execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
     """The execute wrapper of every connection."""
@@ -200,7 +200,7 @@ def alters_session(sql: Any, params: Any = None) -> bool:
 
 
 class _Notes:
-    """Of one session: whether its names may mean something else than they did when last asked."""
+    """On one session: whether names may mean something else in it than when it was last asked."""
 
     __slots__ = ("__weakref__", "doubt", "reported")
 
@@ -210,23 +210,20 @@ class _Notes:
 
 
 _notes: WeakKeyDictionary[Any, _Notes] = WeakKeyDictionary()
-"""By the driver's connection: a pool hands one to several of Django's."""
-
-_distrusted: set[str] = set()
-"""Aliases of which a session had another search_path: each of theirs is asked each time."""
+"""By the driver's connection: a pool hands one to several of Django's, in turn."""
 
 
-def is_doubtful(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the session must be asked for its search_path before its alias' cache is used."""
+def is_doubtful(connection: BaseDatabaseWrapper, *, asked_each_time: bool = False) -> bool:
+    """Whether the session must be asked for its search_path before the cache is used."""
     raw = connection.connection
     notes = _notes_of(raw)
-    if watch not in connection.execute_wrappers:
-        start_watching(connection)
+    if execute_wrapper not in connection.execute_wrappers:
+        wrap(connection)
         if notes is not None:
             notes.doubt = True
     if sets_path(connection):
         return False
-    if notes is None or notes.doubt or connection.alias in _distrusted:
+    if notes is None or notes.doubt or asked_each_time:
         return True
     return notes.reported is not None and reported_path(raw) != notes.reported
 
@@ -234,17 +231,12 @@ def is_doubtful(connection: BaseDatabaseWrapper) -> bool:
 def trust(connection: BaseDatabaseWrapper) -> None:
     """The session was found to have the search_path it should have.
 
-    Only to be said of one that was outside a transaction: what is set inside may end with it.
+    Only for a session outside a transaction: a search_path that is set inside may end with it.
     """
     raw = connection.connection
     notes = _notes_of(raw)
     if notes is not None:
         notes.doubt, notes.reported = False, reported_path(raw)
-
-
-def distrust(using: str) -> None:
-    """Something sets other search_paths on connections of this alias, and perhaps unseen."""
-    _distrusted.add(using)
 
 
 def _notes_of(raw: Any) -> _Notes | None:
@@ -257,20 +249,20 @@ def _notes_of(raw: Any) -> _Notes | None:
     return notes
 
 
-def start_watching(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+def wrap(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Put the wrapper on a connection, outermost.
 
     ``connection.execute_wrapper()`` takes away the last one, so it must not be last: a connection
     is often made inside such a block.
     """
-    if watch not in connection.execute_wrappers:
-        connection.execute_wrappers.insert(0, watch)
+    if execute_wrapper not in connection.execute_wrappers:
+        connection.execute_wrappers.insert(0, execute_wrapper)
     if connection.vendor == "postgresql" and connection.connection is not None:
         _notes_of(connection.connection)
 
 
-def watch_connections() -> None:
+def wrap_connections() -> None:
     """Watch every connection that is made, and those that there are."""
-    connection_created.connect(start_watching, dispatch_uid="django_pgnudge.reader.query_watch")
+    connection_created.connect(wrap, dispatch_uid="django_pgnudge.reader.query_watch")
     for connection in connections.all(initialized_only=True):
-        start_watching(connection)
+        wrap(connection)

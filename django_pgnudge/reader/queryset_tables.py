@@ -1,11 +1,11 @@
 """Which tables a queryset reads, as Django itself compiles it; no query is run.
 
-Whatever the compiler writes into the statement is looked at while it is written: the tables of
-FROM, joins, sub-queries and combined queries, and each expression. Of SQL that Django does not
-write by itself nobody can say which tables it reads.
+Everything that the compiler writes into the statement is inspected: the tables of FROM, joins,
+sub-queries and combined queries, and each expression. For SQL that Django does not write itself the
+tables are unknown.
 """
 
-# ruff: noqa: SLF001 - what a queryset will do has no public name
+# ruff: noqa: SLF001 - how a queryset is compiled has no public name
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FETCHING: Final = ("_fetch_all", "_iterator", "__iter__")
 
 
 @dataclass(slots=True)
-class Reading:
+class QuerysetTables:
     """The models whose tables are read, and what tells the queryset from others of its tables."""
 
     models: set[type[Model]] = field(default_factory=set)
@@ -52,17 +52,17 @@ def is_queryset(value: object) -> bool:
     return isinstance(value, QuerySet | BaseManager | RawQuerySet)
 
 
-def reading_of(value: Any, using: str) -> Reading:
+def tables_of(value: Any, using: str) -> QuerysetTables:
     """What a queryset or a manager reads from the database alias ``using``.
 
     Raises UnknownTablesError where it cannot be told.
     """
-    reading = Reading()
-    _read(value.all() if isinstance(value, BaseManager) else value, using, reading)
-    return reading
+    tables = QuerysetTables()
+    _read(value.all() if isinstance(value, BaseManager) else value, using, tables)
+    return tables
 
 
-def _read(queryset: Any, using: str, reading: Reading) -> None:
+def _read(queryset: Any, using: str, tables: QuerysetTables) -> None:
     kind = type(queryset)
     if not isinstance(queryset, QuerySet):
         _refuse("it is raw SQL")
@@ -71,53 +71,53 @@ def _read(queryset: Any, using: str, reading: Reading) -> None:
     rows = queryset._iterable_class
     own = [name for name in _FETCHING if getattr(kind, name) is not getattr(QuerySet, name)]
     if own or not _is_of_django(rows):
-        _refuse(f"{kind.__name__} fetches its rows in a way of its own")
-    reading.models.add(queryset.model)
+        _refuse(f"{kind.__name__} fetches its rows in its own way")
+    tables.models.add(queryset.model)
     asked: Any = queryset
-    reading.identity += [
-        asked.model._meta.label, _compile(asked, using, reading), rows, asked._fields,
+    tables.identity += [
+        asked.model._meta.label, _compile(asked, using, tables), rows, asked._fields,
         asked._known_related_objects,
     ]  # fmt: skip
     if queryset._result_cache is not None:
-        reading.identity.append(list(queryset._result_cache))
-    _read_prefetched(queryset, using, reading)
+        tables.identity.append(list(queryset._result_cache))
+    _read_prefetched(queryset, using, tables)
 
 
-def _compile(queryset: Any, using: str, reading: Reading) -> tuple[Any, ...] | None:
+def _compile(queryset: Any, using: str, tables: QuerysetTables) -> tuple[Any, ...] | None:
     query = queryset.query.chain()
-    compiler = query.get_compiler(connection=_Connection(connections[using], reading))
+    compiler = query.get_compiler(connection=_Connection(connections[using], tables))
     try:
         return tuple(compiler.as_sql())
     except EmptyResultSet:
         return None
 
 
-def _look_at(node: Any, reading: Reading) -> None:
-    """At one node of a statement."""
+def _inspect(node: Any, tables: QuerysetTables) -> None:
+    """Note the table of one node of a statement, or refuse the node."""
     if not _is_of_django(type(node)):
-        _refuse(f"of {type(node).__qualname__} nobody knows which tables it reads")
+        _refuse(f"the tables that {type(node).__qualname__} reads are unknown")
     if isinstance(node, RawSQL | ExtraWhere):
         _refuse("it contains SQL of your own")
     if type(node) is Func or (
         isinstance(node, Func) and {"function", "template"} & node.extra.keys()
     ):
-        _refuse(f"of the function in {node!r:.60} nobody knows which tables it reads")
+        _refuse(f"the tables that the function in {node!r:.60} reads are unknown")
     if isinstance(node, BaseTable | Join):
         model = _models().get(node.table_name)
         if model is None:
             _refuse(f"the table {node.table_name} has no model")
-        reading.models.add(model)
+        tables.models.add(model)
 
 
-def _look_at_query(query: Any) -> None:
+def _inspect_query(query: Any) -> None:
     if not _is_of_django(type(query)):
-        _refuse(f"of {type(query).__qualname__} nobody knows which tables it reads")
+        _refuse(f"the tables that {type(query).__qualname__} reads are unknown")
     if query.extra_tables or query.extra or query.extra_order_by:
         _refuse("it contains SQL of your own")
 
 
 class _Through:
-    """Everything as the real one has it."""
+    """Every attribute is that of the real object."""
 
     def __init__(self, real: Any) -> None:
         self._real = real
@@ -127,69 +127,69 @@ class _Through:
 
 
 class _Connection(_Through):
-    """A connection whose compilers look at what they compile."""
+    """A connection whose compilers inspect what they compile."""
 
-    def __init__(self, real: Any, reading: Reading) -> None:
+    def __init__(self, real: Any, tables: QuerysetTables) -> None:
         super().__init__(real)
-        self.ops = _Operations(real.ops, reading)
+        self.ops = _Operations(real.ops, tables)
 
 
 class _Operations(_Through):
-    def __init__(self, real: Any, reading: Reading) -> None:
+    def __init__(self, real: Any, tables: QuerysetTables) -> None:
         super().__init__(real)
-        self._reading = reading
+        self._tables = tables
 
     def compiler(self, name: str) -> Any:
-        return functools.partial(_looking(self._real.compiler(name)), self._reading)
+        return functools.partial(_inspecting(self._real.compiler(name)), self._tables)
 
 
 @functools.cache
-def _looking(kind: Any) -> Any:
-    class Looking(kind):  # type: ignore[misc]
-        def __init__(self, reading: Reading, *args: Any) -> None:
+def _inspecting(kind: Any) -> Any:
+    class Inspecting(kind):  # type: ignore[misc]
+        def __init__(self, tables: QuerysetTables, *args: Any) -> None:
             super().__init__(*args)
-            self._reading = reading
+            self._tables = tables
 
         def compile(self, node: Any) -> Any:
-            _look_at(node, self._reading)
+            _inspect(node, self._tables)
             return super().compile(node)
 
         def as_sql(self, *args: Any, **kwargs: Any) -> Any:
-            _look_at_query(self.query)
+            _inspect_query(self.query)
             return super().as_sql(*args, **kwargs)
 
-    return Looking
+    return Inspecting
 
 
-def _read_prefetched(queryset: Any, using: str, reading: Reading) -> None:
-    """The tables of prefetch_related, by the relations that it names."""
+def _read_prefetched(queryset: Any, using: str, tables: QuerysetTables) -> None:
+    """The tables of prefetch_related, found by the relations that it names."""
     to_attr: dict[str, type[Model]] = {}
     for lookup in queryset._prefetch_related_lookups:
         prefetch = lookup if isinstance(lookup, Prefetch) else Prefetch(lookup)
         model: type[Model] = queryset.model
         steps = prefetch.prefetch_through.split(LOOKUP_SEP)
         for number, step in enumerate(steps, 1):
-            known = to_attr.get(LOOKUP_SEP.join(steps[:number]))
-            model = _related(model, step, reading) if known is None else known
+            found = to_attr.get(LOOKUP_SEP.join(steps[:number]))
+            model = _related(model, step, tables) if found is None else found
             if number < len(steps) or prefetch.queryset is None:
                 managers = (model._default_manager, model._base_manager)
                 for manager in {type(each): each for each in managers}.values():
-                    _read_tables(manager.using(using), using, reading)
+                    _read_tables(manager.using(using), using, tables)
             else:
-                _read_tables(prefetch.queryset, using, reading)
+                _read_tables(prefetch.queryset, using, tables)
         to_attr[prefetch.prefetch_to] = model
-        reading.identity.append(prefetch.prefetch_to)
+        tables.identity.append(prefetch.prefetch_to)
 
 
-def _read_tables(queryset: Any, using: str, reading: Reading) -> None:
+def _read_tables(queryset: Any, using: str, tables: QuerysetTables) -> None:
     if isinstance(queryset, QuerySet) and getattr(queryset, "_db", None) is None:
         queryset = queryset.using(using)
-    inner = Reading(reading.models)
+    inner = QuerysetTables(tables.models)
     _read(queryset, using, inner)
-    reading.identity.append(inner.identity)
+    tables.identity.append(inner.identity)
 
 
-def _related(model: type[Model], name: str, reading: Reading) -> type[Model]:
+def _related(model: type[Model], name: str, tables: QuerysetTables) -> type[Model]:
     relation: Any = getattr(model, name, None)
     found: Any
     if isinstance(relation, ForwardManyToOneDescriptor):
@@ -198,7 +198,7 @@ def _related(model: type[Model], name: str, reading: Reading) -> type[Model]:
         found = relation.related.related_model
     elif isinstance(relation, ManyToManyDescriptor):
         through: Any = relation.rel.through
-        reading.models.add(through)
+        tables.models.add(through)
         found = relation.rel.related_model if relation.reverse else relation.rel.model
     elif isinstance(relation, ReverseManyToOneDescriptor):
         is_generic = not hasattr(relation.rel, "field_name")
@@ -209,7 +209,7 @@ def _related(model: type[Model], name: str, reading: Reading) -> type[Model]:
 
 
 def _models() -> dict[str, type[Model]]:
-    """By their tables' names; made anew when models are added, as Django's own list is."""
+    """By their tables' names; built again when models are added, as Django's own list is."""
     models = apps.get_models(include_auto_created=True)
     if _by_table.get("of") is not models:
         _by_table.update(models={model._meta.db_table: model for model in models}, of=models)

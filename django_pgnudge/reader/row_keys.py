@@ -1,7 +1,7 @@
-"""A model's primary key as an event has it: the other way round from ``Registry.pk_values``.
+"""A model's primary key as an event has it: the reverse of ``Registry.pk_values``.
 
-The column's type in the database decides, and never the field's class: a row named otherwise than
-the stream names it would never be nudged.
+The type of the column in the database decides, not the class of the field: a row with another name
+than the stream gives it would never be nudged.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def as_key_value(
     field: Field[Any, Any], value: object, column: KeyColumn, using: str
 ) -> KeyValue | None:
-    """One column of a row's key; None if how PostgreSQL writes it is not certain.
+    """One column of a row's key; None if it is not certain how PostgreSQL writes it.
 
-    Raises ConfigError for what can be no value of the field.
+    Raises ConfigError for what the field does not accept.
     """
     field = _target(field)
     try:
@@ -55,7 +55,7 @@ _TYPES: Final = {
 
 
 def assumed_column(field: Field[Any, Any]) -> KeyColumn:
-    """The column that Django makes of a field, where there is no database to ask."""
+    """The column that Django makes of a field, if there is no database to ask."""
     name, field = str(field.column), _target(field)
     made_otherwise = type(field).db_type is not Field.db_type
     type_name = "" if made_otherwise else _TYPES.get(field.get_internal_type(), "")

@@ -1,55 +1,55 @@
 """The schemas a value is read in, where one site serves tenants from several.
 
-They are part of the value's name and of its tables' names. Only the site knows which tenant it
-serves: ``PGNUDGE["NUDGED"]["SCOPE"]`` says so, and the database backends of django-tenants and
-django-tenant-schemas do. PostgreSQL is asked whether it is true, in `bypass`.
+They are part of the value's name and of the names of its tables. Only the site knows which tenant
+it serves. ``PGNUDGE["NUDGED"]["SCOPE"]`` tells it, and so do the database backends of
+django-tenants and django-tenant-schemas. `bypass` asks PostgreSQL whether it is true.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any, Final, TypeAlias
 
 from django.conf import settings
 from django.db import connections
+from django.db.utils import load_backend
 
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError
 
 Scope: TypeAlias = tuple[str, ...] | None
-"""The names of the schemas, in order; None for those that each connection begins with."""
+"""The names of the schemas in order; None for those that each connection begins with."""
 
 UNKNOWN_SCOPE: Final[tuple[str, ...]] = ("",)
-"""Of a tenant that this thread's connection does not know; no schema has an empty name."""
-
-
-_serves_tenants: dict[str, bool] = {}
-"""Whether a backend can be told a tenant, by its ENGINE."""
+"""For a tenant that this thread's connection does not know; no schema has an empty name."""
 
 
 def scope_of(using: str) -> Scope:
-    """The scope of what is read from a database alias here and at this moment.
+    """The scope of what is read from a database alias here and now.
 
-    Raises ConfigError for an answer of ``SCOPE`` that is no schema path.
+    Raises ConfigError if ``SCOPE`` returns no schema path.
     """
-    ask = conf.nudged_home().scope
-    if ask is not None:
-        return _checked(ask(using))
-    engine = connections.settings[using]["ENGINE"]
-    serves = _serves_tenants.get(engine)
-    if serves is None:
-        serves = _serves_tenants[engine] = hasattr(connections[using], "set_tenant")
-    if not serves:
+    function = conf.NUDGED["SCOPE"]
+    if function is not None:
+        return _checked(function(using))
+    if not _serves_tenants(connections.settings[using]["ENGINE"]):
         return None
     # Queries of async code run in another thread, on another connection, with another tenant.
     return UNKNOWN_SCOPE if on_loop() else scope_on(connections[using])
 
 
+@functools.lru_cache(64)
+def _serves_tenants(engine: str) -> bool:
+    """Whether connections of a backend can be told a tenant."""
+    return hasattr(load_backend(engine).DatabaseWrapper, "set_tenant")
+
+
 def scope_on(connection: Any) -> Scope:
     """The scope of a statement that a connection is about to run."""
-    ask = conf.nudged_home().scope
-    if ask is not None:
-        return _checked(ask(connection.alias))
+    function = conf.NUDGED["SCOPE"]
+    if function is not None:
+        return _checked(function(connection.alias))
     return _tenant_path(connection) if sets_path(connection) else None
 
 

@@ -1,7 +1,7 @@
-"""The state of one PostgreSQL session: of the driver for nothing, of the server in one statement.
+"""The state of one PostgreSQL session: from the driver, or from the server in one statement.
 
-The driver knows from every answer of the server whether a transaction is open, whoever opened it.
-Django knows only of those that it opened itself.
+To ask the driver costs nothing. Every answer of the server tells it whether a transaction is open,
+whoever opened it. Django knows only of those that it opened itself.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _LATEST: Final = ("read committed", "read uncommitted")
 class SessionView:
     """What a session sees.
 
-    ``written`` says whether its transaction has an xid: any write gives it one, also in a savepoint
-    that was rolled back. ``path`` is the effective search_path; ``shadows`` are the temporary
-    tables that hide a table of the same name.
+    ``written``: its transaction has an xid. Any write gives it one, also in a savepoint that was
+    rolled back. ``path`` is the effective search_path. ``shadows`` are temporary tables that hide a
+    table of the same name.
     """
 
     written: bool
@@ -64,8 +64,8 @@ class SessionView:
 def status(raw: Any) -> int:
     """Whether a driver's connection is in a transaction, without asking the server.
 
-    UNKNOWN for a connection that is lost, and in a pipeline of psycopg, where statements that have
-    not been answered may have opened one.
+    UNKNOWN for a lost connection. UNKNOWN also in a pipeline of psycopg, where a statement without
+    an answer yet may have opened one.
     """
     try:
         pgconn = raw.pgconn
@@ -87,8 +87,8 @@ def reported_path(raw: Any) -> bytes | str | None:
     return path
 
 
-def ask(connection: BaseDatabaseWrapper) -> SessionView | None:
-    """Ask the server; None if it does not answer, as in a transaction that has failed."""
+def session_view(connection: BaseDatabaseWrapper) -> SessionView | None:
+    """Ask the server what its session sees; None without an answer, as in a failed transaction."""
     try:
         with connection.cursor() as cursor:
             cursor.execute(_VIEW)

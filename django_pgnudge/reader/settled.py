@@ -1,7 +1,7 @@
 """Read your own write: wait until what was committed has reached the caches.
 
-The question travels the way of every change: it is emitted into the log, and the daemon answers it
-in the cache when it has dealt with all that came before.
+The question goes the way of every change: it is emitted into the log. The daemon answers it in the
+cache when it has dealt with everything that came before.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Final
 
 from django.db import connections
 
-from .. import caches
-from ..conf import conf
-from ..decoding.nudges import SETTLE_PREFIX
-from ..emitting import emit
-from ..errors import SettleError
-from .dependencies import resolver
-from .keys import Names
-from .session import IDLE, status
+from django_pgnudge import caches
+from django_pgnudge.conf import conf
+from django_pgnudge.decoding.nudges import SETTLE_PREFIX
+from django_pgnudge.emitting import emit
+from django_pgnudge.errors import SettleError
+from django_pgnudge.reader.keys import Names
+from django_pgnudge.reader.session import IDLE, status
+from django_pgnudge.reader.state import reader_state
 
 ASK_AGAIN: Final = 1.0
-"""Seconds without an answer after which the question is sent again: it may have been among more
-than are kept, or the daemon was reconnecting."""
+"""Seconds without an answer after which the question is sent again. The daemon may have been
+reconnecting, or there may have been more questions than it keeps answers for."""
 
 
 def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
     """Whether everything committed before the call has been dispatched; waits for it.
 
-    Dispatched is: deleted from every cache and told to the receivers. False after ``timeout``
-    seconds without an answer, as when no daemon runs. SettleError inside a transaction, which
-    the question would wait for.
+    Dispatched means: deleted from every cache and told to the receivers. False after ``timeout``
+    seconds without an answer, for example if no daemon runs. Raises SettleError inside a
+    transaction, since the question would wait for its end.
     """
     request, using, alias = secrets.token_hex(16), using or conf.DATABASE, conf.first_cache()
     connection = connections[using]
@@ -53,7 +53,7 @@ def settled(timeout: float = 5.0, *, using: str | None = None) -> bool:
         if time.monotonic() - asked >= ASK_AGAIN:
             emit(SETTLE_PREFIX + request, using=using)
             asked = time.monotonic()
-        identity = resolver(using).identity()
+        identity = reader_state(using).tables.identity()
         answered = None
         if identity is not None:
             # A cache that is down has no answer: the daemon cannot have dealt with it either.
@@ -78,7 +78,7 @@ def _settled_in_thread(timeout: float, using: str | None) -> bool:
 
 
 def _pauses(timeout: float) -> Iterator[float]:
-    """Ever longer pauses, from one to fifty milliseconds, until the time is over."""
+    """Pauses that grow from one to fifty milliseconds, until the time is over."""
     deadline = time.monotonic() + timeout
     pause = 0.001
     while (left := deadline - time.monotonic()) > 0:

@@ -1,7 +1,7 @@
-"""One computation of a value a process: who computes, and who may wait for whom.
+"""One process computes a value once at a time: who computes, and who may wait for whom.
 
-A flight is one computation under way. A caller that is inside a computation itself may wait only
-where no circle comes of it: two threads whose values need each other would wait for ever.
+A flight is one computation under way. A caller that is itself inside a computation may wait only if
+that makes no circle: two threads whose values need each other would wait for ever.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _inside: ContextVar[tuple[Flight, ...]] = ContextVar("pgnudge_inside", default=(
 
 @dataclass(eq=False, slots=True)
 class Flight:
-    """A computation under way. ``on_loop`` if a task of an event loop does it."""
+    """A computation under way. ``on_loop``: a task of an event loop does it."""
 
     name: Name
     on_loop: bool
@@ -34,25 +34,25 @@ class Flight:
     began: float = field(default_factory=time.monotonic)
     joined: int = 0
     stored: bool = False
-    """Whether who waited finds the value in the cache."""
-    _handed: bytes | None = None
+    """Whether those who waited find the value in the cache."""
+    _handed_over: bytes | None = None
 
     def tell(self, value: Any, *, stored: bool, private: bool) -> None:
-        """What came of it. A value that is not stored is handed to those who wait for it, each
-        with a copy of its own; one that is private, or cannot be copied, is not.
+        """Take the result. A value that is not stored is handed over to those who wait, as a copy
+        for each, unless it is private or cannot be copied.
         """
         self.stored = stored
         if not (stored or private) and self.joined:
             with suppress(Exception):  # pickling runs the value's own code
-                self._handed = pickle.dumps(value)
+                self._handed_over = pickle.dumps(value)
 
-    def handed(self, oldest: float) -> tuple[Any] | None:
+    def handed_over(self, oldest: float) -> tuple[Any] | None:
         """The value, if it was handed over and began to be computed at most ``oldest`` seconds
         ago.
         """
-        if self._handed is not None and time.monotonic() - self.began <= oldest:
+        if self._handed_over is not None and time.monotonic() - self.began <= oldest:
             with suppress(Exception):
-                return (pickle.loads(self._handed),)  # noqa: S301 - what this process has made
+                return (pickle.loads(self._handed_over),)  # noqa: S301 - what this process has made
         return None
 
 
@@ -69,8 +69,8 @@ class SingleFlight:
     def join_or_start(self, name: Name, *, on_loop: bool) -> tuple[Flight | None, bool]:
         """The flight to wait for and False, or one's own new flight and True.
 
-        None and False if waiting for the flight there is could never end: in a circle, and for
-        a task on a loop that may need this very thread.
+        None and False if waiting for the other flight might never end: in a circle, or because a
+        task on a loop may need this very thread.
         """
         with self._lock:
             there = self._flights.get(name)
@@ -84,7 +84,7 @@ class SingleFlight:
 
     @contextmanager
     def waiting(self, flight: Flight) -> Iterator[bool]:
-        """The computations this caller is inside wait for ``flight``; False: a circle by now."""
+        """The computations around this caller wait for ``flight``; False if that makes a circle."""
         mine = _inside.get()
         with self._lock:
             safe = not _leads_to(flight, mine)
@@ -101,7 +101,7 @@ class SingleFlight:
 
     @contextmanager
     def flying(self, flight: Flight) -> Iterator[None]:
-        """Inside the computation; lands at the end, however it ends."""
+        """Around the computation; the flight lands at the end, also after an exception."""
         token = _inside.set((*_inside.get(), flight))
         try:
             yield
@@ -119,7 +119,7 @@ class SingleFlight:
 
 
 def _leads_to(flight: Flight, mine: tuple[Flight, ...]) -> bool:
-    """Whether ``flight`` is one of ``mine`` or waits, at whatever remove, for one of them."""
+    """Whether ``flight`` is one of ``mine`` or waits for one of them, directly or not."""
     seen: list[Flight] = []
     ahead = [flight]
     while ahead:

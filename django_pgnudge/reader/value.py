@@ -1,4 +1,4 @@
-"""One cached value: from what the user said to the recipe the protocol reads by."""
+"""One cached value: from the user's options to the recipe that the protocol reads by."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django_pgnudge import caches
 from django_pgnudge.conf import conf
 from django_pgnudge.log import get_logger, may_log
-from django_pgnudge.memo import Memo
-from django_pgnudge.reader import token_age
-from django_pgnudge.reader.dependencies import REMEMBERED, DependsOn, resolver
 from django_pgnudge.reader.entries import (
     NO_ANSWER,
     NOT_BELIEVED,
@@ -25,23 +22,24 @@ from django_pgnudge.reader.entries import (
     Plan,
     judge,
 )
-from django_pgnudge.reader.executor import Place, alook, arun, lifetime, look, run
+from django_pgnudge.reader.executor import Place, aask_cache, arun, ask_cache, lifetime, run
 from django_pgnudge.reader.keys import Names
-from django_pgnudge.reader.lease_clock import LeaseClock
-from django_pgnudge.reader.nested import note, note_unkept
+from django_pgnudge.reader.nested import note, note_unkept, used_here
 from django_pgnudge.reader.protocol import (
     FORBIDDEN,
-    MOST_COVERAGES,
     Read,
     Recipe,
+    Steps,
     Store,
     read_on,
     store_entry,
 )
 from django_pgnudge.reader.scope import entry_name, on_loop, scope_of
 from django_pgnudge.reader.single_flight import flights
+from django_pgnudge.reader.state import reader_state
 
 if TYPE_CHECKING:
+    from django_pgnudge.reader.dependencies import DependsOn
     from django_pgnudge.reader.entries import Believes, Judgement, Stamp
     from django_pgnudge.reader.keys import Coverage, Lease
 
@@ -49,13 +47,6 @@ logger = get_logger("django_pgnudge.nudged")
 
 WAIT: Final = 2.0
 """Seconds to wait for another caller who computes the same value."""
-
-seen_tokens: Final = token_age.TokenAges()
-sights: Final[dict[tuple[str, str], LeaseClock]] = {}
-"""Of leases, by what they stand for: a cache alias and the lease's name."""
-coverages: Final[Memo[str, Coverage]] = Memo(MOST_COVERAGES)
-plans: Final[Memo[tuple[object, ...], Plan]] = Memo(REMEMBERED)
-"""By the entry's key, which names the database, and what the value stands on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +69,28 @@ class NudgedOptions:
     @property
     def database(self) -> str:
         """The database whose stream keeps the values fresh."""
-        return conf.nudged_home().database if self.using is None else self.using
+        return conf.DATABASE if self.using is None else self.using
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The keys of a value, where it is, and whom to ask whether a lease there counts.
+    """The keys of a value, where it is, and the function that says whether a lease there counts.
 
-    It is good as long as ``grounds`` are: what it was made from.
+    Valid as long as the registry has this ``generation``, and ``conf`` that of ``settings``.
     """
 
-    grounds: tuple[object, ...]
+    generation: int
+    settings: int
     plan: Plan
     place: Place
     believes: Believes
 
 
 class Value:
-    """A value by its name in the cache and what it stands on.
+    """A value, by its name in the cache and what it depends on.
 
-    ``since`` is when what the computation is handed began to be read, if it is handed anything
-    that was; ``handed`` says whether it is.
+    ``handed``: the computation is handed objects that were read before. ``since`` is when reading
+    them began, if that is known.
     """
 
     def __init__(
@@ -116,75 +108,63 @@ class Value:
         self.what = what
         self.depends_on = tuple(depends_on)
         self.alias = options.alias
-        self.using = options.database
-        self.scope = scope_of(self.using)
+        self.state = reader_state(options.database)
+        self.scope = scope_of(self.state.using)
+        self._resolver = self.state.resolver(self.scope)
         self._handed = handed
         self._since = since
         self._planned: Planned | None = None
 
-    def get(self, compute: Callable[[], Any], *, look_first: bool = True) -> Any:
+    def get(self, compute: Callable[[], Any], *, may_hit: bool = True) -> Any:
         """The value; blocks."""
-        planned = self._plan()
-        if planned is None:
-            return self._alone(compute)
-        place = planned.place
-        answer = look(place, planned.plan.question)
-        if answer is FORBIDDEN:
-            return self._alone(compute)
-        state = judge(planned.plan, answer, planned.believes, look_first)
-        if isinstance(state, Hit):
-            note(place.ground, state.stamp)
-            return state.value
-        if self._is_news(place, state):
-            planned = self._plan()
-            if planned is None:
-                return self._alone(compute)
-            place = planned.place
-            answer = look(place, planned.plan.question)
+        planned, has_planned_again = self._plan(), False
+        while planned is not None:
+            answer = ask_cache(planned.place, planned.plan.question)
             if answer is FORBIDDEN:
-                return self._alone(compute)
-            state = judge(planned.plan, answer, planned.believes, look_first)
-        recipe = self._recipe(planned)
-        if on_loop():
+                break
+            found = judge(planned.plan, answer, planned.believes, may_hit)
+            if isinstance(found, Hit):
+                note(planned.place.ground, found.stamp)
+                return found.value
+            if has_planned_again or not self._must_read_tables(planned.place, found):
+                steps, place = self._miss(planned, found, may_hit), planned.place
+                return self.noted(run(steps, place, compute), place)
+            planned, has_planned_again = self._plan(), True
+        return self._alone(compute)
+
+    async def aget(self, compute: Callable[[], Awaitable[Any]], *, may_hit: bool = True) -> Any:
+        """``get`` for a task: the same lines, with await."""
+        planned, has_planned_again = await self._aplan(), False
+        while planned is not None:
+            answer = await aask_cache(planned.place, planned.plan.question)
+            if answer is FORBIDDEN:
+                break
+            found = judge(planned.plan, answer, planned.believes, may_hit)
+            if isinstance(found, Hit):
+                note(planned.place.ground, found.stamp)
+                return found.value
+            if has_planned_again or not self._must_read_tables(planned.place, found):
+                steps, place = self._miss(planned, found, may_hit, is_task=True), planned.place
+                return self.noted(await arun(steps, place, compute), place)
+            planned, has_planned_again = await self._aplan(), True
+        return await self._alone(compute)
+
+    def _miss(
+        self, planned: Planned, found: Judgement, may_hit: bool, *, is_task: bool = False
+    ) -> Steps:
+        """How to go on after the cache's answer was judged."""
+        recipe = self._recipe(planned, on_loop=is_task)
+        if not is_task and on_loop():
             recipe = replace(recipe, wait=0.0)
-        return self.noted(run(read_on(recipe, flights, state, look_first), place, compute), place)
+        return read_on(recipe, flights, found, may_hit)
 
-    async def aget(self, compute: Callable[[], Awaitable[Any]], *, look_first: bool = True) -> Any:
-        """The value; awaits."""
-        planned = await self._aplan()
-        if planned is None:
-            return await self._alone(compute)
-        place = planned.place
-        answer = await alook(place, planned.plan.question)
-        if answer is FORBIDDEN:
-            return await self._alone(compute)
-        state = judge(planned.plan, answer, planned.believes, look_first)
-        if isinstance(state, Hit):
-            note(place.ground, state.stamp)
-            return state.value
-        if self._is_news(place, state):
-            planned = await self._aplan()
-            if planned is None:
-                return await self._alone(compute)
-            place = planned.place
-            answer = await alook(place, planned.plan.question)
-            if answer is FORBIDDEN:
-                return await self._alone(compute)
-            state = judge(planned.plan, answer, planned.believes, look_first)
-        recipe = self._recipe(planned, on_loop=True)
-        steps = read_on(recipe, flights, state, look_first)
-        return self.noted(await arun(steps, place, compute), place)
-
-    def _is_news(self, place: Place, state: Judgement) -> bool:
+    def _must_read_tables(self, place: Place, found: Judgement) -> bool:
         """Whether the tables must be read again before anything is stored in this epoch."""
-        lease = state.lease if isinstance(state, Miss) else None
-        return lease is not None and not self._knows(place, lease.epoch)
-
-    def _knows(self, place: Place, epoch: str) -> bool:
-        return resolver(self.using, self.scope).knows(place.ground, epoch)
+        lease = found.lease if isinstance(found, Miss) else None
+        return lease is not None and not self._resolver.knows(place.ground, lease.epoch)
 
     def noted(self, done: Read, place: Place) -> Any:
-        """The value of a reading, noted for whoever is computing with it."""
+        """The value that was read, noted for the computation that uses it."""
         if done.stamp is None:
             note_unkept(self.what)
         else:
@@ -205,7 +185,7 @@ class Value:
         return self._recipe(planned, on_loop=True, store=store), planned.place
 
     def recipe(self, *, on_loop: bool, store: Store = store_entry) -> tuple[Recipe, Place] | None:
-        """How and where to read it; None where it cannot be cached at all."""
+        """How and where to read it; None if it cannot be cached."""
         planned = self._plan()
         if planned is None:
             return None
@@ -216,19 +196,22 @@ class Value:
         return compute()
 
     async def _aplan(self) -> Planned | None:
-        """``_plan`` for a task: PostgreSQL is asked in a thread, and almost never."""
-        if resolver(self.using, self.scope).may_ask(self.depends_on):
+        """``_plan`` for a task: asks PostgreSQL in a thread, if it must be asked."""
+        if self._resolver.may_ask(self.depends_on):
             return await sync_to_async(self._plan)()
         return self._plan()
 
     def _plan(self) -> Planned | None:
-        """The keys to ask for, and where; None where it cannot be cached at all."""
-        mine, home = resolver(self.using, self.scope), conf.nudged_home()
-        grounds = mine, mine.registry.generation, home
-        planned = self._planned
-        if planned is not None and planned.grounds == grounds and not mine.doubted:
+        """The keys to ask for, and where; None if it cannot be cached."""
+        resolver, planned, settings = self._resolver, self._planned, conf.generation
+        if (
+            planned is not None
+            and planned.generation == resolver.registry.generation
+            and planned.settings == settings
+            and not resolver.doubted
+        ):
             return planned
-        if self.alias not in home.caches:
+        if self.alias not in conf.NUDGED["CACHES"]:
             self._warn(
                 f"no lease in {self.alias}",
                 "no lease is kept in the cache %r, so %s is called each time. Name it"
@@ -247,30 +230,36 @@ class Value:
             return None
         while True:
             # First: another thread may read the tables meanwhile.
-            generation = mine.registry.generation
-            dependencies = mine.dependencies(self.depends_on)
-            if generation == mine.registry.generation:
+            generation = resolver.registry.generation
+            dependencies = resolver.dependencies(self.depends_on)
+            if generation == resolver.registry.generation:
                 break
         if dependencies is None:
             return None
-        identity = mine.identity()
+        identity = resolver.identity()
         if identity is None:
             self._warn(
-                f"no identity {self.using}",
+                f"no identity {self.state.using}",
                 "the role of the database %r may not call pg_control_system(), which tells one"
                 " database from another, so values are computed and not cached. GRANT EXECUTE ON"
                 " FUNCTION pg_control_system() TO it.",
-                self.using,
+                self.state.using,
             )
             return None
         names = Names.of(identity)
         entry = names.entry(entry_name(self.name, self.scope))
+        plans = self.state.plans
         plan = plans.get((entry, dependencies))
         if plan is None:
             plan = plans[entry, dependencies] = Plan.of(names, entry, dependencies)
-        place = Place(self.alias, self.using, self.what, names.lease, self.scope)
-        self._planned = Planned((mine, generation, home), plan, place, _believing(place, home.skew))
+        place = self.place(names.lease)
+        believes = partial(self.state.clock(place.ground).believes, skew=conf.NUDGED["SKEW"])
+        self._planned = Planned(generation, settings, plan, place, believes)
         return self._planned
+
+    def place(self, lease: str) -> Place:
+        """Where it lives; ``lease`` is the name of the lease that stands for it."""
+        return Place(self.state, self.alias, self.what, lease, self.scope)
 
     def _recipe(
         self, planned: Planned, *, on_loop: bool = False, store: Store = store_entry
@@ -282,15 +271,15 @@ class Value:
             timeout=timeout,
             lifetime=lifetime(self.alias, timeout),
             wait=self.options.wait,
-            lease=conf.nudged_home().lease,
+            lease=conf.NUDGED["LEASE"],
             on_loop=on_loop,
             believes=planned.believes,
-            coverages=coverages,
+            coverages=self.state.coverages,
             may_store=partial(self._may_store, planned),
             vouch=partial(self._vouch, planned.place),
             refuse=self._refuse,
             store=store,
-            # Another caller may have been handed what was read long before.
+            # Another caller may have been handed objects that were read long before.
             hands_over=not self._handed,
         )
 
@@ -300,12 +289,11 @@ class Value:
         if lease is None or coverage is None:
             self._warn_of_no_lease(why)
             return False
-        if not self._knows(planned.place, lease.epoch):
+        if not self._resolver.knows(planned.place.ground, lease.epoch):
             return False
-        # Behind that: it may be another thread that has read the tables in this epoch, and then
-        # these are the names of those before.
-        mine = resolver(self.using, self.scope)
-        if planned.grounds[:2] != (mine, mine.registry.generation):
+        # After that: if another thread has read the tables in this epoch, the planned names are
+        # those of the tables before.
+        if planned.generation != self._resolver.registry.generation:
             return False
         lacking = planned.plan.uncovered(coverage)
         if lacking:
@@ -321,13 +309,13 @@ class Value:
 
     def _warn_of_no_lease(self, why: str) -> None:
         if why == NO_ANSWER:
-            return  # and that was said
-        # Another database may answer by this name since: its leases have other names.
-        resolver(self.using, self.scope).doubt()
+            return  # which is logged already
+        # The alias may lead to another database by now, whose leases have other names.
+        self._resolver.doubt()
         hint = {
             NOT_BELIEVED: "Set the clocks of this host and of runnudge's by one source (NTP).",
             UNREADABLE: "Give the cache a KEY_PREFIX that no other program uses.",
-        }.get(why, f"Is runnudge running for the database {self.using!r}?")
+        }.get(why, f"Is runnudge running for the database {self.state.using!r}?")
         self._warn(
             f"no lease {self.alias}",
             "cache %r: %s, so values are computed and not cached. %s",
@@ -350,11 +338,11 @@ class Value:
                 " 'with nudged.reading():'.",
                 self.what,
             )
-        used = token_age.used_here()
+        used = used_here()
         if used is not None and (why := used.against(place.ground, stamp)):
             self._refuse(why)
             return False
-        return seen_tokens.all_since((stamp.epoch, *stamp.tokens.values()), self._since)
+        return self.state.token_ages.all_since((stamp.epoch, *stamp.tokens.values()), self._since)
 
     def _warn(self, once: str, words: str, *args: object) -> None:
         if may_log(once):
@@ -364,11 +352,5 @@ class Value:
 def _refusal(alias: str) -> str | None:
     try:
         return caches.values(alias).refusal()
-    except Exception:  # a server that is away, of which the reading will complain
+    except Exception:  # the server is away, which reading will log
         return None
-
-
-def _believing(place: Place, skew: float) -> Believes:
-    """Whether a lease counts in this process, by what it has seen of leases there."""
-    sight = sights.setdefault(place.ground, LeaseClock())
-    return partial(sight.believes, skew=skew)

@@ -31,11 +31,10 @@ from django_pgnudge.memo import Memo
 from django_pgnudge.pages.recording import MOST_INPUTS, note_values
 from django_pgnudge.pages.responses import shown_in
 from django_pgnudge.pages.template_inputs import asked_in, named_in, used_in
-from django_pgnudge.reader.arguments import Held, digest, unwrapped
+from django_pgnudge.reader.arguments import Attributes, digest, unwrapped
 from django_pgnudge.reader.decorator import check_dependencies
-from django_pgnudge.reader.nested import note_unkept
-from django_pgnudge.reader.queryset_tables import is_queryset, reading_of
-from django_pgnudge.reader.token_age import reading_since
+from django_pgnudge.reader.nested import note_unkept, reading_since
+from django_pgnudge.reader.queryset_tables import is_queryset, tables_of
 from django_pgnudge.reader.value import WAIT, NudgedOptions, Value
 
 if TYPE_CHECKING:
@@ -162,9 +161,9 @@ class NudgedNode(template.Node):
         around = _digest_of(
             self._name, self._source, self._blocks(context), tuple(sorted(read.items())), way
         )
-        held = Held({"by": vary_on, "on": shown})
-        name = digest([around, held], self._what, options.database)
-        # The view may have read what the fragment shows before: see `reader.token_age`.
+        shows = Attributes({"by": vary_on, "on": shown})
+        name = digest([around, shows], self._what, options.database)
+        # What the fragment shows, the view has read before: see `token_age`.
         return Value(
             f"fragment {name}",
             depends_on,
@@ -219,7 +218,7 @@ def _digest_of(*texts: Hashable) -> str:
 
 def _reading(queryset: Any, written: FilterExpression, using: str) -> Any:
     try:
-        return reading_of(queryset, using)
+        return tables_of(queryset, using)
     except UnknownTablesError as unknown:
         raise UnknownTablesError(
             f"it is unknown which tables {written.token} reads, since {unknown}. Name the tables"

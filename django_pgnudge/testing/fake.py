@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
-from unittest import mock
+from contextlib import contextmanager
+from typing import Any, Final
 
 from django.db.models import Model
 
 from django_pgnudge import caches
 from django_pgnudge.conf import conf
 from django_pgnudge.events import Event
-from django_pgnudge.reader import dependencies, executor, value
-from django_pgnudge.reader.bypass import was_seen_well
-from django_pgnudge.reader.dependencies import DependencyResolver, Row
+from django_pgnudge.reader.bypass import Sessions, was_seen_well
+from django_pgnudge.reader.dependencies import Row
 from django_pgnudge.reader.entries import new_token
 from django_pgnudge.reader.keys import Lease, Names, killed_tokens
 from django_pgnudge.reader.lease_clock import LeaseClock
+from django_pgnudge.reader.query_watch import Seen
+from django_pgnudge.reader.scope import Scope
+from django_pgnudge.reader.state import ReaderState, empty_states
 from django_pgnudge.testing.apart import LONGEST, apart
 
 
@@ -28,6 +29,41 @@ class _Everything(frozenset[str]):
         return frozenset()
 
 
+class _AnyLease(LeaseClock):
+    def believes(self, lease: Lease, now: float, one_clock: bool, *, skew: float) -> bool:
+        return True
+
+
+_ANY_LEASE: Final = _AnyLease()
+
+
+class BelievingState(ReaderState):
+    """Believes each lease that the fake writes."""
+
+    def __init__(self, using: str) -> None:
+        super().__init__(using)
+        self.coverages["fake"] = _Everything()
+
+    def clock(self, ground: Any) -> LeaseClock:
+        return _ANY_LEASE
+
+
+class _AnySession(Sessions):
+    def may_use_cache(self, scope: Scope) -> bool:
+        return True
+
+    def may_keep(self, seen: Seen, what: str) -> bool:
+        return was_seen_well(seen, what)
+
+
+class _FakeState(BelievingState):
+    """Takes a transaction for what is committed."""
+
+    def __init__(self, using: str) -> None:
+        super().__init__(using)
+        self.sessions = _AnySession(using, self.resolver)
+
+
 class NudgeFake:
     """Does to the caches what the daemon would do, when a test calls it.
 
@@ -36,7 +72,8 @@ class NudgeFake:
 
     def __init__(self, using: str) -> None:
         self.using = using
-        self.tables = DependencyResolver(using)
+        self.state: ReaderState = _FakeState(using)
+        self.tables = self.state.tables
         self.tables.trust_models()
         self.names = Names.of(self.tables.identity() or "")
         self._epoch = "fake"
@@ -73,22 +110,14 @@ class NudgeFake:
             caches.values(alias).delete(keys)
 
 
-def _always(*args: Any, **kwargs: Any) -> bool:
-    return True
-
-
 @contextmanager
 def faked(using: str | None = None) -> Iterator[NudgeFake]:
     """``nudge_fake`` without pytest."""
     fake = NudgeFake(conf.DATABASE if using is None else using)
-    with ExitStack() as stack:
-        stack.enter_context(apart())
-        stack.enter_context(mock.patch.dict(dependencies.resolvers))
-        dependencies.resolvers.clear()
-        dependencies.resolvers[fake.using, None] = fake.tables
-        stack.enter_context(mock.patch.object(executor, "may_keep", was_seen_well))
-        stack.enter_context(mock.patch.object(executor, "may_use_cache", _always))
-        stack.enter_context(mock.patch.dict(value.coverages, {"fake": _Everything()}))
-        stack.enter_context(mock.patch.object(LeaseClock, "believes", _always))
+
+    def make(alias: str) -> ReaderState:
+        return fake.state if alias == fake.using else _FakeState(alias)
+
+    with apart(), empty_states(make):
         fake.resync()
         yield fake

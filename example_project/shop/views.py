@@ -16,8 +16,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from django_pgnudge import caches
 from django_pgnudge.caches import Question
-from django_pgnudge.reader.dependencies import resolver
 from django_pgnudge.reader.keys import Lease, Names
+from django_pgnudge.reader.state import reader_state
 from shop import cached, nudges
 from shop.actions import ACTIONS
 
@@ -35,7 +35,7 @@ SLOTS = """
 
 def _proven() -> float | None:
     """When runnudge last proved itself current, in seconds by the clock of Redis."""
-    identity = resolver("default").identity()
+    identity = reader_state("default").tables.identity()
     if identity is None:
         return None
     values, names = caches.values("default"), Names.of(identity)

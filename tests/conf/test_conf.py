@@ -1,10 +1,13 @@
-"""conf.py and confvalues.py."""
+"""conf/settings.py and conf/values.py."""
 
 from __future__ import annotations
 
 import copy
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from django.test import override_settings
 
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import DEFAULTS, PROBLEMS, feed_keywords
+from tests.shop.cachekeys import order_keys
 
 EVERY_KEY = sorted(DEFAULTS)
 
@@ -30,7 +34,7 @@ def test_the_keys_are_those_of_the_properties() -> None:
     assert EVERY_KEY == sorted(PROBLEMS) == sorted(n for n in dir(type(conf)) if n.isupper())
 
 
-def test_settings_are_read_on_every_access() -> None:
+def test_settings_are_read_again_when_they_change() -> None:
     with override_settings(PGNUDGE={"PLUGIN": "wal2json"}):
         assert conf.PLUGIN == "wal2json"
     assert conf.PLUGIN == "auto"
@@ -44,16 +48,95 @@ def test_the_users_dictionary_is_never_written_to() -> None:
     }
     before = copy.deepcopy(given)
     with override_settings(PGNUDGE=given):
-        conf.CONNECTION["user"] = "other"
-        conf.FEED["debounce"] = 1
+        for key in ("CONNECTION", "FEED", "INVALIDATE", "NUDGED"):
+            with pytest.raises(TypeError):
+                getattr(conf, key)["x"] = "y"
         for key in EVERY_KEY:
             getattr(conf, key)
         assert conf.CONNECTION == {"user": "nudge", "port": "5433", "sslrootcert": "/ca.pem"}
         assert conf.problems() == []
     assert given == before
     assert DEFAULTS["FEED"] == {}
-    with pytest.raises(TypeError):
-        conf.INVALIDATE["x"] = "y"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("key", EVERY_KEY)
+def test_a_key_is_read_once_and_cannot_be_set(key: str) -> None:
+    with override_settings(PGNUDGE={}):
+        assert getattr(conf, key) is getattr(conf, key)
+        with pytest.raises(FrozenInstanceError):
+            setattr(conf, key, None)
+
+
+CHANGED: dict[str, tuple[Any, Any]] = {
+    "DATABASE": ("other", "other"),
+    "PLUGIN": ("wal2json", "wal2json"),
+    "PUBLICATION": ("every", "every"),
+    "CONNECTION": ({"port": 5433}, {"port": "5433"}),
+    "TABLES": (["shop.Product"], ("shop.Product",)),
+    "EXCLUDE": (["shop.Product"], ("shop.Product",)),
+    "FEED": ({"debounce": 1.0}, {"debounce": 1.0}),
+    "INVALIDATE": ({"shop.Product": "a"}, {"shop.Product": "a"}),
+    "RESYNC": ("clear", "clear"),
+    "NUDGED": (
+        {"CACHES": ["fast"], "LEASE": 3, "SKEW": 2, "SCOPE": "tests.shop.cachekeys.order_keys"},
+        {"CACHES": ("fast",), "LEASE": 3.0, "SKEW": 2.0, "SCOPE": order_keys},
+    ),
+}
+
+
+@pytest.mark.parametrize("key", EVERY_KEY)
+@pytest.mark.parametrize("way", ["override_settings", "the fixture"])
+def test_a_change_of_each_key_is_read(key: str, way: str, settings: Any) -> None:
+    before, (given, expected) = getattr(conf, key), CHANGED[key]
+    assert before != expected
+    if way == "override_settings":
+        with override_settings(PGNUDGE={key: given}):
+            assert getattr(conf, key) == expected
+        assert getattr(conf, key) == before
+    else:
+        settings.PGNUDGE = {key: given}
+        assert getattr(conf, key) == expected
+        settings.PGNUDGE = {}
+        assert getattr(conf, key) == before
+
+
+def test_a_wrong_value_is_read_again_when_it_is_corrected() -> None:
+    with override_settings(PGNUDGE={"PLUGIN": "wal2jsn"}):
+        assert not conf.is_usable("PLUGIN")
+        with override_settings(PGNUDGE={"PLUGIN": "wal2json"}):
+            assert conf.PLUGIN == "wal2json"
+        with pytest.raises(ImproperlyConfigured):
+            _ = conf.PLUGIN
+
+
+def test_an_alias_that_goes_is_noticed() -> None:
+    here = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    with (
+        override_settings(CACHES={"default": here, "extra": here}),
+        override_settings(PGNUDGE={"NUDGED": {"CACHES": ["extra"]}}),
+    ):
+        assert conf.first_cache() == "extra"
+        with override_settings(CACHES={"default": here}):
+            assert not conf.is_usable("NUDGED")
+
+
+def test_what_is_being_read_while_the_setting_changes_is_not_kept() -> None:
+    read, may_go_on = threading.Event(), threading.Event()
+
+    class Slow(dict[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            value = super().__getitem__(key)
+            read.set()
+            assert may_go_on.wait(10)
+            return value
+
+    with ThreadPoolExecutor(1) as threads:
+        with override_settings(PGNUDGE=Slow(PLUGIN="wal2json")):
+            found = threads.submit(lambda: conf.PLUGIN)
+            assert read.wait(10)
+        may_go_on.set()
+        assert found.result(10) == "wal2json"
+    assert conf.PLUGIN == "auto"
 
 
 @pytest.mark.parametrize(

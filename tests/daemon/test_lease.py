@@ -149,7 +149,7 @@ def test_a_resync_ends_the_epoch_and_the_lease_is_proven_again(site):
 
 
 def test_without_visibility_there_is_no_proof_and_no_lease(site, settings, caplog):
-    settings.PGNUDGE["FEED"] = {"visibility": False}
+    settings.PGNUDGE = {**settings.PGNUDGE, "FEED": {"visibility": False}}
     with BackgroundDaemon():
         assert not holds()
     assert "Cannot renew the lease" in caplog.text

@@ -15,7 +15,6 @@ from django.test import RequestFactory
 
 from django_pgnudge import nudged_page
 from django_pgnudge.pages.rendering import renderings
-from django_pgnudge.reader import executor
 from django_pgnudge.reader.single_flight import flights
 from tests.shop.models import Product
 
@@ -134,7 +133,7 @@ def test_nobody_waits_for_a_page_that_it_may_not_be_served(
     if why == "there is no lease":
         nudge_fake.no_lease()
     else:
-        monkeypatch.setattr(executor, "may_use_cache", lambda *args: False)
+        monkeypatch.setattr(nudge_fake.state.sessions, "may_use_cache", lambda *args: False)
     asked = threading.Thread(target=lambda: page(get("/a")), daemon=True)
     asked.start()
     asked.join(20)

@@ -20,7 +20,7 @@ from django_pgnudge.caches import values as cache_values
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.log import forget_logged
 from django_pgnudge.reader.keys import Lease
-from django_pgnudge.reader.protocol import MOST_COVERAGES
+from django_pgnudge.reader.state import MOST_COVERAGES
 from django_pgnudge.testing import faked
 from tests.fix_nudged import REDIS, count_calls
 from tests.shop.models import Category, Product
@@ -185,7 +185,7 @@ def test_a_value_that_cannot_be_pickled_is_returned_with_a_warning(
 def test_a_table_that_is_not_covered_is_named_once(
     nudge_fake: NudgeFake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(nudged_coverages(), "fake", frozenset({"public.shop_category"}))
+    monkeypatch.setitem(nudge_fake.state.coverages, "fake", frozenset({"public.shop_category"}))
     default = Counter("value")
     for _ in range(2):
         nudged.get_or_set("key", default, depends_on=[Product])
@@ -208,13 +208,7 @@ def test_a_process_remembers_few_of_the_lists_of_what_a_stream_carries(
         reads = [nudged.get_or_set("key", lambda n=n: n, depends_on=[Product]) for n in (1, 2)]
         assert reads == [1, 1]
         nudged.delete("key")
-    assert len(nudged_coverages()) <= MOST_COVERAGES
-
-
-def nudged_coverages() -> Any:
-    from django_pgnudge.reader import value
-
-    return value.coverages
+    assert len(nudge_fake.state.coverages) <= MOST_COVERAGES
 
 
 def test_a_cache_without_a_lease_of_its_own_is_named(

@@ -14,9 +14,9 @@ from django_pgnudge import nudged
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.log import forget_logged
 from django_pgnudge.reader.dependencies import DependencyResolver, Row
-from django_pgnudge.reader.dependencies import resolver as tables_of
 from django_pgnudge.reader.keys import Dependency
 from django_pgnudge.reader.row_keys import as_key_value, assumed_column
+from django_pgnudge.reader.state import reader_state
 from django_pgnudge.testing import NudgeFake
 from tests.fix_nudged import asking_postgres
 from tests.shop.models import (
@@ -189,7 +189,7 @@ def test_in_an_epoch_that_is_new_to_a_process_it_reads_the_tables_again(
             return nudged.get_or_set("row", lambda: None, depends_on=[row])
 
         def stands_on() -> set[Any]:
-            return {each.row for each in tables_of("default").dependencies([row]) or ()}
+            return {each.row for each in reader_state("default").tables.dependencies([row]) or ()}
 
         read()
         assert stands_on() == {(7,)}

@@ -88,7 +88,7 @@ def test_another_process_asks_twice_once(
     inner = nudged(Product, key=lambda: "inner")(lambda: "value")
     outer = nudged(Category, key=lambda: "outer")(lambda: inner())
     outer()
-    monkeypatch.setattr("django_pgnudge.reader.value.plans", {})
+    monkeypatch.setattr(nudge_fake.state, "plans", {})
     elsewhere = nudged(Category, key=lambda: "outer")(outer.__wrapped__)
     asked = count_calls(monkeypatch)
     assert elsewhere() == "value"

@@ -206,11 +206,11 @@ def test_a_block_of_execute_wrapper_keeps_what_it_put_there() -> None:
 
     with connection.execute_wrapper(mine):
         Product.objects.exists()
-        assert connection.execute_wrappers == [query_watch.watch, mine]
-    assert connection.execute_wrappers == [query_watch.watch]
+        assert connection.execute_wrappers == [query_watch.execute_wrapper, mine]
+    assert connection.execute_wrappers == [query_watch.execute_wrapper]
     connection.close()
     Product.objects.exists()
-    assert connection.execute_wrappers == [query_watch.watch]
+    assert connection.execute_wrappers == [query_watch.execute_wrapper]
 
 
 def test_what_was_read_from_a_standby_is_not_kept(

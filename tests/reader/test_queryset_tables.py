@@ -29,7 +29,7 @@ from django.test.utils import isolate_apps
 
 from django_pgnudge.errors import UnknownTablesError
 from django_pgnudge.reader import queryset_tables
-from django_pgnudge.reader.queryset_tables import reading_of
+from django_pgnudge.reader.queryset_tables import tables_of
 from tests.shop.models import Category, CheapProduct, Place, Product, Restaurant, Review
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ READS: dict[str, tuple[Callable[[], Any], set[type]]] = {
 @pytest.mark.parametrize("name", READS)
 def test_every_table_that_a_queryset_reads_is_told(name: str) -> None:
     make, tables = READS[name]
-    assert {model._meta.db_table for model in reading_of(make(), "default").models} == {
+    assert {model._meta.db_table for model in tables_of(make(), "default").models} == {
         model._meta.db_table  # type: ignore[attr-defined]
         for model in tables
     }
@@ -177,7 +177,7 @@ UNKNOWN: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_where_it_cannot_be_told_that_is_said(name: str) -> None:
     with pytest.raises(UnknownTablesError, match=r"\w"):
-        reading_of(UNKNOWN[name](), "default")
+        tables_of(UNKNOWN[name](), "default")
 
 
 def test_generic_relations_are_followed_one_way(monkeypatch: Any) -> None:
@@ -198,10 +198,10 @@ def test_generic_relations_are_followed_one_way(monkeypatch: Any) -> None:
                 app_label = "shop"
 
     monkeypatch.setattr(queryset_tables, "apps", isolated)
-    found = reading_of(QuerySet(Thing).prefetch_related("tags"), "default").models
+    found = tables_of(QuerySet(Thing).prefetch_related("tags"), "default").models
     assert found == {Thing, Tag}
     with pytest.raises(UnknownTablesError, match="thing"):
-        reading_of(QuerySet(Tag).prefetch_related("thing"), "default")
+        tables_of(QuerySet(Tag).prefetch_related("thing"), "default")
 
 
 def test_a_table_without_a_model_cannot_be_told() -> None:
@@ -212,7 +212,7 @@ def test_a_table_without_a_model_cannot_be_told() -> None:
                 app_label = "shop"
 
     with pytest.raises(UnknownTablesError, match="shop_stranger"):
-        reading_of(QuerySet(Stranger), "default")
+        tables_of(QuerySet(Stranger), "default")
 
 
 def test_a_queryset_is_not_run_nor_changed(django_assert_num_queries: Any) -> None:
@@ -221,7 +221,7 @@ def test_a_queryset_is_not_run_nor_changed(django_assert_num_queries: Any) -> No
     )
     before = str(queryset.query)
     with django_assert_num_queries(0):
-        reading_of(queryset, "default")
+        tables_of(queryset, "default")
     assert str(queryset.query) == before
 
 
@@ -232,4 +232,4 @@ def test_the_database_of_the_route_is_the_queryset_s_own(settings: Any) -> None:
 
     settings.DATABASE_ROUTERS = [Router()]
     with pytest.raises(UnknownTablesError, match="'other'"):
-        reading_of(products.all(), "default")
+        tables_of(products.all(), "default")

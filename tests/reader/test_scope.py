@@ -23,9 +23,10 @@ from django_pgnudge.conf import conf
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.errors import ConfigError
 from django_pgnudge.log import forget_logged
-from django_pgnudge.reader import dependencies, query_watch
-from django_pgnudge.reader.dependencies import DependencyResolver, resolver
+from django_pgnudge.memo import Memo
+from django_pgnudge.reader.dependencies import DependencyResolver
 from django_pgnudge.reader.settled import settled
+from django_pgnudge.reader.state import empty_states, reader_state
 from django_pgnudge.registry import Registry
 from tests.shop.models import Product
 
@@ -102,8 +103,7 @@ def kept(schema: str) -> bool:
 @pytest.fixture(autouse=True)
 def nothing_known() -> Iterator[None]:
     forget_logged()
-    with mock.patch.object(query_watch, "_distrusted", set()):
-        yield
+    yield
     tenant.set(None)
 
 
@@ -240,15 +240,14 @@ def test_a_tenant_made_later_is_found(said: NudgeFake) -> None:
     serve("late", "public")
     assert names() == ["late"]
     assert kept("late")
-    assert resolver("default", ("late", "public")).registry.pk_columns("late.shop_product") == (
-        "id",
-    )
+    late = reader_state("default").resolver(("late", "public"))
+    assert late.registry.pk_columns("late.shop_product") == ("id",)
 
 
 def test_tenants_that_come_to_an_epoch_at_once_have_the_catalogs_read_once(
     said: NudgeFake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served = [resolver("default", (schema,)) for schema in ("acme", "umbrella", ODD)]
+    served = [reader_state("default").resolver((schema,)) for schema in ("acme", "umbrella", ODD)]
     for each in served:
         assert each.dependencies([Product])
         assert not each.knows(GROUND, "an epoch that is new")
@@ -274,11 +273,12 @@ def test_tenants_that_come_to_an_epoch_at_once_have_the_catalogs_read_once(
 def test_tables_of_a_bounded_number_of_tenants_are_known(
     said: NudgeFake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dependencies, "SCOPES", 2)
+    scopes: Memo[Any, Any] = Memo(1)
+    monkeypatch.setattr(reader_state("default"), "scopes", scopes)
     for schema in ("acme", "umbrella", ODD, "acme"):
         serve(schema)
         assert names() == [schema]
-        assert len(dependencies.resolvers) <= 2
+        assert len(scopes) == 1
 
 
 @pytest.mark.parametrize("answer", ["acme", (), ("",), (None,), 1, {"acme"}])
@@ -295,7 +295,7 @@ def test_a_setting_that_is_no_function_is_refused(given: Any, settings: Any) -> 
     settings.PGNUDGE = {"NUDGED": {"SCOPE": given}}
     assert [problem.id for problem in conf.problems()] == ["E003"]
     with pytest.raises(ImproperlyConfigured, match="SCOPE"):
-        conf.nudged_home()
+        _ = conf.NUDGED
 
 
 # A backend that says so.
@@ -520,8 +520,7 @@ def test_a_live_daemon_ends_the_values_of_the_tenant_that_changed(
     settings.PGNUDGE = {"PUBLICATION": "every", "NUDGED": {"SCOPE": scope}}
     for schema in ("acme", "umbrella"):
         make(schema)
-    with mock.patch.dict(dependencies.resolvers), BackgroundDaemon():
-        dependencies.resolvers.clear()
+    with empty_states(), BackgroundDaemon():
         for schema in ("acme", "umbrella"):
             serve(schema, "public")
             assert names() == [schema]

@@ -14,7 +14,7 @@ from django.core.cache import caches
 from django.db import connections
 
 from django_pgnudge import nudged
-from django_pgnudge.reader import executor, protocol, value
+from django_pgnudge.reader import protocol
 from django_pgnudge.reader.dependencies import DependencyResolver
 from django_pgnudge.reader.protocol import token_timeout
 from django_pgnudge.reader.single_flight import SingleFlight, flights
@@ -295,9 +295,8 @@ def test_what_was_made_of_a_nudged_value_is_not_handed_over(
     """The value may be as old as a lease by itself."""
     slow = Slow()
     inner = nudged(Category, key=lambda: "inner")(lambda: "inner")
-    monkeypatch.setitem(
-        value.coverages, "fake", frozenset({"shop_category", "public.shop_category"})
-    )
+    covered = frozenset({"shop_category", "public.shop_category"})
+    monkeypatch.setitem(nudge_fake.state.coverages, "fake", covered)
     inner()
     made = herd(lambda: nudged.get_or_set("key", lambda: (slow(), inner()), depends_on=[Product]))
     assert slow.calls == HERD
@@ -309,7 +308,7 @@ async def test_who_may_not_use_the_cache_when_the_tables_have_been_read_again_wa
     nudge_fake: NudgeFake, monkeypatch: pytest.MonkeyPatch, is_async: bool
 ) -> None:
     may_look = iter([True, False])
-    monkeypatch.setattr(executor, "may_use_cache", lambda *args: next(may_look))
+    monkeypatch.setattr(nudge_fake.state.sessions, "may_use_cache", lambda *args: next(may_look))
     monkeypatch.setattr(DependencyResolver, "knows", lambda *args: False)
     joined: list[object] = []
     monkeypatch.setattr(SingleFlight, "join_or_start", lambda *args, **options: joined.append(args))
