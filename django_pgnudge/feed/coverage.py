@@ -4,8 +4,7 @@ A query of a table reads its partitions and its INHERITS children too. So a tabl
 everything in that tree which stores rows is *whole*: each INSERT, UPDATE, DELETE and TRUNCATE of
 it, whatever table the statement names, comes through the stream under a name that is followed.
 
-Sources: ``RelationGetIndexList`` (src/backend/utils/cache/relcache.c) for what is a replica
-identity; ``get_rel_sync_entry`` and ``pgoutput_truncate``
+Source: ``get_rel_sync_entry`` and ``pgoutput_truncate``
 (src/backend/replication/pgoutput/pgoutput.c) for what a publication sends.
 """
 
@@ -15,24 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from .queries import SnapshotView, literal
+from .table_keys import has_identity
 
 Found: TypeAlias = Mapping[str, frozenset[tuple[str, str]]]
 """For each payload that is covered, the tables its rows are in, with what makes them so."""
-
-# An index that is invalid, being dropped or DEFERRABLE identifies no row.
-_IDENTIFIED = """(x.relreplident = 'f' OR EXISTS (
-    SELECT 1 FROM pg_catalog.pg_index i
-    WHERE i.indrelid = x.oid AND i.indimmediate AND i.indisvalid AND i.indislive
-      AND (x.relreplident = 'd' AND i.indisprimary
-           OR x.relreplident = 'i' AND i.indisreplident)))"""
-
-WITHOUT_IDENTITY = f"""
-SELECT n.nspname, x.relname
-FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
-WHERE x.relkind = 'r' AND x.relpersistence = 'p' AND NOT {_IDENTIFIED}
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-ORDER BY n.nspname, x.relname
-"""  # noqa: S608  # nothing in it comes from outside
 
 # Reads catalogs alone: functions such as pg_partition_tree() and pg_get_publication_tables() lock
 # the tables, and wait for whoever alters one. What cannot be covered is listed for its name.
@@ -66,22 +51,22 @@ _SENT = """, publication AS (
     SELECT oid, xmin, puballtables, pubviaroot FROM pg_catalog.pg_publication
     WHERE pubname = {name} AND pubinsert AND pubupdate AND pubdelete AND pubtruncate
 ), named (oid, origin) AS (
-    SELECT r.oid, p.xmin::text FROM relation r, publication p WHERE p.puballtables
+    SELECT r.oid, p.xmin::pg_catalog.text FROM relation r, publication p WHERE p.puballtables
     UNION ALL
-    SELECT m.prrelid, p.xmin::text || '/' || m.oid::text || '/' || m.xmin::text
+    SELECT m.prrelid, pg_catalog.concat_ws('/', p.xmin, m.oid, m.xmin)
     FROM publication p JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid{schemas}
 ), sent AS (
-    SELECT t.part AS oid, string_agg(n.origin, ' ' ORDER BY n.origin) AS origin
+    SELECT t.part AS oid, pg_catalog.string_agg(n.origin, ' ' ORDER BY n.origin) AS origin
     FROM tree t
     JOIN relation r ON r.oid = t.root AND (r.relkind = 'p' OR t.root = t.part)
     JOIN named n ON n.oid = t.root{filtered}
     GROUP BY t.part
-    HAVING NOT bool_or((SELECT pubviaroot FROM publication) AND t.root <> t.part)
+    HAVING NOT pg_catalog.bool_or((SELECT pubviaroot FROM publication) AND t.root <> t.part)
 )"""
 
 _SCHEMAS = """
     UNION ALL
-    SELECT r.oid, p.xmin::text || '/' || m.oid::text || '/' || m.xmin::text
+    SELECT r.oid, pg_catalog.concat_ws('/', p.xmin, m.oid, m.xmin)
     FROM publication p
     JOIN pg_catalog.pg_publication_namespace m ON m.pnpubid = p.oid
     JOIN relation r ON r.schema = m.pnnspid"""
@@ -99,7 +84,7 @@ def coverage(publication: str | None, server_version: int, *, needs_identity: bo
     without a replica identity.
     """
     parts = {
-        "identified": _IDENTIFIED if needs_identity else "true",
+        "identified": has_identity("x") if needs_identity else "true",
         "sent": "", "is_sent": "true", "origin": "''", "join": "",
     }  # fmt: skip
     if publication is not None:

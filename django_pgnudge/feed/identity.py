@@ -15,9 +15,9 @@ from .connection import Rows
 # pg_control_checkpoint() learns of a new timeline at the next checkpoint, the names of log files
 # have it at once. A standby may follow its primary to another timeline and is the same server.
 IDENTITY = """
-SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text,
-       pg_catalog.pg_is_in_recovery()::text,
-       (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
+SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text,
+       pg_catalog.pg_is_in_recovery()::pg_catalog.text,
+       (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()),
        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.left(
            pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END
 """
@@ -25,8 +25,8 @@ SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text,
 # A server's process never has another system identifier, and another timeline only by its
 # promotion, so where these functions cannot be called the rest tells as much.
 PLAIN_IDENTITY = """
-SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text,
-       pg_catalog.pg_is_in_recovery()::text, NULL, NULL
+SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text,
+       pg_catalog.pg_is_in_recovery()::pg_catalog.text, NULL, NULL
 """
 
 # SQLSTATEs of a function that a role, or a server that PostgreSQL was made into, may not call.

@@ -10,24 +10,10 @@ from ..wire import LSN
 from .changes import Transaction
 from .visibility import Snapshot
 
-# A publication may send a partition's rows as its root's (publish_via_partition_root), with the old
-# values of the partition's replica identity and none of the root's key.
-OTHERWISE_IDENTIFIED = """
-WITH RECURSIVE tree (root, part) AS (
-    SELECT oid, oid FROM pg_catalog.pg_class WHERE relkind = 'p'
-    UNION ALL
-    SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.part
-)
-SELECT t.root FROM tree t JOIN pg_catalog.pg_class x ON x.oid = t.part
-WHERE x.relreplident = 'n' OR x.relreplident = 'i' AND NOT EXISTS (
-    SELECT 1 FROM pg_catalog.pg_index i
-    WHERE i.indrelid = x.oid AND i.indisreplident AND i.indisprimary)
-"""
-
 VIEW = """
-SELECT pg_catalog.pg_current_snapshot()::text,
+SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
        CASE WHEN pg_catalog.pg_is_in_recovery()
-            THEN pg_catalog.pg_last_wal_replay_lsn()::text END
+            THEN pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text END
 """
 
 # The same, parsed and planned once: it is asked for every commit.
@@ -37,7 +23,7 @@ PREPARED_VIEW = "EXECUTE pgnudge_snapshot"
 # An asynchronous commit is visible before it is flushed, so the insert position it is.
 LOG_END = """
 SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-            ELSE pg_catalog.pg_current_wal_insert_lsn() END::text
+            ELSE pg_catalog.pg_current_wal_insert_lsn() END::pg_catalog.text
 """
 
 # The server streams what is flushed, and a transaction that goes on may have filled its buffers up
@@ -45,14 +31,14 @@ SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_repl
 # where little happens. The commit of a message does it at once; nobody asks for this message.
 FLUSH = """
 SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
-            THEN pg_catalog.pg_logical_emit_message(true, 'pgnudge flush', '') END::text
+            THEN pg_catalog.pg_logical_emit_message(true, 'pgnudge flush', '') END::pg_catalog.text
 """
 
 # Every transaction with an xid holds a lock on it until after it has become visible. A
 # subtransaction's xid stands beside its parent's, which is the older; a prepared transaction
 # belongs to no process.
 RUNNING_XIDS = """
-SELECT DISTINCT ON (l.virtualtransaction) l.transactionid::text
+SELECT DISTINCT ON (l.virtualtransaction) l.transactionid::pg_catalog.text
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
@@ -63,11 +49,12 @@ ORDER BY l.virtualtransaction, pg_catalog.age(l.transactionid) DESC
 
 # Who keeps a slot from being made: it waits for every transaction with an xid to end.
 BLOCKERS = """
-SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {pid})::text,
-       (SELECT COALESCE(string_agg(DISTINCT COALESCE(pid::text, 'prepared'), ', '), 'none')
+SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {pid})::pg_catalog.text,
+       (SELECT COALESCE(pg_catalog.string_agg(
+                   DISTINCT COALESCE(pid::pg_catalog.text, 'prepared'), ', '), 'none')
         FROM pg_catalog.pg_locks
         WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted),
-       pg_catalog.pg_is_in_recovery()::text
+       pg_catalog.pg_is_in_recovery()::pg_catalog.text
 """
 
 # A session is ended by its id and by the name of the slot that it makes.
@@ -115,10 +102,10 @@ def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
     """
     wide = ",".join(str(snapshot.widen(xid)) for xid in sorted(xids))
     return f"""
-        SELECT x::text, pg_catalog.pg_current_wal_insert_lsn()::text
+        SELECT x::pg_catalog.text, pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text
         FROM pg_catalog.unnest('{{{wide}}}'::pg_catalog.xid8[]) AS x
         WHERE pg_catalog.pg_xact_status(x) IS DISTINCT FROM 'aborted'
-        UNION ALL SELECT NULL, pg_catalog.pg_current_wal_insert_lsn()::text
+        UNION ALL SELECT NULL, pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text
     """  # noqa: S608  # digits only
 
 

@@ -11,8 +11,8 @@ from ..errors import ConnectionLostError, ServerError
 from ..log import get_logger
 from . import queries
 from .connection import Connection
-from .coverage import WITHOUT_IDENTITY
 from .side_connection import SideConnection
+from .table_keys import TABLES_WITHOUT_IDENTITY
 
 log = get_logger("django_pgnudge.feed")
 
@@ -37,7 +37,7 @@ async def choose_plugins(
         return plugins
     lacking = [
         f"{schema}.{table}"
-        for schema, table in await connection.rows(WITHOUT_IDENTITY, columns=2)
+        for schema, table in await connection.rows(TABLES_WITHOUT_IDENTITY, columns=2)
         if schema is not None and table is not None and followed(schema, table)
     ]
     if not lacking:
