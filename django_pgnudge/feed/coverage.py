@@ -10,14 +10,18 @@ Source: ``get_rel_sync_entry`` and ``pgoutput_truncate``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypeAlias
 
-from .queries import SnapshotView, literal
+from .connection import Rows
+from .queries import Visibility, literal
 from .table_keys import has_identity
 
 Found: TypeAlias = Mapping[str, frozenset[tuple[str, str]]]
 """For each payload that is covered, the tables its rows are in, with what makes them so."""
+
+NEEDS_IDENTITY: Final = "wal2json"
+"""The output plugin that leaves out changes it cannot name the row of."""
 
 # Reads catalogs alone: functions such as pg_partition_tree() and pg_get_publication_tables() lock
 # the tables, and wait for whoever alters one. What cannot be covered is listed for its name.
@@ -103,7 +107,7 @@ def coverage(publication: str | None, server_version: int, *, needs_identity: bo
 
 
 def covered(rows: Iterable[tuple[str | None, ...]], wanted: Callable[[str, str], bool]) -> Found:
-    """Read the answer to `coverage`; ``wanted`` says which tables (schema, table) are followed.
+    """Read the rows of `coverage`; ``wanted`` says which tables (schema, table) are followed.
 
     Two tables may have one payload, ``"a.b".c`` and ``a."b.c"``: it is covered if both are.
     """
@@ -119,6 +123,40 @@ def covered(rows: Iterable[tuple[str | None, ...]], wanted: Callable[[str, str],
     return {payload: frozenset(parts) for payload, parts in found.items() if payload not in lacking}
 
 
+class CoverageReader:
+    """Reads what is covered on one server, for one feed's tables."""
+
+    def __init__(
+        self,
+        publication: str | None,
+        server_version: int,
+        followed: Callable[[str, str], bool],
+        codec: str,
+    ) -> None:
+        """``followed`` says which tables (schema, table) are followed; ``codec`` is Python's name
+        of the encoding in which the server sends them."""
+        self._publication = publication
+        self._server_version = server_version
+        self._followed = followed
+        self._codec = codec
+
+    async def read(self, rows: Callable[..., Awaitable[Rows]], plugin: str) -> Found:
+        """Ask with ``rows``, which is `Connection.rows` or has its shape."""
+        sql = coverage(
+            self._publication if plugin == "pgoutput" else None,
+            self._server_version,
+            needs_identity=plugin == NEEDS_IDENTITY,
+        )
+        return covered(await rows(sql, columns=5), self._is_sent_by_name)
+
+    def _is_sent_by_name(self, schema: str, table: str) -> bool:
+        """Whether changes of a table come, under the name that it has."""
+        if not self._followed(schema, table):
+            return False
+        # Without a codec, names come with what is not ASCII escaped.
+        return self._codec != "ascii" or f"{schema}{table}".isascii()
+
+
 class Carried:
     """Which payloads can be relied on while the map changes.
 
@@ -128,14 +166,14 @@ class Carried:
     before everything has ended that ran when it was found.
     """
 
-    def __init__(self, known: Found) -> None:
-        """``known`` was found before the slot was made, which waits for all that ran then."""
-        self._known = known
+    def __init__(self, found: Found) -> None:
+        """``found`` was read before the slot was made, which waits for all that ran then."""
+        self._found = found
         self._waiting: dict[str, frozenset[int] | None] = {}
 
     def moved(self, found: Found) -> bool:
-        """Whether there is something that was not known like this: `take` needs what runs."""
-        return any(self._known.get(payload) != parts for payload, parts in found.items())
+        """Whether something was not found like this before: `take` needs what runs."""
+        return any(self._found.get(payload) != parts for payload, parts in found.items())
 
     @property
     def waits(self) -> bool:
@@ -143,31 +181,31 @@ class Carried:
         return bool(self._waiting)
 
     def take(
-        self, found: Found, running: frozenset[int], view: SnapshotView | None
+        self, found: Found, running: frozenset[int], seen: Visibility | None
     ) -> frozenset[str]:
         """The payloads to rely on, now that ``found`` has been read.
 
         ``running`` are the 32-bit xids of the transactions in progress since, if something moved;
-        ``view`` is a later look, if something moved or waits. On a standby nobody can tell what
-        runs, so there the next stream is the first to rely on what moved.
+        ``seen`` is what a later snapshot sees, if something moved or waits. A standby does not tell
+        what runs, so there the next stream is the first to rely on what moved.
         """
-        known, self._known = self._known, found
-        since = None if view is not None and view.replayed is not None else running
+        before, self._found = self._found, found
+        since = None if seen is not None and seen.replayed is not None else running
         waiting = {
             payload: xids
             for payload, xids in self._waiting.items()
-            if payload in found and not _ended(xids, view)
+            if payload in found and not _ended(xids, seen)
         }
         for payload, parts in found.items():
-            if payload not in known:
-                if not _ended(since, view):
+            if payload not in before:
+                if not _ended(since, seen):
                     waiting[payload] = since
-            elif known[payload] != parts:
+            elif before[payload] != parts:
                 # It may have been out meanwhile, so it must be missing once.
                 waiting[payload] = since
         self._waiting = waiting
         return frozenset(found.keys() - waiting.keys())
 
 
-def _ended(xids: frozenset[int] | None, view: SnapshotView | None) -> bool:
-    return xids is not None and view is not None and all(map(view.snapshot.sees, xids))
+def _ended(xids: frozenset[int] | None, seen: Visibility | None) -> bool:
+    return xids is not None and seen is not None and all(map(seen.snapshot.sees, xids))

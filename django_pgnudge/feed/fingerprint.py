@@ -136,7 +136,7 @@ def _details(publication: str | None, server_version: int) -> str:
     """
 
 
-class Table(NamedTuple):
+class TableVersions(NamedTuple):
     """One table's rows: the sum of all their versions, of all but its own row's, of that what it
     says and the file it names, and the version of its schema's."""
 
@@ -148,7 +148,7 @@ class Table(NamedTuple):
     file: str = ""
     schema: str = ""
 
-    def is_only_stored_anew(self, before: Table) -> bool:
+    def is_only_stored_anew(self, before: TableVersions) -> bool:
         """Whether a TRUNCATE or a rewrite is all that has happened to it, as far as can be told."""
         return (
             self.file != before.file
@@ -160,7 +160,7 @@ class Table(NamedTuple):
 class Fingerprint:
     """The versions at one moment, as sums of hashes; a table's by its oid."""
 
-    tables: Mapping[str, Table]
+    tables: Mapping[str, TableVersions]
     published: int = 0
     reading: int = 0
 
@@ -201,7 +201,7 @@ async def take(
     rows: Callable[..., Awaitable[Rows]], publication: str | None, server_version: int
 ) -> Fingerprint:
     """All of it, in one statement."""
-    tables: dict[str, Table] = {}
+    tables: dict[str, TableVersions] = {}
     parts = dict.fromkeys((_PUBLICATION, _READING), 0)
     for row in await rows(_details(publication, server_version), columns=8):
         oid, schema, table, text, rest, says, file, place = (value or "" for value in row)
@@ -209,7 +209,8 @@ async def take(
         if oid in parts:
             parts[oid] = version
         else:
-            tables[oid] = Table(f"{schema}.{table}", version, table, rest, says, file, place)
+            payload = f"{schema}.{table}"
+            tables[oid] = TableVersions(payload, version, table, rest, says, file, place)
     return Fingerprint(tables, parts[_PUBLICATION], parts[_READING])
 
 
@@ -226,7 +227,7 @@ def moved_between(before: Fingerprint, after: Fingerprint) -> Moved:
     old, new = before.tables, after.tables
     moved: set[str] = set()
     changed: set[str] = set()
-    known = {table.name for table in old.values()}
+    old_names = {table.name for table in old.values()}
     for oid in old.keys() | new.keys():
         was, now = old.get(oid), new.get(oid)
         if was == now:
@@ -235,7 +236,7 @@ def moved_between(before: Fingerprint, after: Fingerprint) -> Moved:
         moved |= names
         if was is None:
             # One that came may be found before another of its name, by some search_path.
-            only_stored = now is not None and now.name not in known
+            only_stored = now is not None and now.name not in old_names
         else:
             only_stored = now is not None and now.is_only_stored_anew(was)
         if not only_stored:

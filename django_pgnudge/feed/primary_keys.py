@@ -1,4 +1,4 @@
-"""The primary keys as the catalogs have them: what the decoders and the registry both ask.
+"""The primary keys as the catalogs have them, for the decoders and the registry.
 
 A key that was read holds for messages behind the end of the log at the time. Before it, a table may
 have had another.
@@ -24,7 +24,7 @@ ORDER BY nspname, relname, place
 """Nine columns, of the keys of which the old value is always sent."""
 
 _SHARE = 0.02
-"""How much of the time the server may be asked whether keys have changed."""
+"""The share of time in which the server may be queried for changed keys."""
 
 _DIGEST = f"""
 SELECT pg_catalog.md5(pg_catalog.string_agg(keys::pg_catalog.text, ',' ORDER BY relid, place))
@@ -47,7 +47,7 @@ def key_column(parts: Sequence[str]) -> KeyColumn:
 
 
 def primary_keys(rows: Iterable[tuple[str | None, ...]]) -> PrimaryKeys:
-    """Read the answer to `PRIMARY_KEYS`."""
+    """Read the rows of `PRIMARY_KEYS`."""
     found: dict[str, list[KeyColumn]] = {}
     for row in rows:
         schema, table, *parts = (value or "" for value in row)
@@ -61,7 +61,7 @@ class KeyKeeper:
     def __init__(
         self, rows: Callable[..., Awaitable[Rows]], log_end: Callable[[], Awaitable[int]]
     ) -> None:
-        """``rows`` asks about the catalogs, `log_end` for a position behind what is visible."""
+        """``rows`` queries the catalogs, ``log_end`` a position behind what is visible."""
         self._rows = rows
         self._log_end = log_end
         self._digest: str | None = None
@@ -72,15 +72,15 @@ class KeyKeeper:
         self._superseded = 0
 
     def supersede(self) -> None:
-        """Others have read the keys: what is being read here, or waits to hold, is older."""
+        """Others have read the keys. What is being read here, or waits to hold, is older."""
         self._superseded += 1
         self._read = self._digest = None
 
     async def refresh(self, decoder: Decoder[Any], position: int) -> None:
         """Look for tables that were made or changed; to be called now and then.
 
-        ``position`` is the LSN up to which the decoder has taken everything. What has changed has
-        no keys until the stream is there.
+        ``position`` is the LSN up to which the decoder has taken everything. A changed table has
+        no keys until the stream has come to where they hold.
         """
         if self._read is not None:
             keys, begin = self._read
@@ -103,9 +103,9 @@ class KeyKeeper:
         keys = primary_keys(await self._rows(PRIMARY_KEYS, columns=9))
         if superseded != self._superseded:
             return
-        known = decoder.primary_keys
-        same = {payload: key for payload, key in known.items() if keys.get(payload) == key}
-        if len(same) < len(known):
+        before = decoder.primary_keys
+        same = {payload: key for payload, key in before.items() if keys.get(payload) == key}
+        if len(same) < len(before):
             decoder.set_primary_keys(same)
         begin = await self._log_end()
         if superseded == self._superseded:

@@ -10,15 +10,15 @@ from ..wire import LSN
 from .changes import Transaction
 from .visibility import Snapshot
 
-VIEW = """
+VISIBILITY = """
 SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
        CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text END
 """
 
 # The same, parsed and planned once: it is asked for every commit.
-PREPARE_VIEW = f"PREPARE pgnudge_snapshot AS {VIEW}"
-PREPARED_VIEW = "EXECUTE pgnudge_snapshot"
+PREPARE_VISIBILITY = f"PREPARE pgnudge_snapshot AS {VISIBILITY}"
+PREPARED_VISIBILITY = "EXECUTE pgnudge_snapshot"
 
 # An asynchronous commit is visible before it is flushed, so the insert position it is.
 LOG_END = """
@@ -65,8 +65,8 @@ FROM pg_catalog.pg_stat_activity WHERE pid = {pid} AND pg_catalog.strpos(query, 
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotView:
-    """What a new snapshot on the server would see, at one moment."""
+class Visibility:
+    """What a new snapshot on the server sees at one moment."""
 
     snapshot: Snapshot
     replayed: LSN | None
@@ -74,14 +74,14 @@ class SnapshotView:
     transactions in progress, but what was replayed is visible."""
 
     @classmethod
-    def of(cls, rows: tuple[tuple[str | None, ...], ...]) -> SnapshotView:
-        """Read the answer to `VIEW`."""
+    def of(cls, rows: tuple[tuple[str | None, ...], ...]) -> Visibility:
+        """Read the rows of `VISIBILITY`."""
         match rows:
             case ((str(snapshot), (str() | None) as replayed),):
                 return cls(
                     Snapshot.parse(snapshot), None if replayed is None else LSN.parse(replayed)
                 )
-        raise ProtocolError(f"the server answered a question for its snapshot with {rows!r:.100}")
+        raise ProtocolError(f"the server answered a query for its snapshot with {rows!r:.100}")
 
     def sees(self, transaction: Transaction) -> bool:
         """Whether a committed transaction of the stream is visible."""
@@ -91,7 +91,7 @@ class SnapshotView:
 
 
 def running_xids(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
-    """Read the answer to `RUNNING_XIDS`."""
+    """Read the rows of `RUNNING_XIDS`."""
     return frozenset(number(row[0]) for row in rows)
 
 
@@ -110,7 +110,7 @@ def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
 
 
 def committed(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
-    """Read the answer to `outcomes`: the 32-bit xids."""
+    """Read the rows of `outcomes`: the 32-bit xids."""
     return frozenset(number(xid) & 0xFFFFFFFF for xid, _ in rows if xid is not None)
 
 

@@ -2,11 +2,11 @@
 
 `ALTER ROLE … SET` and `ALTER DATABASE … SET` reach every session. A timeout ends a stream that goes
 on for days, a deferrable transaction waits for all others, another ``DateStyle`` prints keys
-otherwise, and a search_path that names a schema before pg_catalog runs that schema's operators in
-our name. So each session begins with these, as parameters of its startup message. Where something
+otherwise, and a search_path that names a schema before pg_catalog runs that schema's operators with
+our rights. So each session begins with these, as parameters of its startup message. Where something
 between us and the server refuses those (PgBouncer takes few), a replication session, which is never
-shared, sets them when it has logged in; any other sets them within each question, for the question
-alone, since the next may be asked in somebody else's session.
+shared, sets them when it has logged in; any other sets them within each query, for that query
+alone, since the next one may run in a session of others.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _ALWAYS: Final[Mapping[str, str]] = {
 _REPLICATION: Final = {"lock_timeout": "0", "statement_timeout": "0"}
 
 # The server does not notice that nobody waits for an answer any more.
-_QUESTIONS: Final = {"lock_timeout": "2s", "statement_timeout": "60s"}
+_QUERIES: Final = {"lock_timeout": "2s", "statement_timeout": "60s"}
 
 _FROM_17: Final = {"transaction_timeout": "0"}
 
 
 def parameters(*, replication: bool) -> dict[str, str]:
     """What every server of a version that we follow knows."""
-    return {**_ALWAYS, **(_REPLICATION if replication else _QUESTIONS)}
+    return {**_ALWAYS, **(_REPLICATION if replication else _QUERIES)}
 
 
 def after_login(server_version: int, *, replication: bool, started: bool) -> str:
@@ -62,7 +62,7 @@ def after_login(server_version: int, *, replication: bool, started: bool) -> str
     return _statements("SET", {**left, **_newer(server_version)})
 
 
-def in_front_of_question(server_version: int) -> str:
+def in_front_of_query(server_version: int) -> str:
     """The same for one query, which follows in the same message."""
     return _statements("SET LOCAL", {**parameters(replication=False), **_newer(server_version)})
 

@@ -16,16 +16,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..backoff import Backoff
-from ..decoding import DECODERS, TableFilter
+from ..decoding import TableFilter
 from ..errors import ConfigError, ConnectionLostError, PgNudgeError
-from ..events import FeedItem, Resync, ResyncReason
+from ..events import FeedItem
 from ..log import get_logger
 from ..wire import AcceptedMethods
 from .address import Address
 from .closing import to_the_end
 from .coalescer import Coalescer
 from .idle_limit import IdleLimit
-from .stream import Stream, StreamSettings
+from .mailbox import Mailbox
+from .stream import Stream
+from .stream_settings import StreamSettings, plugins_for
 from .survey import Survey, look
 from .tls import TLS
 
@@ -128,7 +130,7 @@ class WalFeed:
         )  # fmt: skip
         self._settings = StreamSettings(
             address=address,
-            plugins=_plugins(plugin, publication),
+            plugins=plugins_for(plugin, publication),
             publication=publication,
             tables=None if tables is None else tuple(tables),
             keys=keys if isinstance(keys, bool) else frozenset(keys),
@@ -139,25 +141,17 @@ class WalFeed:
             connect_timeout=connect_timeout,
             max_batch_wait=DEFAULT_BATCH_WAIT if max_batch_wait is None else max_batch_wait,
         )
-        self._debounce = debounce
         self._failsafe = failsafe
         self._backoff = Backoff(*backoff)
         self._idle = IdleLimit()
         self._give_up = give_up
         self._locate = locate
         self._coalescer = Coalescer(max_tables=raw_queue_size, max_keys=max_keys)
+        self._mailbox = Mailbox(self._coalescer, debounce)
         self._tasks: list[asyncio.Task[None]] = []
-        self._waiter: asyncio.Future[None] | None = None
-        self._pending_resync: Resync | None = None
-        self._error: BaseException | None = None
-        self._error_raised = False
-        self._closed = False
         self._connected_before = False
-        self._last_batch = -1e9
         self._stream: Stream | None = None
         self._unfinished: dict[str, int] = {}
-        self._asked = 0
-        self._asks = asyncio.Event()
         self.slot_name: str | None = None
         """The temporary slot's name while the stream is live."""
         self.connection_pid: int | None = None
@@ -173,22 +167,16 @@ class WalFeed:
     async def catch_up(self) -> None:
         """Return once the consumer has dealt with every change visible before the call.
 
-        A consumer has dealt with an item when it asks for the next one. Raises
+        A consumer has dealt with an item when it takes the next one. Raises
         ConnectionLostError if the feed is not live or its stream ends first, and ConfigError
         without ``visibility``, since then it could not tell.
         """
         if not self._settings.visibility:
             raise ConfigError("catch_up() needs a feed with visibility=True")
         stream = self._live_stream()
-        await stream.catch_up()
-        waiting = self._waiter is not None
-        todo = self._coalescer.ready or self._pending_resync is not None
-        needed = self._asked + (not waiting) + todo
-        while self._asked < needed:
-            if self._stream is not stream:
-                raise ConnectionLostError("the stream ended before its consumer caught up")
-            self._asks.clear()
-            await self._asks.wait()
+        await stream.release_visible()
+        if not await self._mailbox.dealt_with(lambda: self._stream is stream):
+            raise ConnectionLostError("the stream ended before its consumer caught up")
 
     async def covered(self) -> frozenset[str]:
         """The payloads of the tables whose every change the live stream carries."""
@@ -255,51 +243,23 @@ class WalFeed:
         return self
 
     async def __anext__(self) -> FeedItem:
-        self._asked += 1
-        self._asks.set()
-        while True:
-            wait = None
-            if self._pending_resync is not None:
-                resync, self._pending_resync = self._pending_resync, None
-                return resync
-            if self._coalescer.ready:
-                wait = self._last_batch + self._debounce - time.monotonic()
-                if wait <= 0:
-                    item = self._coalescer.take()
-                    if item is not None:
-                        self._last_batch = time.monotonic()
-                        return item
-            if self._closed:
-                raise StopAsyncIteration
-            if self._error is not None:
-                if self._error_raised:
-                    raise StopAsyncIteration
-                self._error_raised = True
-                raise self._error
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                if wait is None:
-                    await self._waiter
-                else:
-                    await asyncio.wait([self._waiter], timeout=wait)
-            finally:
-                self._waiter = None
+        return await self._mailbox.take()
 
     async def aclose(self) -> None:
         """Close the connections and end the iteration; when it returns the slot is gone."""
-        self._closed = True
+        self._mailbox.closed = True
         for task in self._tasks:
             task.cancel()
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
             # Who waits for an item must not wait for ever because this call was cancelled.
-            self._wake()
+            self._mailbox.wake()
 
     # Inside.
 
     def _start(self) -> None:
-        if self._tasks or self._closed:
+        if self._tasks or self._mailbox.closed:
             return
         self._tasks.append(asyncio.create_task(self._supervise(), name="pgnudge-feed"))
         if self._failsafe is not None:
@@ -313,27 +273,16 @@ class WalFeed:
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None and self._error is None:
-            self._error = error
-            self._wake()
-            if not isinstance(error, PgNudgeError):
-                log.error("the feed failed", exc_info=error)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _resync(self, reason: ResyncReason) -> None:
-        # One Resync the consumer has not taken yet covers any number.
-        if self._pending_resync is None:
-            self._pending_resync = Resync(reason)
-        self._wake()
+        if error is None or not self._mailbox.fail(error):
+            return
+        if not isinstance(error, PgNudgeError):
+            log.error("the feed failed", exc_info=error)
 
     async def _emit_failsafe(self, interval: float) -> None:
         while True:
             await asyncio.sleep(interval)
             if self._stream is not None:
-                self._resync("failsafe")
+                self._mailbox.resync("failsafe")
 
     async def _supervise(self) -> None:
         located = True
@@ -346,13 +295,13 @@ class WalFeed:
     async def _attempt(self) -> None:
         stream = Stream(
             self._settings, self._coalescer,
-            wake=self._wake, resync=self._resync, unfinished=self._unfinished,
+            wake=self._mailbox.wake, resync=self._mailbox.resync, unfinished=self._unfinished,
         )  # fmt: skip
         try:
             await self._live(stream)
         finally:
             self._stream = None
-            self._asks.set()
+            self._mailbox.check_again()
             self.slot_name = self.connection_pid = None
             # A feed that is closed now closes what this attempt opened, too.
             await to_the_end(stream.aclose)
@@ -382,19 +331,19 @@ class WalFeed:
         except PgNudgeError as error:
             self._on_connect_failure(error)
             return
-        session = stream.connection.session
-        self.slot_name = stream.slot_name
+        session, slot = stream.connection.session, stream.slot
+        self.slot_name = slot.name
         self.connection_pid = session.backend_pid
         self.server_version = session.server_version
-        self.plugin_in_use = stream.plugin
+        self.plugin_in_use = slot.plugin
         self.last_error = None
         log.debug(
             "streaming from %s with %s (slot %s)",
             self._settings.address,
-            stream.plugin,
-            stream.slot_name,
+            slot.plugin,
+            slot.name,
         )
-        self._resync("reconnected" if self._connected_before else "connected")
+        self._mailbox.resync("reconnected" if self._connected_before else "connected")
         self._connected_before = True
         self._stream = stream
         began = time.monotonic()
@@ -430,13 +379,3 @@ class WalFeed:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
-
-
-def _plugins(plugin: str, publication: str | None) -> tuple[str, ...]:
-    if plugin == "auto":
-        return ("pgoutput",) if publication is not None else ("wal2json", "test_decoding")
-    if plugin not in DECODERS:
-        raise ConfigError(f"plugin={plugin!r} is not one of auto, {', '.join(DECODERS)}")
-    if plugin == "pgoutput" and publication is None:
-        raise ConfigError("plugin='pgoutput' needs publication= to name a publication")
-    return (plugin,)
