@@ -15,7 +15,7 @@ MAX_NUDGES = 1000
 """How many own nudges are kept apart; the others become `ANY_NUDGE`."""
 
 MAX_REQUESTS = 256
-"""How many requests to settle are kept; others stay unanswered, which says nothing wrong."""
+"""How many requests to settle are kept. The others stay unanswered, which is safe."""
 
 
 class Pending:
@@ -32,7 +32,7 @@ class Pending:
 class Changes:
     """Pending tables in order of arrival, or the knowledge that they were too many.
 
-    Own nudges stand among them. They have bounds of their own, since whoever may write a message
+    Own nudges are among them. They have bounds of their own, since a role that may write messages
     could use up those of the tables.
     """
 
@@ -138,7 +138,7 @@ class Changes:
         self.nudges = sum(map(is_nudge, self.pending))
         self.requests = sum(payload.startswith(SETTLE_PREFIX) for payload in self.pending)
         if len(told) > self.max_tables:
-            # To tell a table again does no harm.
+            # Telling a table again does no harm.
             told.clear()
 
 

@@ -58,8 +58,8 @@ class Coalescer:
         self._into.add(payload, self._clock(), count, keys)
 
     def wants_keys(self, payload: str) -> bool:
-        # Where any row may have changed already, the keys of a transaction that will be merged
-        # with that before long are not worth reading.
+        # Where any row may have changed already, keys add nothing: the transaction will be merged
+        # with that soon.
         into = self._into
         return not (self._ready.is_whole(payload) or (into is not None and into.is_whole(payload)))
 
@@ -182,7 +182,7 @@ class Coalescer:
         return Batch(events, taken.lsn, taken.committed_at)
 
     def forget_keys(self, payloads: Collection[str]) -> None:
-        """Let any row have changed, wherever these tables wait: their keys cannot be trusted."""
+        """Take a change that waits for these tables for one of any row: its keys are unreliable."""
         if payloads:
             parts = [part for streamed in self.streams.values() for part in streamed.parts]
             for changes in (self._ready, *self.held, *parts):

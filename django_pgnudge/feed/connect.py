@@ -37,7 +37,7 @@ async def connect(address: Address, *, replication: bool) -> Connection:
     """A logged-in connection, with settings of its own (`session_settings`).
 
     Raises ConnectionLostError, TLSError, AuthenticationError, ProtocolError or ServerError.
-    Bounding the time it may take is the caller's.
+    The caller bounds the time it may take.
     """
     try:
         return await _log_in(address, partial(_attempt, replication=replication))
@@ -140,7 +140,7 @@ async def addresses(host: str, port: int) -> list[str]:
         ipaddress.ip_address(host)
         return [host]
     if "\0" in host:
-        # The resolver would look up what stands before it.
+        # The resolver would look up what is before it.
         raise ValueError("a null character in a host name")
 
     def look_up() -> list[str]:
@@ -148,7 +148,7 @@ async def addresses(host: str, port: int) -> list[str]:
         return list(dict.fromkeys(_text(place) for *_, place in found))
 
     waiter: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-    # One each, so that a name does not wait for another's resolver.
+    # A thread for each, so that a name does not wait for the resolver of another.
     threading.Thread(
         target=answer, args=(waiter, look_up), name="pgnudge resolver", daemon=True
     ).start()

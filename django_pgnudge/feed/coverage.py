@@ -23,8 +23,8 @@ Found: TypeAlias = Mapping[str, frozenset[tuple[str, str]]]
 NEEDS_IDENTITY: Final = "wal2json"
 """The output plugin that leaves out changes it cannot name the row of."""
 
-# Reads catalogs alone: functions such as pg_partition_tree() and pg_get_publication_tables() lock
-# the tables, and wait for whoever alters one. What cannot be covered is listed for its name.
+# Reads only catalogs: functions such as pg_partition_tree() and pg_get_publication_tables() lock
+# the tables, and wait for a session that alters one. What cannot be covered is listed for its name.
 _COVERAGE = """
 WITH RECURSIVE relation AS (
     SELECT x.oid, n.oid AS schema, n.nspname, x.relname, x.relkind, x.relpersistence,
@@ -81,7 +81,7 @@ _FILTERED = """
         WHERE f.prrelid = t.part AND f.prqual IS NOT NULL)"""
 
 
-def coverage(publication: str | None, server_version: int, *, needs_identity: bool) -> str:
+def _coverage_query(publication: str | None, server_version: int, *, needs_identity: bool) -> str:
     """A query for what `covered` reads.
 
     ``needs_identity`` is for an output plugin that leaves out an UPDATE or a DELETE of a table
@@ -107,7 +107,7 @@ def coverage(publication: str | None, server_version: int, *, needs_identity: bo
 
 
 def covered(rows: Iterable[tuple[str | None, ...]], wanted: Callable[[str, str], bool]) -> Found:
-    """Read the rows of `coverage`; ``wanted`` says which tables (schema, table) are followed.
+    """Read the rows of the coverage query; ``wanted`` says which (schema, table) are followed.
 
     Two tables may have one payload, ``"a.b".c`` and ``a."b.c"``: it is covered if both are.
     """
@@ -142,7 +142,7 @@ class CoverageReader:
 
     async def read(self, rows: Callable[..., Awaitable[Rows]], plugin: str) -> Found:
         """Ask with ``rows``, which is `Connection.rows` or has its shape."""
-        sql = coverage(
+        sql = _coverage_query(
             self._publication if plugin == "pgoutput" else None,
             self._server_version,
             needs_identity=plugin == NEEDS_IDENTITY,
@@ -160,10 +160,10 @@ class CoverageReader:
 class Carried:
     """Which payloads can be relied on while the map changes.
 
-    A transaction that runs while a table is added to a publication, or a schema renamed, may have
-    changed the table before: that change never comes, or comes under the old name, and is seen
-    only at its COMMIT. So what was not covered a moment ago, or by other tables, does not count
-    before everything has ended that ran when it was found.
+    A transaction that runs while a table is added to a publication, or a schema is renamed, may
+    have changed the table before. That change never comes, or comes under the old name, and is
+    visible only after its COMMIT. So what was not covered before, or by other tables, does not
+    count until every transaction has ended that ran when it was found.
     """
 
     def __init__(self, found: Found) -> None:
@@ -177,7 +177,7 @@ class Carried:
 
     @property
     def waits(self) -> bool:
-        """Whether `take` needs a look at the server."""
+        """Whether `take` needs what a later snapshot sees."""
         return bool(self._waiting)
 
     def take(

@@ -1,4 +1,4 @@
-"""What a feed asks the server in SQL, and how it reads the answers."""
+"""The SQL that a feed sends to the server, and how it reads the rows."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
             THEN pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text END
 """
 
-# The same, parsed and planned once: it is asked for every commit.
+# The same, parsed and planned once: it is sent for every commit.
 PREPARE_VISIBILITY = f"PREPARE pgnudge_snapshot AS {VISIBILITY}"
 PREPARED_VISIBILITY = "EXECUTE pgnudge_snapshot"
 
-# An asynchronous commit is visible before it is flushed, so the insert position it is.
+# An asynchronous commit is visible before it is flushed, so this is the insert position.
 LOG_END = """
 SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
             ELSE pg_catalog.pg_current_wal_insert_lsn() END::pg_catalog.text
 """
 
-# The server streams what is flushed, and a transaction that goes on may have filled its buffers up
-# to the insert position: somebody's commit flushes them, or the WAL writer, which takes seconds
-# where little happens. The commit of a message does it at once; nobody asks for this message.
+# The server streams what is flushed. A running transaction may have filled the buffers up to the
+# insert position. The next commit flushes them, or the WAL writer, which takes seconds where little
+# happens. The commit of a message flushes them at once; nothing reads this message.
 FLUSH = """
 SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
             THEN pg_catalog.pg_logical_emit_message(true, 'pgnudge flush', '') END::pg_catalog.text
@@ -47,7 +47,7 @@ WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
 ORDER BY l.virtualtransaction, pg_catalog.age(l.transactionid) DESC
 """
 
-# Who keeps a slot from being made: it waits for every transaction with an xid to end.
+# What a slot that is being made waits for: every transaction with an xid has to end.
 BLOCKERS = """
 SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {pid})::pg_catalog.text,
        (SELECT COALESCE(pg_catalog.string_agg(
@@ -92,7 +92,7 @@ class Visibility:
 
 def running_xids(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
     """Read the rows of `RUNNING_XIDS`."""
-    return frozenset(number(row[0]) for row in rows)
+    return frozenset(_number(row[0]) for row in rows)
 
 
 def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
@@ -111,7 +111,7 @@ def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
 
 def committed(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
     """Read the rows of `outcomes`: the 32-bit xids."""
-    return frozenset(number(xid) & 0xFFFFFFFF for xid, _ in rows if xid is not None)
+    return frozenset(_number(xid) & 0xFFFFFFFF for xid, _ in rows if xid is not None)
 
 
 def publication_exists(name: str) -> str:
@@ -123,8 +123,8 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def number(text: str | None) -> int:
-    """A number of at most 64 bits from a query's answer."""
+def _number(text: str | None) -> int:
+    """A number of at most 64 bits from a query's rows."""
     if text is None or not text.isascii() or not text.isdigit() or len(text) > 20:
         raise ProtocolError(f"the server answered with {text!r:.60} where a number belongs")
     return int(text)

@@ -20,7 +20,7 @@ STARTUP_REFUSED: Final = ("08P01", "0A000")
 """SQLSTATEs with which poolers refuse parameters of the startup message."""
 
 _ALWAYS: Final[Mapping[str, str]] = {
-    # What a name means. Unless it is named, the schema of temporary objects comes first.
+    # What a name means. If pg_temp is not in it, the schema of temporary objects comes first.
     "search_path": "pg_catalog, pg_temp",
     # How keys, times and names are printed.
     "DateStyle": "ISO",
@@ -45,7 +45,7 @@ _ALWAYS: Final[Mapping[str, str]] = {
 # To make a slot takes as long as the longest transaction, to decode one as long as it is large.
 _REPLICATION: Final = {"lock_timeout": "0", "statement_timeout": "0"}
 
-# The server does not notice that nobody waits for an answer any more.
+# The server does not notice that nothing waits for the result any more.
 _QUERIES: Final = {"lock_timeout": "2s", "statement_timeout": "60s"}
 
 _FROM_17: Final = {"transaction_timeout": "0"}
@@ -81,6 +81,6 @@ def _newer(server_version: int) -> Mapping[str, str]:
 
 
 def _statements(command: str, settings: Mapping[str, str]) -> str:
-    # Statements of this kind take no snapshot, so they wait for nobody. A list is not quoted.
+    # These statements take no snapshot, so they wait for no transaction. A list is not quoted.
     written = {name: value if "," in value else literal(value) for name, value in settings.items()}
     return "".join([f"{command} {name} TO {value}; " for name, value in written.items()])

@@ -40,18 +40,18 @@ _PLUGIN_REFUSED = ("58P01", "42704", "42501")
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A slot, and what was found before it was made: what changes later has moved."""
+    """A slot, and what was found before it was made. What changes later has moved."""
 
     name: str
     plugin: str
     map: Fingerprint
     covered: Found
-    coverage: CoverageReader
+    coverage_reader: CoverageReader
     """Reads again what is covered."""
 
 
 class SlotMaker:
-    """Makes the slot of one stream, and leaves nothing of it on the server."""
+    """Makes the slot of one stream, and ends on the server what it began there."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class SlotMaker:
         return self._connection
 
     async def make(self) -> Slot:
-        """Connect and make the slot. Raises TimeoutError if the server does not answer; to wait
-        for running transactions is no such case."""
+        """Connect and make the slot. Raises TimeoutError if the server does not answer. Waiting for
+        running transactions is not limited."""
         settings = self._settings
         async with asyncio.timeout(settings.connect_timeout):
             connection = self._connection = await connect(settings.address, replication=True)
@@ -94,21 +94,21 @@ class SlotMaker:
             map_before = await fingerprint.take(
                 connection.rows, publication, session.server_version
             )
-            plugins = await choose_plugins(settings.plugins, connection, self._followed)
-            coverage = CoverageReader(
+            plugins = await _choose_plugins(settings.plugins, connection, self._followed)
+            reader = CoverageReader(
                 publication,
                 session.server_version,
                 self._followed,
                 python_codec(session.parameters.get("server_encoding", "UTF8")),
             )
-            covered = {plugin: await coverage.read(connection.rows, plugin) for plugin in plugins}
-        name = new_name()
+            covered = {plugin: await reader.read(connection.rows, plugin) for plugin in plugins}
+        name = _new_name()
         self._unfinished[name] = session.backend_pid
         plugin = await create_slot(
             connection, name, plugins, self._side, patience=settings.connect_timeout
         )
         self._unfinished.clear()
-        return Slot(name, plugin, map_before, covered[plugin], coverage)
+        return Slot(name, plugin, map_before, covered[plugin], reader)
 
     async def start(self, slot: Slot, options: Mapping[str, str]) -> None:
         """Start the slot's stream with these options of its output plugin."""
@@ -120,14 +120,14 @@ class SlotMaker:
             raise ConnectionLostError("the server did not start the stream")
 
     async def end_making(self) -> bool:
-        """Have the server end what it still works on: one that makes a slot does not notice that
-        its client has gone. False if it does not answer.
+        """Have the server end what it still works on: a session that makes a slot does not notice
+        that its client has gone. False if the server does not answer.
         """
         connection = self._connection
         if connection is None:
             return True
         try:
-            # Not the side connection's patience: who closes a feed waits here.
+            # Not the side connection's patience: the caller of aclose() waits here.
             async with asyncio.timeout(_LAST_PATIENCE):
                 if connection.busy:
                     pid = connection.session.backend_pid
@@ -165,14 +165,14 @@ class SlotMaker:
             raise ServerError(f'publication "{name}" does not exist', sqlstate="42704")
 
 
-def new_name() -> str:
+def _new_name() -> str:
     return f"pgnudge_{secrets.token_hex(8)}"
 
 
-async def choose_plugins(
+async def _choose_plugins(
     plugins: Sequence[str], connection: Connection, followed: Callable[[str, str], bool]
 ) -> Sequence[str]:
-    """Which of these plugins to try: where there is a choice, none that leaves out changes of a
+    """Which of these plugins to try: if there is a choice, none that leaves out changes of a
     table (schema, table) that is ``followed``."""
     if NEEDS_IDENTITY not in plugins:
         return plugins
@@ -205,7 +205,8 @@ async def create_slot(
 ) -> str:
     """Make a temporary slot with the first plugin the server accepts, and return that plugin.
 
-    Every ``patience`` seconds that it takes, the server is looked after and the log is told.
+    Every ``patience`` seconds this looks whether the server still works on it, and logs what the
+    server waits for.
     """
     *first, last = plugins
     for plugin in first:
@@ -224,8 +225,8 @@ async def create_slot(
 async def _create(
     connection: Connection, name: str, plugin: str, side: SideConnection, patience: float
 ) -> None:
-    # Making a slot waits for running transactions to end, which no timeout may cut short: on a
-    # busy server it would be cut short every time. So look after the server meanwhile.
+    # Making a slot waits for running transactions to end. A timeout would end it every time on a
+    # busy server. So look after the server meanwhile.
     command = asyncio.ensure_future(
         connection.execute(
             f'CREATE_REPLICATION_SLOT "{name}" TEMPORARY LOGICAL {plugin} NOEXPORT_SNAPSHOT'
@@ -264,6 +265,6 @@ def _said_goodbye(connection: Connection) -> bool:
 
 
 def _heed(command: asyncio.Future[Any]) -> None:
-    """Take its error, also where another is raised: else the event loop's log would have it."""
+    """Take its error, also where another is raised. Else the event loop logs it."""
     if not command.cancelled():
         command.exception()

@@ -54,7 +54,7 @@ class Stream:
         self._wake = wake
         self._resync = resync
         self._side = self._make_side()
-        # What a lock on a catalog holds up, or a slow answer, must not hold up deletes.
+        # A lock on a catalog, or a slow query, must not hold up deletes.
         self._catalogs = self._make_side()
         followed = TableFilter(settings.tables)
         self._slot_maker = SlotMaker(settings, self._side, followed, unfinished)
@@ -142,7 +142,7 @@ class Stream:
             await asyncio.gather(*helpers, return_exceptions=True)
 
     async def aclose(self) -> None:
-        """Leave nothing behind. May be called again if it was cancelled."""
+        """Close all connections. May be called again if it was cancelled."""
         self._releaser.stop()
         is_answered = await self._slot_maker.end_making()
         await self._side.aclose()
@@ -254,7 +254,7 @@ class Stream:
             self._wake()
 
     async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
-        """Ask the stream's server about its catalogs, over the connection for such questions."""
+        """Query the catalogs of the stream's server, over a connection for such queries."""
         return await self._catalogs.rows(sql, columns=columns, at_least=at_least)
 
     @property
@@ -267,13 +267,13 @@ class Stream:
 
     @property
     def coverage_waits(self) -> bool:
-        """Whether tables will be covered once transactions have ended that run."""
+        """Whether tables will be covered once running transactions have ended."""
         return self._carried is not None and self._carried.waits
 
     async def covered(self) -> frozenset[str]:
         """The payloads of the tables whose every change the stream carries."""
         assert self._carried is not None
-        found = await self.slot.coverage.read(self._catalogs.rows, self.slot.plugin)
+        found = await self.slot.coverage_reader.read(self._catalogs.rows, self.slot.plugin)
         running: frozenset[int] = frozenset()
         seen = None
         if moved := self._carried.moved(found):
@@ -313,8 +313,8 @@ class Stream:
             log.debug("cannot read the primary keys: %s", error)
 
     async def learn_keys(self, moved: Collection[str] = ()) -> None:
-        """Read the primary keys anew; what waits of tables that ``moved`` is of any row then,
-        since its keys may have been those of other columns."""
+        """Read the primary keys anew. For tables that ``moved``, what waits counts as a change of
+        any row, since its keys may be those of other columns."""
         decoder = self._decoder
         assert decoder is not None
         before = decoder.primary_keys
@@ -323,7 +323,7 @@ class Stream:
         if self._settings.keys is False:
             return
         keys = primary_keys(await self._catalogs.rows(PRIMARY_KEYS, columns=9))
-        # What was written before they were read may have had others.
+        # What was written before they were read may have other keys.
         await self.release_visible()
         self._keys.supersede()
         decoder.set_primary_keys(keys)

@@ -1,7 +1,7 @@
 """WalFeed: an asynchronous iterator over what changes in a PostgreSQL database.
 
-It connects, streams, reconnects, and gives its consumer a `Resync` for every gap there can have
-been and a `Batch` for what was committed; see `django_pgnudge.events`.
+It connects, streams and reconnects. Its consumer gets a `Resync` for every possible gap and a
+`Batch` for what was committed; see `django_pgnudge.events`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .tls import TLS
 
 log = get_logger("django_pgnudge.feed")
 
-DEFAULT_BATCH_WAIT = 0.05
+_DEFAULT_BATCH_WAIT = 0.05
 """Seconds after which a transaction still arriving nudges its tables, unless said otherwise."""
 
 
@@ -50,7 +50,7 @@ class WalFeed:
 
     Connection: ``host`` is a name, an address or a Unix socket directory; ``ssl`` is False, True
     (verify against the platform's authorities), an ``ssl.SSLContext`` or a `TLS`. ``require_auth``
-    names the authentication methods to go along with, as libpq has it (None: any).
+    names the accepted authentication methods, as libpq has it (None: any).
 
     What is streamed: ``tables`` are ``schema.table`` names, ``*`` standing for either part;
     ``plugin`` is ``pgoutput`` (with ``publication``), ``wal2json``, ``test_decoding``, or
@@ -67,12 +67,12 @@ class WalFeed:
     How it survives: a status is sent every ``status_interval`` (keep it under the server's
     ``wal_sender_timeout``); a server silent for ``liveness_timeout`` (None: any time) is taken
     for lost, as is one that does not answer within ``connect_timeout``; attempts to reconnect
-    are ``backoff`` = (initial, maximum) apart. Failures never reach the consumer, unless
-    ``give_up``, asked with each failure to connect, returns True for one; a bug does. ``locate``
-    is awaited before every attempt but the first, for the connection keywords to use from then
-    on: after a failover the server may be somewhere else, or a password may have been replaced.
+    are ``backoff`` = (initial, maximum) apart. The consumer gets no failures but bugs, and those
+    failures to connect for which ``give_up`` returns True. ``locate`` is awaited before every
+    attempt but the first, for the connection keywords to use from then on: after a failover the
+    server may be somewhere else, or a password may have been replaced.
 
-    Raises ConfigError for arguments that cannot be.
+    Raises ConfigError for invalid arguments.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class WalFeed:
             status_interval=status_interval,
             liveness_timeout=liveness_timeout,
             connect_timeout=connect_timeout,
-            max_batch_wait=DEFAULT_BATCH_WAIT if max_batch_wait is None else max_batch_wait,
+            max_batch_wait=_DEFAULT_BATCH_WAIT if max_batch_wait is None else max_batch_wait,
         )
         self._failsafe = failsafe
         self._backoff = Backoff(*backoff)
@@ -162,14 +162,14 @@ class WalFeed:
         self.last_error: Exception | None = None
         """Why the feed is not connected; None while it is."""
 
-    # What the daemon builds its proof on.
+    # For the daemon's proof.
 
     async def catch_up(self) -> None:
         """Return once the consumer has dealt with every change visible before the call.
 
         A consumer has dealt with an item when it takes the next one. Raises
         ConnectionLostError if the feed is not live or its stream ends first, and ConfigError
-        without ``visibility``, since then it could not tell.
+        without ``visibility``, which is needed to tell.
         """
         if not self._settings.visibility:
             raise ConfigError("catch_up() needs a feed with visibility=True")
@@ -183,17 +183,17 @@ class WalFeed:
         return await self._live_stream().covered()
 
     async def survey(self) -> Survey:
-        """Look at the server over a connection made anew, where ``locate`` says it is.
+        """Look at the server over a new connection, where ``locate`` says it is.
 
-        Raises a PgNudgeError if there is none; OtherServerError, and then the stream ends, if it
-        leads to another server than the stream's.
+        Raises a PgNudgeError if it cannot connect. If the connection leads to another server than
+        the stream's, the stream ends and OtherServerError is raised.
         """
         stream = self._live_stream()
         address = await self._address()
         return await look(stream, address, self._settings.connect_timeout)
 
     async def relearn(self, survey: Survey) -> None:
-        """Read keys as the map of ``survey`` has them, behind all that came before it.
+        """Read keys as the map of ``survey`` has them, after all that came before it.
 
         Raises ConnectionLostError if the survey is of a stream that has ended.
         """
@@ -203,13 +203,13 @@ class WalFeed:
         await survey.stream.learn_keys(survey.moved.payloads)
 
     def accept(self, survey: Survey) -> None:
-        """Say what has moved only until this survey from here on; raises as `relearn` does."""
+        """Let later surveys say what has moved since this one; raises as `relearn` does."""
         self._same_stream(survey)
         survey.stream.map = survey.map
         survey.stream.coverage = survey.covered if survey.steady else None
 
     def restart(self, *, tables: Sequence[str] | None) -> None:
-        """End the stream, for one of these tables (None: all) in place of those before."""
+        """End the stream. The next one follows these tables (None: all) instead."""
         tables = None if tables is None else tuple(tables)
         self._settings = dataclasses.replace(self._settings, tables=tables)
         if self._stream is not None:
@@ -253,7 +253,7 @@ class WalFeed:
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
-            # Who waits for an item must not wait for ever because this call was cancelled.
+            # Whoever waits for an item must not wait for ever because this call was cancelled.
             self._mailbox.wake()
 
     # Inside.
@@ -303,12 +303,12 @@ class WalFeed:
             self._stream = None
             self._mailbox.check_again()
             self.slot_name = self.connection_pid = None
-            # A feed that is closed now closes what this attempt opened, too.
+            # A feed that is being closed closes what this attempt opened, too.
             await to_the_end(stream.aclose)
             self._coalescer.reset()
 
     async def _located(self) -> bool:
-        """Ask where the server is, if there is somebody to ask; whether there is an answer."""
+        """Whether it is known where the server is, after asking ``locate`` if there is one."""
         try:
             address = await self._address()
         except PgNudgeError as error:
@@ -355,13 +355,13 @@ class WalFeed:
             self._speak_up(ended - stream.connection.last_inbound)
 
     def _speak_up(self, silent: float) -> None:
-        """Report more often if something in between hangs up on who is silent."""
+        """Report more often if something in between ends silent connections."""
         interval = self._idle.ended(silent, self._settings.status_interval)
         if interval is not None:
             log.warning(
                 "something between this process and %s hangs up after %.1f s in which nothing was"
                 " said, and status_interval is %g s: it is %.1f s from now on. A longer idle"
-                " timeout there saves the questions.",
+                " timeout there saves these messages.",
                 self._settings.address, silent, self._settings.status_interval, interval,
             )  # fmt: skip
             self._settings = dataclasses.replace(self._settings, status_interval=interval)
@@ -371,7 +371,7 @@ class WalFeed:
         if isinstance(error, ConfigError) or (self._give_up is not None and self._give_up(error)):
             raise error
         attempts = self._backoff.attempts + 1
-        # Every attempt while it is news, then now and then.
+        # The first attempts, then some of them.
         level = logging.WARNING if attempts in (1, 2, 5) or attempts % 20 == 0 else logging.DEBUG
         log.log(level, "cannot connect (attempt %d): %s", attempts, error)
 
