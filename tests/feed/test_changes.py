@@ -119,7 +119,7 @@ def test_one_known_to_be_rolled_back_is_not_asked_for_again():
     assert taken(coalescer) == {}
 
 
-def test_one_whose_commit_has_come_meanwhile_is_left_to_the_judge_of_commits():
+def test_one_whose_commit_has_come_meanwhile_is_left_to_its_commit():
     coalescer = make()
     block(coalescer, 8, (8, "public.t", 1, None))
     (streamed,) = coalescer.streams.values()

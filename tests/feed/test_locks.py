@@ -39,7 +39,7 @@ def more_than(seen: Follower, count: int) -> bool:
 async def test_a_lock_on_a_catalog_holds_up_no_nudge(
     feed_server: Any, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The question that waits for it stands in front of no other."""
+    """The query that waits for it stands in front of no other."""
     patient: Mapping[str, str] = {**session_settings._QUERIES, "lock_timeout": "60s"}
     monkeypatch.setattr(session_settings, "_QUERIES", patient)
     database.execute(*TABLES)

@@ -113,13 +113,13 @@ async def test_a_commit_is_asked_for_before_attend_returns_and_released_by_the_a
     assert not setting.side.queries, "nothing waits"
 
 
-async def test_one_question_is_on_its_way_at_a_time(setting):
+async def test_one_query_is_on_its_way_at_a_time(setting):
     for xid in range(5, 10):
         setting.commit(xid)
     assert len(setting.side.queries) == 1
 
 
-async def test_an_answer_judges_what_came_after_its_question(setting):
+async def test_a_result_releases_what_came_after_its_query(setting):
     setting.commit(5)
     setting.commit(6)
     setting.answer(SEES_ALL)
@@ -127,7 +127,7 @@ async def test_an_answer_judges_what_came_after_its_question(setting):
     assert not setting.side.queries
 
 
-async def test_what_came_after_the_question_and_is_not_seen_is_asked_for_at_once(setting):
+async def test_what_came_after_the_query_and_is_not_seen_is_asked_for_at_once(setting):
     setting.commit(5)
     setting.commit(6)
     setting.answer(Visibility(Snapshot(6, 6, frozenset()), None))
@@ -168,7 +168,7 @@ async def test_before_the_start_and_after_the_stop_nothing_is_asked_or_released(
     assert setting.payloads == ()
 
 
-async def test_a_failed_question_holds_everything_and_is_not_repeated_by_every_commit(setting):
+async def test_a_failed_query_holds_everything_and_is_not_repeated_by_every_commit(setting):
     setting.commit(5)
     setting.answer(ConnectionLostError("gone"))
     for xid in range(6, 10):

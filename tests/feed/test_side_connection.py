@@ -1,4 +1,4 @@
-"""The second connection's queue of questions, against a server that says what a test wants."""
+"""The second connection's queue of queries, against a server that says what a test wants."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Listening:
                 await self.changed.wait()
 
 
-async def test_an_answer_is_told_and_the_next_question_asked_without_a_task() -> None:
+async def test_an_answer_is_told_and_the_next_query_asked_without_a_task() -> None:
     server_side = Listening()
     async with HostileServer(server_side) as server:
         side = side_connection_of(server)
@@ -64,7 +64,7 @@ async def test_an_answer_is_told_and_the_next_question_asked_without_a_task() ->
             names.append({asyncio.current_task()})
             side.ask_visibility(second)
             assert side._connection is not None
-            assert side._connection.busy, "the next question is on its way already"
+            assert side._connection.busy, "the next query is on its way already"
 
         side.ask_visibility(first)
         assert side._connection is not None
@@ -75,7 +75,7 @@ async def test_an_answer_is_told_and_the_next_question_asked_without_a_task() ->
         await side.aclose()
 
 
-async def test_questions_are_answered_in_turn_over_one_connection() -> None:
+async def test_queries_are_answered_in_turn_over_one_connection() -> None:
     server_side = Listening(
         lambda sql: (
             backend.result(["x"], [sql]) if sql.startswith("SELECT ") else backend.result([])
@@ -89,7 +89,7 @@ async def test_questions_are_answered_in_turn_over_one_connection() -> None:
         await side.aclose()
 
 
-async def test_silence_fails_one_question_and_the_next_goes_over_a_new_connection() -> None:
+async def test_silence_fails_one_query_and_the_next_goes_over_a_new_connection() -> None:
     server_side = Listening(lambda sql: None if "deaf" in sql else backend.result(["x"], ["y"]))
     async with HostileServer(server_side) as server:
         side = side_connection_of(server, patience=0.5)
@@ -102,7 +102,7 @@ async def test_silence_fails_one_question_and_the_next_goes_over_a_new_connectio
         await side.aclose()
 
 
-async def test_a_server_that_accepts_no_login_fails_the_question_in_time() -> None:
+async def test_a_server_that_accepts_no_login_fails_the_query_in_time() -> None:
     async def mute(peer: Peer) -> None:
         await peer.forever()
 
@@ -114,7 +114,7 @@ async def test_a_server_that_accepts_no_login_fails_the_question_in_time() -> No
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_a_cancelled_question_takes_no_answer_of_another(waits: bool) -> None:
+async def test_a_cancelled_query_takes_no_answer_of_another(waits: bool) -> None:
     server_side = Listening(lambda sql: None if "deaf" in sql else backend.result(["x"], [sql]))
     async with HostileServer(server_side) as server:
         side = side_connection_of(server)
@@ -180,7 +180,7 @@ async def test_a_close_that_was_cancelled_is_made_up_for_by_the_next() -> None:
         assert connection.closed.done()
 
 
-async def test_the_question_for_a_snapshot_is_prepared_once() -> None:
+async def test_the_query_for_a_snapshot_is_prepared_once() -> None:
     server_side = Listening()
     async with HostileServer(server_side) as server:
         side = side_connection_of(server)
@@ -190,7 +190,7 @@ async def test_the_question_for_a_snapshot_is_prepared_once() -> None:
         await side.aclose()
 
 
-async def test_where_a_pooler_forgets_prepared_statements_the_question_is_asked_whole() -> None:
+async def test_where_a_pooler_forgets_prepared_statements_the_query_is_asked_whole() -> None:
     def forgets(sql: str) -> bytes:
         if sql.startswith("EXECUTE"):
             return backend.error("prepared statement does not exist", "26000") + backend.ready()
@@ -206,7 +206,7 @@ async def test_where_a_pooler_forgets_prepared_statements_the_question_is_asked_
         await side.aclose()
 
 
-async def test_where_nothing_can_be_prepared_the_question_is_asked_whole() -> None:
+async def test_where_nothing_can_be_prepared_the_query_is_asked_whole() -> None:
     server_side = Listening(
         lambda sql: (
             backend.error("no", "0A000") + backend.ready()
