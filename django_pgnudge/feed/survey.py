@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ..errors import ConnectionLostError, OtherServerError
 from . import fingerprint
@@ -16,9 +15,7 @@ from .closing import to_the_end
 from .connect import connect
 from .fingerprint import Fingerprint, Moved, moved_between, schemas_moved
 from .identity import require_same
-
-if TYPE_CHECKING:
-    from .stream import Stream
+from .stream import Stream
 
 _LAST_PATIENCE = 0.2
 """Seconds for the server to end the session."""
