@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
             try:
                 self._pump()
             except Exception as error:
-                # A bug of ours must reach whoever waits, and not end in the event loop's log.
+                # A bug must reach the caller that waits, and not end in the event loop's log.
                 if not self._answer(error):
                     raise
                 self.abort(ConnectionLostError("the connection's reader failed"))
@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
                 # A server too old or too busy to negotiate answers with an ErrorResponse.
                 raise ConnectionLostError(f"the server refused the connection: {reply[5:200]!r}")
             if reply != b"S":
-                # Bytes behind the S were sent before encryption, perhaps by somebody else
+                # Bytes behind the S were sent before encryption, perhaps by another party
                 # (CVE-2021-23222).
                 raise ProtocolError(f"the server answered a request for TLS with {reply[:20]!r}")
         self._transport.pause_reading()
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
                 self._answered = None
 
     def _answer(self, event: SessionEvent | Exception) -> bool:
-        """Tell whoever waits, who may send a query at once; False if nobody waits."""
+        """Call the callback that waits, which may send a query at once; False if none waits."""
         answered, self._answered = self._answered, None
         if answered is None:
             return False

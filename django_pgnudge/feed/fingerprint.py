@@ -2,7 +2,7 @@
 
 A sample of what they say proves nothing: a table can leave a publication, change, and come back
 between two looks. So this looks at row *versions*. Every catalog row has a place (``ctid``) and
-the transaction that wrote it (``xmin``), and whoever changes it leaves another version at another
+the transaction that wrote it (``xmin``), and a change leaves another version at another
 place, also if it then says what it said before. What changes a row in place (VACUUM, ANALYZE,
 CREATE INDEX noting itself in ``pg_class``) changes nothing that is looked for here, and freezing
 keeps ``xmin`` as it was (since PostgreSQL 9.4). A VACUUM FULL of a catalog moves every row: a

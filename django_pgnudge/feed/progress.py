@@ -1,4 +1,4 @@
-"""How far the server has sent its log, and how to have it say so."""
+"""How far the server has sent its log, and how to ask it for that."""
 
 from __future__ import annotations
 

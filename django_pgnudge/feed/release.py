@@ -62,7 +62,7 @@ class Releaser(ABC):
 
     @abstractmethod
     def attend(self) -> None:
-        """Look after what there is: the stream may have brought something."""
+        """Release what is due: the stream may have brought something."""
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -87,9 +87,9 @@ class Releaser(ABC):
 
 
 class CommitReleaser(Releaser):
-    """Takes everything that has committed for visible.
+    """Treats everything that has committed as visible.
 
-    That leaves a streamed transaction to its COMMIT: until it comes, it may be rolled back.
+    A streamed transaction waits for its COMMIT: until then it may be rolled back.
     """
 
     def attend(self) -> None:

@@ -49,8 +49,9 @@ class SideConnection:
 
     `ask`, `ask_visibility` and `ask_outcomes` take a callback and need no task: on a connection
     that is up and idle the query is sent before they return, and the callback is called in the
-    event loop's read callback. The coroutines stand on the same queue. Whoever gets no result
-    within ``patience`` seconds gets a PgNudgeError; the next query then opens a new connection.
+    event loop's read callback. The coroutines stand on the same queue. A query without
+    a result within ``patience`` seconds fails with a PgNudgeError; the next one then opens a new
+    connection.
     """
 
     def __init__(

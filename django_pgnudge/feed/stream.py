@@ -118,7 +118,7 @@ class Stream:
             ) from None
 
     async def run(self) -> PgNudgeError:
-        """Stream until the connection ends, and return why; a bug of ours is raised."""
+        """Stream until the connection ends, and return why; a bug is raised."""
         helpers = [asyncio.create_task(self._watch_liveness(), name="pgnudge-liveness")]
         if self._handshake is not None and self._handshake.running:
             watching = self._watch_handshake(self._handshake)
@@ -233,7 +233,7 @@ class Stream:
         self.connection.abort(error)
 
     def _on_bug(self, error: Exception) -> None:
-        """A bug of ours must reach the consumer, and not end in the event loop's log."""
+        """A bug must reach the consumer, and not end in the event loop's log."""
         self._bug = error
         self.abort(ConnectionLostError(f"the feed failed: {error!r}"))
 
