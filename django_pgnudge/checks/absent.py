@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
 _VIEWS: Final = """
-SELECT n.nspname::text, c.relname::text, c.relkind = 'm'
+SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind = 'm'
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 """

@@ -30,19 +30,26 @@ MANAGED_ROLES: Final = (
 
 _ROLE: Final = """
 SELECT r.rolreplication OR r.rolsuper OR EXISTS (
-         SELECT FROM pg_roles g WHERE g.rolname = ANY (%s) AND pg_has_role(r.oid, g.oid, 'MEMBER'))
-  FROM pg_roles r WHERE r.rolname = %s
+         SELECT FROM pg_catalog.pg_roles g
+          WHERE g.rolname = ANY (%s) AND pg_catalog.pg_has_role(r.oid, g.oid, 'MEMBER'))
+  FROM pg_catalog.pg_roles r WHERE r.rolname = %s
 """
 
 _MESSAGES: Final = """
-SELECT string_agg(p.oid::regprocedure::text, ', ' ORDER BY p.oid),
-       bool_or(has_function_privilege('public', p.oid, 'EXECUTE')),
-       (SELECT array_agg(r.rolname::text ORDER BY r.rolname) FROM pg_roles r
-         WHERE r.rolname IN (current_user, %s) AND NOT has_function_privilege(
-               r.oid, (SELECT m.oid FROM pg_proc m WHERE m.proname = 'pg_logical_emit_message'
-                       AND m.proargtypes[2] = 'text'::regtype), 'EXECUTE'))
-  FROM pg_proc p
- WHERE p.proname = 'pg_logical_emit_message' AND p.pronamespace = 'pg_catalog'::regnamespace
+SELECT pg_catalog.string_agg(
+           p.oid::pg_catalog.regprocedure::pg_catalog.text, ', ' ORDER BY p.oid),
+       pg_catalog.bool_or(pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE')),
+       (SELECT pg_catalog.array_agg(r.rolname::pg_catalog.text ORDER BY r.rolname)
+          FROM pg_catalog.pg_roles r
+         WHERE r.rolname IN (current_user, %s) AND NOT pg_catalog.has_function_privilege(
+               r.oid, (SELECT m.oid FROM pg_catalog.pg_proc m
+                        WHERE m.proname = 'pg_logical_emit_message'
+                          AND m.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
+                          AND m.proargtypes[2] = 'pg_catalog.text'::pg_catalog.regtype),
+               'EXECUTE'))
+  FROM pg_catalog.pg_proc p
+ WHERE p.proname = 'pg_logical_emit_message'
+   AND p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
 """
 
 _SLOT: Final = "django_pgnudge_check"
@@ -108,12 +115,16 @@ def read_facts(connection: BaseDatabaseWrapper, registry: Registry, rules: RuleS
     """Read the facts from the server."""
     plugin, pub_name = conf.PLUGIN, conf.PUBLICATION
     with pinned(connection) as (cursor, _):
-        cursor.execute("SELECT current_setting('wal_level'), current_user::text")
+        cursor.execute(
+            "SELECT pg_catalog.current_setting('wal_level'), current_user::pg_catalog.text"
+        )
         wal_level, user = cursor.fetchone()
         role = conf.CONNECTION.get("user") or user
         cursor.execute(_ROLE, [list(MANAGED_ROLES), role])
         granted = cursor.fetchone()
-        cursor.execute("SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries'")
+        cursor.execute(
+            "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'output_plugin_libraries'"
+        )
         allowed = cursor.fetchone()
         cursor.execute(_MESSAGES, [role])
         functions, is_public, without = cursor.fetchone()
@@ -139,8 +150,8 @@ def _publication(cursor: Any, connection: BaseDatabaseWrapper, name: str) -> Pub
     version = server_version(connection)
     is_filtered = "rowfilter IS NOT NULL" if version >= COLUMN_LISTS else "false"
     cursor.execute(
-        f"SELECT schemaname::text, tablename::text, {is_filtered}"  # noqa: S608 - one of two literals
-        " FROM pg_publication_tables WHERE pubname = %s",
+        "SELECT schemaname::pg_catalog.text, tablename::pg_catalog.text,"  # noqa: S608 - one of two literals
+        f" {is_filtered} FROM pg_catalog.pg_publication_tables WHERE pubname = %s",
         [name],
     )
     tables = {payload_for(schema, table): filtered for schema, table, filtered in cursor.fetchall()}
@@ -176,8 +187,9 @@ def _missing(connection: BaseDatabaseWrapper, plugin: str) -> str:
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout = '1s'")
             cursor.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM"
-                " pg_create_logical_replication_slot(%s || pg_backend_pid(), %s, true)",
+                "SELECT pg_catalog.pg_drop_replication_slot(slot_name)"
+                " FROM pg_catalog.pg_create_logical_replication_slot("
+                "%s || pg_catalog.pg_backend_pid(), %s, true)",
                 [_SLOT, plugin],
             )
     except Error as error:

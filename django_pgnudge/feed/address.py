@@ -11,7 +11,7 @@ from .tls import TLS
 
 _UNIX_PREFIXES = ("/", "@")
 
-NO_TLS = TLS("disable")
+_NO_TLS = TLS("disable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Address:
     user: str
     database: str
     password: str | None = field(default=None, repr=False)
-    tls: TLS = NO_TLS
+    tls: TLS = _NO_TLS
     methods: AcceptedMethods = ANY_METHOD
     application_name: str = "django_pgnudge"
     keepalive: float = 10.0

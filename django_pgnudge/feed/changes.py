@@ -15,10 +15,10 @@ MAX_NUDGES = 1000
 """How many own nudges are kept apart; the others become `ANY_NUDGE`."""
 
 MAX_REQUESTS = 256
-"""How many requests to settle are kept; others stay unanswered, which says nothing wrong."""
+"""How many requests to settle are kept. The others stay unanswered, which is safe."""
 
 
-class Table:
+class Pending:
     """What is pending for one table."""
 
     __slots__ = ("count", "first_seen", "keys")
@@ -32,55 +32,56 @@ class Table:
 class Changes:
     """Pending tables in order of arrival, or the knowledge that they were too many.
 
-    Own nudges stand among them. They have bounds of their own, since whoever may write a message
+    Own nudges are among them. They have bounds of their own, since a role that may write messages
     could use up those of the tables.
     """
 
     __slots__ = (
-        "committed_at", "lsn", "max_keys", "max_tables", "nudges", "overflow", "requests", "tables",
+        "committed_at", "lsn", "max_keys", "max_tables", "nudges", "overflow", "pending",
+        "requests",
     )  # fmt: skip
 
     def __init__(self, max_tables: int, max_keys: int) -> None:
         self.max_tables = max_tables
         self.max_keys = max_keys
-        self.tables: dict[str, Table] = {}
+        self.pending: dict[str, Pending] = {}
         self.nudges = self.requests = 0
-        """How many of ``tables`` are own nudges, and of these requests to settle."""
+        """How many of ``pending`` are own nudges, and of these requests to settle."""
         self.overflow = False
         self.lsn = 0
         self.committed_at: float | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.tables) or self.overflow
+        return bool(self.pending) or self.overflow
 
     def add(self, payload: str, seen: float, count: int, keys: set[Key] | list[Key] | None) -> None:
         if self.overflow:
             return
-        table = self.tables.get(payload)
-        if table is None:
+        pending = self.pending.get(payload)
+        if pending is None:
             # As is_nudge has it, without the call: this is done for each table of each transaction.
             if "." not in payload:
                 self._add_nudge(payload, seen, count)
                 return
-            if len(self.tables) >= self.max_tables and self._is_full():
+            if len(self.pending) >= self.max_tables and self._is_full():
                 self.overflow = True
-                self.tables.clear()
+                self.pending.clear()
                 return
-            table = self.tables[payload] = Table(seen)
-        elif seen < table.first_seen:
-            table.first_seen = seen
-        table.count += count
-        mine = table.keys
+            pending = self.pending[payload] = Pending(seen)
+        elif seen < pending.first_seen:
+            pending.first_seen = seen
+        pending.count += count
+        mine = pending.keys
         if mine is not None:
             if keys is None:
-                table.keys = None
+                pending.keys = None
             else:
                 mine.update(keys)
                 if len(mine) > self.max_keys:
-                    table.keys = None
+                    pending.keys = None
 
     def _is_full(self) -> bool:
-        return len(self.tables) - self.nudges >= self.max_tables
+        return len(self.pending) - self.nudges >= self.max_tables
 
     def _add_nudge(self, payload: str, seen: float, count: int) -> None:
         """Add an own nudge that is not pending, if there is room, else `ANY_NUDGE`."""
@@ -90,21 +91,21 @@ class Changes:
             self.requests += 1
         elif self.nudges - self.requests >= MAX_NUDGES:
             payload = ANY_NUDGE
-        table = self.tables.get(payload)
-        if table is None:
-            table = self.tables[payload] = Table(seen)
-            table.keys = None
+        pending = self.pending.get(payload)
+        if pending is None:
+            pending = self.pending[payload] = Pending(seen)
+            pending.keys = None
             self.nudges += 1
-        table.count += count
+        pending.count += count
 
     def is_whole(self, payload: str) -> bool:
         """Whether any row of this table may have changed."""
-        table = self.tables.get(payload)
-        return self.overflow if table is None else table.keys is None
+        pending = self.pending.get(payload)
+        return self.overflow if pending is None else pending.keys is None
 
     def forget_keys(self, payloads: Collection[str]) -> None:
-        for payload in self.tables.keys() & payloads:
-            self.tables[payload].keys = None
+        for payload in self.pending.keys() & payloads:
+            self.pending[payload].keys = None
 
     def merge(self, other: Changes) -> None:
         if other.lsn > self.lsn:
@@ -114,13 +115,13 @@ class Changes:
             self.committed_at = moment
         if other.overflow:
             self.overflow = True
-            self.tables.clear()
-        for payload, table in other.tables.items():
-            self.add(payload, table.first_seen, table.count, table.keys)
+            self.pending.clear()
+        for payload, pending in other.pending.items():
+            self.add(payload, pending.first_seen, pending.count, pending.keys)
 
     def untold(self, told: set[str]) -> bool:
         """Whether there are tables that were not told early."""
-        return self.overflow or not self.tables.keys() <= told
+        return self.overflow or not self.pending.keys() <= told
 
     def tell_early(self, into: Changes, told: set[str]) -> None:
         """Hand over the tables that were not told early, each for any of its rows.
@@ -129,15 +130,15 @@ class Changes:
         """
         if self.overflow:
             into.overflow, self.overflow = True, False
-            into.tables.clear()
-        for payload in [payload for payload in self.tables if payload not in told]:
-            table = self.tables.pop(payload)
-            into.add(payload, table.first_seen, table.count, None)
+            into.pending.clear()
+        for payload in [payload for payload in self.pending if payload not in told]:
+            pending = self.pending.pop(payload)
+            into.add(payload, pending.first_seen, pending.count, None)
             told.add(payload)
-        self.nudges = sum(map(is_nudge, self.tables))
-        self.requests = sum(payload.startswith(SETTLE_PREFIX) for payload in self.tables)
+        self.nudges = sum(map(is_nudge, self.pending))
+        self.requests = sum(payload.startswith(SETTLE_PREFIX) for payload in self.pending)
         if len(told) > self.max_tables:
-            # To tell a table again does no harm.
+            # Telling a table again does no harm.
             told.clear()
 
 
@@ -196,7 +197,7 @@ class StreamedTransaction:
 
     def end_block(self) -> None:
         """Keep within bounds: one block is bounded by the server's memory, and not their number."""
-        if sum(len(part.tables) for part in self._parts.values()) > self._max_tables:
+        if sum(len(part.pending) for part in self._parts.values()) > self._max_tables:
             self._merge()
 
     def abort(self, subxid: int) -> None:
@@ -233,8 +234,8 @@ class StreamedTransaction:
         for part in self._parts.values():
             into.merge(part)
         # In the order in which the tables were first seen.
-        into.tables = dict(sorted(into.tables.items(), key=_first_seen))
+        into.pending = dict(sorted(into.pending.items(), key=_first_seen))
 
 
-def _first_seen(item: tuple[str, Table]) -> float:
+def _first_seen(item: tuple[str, Pending]) -> float:
     return item[1].first_seen

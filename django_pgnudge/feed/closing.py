@@ -1,4 +1,4 @@
-"""What has to be closed although whoever closes it is cancelled."""
+"""Closing something although the task that closes it is cancelled."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 async def to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Await ``work`` although this task is cancelled meanwhile, and only then be cancelled.
+    """Await ``work`` although this task is cancelled meanwhile; then raise the cancellation.
 
-    A loop that ends cancels every task, that of ``work`` too: then it is begun again.
+    An event loop that ends cancels every task, also that of ``work``. Then ``work`` is begun again.
     """
     cancelled: asyncio.CancelledError | None = None
     while True:

@@ -28,8 +28,9 @@ class Coalescer:
         self._max_keys = max_keys
         self._clock = clock
         self._ready = self._empty()
-        self._streamed: set[int] | None = None
-        self._watched: frozenset[int] | None = None
+        self._noted: set[int] | None = None
+        """The xids that were noted; None while none are noted."""
+        self._to_note: frozenset[int] | None = None
         self._into: Changes | None = None
         self._block: StreamedTransaction | None = None
         self.streams: dict[int, StreamedTransaction] = {}
@@ -46,7 +47,7 @@ class Coalescer:
     def begin(self, xid: int) -> None:
         if self._into is not None:
             raise self._inside(f"the BEGIN of {xid}")
-        if self._streamed is not None:
+        if self._noted is not None:
             self._note(xid)
         self.open = Transaction(xid, self._clock(), self._max_tables, self._max_keys)
         self._into = self.open
@@ -57,8 +58,8 @@ class Coalescer:
         self._into.add(payload, self._clock(), count, keys)
 
     def wants_keys(self, payload: str) -> bool:
-        # Where any row may have changed already, the keys of a transaction that will be merged
-        # with that before long are not worth reading.
+        # Where any row may have changed already, keys add nothing: the transaction will be merged
+        # with that soon.
         into = self._into
         return not (self._ready.is_whole(payload) or (into is not None and into.is_whole(payload)))
 
@@ -100,7 +101,7 @@ class Coalescer:
         done = self.streams.pop(xid, None)
         if done is None:
             raise DecodeError(f"the COMMIT of {xid} comes without its changes")
-        if self._streamed is not None:
+        if self._noted is not None:
             self._note(xid)
         self.open = done.commit(self._clock())
         self.commit(lsn, committed_at)
@@ -118,14 +119,14 @@ class Coalescer:
         return DecodeError(f"{what} comes inside transaction {around.xid if around else '?'}")
 
     def _note(self, xid: int) -> None:
-        assert self._streamed is not None
-        if self._watched is None or xid in self._watched:
-            self._streamed.add(xid)
+        assert self._noted is not None
+        if self._to_note is None or xid in self._to_note:
+            self._noted.add(xid)
 
     # What the feed asks.
 
     def release(self, visible: Callable[[Transaction], bool] | None = None) -> bool:
-        """Make held transactions available that are visible (all, without a judge).
+        """Make held transactions available that are visible (all of them, without ``visible``).
 
         True if something is available now.
         """
@@ -172,16 +173,16 @@ class Coalescer:
         events = tuple(
             Event(
                 payload,
-                table.first_seen,
-                table.count,
-                None if table.keys is None else frozenset(table.keys),
+                pending.first_seen,
+                pending.count,
+                None if pending.keys is None else frozenset(pending.keys),
             )
-            for payload, table in taken.tables.items()
+            for payload, pending in taken.pending.items()
         )
         return Batch(events, taken.lsn, taken.committed_at)
 
     def forget_keys(self, payloads: Collection[str]) -> None:
-        """Let any row have changed, wherever these tables wait: their keys cannot be trusted."""
+        """Take a change that waits for these tables for one of any row: its keys are unreliable."""
         if payloads:
             parts = [part for streamed in self.streams.values() for part in streamed.parts]
             for changes in (self._ready, *self.held, *parts):
@@ -189,34 +190,33 @@ class Coalescer:
             if self.open is not None:
                 self.open.forget_keys(payloads)
 
-    def watch(self, xids: frozenset[int] | None = None) -> None:
+    def note_xids(self, xids: frozenset[int] | None = None) -> None:
         """Note which of these 32-bit xids (any, if None) the stream brings from here on.
 
         One that arrives as a whole is noted when it begins, since its COMMIT is on the way; one
-        that arrives in blocks when its COMMIT has come.
-
-        What was noted before is kept, so that a watch for any xid can be narrowed.
+        that arrives in blocks when its COMMIT has come. What was noted before is kept, so that the
+        xids to note can be narrowed.
         """
-        self._streamed = self._streamed or set()
-        self._watched = xids
+        self._noted = self._noted or set()
+        self._to_note = xids
         if xids is not None:
-            self._streamed &= xids
+            self._noted &= xids
 
-    def unwatch(self) -> None:
-        self._streamed = self._watched = None
+    def stop_noting_xids(self) -> None:
+        self._noted = self._to_note = None
 
     @property
-    def watching(self) -> bool:
+    def is_noting_xids(self) -> bool:
         """Whether xids are being noted: the handshake is not over."""
-        return self._streamed is not None
+        return self._noted is not None
 
-    def streamed(self, xid: int) -> bool:
+    def has_streamed(self, xid: int) -> bool:
         """Whether the stream brought a transaction with this 32-bit xid while xids were noted."""
-        return self._streamed is not None and xid in self._streamed
+        return self._noted is not None and xid in self._noted
 
     def reset(self) -> None:
         """Forget what has not been released: its stream ended, and a Resync will cover it."""
         self.open = self._block = self._into = None
         self.streams = {}
         self.held = []
-        self.unwatch()
+        self.stop_noting_xids()

@@ -1,13 +1,18 @@
-"""From an address to a connection that is logged in: the socket, TLS by its mode, the login."""
+"""From an address to a connection that is logged in: the name's addresses, the socket, TLS by its
+mode, the login.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import socket
 import ssl as ssl_module
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..errors import (
     AuthenticationError,
@@ -18,9 +23,9 @@ from ..errors import (
     TLSError,
 )
 from ..log import get_logger
+from ..threads import answer
 from .address import Address
 from .connection import Connection
-from .resolving import addresses
 from .session_settings import STARTUP_REFUSED
 
 log = get_logger("django_pgnudge.feed")
@@ -32,7 +37,7 @@ async def connect(address: Address, *, replication: bool) -> Connection:
     """A logged-in connection, with settings of its own (`session_settings`).
 
     Raises ConnectionLostError, TLSError, AuthenticationError, ProtocolError or ServerError.
-    Bounding the time it may take is the caller's.
+    The caller bounds the time it may take.
     """
     try:
         return await _log_in(address, partial(_attempt, replication=replication))
@@ -123,6 +128,36 @@ async def _open(host: str, port: int) -> tuple[asyncio.Transport, Connection]:
     if len(errors) == 1:
         raise errors[0]
     raise OSError("; ".join(map(str, errors)))
+
+
+async def addresses(host: str, port: int) -> list[str]:
+    """The addresses of ``host``, best first; raises what ``socket.getaddrinfo`` raises.
+
+    Without the event loop's executor: a loop that ends waits for the executor's threads, and a
+    resolver that gets no answer takes half a minute.
+    """
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return [host]
+    if "\0" in host:
+        # The resolver would look up what is before it.
+        raise ValueError("a null character in a host name")
+
+    def look_up() -> list[str]:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(_text(place) for *_, place in found))
+
+    waiter: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    # A thread for each, so that a name does not wait for the resolver of another.
+    threading.Thread(
+        target=answer, args=(waiter, look_up), name="pgnudge resolver", daemon=True
+    ).start()
+    return await waiter
+
+
+def _text(place: tuple[Any, ...]) -> str:
+    host, *_, scope = place
+    return f"{host}%{scope}" if len(place) == 4 and scope else str(host)
 
 
 def _keep_alive(sock: socket.socket, seconds: float) -> None:

@@ -13,12 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
-from ..errors import (
-    ConnectionLostError,
-    PgNudgeError,
-    ProtocolError,
-    TLSError,
-)
+from ..errors import ConnectionLostError, PgNudgeError, ProtocolError, TLSError
 from ..log import get_logger
 from ..wire import (
     Credentials,
@@ -38,17 +33,17 @@ from .read_pacing import ReadPacer
 
 log = get_logger("django_pgnudge.feed")
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 Rows: TypeAlias = tuple[tuple[str | None, ...], ...]
-"""A query's answer: text, or None for NULL."""
+"""The rows of a query: text, or None for NULL."""
 
 MAX_UNREAD = 64 * 1024
 """How many bytes of statuses wait for a server that does not read."""
 
 
 class Connection(asyncio.Protocol):
-    """One session; made by `connecting.connect`."""
+    """One session; made by `connect.connect`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -59,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._on_stream: Callable[[], None] | None = None
         self._early = b""
         self._before = ""
-        """What pins the settings of each question, where the session's own cannot be."""
+        """What pins the settings of each query, where the session's own cannot be pinned."""
         self.closed: asyncio.Future[PgNudgeError] = self._loop.create_future()
         """Resolves, never raises, with the reason once the connection is gone."""
         self._gone: asyncio.Future[None] = self._loop.create_future()
@@ -87,7 +82,7 @@ class Connection(asyncio.Protocol):
             try:
                 self._pump()
             except Exception as error:
-                # A bug of ours must reach whoever waits, and not end in the event loop's log.
+                # A bug must reach the caller that waits, and not end in the event loop's log.
                 if not self._answer(error):
                     raise
                 self.abort(ConnectionLostError("the connection's reader failed"))
@@ -116,17 +111,17 @@ class Connection(asyncio.Protocol):
             self._transport.write(messages.ssl_request())
             await self._negotiating
             # All that has arrived, not only what came with the first byte.
-            answer = self._early
+            reply = self._early
             self._negotiating, self._early = None, b""
-            if answer == b"N":
+            if reply == b"N":
                 return False
-            if answer[:1] == b"E":
+            if reply[:1] == b"E":
                 # A server too old or too busy to negotiate answers with an ErrorResponse.
-                raise ConnectionLostError(f"the server refused the connection: {answer[5:200]!r}")
-            if answer != b"S":
-                # Bytes behind the S were sent before encryption, perhaps by somebody else
+                raise ConnectionLostError(f"the server refused the connection: {reply[5:200]!r}")
+            if reply != b"S":
+                # Bytes behind the S were sent before encryption, perhaps by another party
                 # (CVE-2021-23222).
-                raise ProtocolError(f"the server answered a request for TLS with {answer[:20]!r}")
+                raise ProtocolError(f"the server answered a request for TLS with {reply[:20]!r}")
         self._transport.pause_reading()
         try:
             transport = await self._loop.start_tls(
@@ -172,7 +167,7 @@ class Connection(asyncio.Protocol):
             await self.execute("SET client_encoding TO 'SQL_ASCII'")
         version = self.session.server_version
         if not replication and not pin_at_startup:
-            self._before = session_settings.in_front_of_question(version)
+            self._before = session_settings.in_front_of_query(version)
         elif rest := session_settings.after_login(
             version, replication=replication, started=pin_at_startup
         ):
@@ -195,7 +190,7 @@ class Connection(asyncio.Protocol):
         if self.closed.done():
             raise self.closed.result()
         self.session.query(self._before + sql)
-        return _outcome(await self._next())
+        return _result(await self._next())
 
     async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
         """Run one query and return its rows, as text; ProtocolError for another shape."""
@@ -213,20 +208,20 @@ class Connection(asyncio.Protocol):
         the event loop's read callback with the rows, or with what `rows` would raise.
         """
 
-        def answer(event: SessionEvent | Exception) -> None:
+        def on_event(event: SessionEvent | Exception) -> None:
             try:
                 if isinstance(event, Exception):
                     raise event
-                found = _rows(_outcome(event), columns, at_least)
+                rows = _rows(_result(event), columns, at_least)
             except Exception as error:
                 answered(error)
             else:
-                answered(found)
+                answered(rows)
 
         if self.closed.done():
             raise self.closed.result()
         self.session.query(self._before + sql)
-        self._answered = answer
+        self._answered = on_event
         self._flush()
 
     def stream_to(self, handler: Callable[[], None]) -> None:
@@ -243,7 +238,7 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     async def close(self, *, patience: float = 1.0) -> None:
-        """End the stream and the session in the protocol's words.
+        """End the stream and the session as the protocol has it.
 
         Waits up to ``patience`` seconds for the server to hang up, since by then it has dropped
         the session's slot; then drops the connection.
@@ -261,7 +256,7 @@ class Connection(asyncio.Protocol):
         await asyncio.wait([self._gone], timeout=0.2)
 
     def abort(self, error: PgNudgeError) -> None:
-        """Drop the connection without a word."""
+        """Drop the connection without telling the server."""
         self._fail(error)
         if self._transport is not None:
             self._transport.abort()
@@ -273,7 +268,7 @@ class Connection(asyncio.Protocol):
             raise self.closed.result()
         waiter: asyncio.Future[SessionEvent] = self._loop.create_future()
 
-        answered = settling(waiter)
+        answered = result_into(waiter)
         self._answered = answered
         self._flush()
         self._pump()
@@ -284,7 +279,7 @@ class Connection(asyncio.Protocol):
                 self._answered = None
 
     def _answer(self, event: SessionEvent | Exception) -> bool:
-        """Tell whoever waits, who may ask again at once; False if nobody does."""
+        """Call the callback that waits, which may send a query at once; False if none waits."""
         answered, self._answered = self._answered, None
         if answered is None:
             return False
@@ -299,8 +294,8 @@ class Connection(asyncio.Protocol):
             except PgNudgeError as error:
                 session.fail(error)
         else:
-            # Nobody waits on an idle connection, but it is read all the same: the server says
-            # there why it will hang up, and what it says must not pile up.
+            # An idle connection is read, too: the server says there why it will hang up, and what
+            # it says must not pile up.
             while session.state is State.IDLE or self._answered is not None:
                 event = session.next_event()
                 if event is None:
@@ -348,21 +343,21 @@ class Connection(asyncio.Protocol):
         self._answer(error)
 
 
-def settling(waiter: asyncio.Future[Answer]) -> Callable[[Answer | Exception], None]:
-    """What to call with the answer that ``waiter`` waits for, or with what went wrong."""
+def result_into(waiter: asyncio.Future[Result]) -> Callable[[Result | Exception], None]:
+    """What to call with the result that ``waiter`` waits for, or with what went wrong."""
 
-    def answered(outcome: Answer | Exception) -> None:
+    def answered(result: Result | Exception) -> None:
         if waiter.done():
             return
-        if isinstance(outcome, Exception):
-            waiter.set_exception(outcome)
+        if isinstance(result, Exception):
+            waiter.set_exception(result)
         else:
-            waiter.set_result(outcome)
+            waiter.set_result(result)
 
     return answered
 
 
-def _outcome(event: SessionEvent) -> QueryResult | StreamStarted:
+def _result(event: SessionEvent) -> QueryResult | StreamStarted:
     if isinstance(event, QueryFailed):
         raise event.error
     if not isinstance(event, QueryResult | StreamStarted):

@@ -4,38 +4,27 @@ A query of a table reads its partitions and its INHERITS children too. So a tabl
 everything in that tree which stores rows is *whole*: each INSERT, UPDATE, DELETE and TRUNCATE of
 it, whatever table the statement names, comes through the stream under a name that is followed.
 
-Sources: ``RelationGetIndexList`` (src/backend/utils/cache/relcache.c) for what is a replica
-identity; ``get_rel_sync_entry`` and ``pgoutput_truncate``
+Source: ``get_rel_sync_entry`` and ``pgoutput_truncate``
 (src/backend/replication/pgoutput/pgoutput.c) for what a publication sends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypeAlias
 
-from .queries import SnapshotView, literal
+from .connection import Rows
+from .queries import Visibility, literal
+from .table_keys import has_identity
 
 Found: TypeAlias = Mapping[str, frozenset[tuple[str, str]]]
 """For each payload that is covered, the tables its rows are in, with what makes them so."""
 
-# An index that is invalid, being dropped or DEFERRABLE identifies no row.
-_IDENTIFIED = """(x.relreplident = 'f' OR EXISTS (
-    SELECT 1 FROM pg_catalog.pg_index i
-    WHERE i.indrelid = x.oid AND i.indimmediate AND i.indisvalid AND i.indislive
-      AND (x.relreplident = 'd' AND i.indisprimary
-           OR x.relreplident = 'i' AND i.indisreplident)))"""
+NEEDS_IDENTITY: Final = "wal2json"
+"""The output plugin that leaves out changes it cannot name the row of."""
 
-WITHOUT_IDENTITY = f"""
-SELECT n.nspname, x.relname
-FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
-WHERE x.relkind = 'r' AND x.relpersistence = 'p' AND NOT {_IDENTIFIED}
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-ORDER BY n.nspname, x.relname
-"""  # noqa: S608  # nothing in it comes from outside
-
-# Reads catalogs alone: functions such as pg_partition_tree() and pg_get_publication_tables() lock
-# the tables, and wait for whoever alters one. What cannot be covered is listed for its name.
+# Reads only catalogs: functions such as pg_partition_tree() and pg_get_publication_tables() lock
+# the tables, and wait for a session that alters one. What cannot be covered is listed for its name.
 _COVERAGE = """
 WITH RECURSIVE relation AS (
     SELECT x.oid, n.oid AS schema, n.nspname, x.relname, x.relkind, x.relpersistence,
@@ -66,22 +55,22 @@ _SENT = """, publication AS (
     SELECT oid, xmin, puballtables, pubviaroot FROM pg_catalog.pg_publication
     WHERE pubname = {name} AND pubinsert AND pubupdate AND pubdelete AND pubtruncate
 ), named (oid, origin) AS (
-    SELECT r.oid, p.xmin::text FROM relation r, publication p WHERE p.puballtables
+    SELECT r.oid, p.xmin::pg_catalog.text FROM relation r, publication p WHERE p.puballtables
     UNION ALL
-    SELECT m.prrelid, p.xmin::text || '/' || m.oid::text || '/' || m.xmin::text
+    SELECT m.prrelid, pg_catalog.concat_ws('/', p.xmin, m.oid, m.xmin)
     FROM publication p JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid{schemas}
 ), sent AS (
-    SELECT t.part AS oid, string_agg(n.origin, ' ' ORDER BY n.origin) AS origin
+    SELECT t.part AS oid, pg_catalog.string_agg(n.origin, ' ' ORDER BY n.origin) AS origin
     FROM tree t
     JOIN relation r ON r.oid = t.root AND (r.relkind = 'p' OR t.root = t.part)
     JOIN named n ON n.oid = t.root{filtered}
     GROUP BY t.part
-    HAVING NOT bool_or((SELECT pubviaroot FROM publication) AND t.root <> t.part)
+    HAVING NOT pg_catalog.bool_or((SELECT pubviaroot FROM publication) AND t.root <> t.part)
 )"""
 
 _SCHEMAS = """
     UNION ALL
-    SELECT r.oid, p.xmin::text || '/' || m.oid::text || '/' || m.xmin::text
+    SELECT r.oid, pg_catalog.concat_ws('/', p.xmin, m.oid, m.xmin)
     FROM publication p
     JOIN pg_catalog.pg_publication_namespace m ON m.pnpubid = p.oid
     JOIN relation r ON r.schema = m.pnnspid"""
@@ -92,14 +81,14 @@ _FILTERED = """
         WHERE f.prrelid = t.part AND f.prqual IS NOT NULL)"""
 
 
-def coverage(publication: str | None, server_version: int, *, needs_identity: bool) -> str:
+def _coverage_query(publication: str | None, server_version: int, *, needs_identity: bool) -> str:
     """A query for what `covered` reads.
 
     ``needs_identity`` is for an output plugin that leaves out an UPDATE or a DELETE of a table
     without a replica identity.
     """
     parts = {
-        "identified": _IDENTIFIED if needs_identity else "true",
+        "identified": has_identity("x") if needs_identity else "true",
         "sent": "", "is_sent": "true", "origin": "''", "join": "",
     }  # fmt: skip
     if publication is not None:
@@ -118,7 +107,7 @@ def coverage(publication: str | None, server_version: int, *, needs_identity: bo
 
 
 def covered(rows: Iterable[tuple[str | None, ...]], wanted: Callable[[str, str], bool]) -> Found:
-    """Read the answer to `coverage`; ``wanted`` says which tables (schema, table) are followed.
+    """Read the rows of the coverage query; ``wanted`` says which (schema, table) are followed.
 
     Two tables may have one payload, ``"a.b".c`` and ``a."b.c"``: it is covered if both are.
     """
@@ -134,55 +123,89 @@ def covered(rows: Iterable[tuple[str | None, ...]], wanted: Callable[[str, str],
     return {payload: frozenset(parts) for payload, parts in found.items() if payload not in lacking}
 
 
+class CoverageReader:
+    """Reads what is covered on one server, for one feed's tables."""
+
+    def __init__(
+        self,
+        publication: str | None,
+        server_version: int,
+        followed: Callable[[str, str], bool],
+        codec: str,
+    ) -> None:
+        """``followed`` says which tables (schema, table) are followed; ``codec`` is Python's name
+        of the encoding in which the server sends them."""
+        self._publication = publication
+        self._server_version = server_version
+        self._followed = followed
+        self._codec = codec
+
+    async def read(self, rows: Callable[..., Awaitable[Rows]], plugin: str) -> Found:
+        """Ask with ``rows``, which is `Connection.rows` or has its shape."""
+        sql = _coverage_query(
+            self._publication if plugin == "pgoutput" else None,
+            self._server_version,
+            needs_identity=plugin == NEEDS_IDENTITY,
+        )
+        return covered(await rows(sql, columns=5), self._is_sent_by_name)
+
+    def _is_sent_by_name(self, schema: str, table: str) -> bool:
+        """Whether changes of a table come, under the name that it has."""
+        if not self._followed(schema, table):
+            return False
+        # Without a codec, names come with what is not ASCII escaped.
+        return self._codec != "ascii" or f"{schema}{table}".isascii()
+
+
 class Carried:
     """Which payloads can be relied on while the map changes.
 
-    A transaction that runs while a table is added to a publication, or a schema renamed, may have
-    changed the table before: that change never comes, or comes under the old name, and is seen
-    only at its COMMIT. So what was not covered a moment ago, or by other tables, does not count
-    before everything has ended that ran when it was found.
+    A transaction that runs while a table is added to a publication, or a schema is renamed, may
+    have changed the table before. That change never comes, or comes under the old name, and is
+    visible only after its COMMIT. So what was not covered before, or by other tables, does not
+    count until every transaction has ended that ran when it was found.
     """
 
-    def __init__(self, known: Found) -> None:
-        """``known`` was found before the slot was made, which waits for all that ran then."""
-        self._known = known
+    def __init__(self, found: Found) -> None:
+        """``found`` was read before the slot was made, which waits for all that ran then."""
+        self._found = found
         self._waiting: dict[str, frozenset[int] | None] = {}
 
     def moved(self, found: Found) -> bool:
-        """Whether there is something that was not known like this: `take` needs what runs."""
-        return any(self._known.get(payload) != parts for payload, parts in found.items())
+        """Whether something was not found like this before: `take` needs what runs."""
+        return any(self._found.get(payload) != parts for payload, parts in found.items())
 
     @property
     def waits(self) -> bool:
-        """Whether `take` needs a look at the server."""
+        """Whether `take` needs what a later snapshot sees."""
         return bool(self._waiting)
 
     def take(
-        self, found: Found, running: frozenset[int], view: SnapshotView | None
+        self, found: Found, running: frozenset[int], seen: Visibility | None
     ) -> frozenset[str]:
         """The payloads to rely on, now that ``found`` has been read.
 
         ``running`` are the 32-bit xids of the transactions in progress since, if something moved;
-        ``view`` is a later look, if something moved or waits. On a standby nobody can tell what
-        runs, so there the next stream is the first to rely on what moved.
+        ``seen`` is what a later snapshot sees, if something moved or waits. A standby does not tell
+        what runs, so there the next stream is the first to rely on what moved.
         """
-        known, self._known = self._known, found
-        since = None if view is not None and view.replayed is not None else running
+        before, self._found = self._found, found
+        since = None if seen is not None and seen.replayed is not None else running
         waiting = {
             payload: xids
             for payload, xids in self._waiting.items()
-            if payload in found and not _ended(xids, view)
+            if payload in found and not _ended(xids, seen)
         }
         for payload, parts in found.items():
-            if payload not in known:
-                if not _ended(since, view):
+            if payload not in before:
+                if not _ended(since, seen):
                     waiting[payload] = since
-            elif known[payload] != parts:
+            elif before[payload] != parts:
                 # It may have been out meanwhile, so it must be missing once.
                 waiting[payload] = since
         self._waiting = waiting
         return frozenset(found.keys() - waiting.keys())
 
 
-def _ended(xids: frozenset[int] | None, view: SnapshotView | None) -> bool:
-    return xids is not None and view is not None and all(map(view.snapshot.sees, xids))
+def _ended(xids: frozenset[int] | None, seen: Visibility | None) -> bool:
+    return xids is not None and seen is not None and all(map(seen.snapshot.sees, xids))

@@ -1,7 +1,7 @@
 """Which server answers: a name may lead to another one while connections to the old stay open.
 
-After a failover the old primary may live on, with all who were connected to it, and nothing on
-those connections tells. Only a connection made anew goes where everybody else goes from then on.
+After a failover the old primary may live on, with all its connections, and nothing on those
+connections tells. Only a new connection goes where all others go from then on.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from ..errors import OtherServerError, ProtocolError, ServerError
 from .connection import Rows
 
-# pg_control_checkpoint() learns of a new timeline at the next checkpoint, the names of log files
-# have it at once. A standby may follow its primary to another timeline and is the same server.
-IDENTITY = """
-SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text,
-       pg_catalog.pg_is_in_recovery()::text,
-       (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
+# pg_control_checkpoint() has a new timeline at the next checkpoint, the names of log files have it
+# at once. A standby may follow its primary to another timeline and is still the same server.
+_IDENTITY = """
+SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text,
+       pg_catalog.pg_is_in_recovery()::pg_catalog.text,
+       (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()),
        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.left(
            pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END
 """
 
-# A server's process never has another system identifier, and another timeline only by its
-# promotion, so where these functions cannot be called the rest tells as much.
-PLAIN_IDENTITY = """
-SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text,
-       pg_catalog.pg_is_in_recovery()::text, NULL, NULL
+# A server never changes its system identifier while it runs, and its timeline only when it is
+# promoted. So where these functions cannot be called, the rest is enough.
+_PLAIN_IDENTITY = """
+SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text,
+       pg_catalog.pg_is_in_recovery()::pg_catalog.text, NULL, NULL
 """
 
-# SQLSTATEs of a function that a role, or a server that PostgreSQL was made into, may not call.
+# SQLSTATEs of a function that a role, or a server derived from PostgreSQL, may not call.
 _CANNOT_CALL = ("42501", "42883", "0A000")
 
 
@@ -54,13 +54,13 @@ class Identity:
 
 
 async def identify(rows: Callable[..., Awaitable[Rows]]) -> Identity:
-    """Ask over a connection; ``rows`` is `Connection.rows` or has its shape."""
+    """Query the identity; ``rows`` is `Connection.rows` or has its shape."""
     try:
-        found = await rows(IDENTITY, columns=4, at_least=1)
+        found = await rows(_IDENTITY, columns=4, at_least=1)
     except ServerError as error:
         if error.sqlstate not in _CANNOT_CALL:
             raise
-        found = await rows(PLAIN_IDENTITY, columns=4, at_least=1)
+        found = await rows(_PLAIN_IDENTITY, columns=4, at_least=1)
     started, in_recovery, system, timeline = found[0]
     if started is None or in_recovery not in ("true", "false"):
         raise ProtocolError(f"the server said of itself {found[0]!r:.100}")
@@ -70,7 +70,7 @@ async def identify(rows: Callable[..., Awaitable[Rows]]) -> Identity:
 async def require_same(
     rows: Callable[..., Awaitable[Rows]], expected: Identity, where: object
 ) -> None:
-    """Raise OtherServerError unless it is ``expected`` that answers."""
+    """Raise OtherServerError unless the server is the ``expected`` one."""
     found = await identify(rows)
     if found != expected:
         raise OtherServerError(

@@ -1,8 +1,8 @@
-"""A proxy that hangs up on idle connections, and how often to say something so that it does not.
+"""How often to send a status so that no proxy ends the connection for being idle.
 
-Load balancers and firewalls end a connection on which nothing was said for a while, HAProxy by its
-``timeout client`` and ``timeout server``. Below the interval of our statuses, that is every few
-seconds, and each end is a Resync.
+Load balancers and firewalls end a connection on which nothing was sent for a while, HAProxy by its
+``timeout client`` and ``timeout server``. If that is shorter than the interval of our statuses, the
+connection ends every few seconds, each time with a Resync.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 from typing import Final
 
 _SHORTEST: Final = 0.5
-"""Seconds. What ends sooner ends for another reason."""
+"""Seconds. A connection that ends sooner ends for another reason."""
 
 _ALIKE: Final = 0.25
-"""By how much of it two silences may differ."""
+"""The share by which two silences may differ."""
 
 
 class IdleLimit:
-    """What the ends of streams say of it."""
+    """Learns the idle timeout of a proxy from how streams end."""
 
     def __init__(self) -> None:
         self._silent = 0.0
 
     def ended(self, silent: float, interval: float) -> float | None:
-        """A stream was ended from there after ``silent`` seconds, with a status each ``interval``.
+        """The other side ended a stream after ``silent`` seconds, with a status each ``interval``.
 
         Returns the interval to go on with if two in a row ended after the same silence, else None.
         """

@@ -1,7 +1,7 @@
-"""What the server says beside the stream. A WARNING means that a change may have been left out.
+"""Notices within the stream. A WARNING means that a change may have been left out.
 
-wal2json warns, once a row, where it cannot name the row of an UPDATE or a DELETE; PostgreSQL 18
-where a publication does not exist; whatever else warns in a stream is not known, and may be worse.
+wal2json warns, for each row, if it cannot name the row of an UPDATE or a DELETE. PostgreSQL 18
+warns if a publication does not exist. What any other warning means is unknown; it may be worse.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class Notices:
     """The notices of one stream."""
 
     def __init__(self, wanted: Callable[[str, str], bool], any_row: Callable[[str], None]) -> None:
-        """``wanted`` says which tables are followed; ``any_row`` is called with the payload of one
-        of whose rows the open transaction changed any."""
+        """``wanted`` says which tables are followed. ``any_row`` is called with the payload of a
+        table: the open transaction may have changed any row of it."""
         self._wanted = wanted
         self._any_row = any_row
         self._said: Memo[str, None] = Memo(_MOST_SAID)
 
     def take(self, notice: ServerError) -> None:
-        """Make good what the notice tells of.
+        """Make up for the change that the notice says is missing.
 
-        Where it names the table, any row of that may have changed. Else nobody knows what is
-        missing: raises ConnectionLostError, since a stream made anew begins with a Resync.
+        If it names the table, any row of that may have changed. Else raises ConnectionLostError:
+        it is unknown what is missing, and a new stream begins with a Resync.
         """
         if notice.severity in _HARMLESS:
             if self._is_news(notice.message):

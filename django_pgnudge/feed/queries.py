@@ -1,4 +1,4 @@
-"""What a feed asks the server in SQL, and how it reads the answers."""
+"""The SQL that a feed sends to the server, and how it reads the rows."""
 
 from __future__ import annotations
 
@@ -10,49 +10,35 @@ from ..wire import LSN
 from .changes import Transaction
 from .visibility import Snapshot
 
-# A publication may send a partition's rows as its root's (publish_via_partition_root), with the old
-# values of the partition's replica identity and none of the root's key.
-OTHERWISE_IDENTIFIED = """
-WITH RECURSIVE tree (root, part) AS (
-    SELECT oid, oid FROM pg_catalog.pg_class WHERE relkind = 'p'
-    UNION ALL
-    SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.part
-)
-SELECT t.root FROM tree t JOIN pg_catalog.pg_class x ON x.oid = t.part
-WHERE x.relreplident = 'n' OR x.relreplident = 'i' AND NOT EXISTS (
-    SELECT 1 FROM pg_catalog.pg_index i
-    WHERE i.indrelid = x.oid AND i.indisreplident AND i.indisprimary)
-"""
-
-VIEW = """
-SELECT pg_catalog.pg_current_snapshot()::text,
+VISIBILITY = """
+SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
        CASE WHEN pg_catalog.pg_is_in_recovery()
-            THEN pg_catalog.pg_last_wal_replay_lsn()::text END
+            THEN pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text END
 """
 
-# The same, parsed and planned once: it is asked for every commit.
-PREPARE_VIEW = f"PREPARE pgnudge_snapshot AS {VIEW}"
-PREPARED_VIEW = "EXECUTE pgnudge_snapshot"
+# The same, parsed and planned once: it is sent for every commit.
+PREPARE_VISIBILITY = f"PREPARE pgnudge_snapshot AS {VISIBILITY}"
+PREPARED_VISIBILITY = "EXECUTE pgnudge_snapshot"
 
-# An asynchronous commit is visible before it is flushed, so the insert position it is.
+# An asynchronous commit is visible before it is flushed, so this is the insert position.
 LOG_END = """
 SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-            ELSE pg_catalog.pg_current_wal_insert_lsn() END::text
+            ELSE pg_catalog.pg_current_wal_insert_lsn() END::pg_catalog.text
 """
 
-# The server streams what is flushed, and a transaction that goes on may have filled its buffers up
-# to the insert position: somebody's commit flushes them, or the WAL writer, which takes seconds
-# where little happens. The commit of a message does it at once; nobody asks for this message.
+# The server streams what is flushed. A running transaction may have filled the buffers up to the
+# insert position. The next commit flushes them, or the WAL writer, which takes seconds where little
+# happens. The commit of a message flushes them at once; nothing reads this message.
 FLUSH = """
 SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
-            THEN pg_catalog.pg_logical_emit_message(true, 'pgnudge flush', '') END::text
+            THEN pg_catalog.pg_logical_emit_message(true, 'pgnudge flush', '') END::pg_catalog.text
 """
 
 # Every transaction with an xid holds a lock on it until after it has become visible. A
 # subtransaction's xid stands beside its parent's, which is the older; a prepared transaction
 # belongs to no process.
 RUNNING_XIDS = """
-SELECT DISTINCT ON (l.virtualtransaction) l.transactionid::text
+SELECT DISTINCT ON (l.virtualtransaction) l.transactionid::pg_catalog.text
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
@@ -61,13 +47,14 @@ WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
 ORDER BY l.virtualtransaction, pg_catalog.age(l.transactionid) DESC
 """
 
-# Who keeps a slot from being made: it waits for every transaction with an xid to end.
+# What a slot that is being made waits for: every transaction with an xid has to end.
 BLOCKERS = """
-SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {pid})::text,
-       (SELECT COALESCE(string_agg(DISTINCT COALESCE(pid::text, 'prepared'), ', '), 'none')
+SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = {pid})::pg_catalog.text,
+       (SELECT COALESCE(pg_catalog.string_agg(
+                   DISTINCT COALESCE(pid::pg_catalog.text, 'prepared'), ', '), 'none')
         FROM pg_catalog.pg_locks
         WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted),
-       pg_catalog.pg_is_in_recovery()::text
+       pg_catalog.pg_is_in_recovery()::pg_catalog.text
 """
 
 # A session is ended by its id and by the name of the slot that it makes.
@@ -78,8 +65,8 @@ FROM pg_catalog.pg_stat_activity WHERE pid = {pid} AND pg_catalog.strpos(query, 
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotView:
-    """What a new snapshot on the server would see, at one moment."""
+class Visibility:
+    """What a new snapshot on the server sees at one moment."""
 
     snapshot: Snapshot
     replayed: LSN | None
@@ -87,14 +74,14 @@ class SnapshotView:
     transactions in progress, but what was replayed is visible."""
 
     @classmethod
-    def of(cls, rows: tuple[tuple[str | None, ...], ...]) -> SnapshotView:
-        """Read the answer to `VIEW`."""
+    def of(cls, rows: tuple[tuple[str | None, ...], ...]) -> Visibility:
+        """Read the rows of `VISIBILITY`."""
         match rows:
             case ((str(snapshot), (str() | None) as replayed),):
                 return cls(
                     Snapshot.parse(snapshot), None if replayed is None else LSN.parse(replayed)
                 )
-        raise ProtocolError(f"the server answered a question for its snapshot with {rows!r:.100}")
+        raise ProtocolError(f"the server answered a query for its snapshot with {rows!r:.100}")
 
     def sees(self, transaction: Transaction) -> bool:
         """Whether a committed transaction of the stream is visible."""
@@ -104,8 +91,8 @@ class SnapshotView:
 
 
 def running_xids(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
-    """Read the answer to `RUNNING_XIDS`."""
-    return frozenset(number(row[0]) for row in rows)
+    """Read the rows of `RUNNING_XIDS`."""
+    return frozenset(_number(row[0]) for row in rows)
 
 
 def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
@@ -115,16 +102,16 @@ def outcomes(snapshot: Snapshot, xids: Iterable[int]) -> str:
     """
     wide = ",".join(str(snapshot.widen(xid)) for xid in sorted(xids))
     return f"""
-        SELECT x::text, pg_catalog.pg_current_wal_insert_lsn()::text
+        SELECT x::pg_catalog.text, pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text
         FROM pg_catalog.unnest('{{{wide}}}'::pg_catalog.xid8[]) AS x
         WHERE pg_catalog.pg_xact_status(x) IS DISTINCT FROM 'aborted'
-        UNION ALL SELECT NULL, pg_catalog.pg_current_wal_insert_lsn()::text
+        UNION ALL SELECT NULL, pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text
     """  # noqa: S608  # digits only
 
 
 def committed(rows: Iterable[tuple[str | None, ...]]) -> frozenset[int]:
-    """Read the answer to `outcomes`: the 32-bit xids."""
-    return frozenset(number(xid) & 0xFFFFFFFF for xid, _ in rows if xid is not None)
+    """Read the rows of `outcomes`: the 32-bit xids."""
+    return frozenset(_number(xid) & 0xFFFFFFFF for xid, _ in rows if xid is not None)
 
 
 def publication_exists(name: str) -> str:
@@ -136,8 +123,8 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def number(text: str | None) -> int:
-    """A number of at most 64 bits from a query's answer."""
+def _number(text: str | None) -> int:
+    """A number of at most 64 bits from a query's rows."""
     if text is None or not text.isascii() or not text.isdigit() or len(text) > 20:
         raise ProtocolError(f"the server answered with {text!r:.60} where a number belongs")
     return int(text)

@@ -1,9 +1,9 @@
 """When to let a burst fill the buffer: pure logic.
 
-A reader faster than the walsender takes one row in each read, and wakes, and is woken by, the
-server for each. Left alone for a moment, the kernel gathers what the server sends; left alone until
-its window is full, it also spares the server a packet for each row. Only a burst pays for that,
-with a few milliseconds; the single commit of a quiet server is read at once.
+A reader faster than the walsender gets one row in each read, and the two wake each other for each
+row. If it pauses for a moment, the kernel gathers what the server sends. If it pauses until the
+window is full, the server also sends fewer packets. Only a burst is delayed by that, by a few
+milliseconds; the single commit of a quiet server is read at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OVER = 1_000_000
 
 
 class ReadPacer:
-    """Told of every read, says how long the next one should wait."""
+    """Is told of every read, and says how long the next one should wait."""
 
     def __init__(self) -> None:
         self._began = self._before = 0.0

@@ -1,8 +1,8 @@
-"""When what the stream brought may be released: once a new snapshot sees it, or at once.
+"""When to release what the stream brought: once a new snapshot sees it, or at once.
 
-A judge is told when the stream has brought something. It works in callbacks: the question is
-sent inside the stream's read callback and its answer judged inside the checker's, so that a
-commit needs no task switch on its way to the consumer.
+A releaser is told when the stream has brought something. It works in callbacks: the query for a
+snapshot is sent inside the stream's read callback, and its result is used inside the side
+connection's, so that a commit needs no task switch on its way to the consumer.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from ..backoff import Backoff
 from ..errors import ConnectionLostError, PgNudgeError
 from ..log import get_logger
 from .changes import StreamedTransaction, Transaction
 from .coalescer import Coalescer
-from .queries import SnapshotView
+from .queries import Visibility
 from .side_connection import SideConnection
 
 log = get_logger("django_pgnudge.feed")
 
-# While a transaction is not visible, ask again after this long, doubling up to the second.
 _RECHECK = (0.001, 0.05)
+"""While a transaction is not visible, query again after the first, doubling up to the second."""
 
-# How long after a question another one is asked only to release something early.
 _POLL = 0.05
+"""Seconds between two queries that are sent only to release something early."""
 
-# After a question that failed: the first pause, doubling up to the second.
 _RETRY = (0.1, 5.0)
+"""After a query that failed: the first pause, doubling up to the second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Whom a judge calls: ``wake`` when something is available, ``abort`` when the stream cannot
+    """Whom a releaser calls: ``wake`` when something is available, ``abort`` when the stream cannot
     go on, ``bug`` when the fault is ours."""
 
     wake: Callable[[], None]
@@ -56,12 +57,12 @@ class Releaser(ABC):
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
-        """The stream is live, and its consumer knows: what came already is due."""
+        """The stream is live, and its consumer knows. What came already is due."""
         self.attend()
 
     @abstractmethod
     def attend(self) -> None:
-        """Look after what there is: the stream may have brought something."""
+        """Release what is due: the stream may have brought something."""
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -86,9 +87,9 @@ class Releaser(ABC):
 
 
 class CommitReleaser(Releaser):
-    """Takes everything that has committed for visible.
+    """Treats everything that has committed as visible.
 
-    That leaves a streamed transaction to its COMMIT: until it comes, it may be rolled back.
+    A streamed transaction waits for its COMMIT: until then it may be rolled back.
     """
 
     def attend(self) -> None:
@@ -105,11 +106,11 @@ class CommitReleaser(Releaser):
 
 
 class VisibilityReleaser(Releaser):
-    """Asks for a new snapshot, one question at a time and only while something waits for it.
+    """Queries a new snapshot, one query at a time and only while something waits for it.
 
-    What arrives while a question is on its way is judged by its answer, if that already sees
-    it, and else by the next, which is asked when the answer comes. Where something is held and
-    there is no answer for ``blind`` seconds, the stream is given up: what is held grows with every
+    What arrives while a query is on its way is released by its result, if that sees it. Else it is
+    released by the next query, which is sent when the result comes. Where something is held and
+    there is no result for ``blind`` seconds, the stream is given up: what is held grows with every
     commit, and a Resync covers it all.
     """
 
@@ -126,14 +127,14 @@ class VisibilityReleaser(Releaser):
         self._side = side
         self._blind = blind
         self._running = False
-        self._asking = False
-        self._asked_at = -_POLL
-        self._asked_for: Transaction | None = None
+        self._recheck = Backoff(*_RECHECK, least=1.0)
+        self._retry = Backoff(*_RETRY, least=1.0)
+        self._is_querying = False
+        self._queried_at = -_POLL
+        self._queried_for: Transaction | None = None
         self._recheck_at = 0.0
-        self._delay = _RECHECK[0]
         self._recovering = False
-        self._asking_outcomes = False
-        self._failures = 0
+        self._is_querying_outcomes = False
         self._blind_since: float | None = None
 
     def start(self) -> None:
@@ -145,98 +146,99 @@ class VisibilityReleaser(Releaser):
         super().stop()
 
     def attend(self) -> None:
-        if self._asking or self._failures or not self._running:
+        if self._is_querying or self._retry.attempts or not self._running:
             return
-        wait = self._until_question()
+        wait = self._until_query()
         if wait is None:
             return
         if wait <= 0:
-            self._ask()
+            self._query()
         else:
             self._attend_in(wait)
 
-    def _until_question(self) -> float | None:
-        """Seconds until the next question is due; None if nothing waits for one."""
+    def _until_query(self) -> float | None:
+        """Seconds until the next query is due; None if nothing waits for one."""
         held, early = self._coalescer.held, self._coalescer.open
-        if held and held[-1] is not self._asked_for:
+        if held and held[-1] is not self._queried_for:
             return 0.0
         now = self._loop.time()
         waits = []
         if held:
             waits.append(self._recheck_at - now)
         if early is not None and early.untold(early.told):
-            waits.append(max(self._until_early(early), self._asked_at + _POLL - now))
+            waits.append(max(self._until_early(early), self._queried_at + _POLL - now))
         if not self._recovering and any(each.untold for each in self._coalescer.streams.values()):
-            waits.append(self._asked_at + _POLL - now)
+            waits.append(self._queried_at + _POLL - now)
         return min(waits, default=None)
 
-    def _ask(self) -> None:
+    def _query(self) -> None:
         super().stop()
         held = self._coalescer.held
         newest = held[-1] if held else None
-        if newest is not self._asked_for:
-            self._asked_for, self._delay = newest, _RECHECK[0]
-        self._asked_at = self._loop.time()
+        if newest is not self._queried_for:
+            self._queried_for = newest
+            self._recheck.reset()
+        self._queried_at = self._loop.time()
         if self._blind_since is None and held:
-            self._blind_since = self._asked_at
-        self._asking = True
-        self._side.look(self._on_view)
+            self._blind_since = self._queried_at
+        self._is_querying = True
+        self._side.ask_visibility(self._on_result)
 
-    def _on_view(self, view: SnapshotView | Exception) -> None:
-        self._asking = False
+    def _on_result(self, seen: Visibility | Exception) -> None:
+        self._is_querying = False
         if not self._running:
             return
         try:
-            if isinstance(view, PgNudgeError):
-                self._on_failure(view)
-            elif isinstance(view, Exception):
-                raise view
+            if isinstance(seen, PgNudgeError):
+                self._on_failure(seen)
+            elif isinstance(seen, Exception):
+                raise seen
             else:
-                self._releaser(view)
+                self._release(seen)
         except Exception as error:
             self._reports.bug(error)
 
-    def _releaser(self, view: SnapshotView) -> None:
-        self._failures, self._blind_since = 0, None
+    def _release(self, seen: Visibility) -> None:
+        self._retry.reset()
+        self._blind_since = None
         coalescer = self._coalescer
         early = coalescer.open
-        if early is not None and self._until_early(early) <= 0 and view.sees(early):
+        if early is not None and self._until_early(early) <= 0 and seen.sees(early):
             coalescer.release_open()
-        self._release_streamed(view)
-        if coalescer.release(view.sees):
+        self._release_streamed(seen)
+        if coalescer.release(seen.sees):
             self._reports.wake()
         if not coalescer.held:
-            self._asked_for = None
+            self._queried_for = None
         else:
-            self._recheck_at = self._loop.time() + self._delay
-            self._delay = min(self._delay * 2, _RECHECK[1])
+            self._recheck_at = self._loop.time() + self._recheck.next_delay()
         self.attend()
 
-    def _release_streamed(self, view: SnapshotView) -> None:
-        """Of streamed transactions that have ended, ask what committed.
+    def _release_streamed(self, seen: Visibility) -> None:
+        """Of streamed transactions that have ended, query which committed.
 
-        A snapshot tells that they have ended, and not how. On a standby it does not tell at all:
+        A snapshot tells that they have ended, and not how. A standby's does not tell even that:
         there they wait for their COMMIT.
         """
-        self._recovering = view.replayed is not None
-        if self._recovering or self._asking_outcomes:
+        self._recovering = seen.replayed is not None
+        if self._recovering or self._is_querying_outcomes:
             return
         ended = [
             each
             for each in self._coalescer.streams.values()
-            if each.untold and view.snapshot.sees(each.xid)
+            if each.untold and seen.snapshot.sees(each.xid)
         ]
         if ended:
             xids = frozenset(xid for each in ended for xid in (each.xid, *each.untold))
-            self._asking_outcomes = True
-            self._side.ask_outcomes(view.snapshot, xids, partial(self._on_outcomes, ended))
+            self._is_querying_outcomes = True
+            self._side.ask_outcomes(seen.snapshot, xids, partial(self._on_outcomes, ended))
 
     def _on_outcomes(
         self,
         ended: Iterable[StreamedTransaction],
         committed: frozenset[int] | Exception,
     ) -> None:
-        self._asking_outcomes = False
+        self._is_querying_outcomes = False
         if not self._running:
             return
         if isinstance(committed, PgNudgeError):
@@ -250,18 +252,17 @@ class VisibilityReleaser(Releaser):
                 self._reports.wake()
 
     def _on_failure(self, error: PgNudgeError) -> None:
-        """Never let anything through unchecked: hold it, and ask again."""
-        self._failures += 1
+        """Release nothing that no snapshot has seen: hold it, and query again."""
+        is_first = not self._retry.attempts
+        pause = self._retry.next_delay()
         loop = self._loop
         if self._blind_since is not None:
             blind = loop.time() - self._blind_since
             if blind >= self._blind:
                 self._reports.abort(
-                    ConnectionLostError(f"no snapshot was to be had for {blind:.0f} s: {error}")
+                    ConnectionLostError(f"could not read a snapshot for {blind:.0f} s: {error}")
                 )
                 return
-        if self._failures == 1:
+        if is_first:
             log.warning("cannot check visibility, nudges are held: %s", error)
-        first, most = _RETRY
-        pause = min(most, first * 2 ** min(self._failures - 1, 10))
-        self._timer = loop.call_later(pause, self._ask)
+        self._timer = loop.call_later(pause, self._query)

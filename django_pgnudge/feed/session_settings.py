@@ -2,11 +2,11 @@
 
 `ALTER ROLE … SET` and `ALTER DATABASE … SET` reach every session. A timeout ends a stream that goes
 on for days, a deferrable transaction waits for all others, another ``DateStyle`` prints keys
-otherwise, and a search_path that names a schema before pg_catalog runs that schema's operators in
-our name. So each session begins with these, as parameters of its startup message. Where something
+otherwise, and a search_path that names a schema before pg_catalog runs that schema's operators with
+our rights. So each session begins with these, as parameters of its startup message. Where something
 between us and the server refuses those (PgBouncer takes few), a replication session, which is never
-shared, sets them when it has logged in; any other sets them within each question, for the question
-alone, since the next may be asked in somebody else's session.
+shared, sets them when it has logged in; any other sets them within each query, for that query
+alone, since the next one may run in a session of others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STARTUP_REFUSED: Final = ("08P01", "0A000")
 """SQLSTATEs with which poolers refuse parameters of the startup message."""
 
 _ALWAYS: Final[Mapping[str, str]] = {
-    # What a name means. Unless it is named, the schema of temporary objects comes first.
+    # What a name means. If pg_temp is not in it, the schema of temporary objects comes first.
     "search_path": "pg_catalog, pg_temp",
     # How keys, times and names are printed.
     "DateStyle": "ISO",
@@ -45,15 +45,15 @@ _ALWAYS: Final[Mapping[str, str]] = {
 # To make a slot takes as long as the longest transaction, to decode one as long as it is large.
 _REPLICATION: Final = {"lock_timeout": "0", "statement_timeout": "0"}
 
-# The server does not notice that nobody waits for an answer any more.
-_QUESTIONS: Final = {"lock_timeout": "2s", "statement_timeout": "60s"}
+# The server does not notice that nothing waits for the result any more.
+_QUERIES: Final = {"lock_timeout": "2s", "statement_timeout": "60s"}
 
 _FROM_17: Final = {"transaction_timeout": "0"}
 
 
 def parameters(*, replication: bool) -> dict[str, str]:
     """What every server of a version that we follow knows."""
-    return {**_ALWAYS, **(_REPLICATION if replication else _QUESTIONS)}
+    return {**_ALWAYS, **(_REPLICATION if replication else _QUERIES)}
 
 
 def after_login(server_version: int, *, replication: bool, started: bool) -> str:
@@ -62,7 +62,7 @@ def after_login(server_version: int, *, replication: bool, started: bool) -> str
     return _statements("SET", {**left, **_newer(server_version)})
 
 
-def in_front_of_question(server_version: int) -> str:
+def in_front_of_query(server_version: int) -> str:
     """The same for one query, which follows in the same message."""
     return _statements("SET LOCAL", {**parameters(replication=False), **_newer(server_version)})
 
@@ -81,6 +81,6 @@ def _newer(server_version: int) -> Mapping[str, str]:
 
 
 def _statements(command: str, settings: Mapping[str, str]) -> str:
-    # Statements of this kind take no snapshot, so they wait for nobody. A list is not quoted.
+    # These statements take no snapshot, so they wait for no transaction. A list is not quoted.
     written = {name: value if "," in value else literal(value) for name, value in settings.items()}
     return "".join([f"{command} {name} TO {value}; " for name, value in written.items()])

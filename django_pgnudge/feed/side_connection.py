@@ -1,4 +1,4 @@
-"""A plain connection beside the stream: it tells what a new snapshot would see, or of catalogs."""
+"""A plain connection beside the stream, for queries of snapshots and of catalogs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from django_pgnudge.errors import OtherServerError
-
-from ..errors import ConnectionLostError, PgNudgeError, ProtocolError, ServerError
+from ..errors import (
+    ConnectionLostError,
+    OtherServerError,
+    PgNudgeError,
+    ProtocolError,
+    ServerError,
+)
 from ..log import get_logger
 from ..wire import LSN
 from . import queries
 from .address import Address
 from .connect import connect
-from .connection import Connection, Rows, settling
+from .connection import Connection, Rows, result_into
 from .identity import Identity, require_same
 from .visibility import Snapshot
 
@@ -26,14 +30,14 @@ log = get_logger("django_pgnudge.feed")
 # "invalid_sql_statement_name": there is a pooler that changes sessions between two queries.
 _NO_SUCH_STATEMENT = "26000"
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _WAL_PAGE = 8192
 _WAL_PAGE_HEADERS = (24, 40)
 
 
 @dataclass(eq=False, slots=True)
-class _Question:
+class _Query:
     sql: str
     answered: Callable[[Rows | Exception], None]
     columns: int
@@ -41,12 +45,13 @@ class _Question:
 
 
 class SideConnection:
-    """Questions to the server, one at a time and in turn; the connection is opened when needed.
+    """Queries to the server, one at a time and in turn; the connection is opened when needed.
 
-    `ask` and `look` take a callback and need no task: on a connection that is up and idle the
-    question is sent before they return, and its answer is told in the event loop's read
-    callback. The coroutines stand on the same queue. Whoever gets no answer within ``patience``
-    seconds gets a PgNudgeError; the next question then opens a new connection.
+    `ask`, `ask_visibility` and `ask_outcomes` take a callback and need no task: on a connection
+    that is up and idle the query is sent before they return, and the callback is called in the
+    event loop's read callback. The coroutines stand on the same queue. A query without
+    a result within ``patience`` seconds fails with a PgNudgeError; the next one then opens a new
+    connection.
     """
 
     def __init__(
@@ -62,19 +67,15 @@ class SideConnection:
         """The only server that may answer; None before it is known."""
         self._patience = patience
         self._connection: Connection | None = None
-        self._waiting: deque[_Question] = deque()
-        self._current: _Question | None = None
+        self._waiting: deque[_Query] = deque()
+        self._current: _Query | None = None
         self._opening: asyncio.Task[None] | None = None
         self._attempts: set[asyncio.Task[None]] = set()
         self._closed = False
         self._may_prepare = True
-        self._view = queries.VIEW
+        self._visibility_sql = queries.VISIBILITY
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-
-    def look(self, answered: Callable[[queries.SnapshotView | Exception], None]) -> None:
-        """Ask what a new snapshot sees; ``answered`` is given it, or why there is no answer."""
-        self.ask(queries.VIEW, _reading(queries.SnapshotView.of, answered), columns=2, at_least=1)
 
     def ask(
         self,
@@ -85,7 +86,16 @@ class SideConnection:
         at_least: int = 0,
     ) -> None:
         """Ask for the rows of one query; ``answered`` is given them, or why there are none."""
-        self._queue(_Question(sql, answered, columns, at_least))
+        self._queue(_Query(sql, answered, columns, at_least))
+
+    def ask_visibility(self, answered: Callable[[queries.Visibility | Exception], None]) -> None:
+        """Ask what a new snapshot sees."""
+        self.ask(
+            queries.VISIBILITY,
+            _reading(queries.Visibility.of, answered),
+            columns=2,
+            at_least=1,
+        )
 
     def ask_outcomes(
         self,
@@ -94,7 +104,6 @@ class SideConnection:
         answered: Callable[[frozenset[int] | Exception], None],
     ) -> None:
         """Ask which of these ended transactions committed, by their 32-bit xids."""
-
         self.ask(
             queries.outcomes(snapshot, xids),
             _reading(queries.committed, answered),
@@ -102,9 +111,9 @@ class SideConnection:
             at_least=1,
         )
 
-    async def view(self) -> queries.SnapshotView:
+    async def visibility(self) -> queries.Visibility:
         """What a new snapshot sees."""
-        return queries.SnapshotView.of(await self.rows(queries.VIEW, columns=2, at_least=1))
+        return queries.Visibility.of(await self.rows(queries.VISIBILITY, columns=2, at_least=1))
 
     async def running_xids(self) -> frozenset[int]:
         """The 32-bit xids of the transactions of this database in progress; none on a standby."""
@@ -129,23 +138,23 @@ class SideConnection:
     async def rows(self, sql: str, *, columns: int = 1, at_least: int = 0) -> Rows:
         """The rows of one query."""
         waiter: asyncio.Future[Rows] = self._loop.create_future()
-        question = _Question(sql, settling(waiter), columns, at_least)
-        self._queue(question)
+        query = _Query(sql, result_into(waiter), columns, at_least)
+        self._queue(query)
         try:
             return await waiter
         except asyncio.CancelledError:
-            self._abandon(question, ConnectionLostError("the query was given up"))
+            self._abandon(query, ConnectionLostError("the query was given up"))
             raise
 
     async def aclose(self) -> None:
-        """Close the connection; every question from here on fails. May be called again."""
+        """Close the connection; every query from here on fails. May be called again."""
         self._closed = True
         unanswered = [*([self._current] if self._current else ()), *self._waiting]
         self._current = None
         self._waiting.clear()
         self._stop_timer()
-        for question in unanswered:
-            question.answered(_closed())
+        for query in unanswered:
+            query.answered(_closed())
         for attempt in self._attempts:
             attempt.cancel()
         if self._attempts:
@@ -155,89 +164,89 @@ class SideConnection:
 
     # Inside.
 
-    def _queue(self, question: _Question) -> None:
+    def _queue(self, query: _Query) -> None:
         if self._closed:
-            question.answered(_closed())
+            query.answered(_closed())
             return
-        self._waiting.append(question)
+        self._waiting.append(query)
         self._ask_next()
 
     def _ask_next(self) -> None:
         if self._current is not None or not self._waiting:
             return
-        question = self._current = self._waiting.popleft()
-        self._timer = self._loop.call_later(self._patience, self._on_silence, question)
+        query = self._current = self._waiting.popleft()
+        self._timer = self._loop.call_later(self._patience, self._on_silence, query)
         if self._connection is not None and not self._connection.closed.done():
-            self._send(self._connection, question)
+            self._send(self._connection, query)
         else:
-            self._opening = asyncio.create_task(self._open(question), name="pgnudge-checker")
+            self._opening = asyncio.create_task(self._open(query), name="pgnudge-side-connection")
             self._attempts.add(self._opening)
             self._opening.add_done_callback(self._attempts.discard)
 
-    async def _open(self, question: _Question) -> None:
+    async def _open(self, query: _Query) -> None:
         try:
             self._connection = await connect(self._address, replication=False)
             if self.server is not None:
                 await require_same(self._connection.rows, self.server, self._address)
-            self._view = await self._prepare(self._connection)
+            self._visibility_sql = await self._prepare(self._connection)
         except Exception as error:
             if isinstance(error, OtherServerError):
                 self._on_other_server(error)
-            self._on_answer(question, error)
+            self._on_result(query, error)
         else:
-            self._send(self._connection, question)
+            self._send(self._connection, query)
 
     async def _prepare(self, connection: Connection) -> str:
-        """How to ask for a view on this connection."""
+        """The SQL by which this connection asks for `queries.VISIBILITY`."""
         if self._may_prepare:
             try:
-                await connection.execute(queries.PREPARE_VIEW)
+                await connection.execute(queries.PREPARE_VISIBILITY)
             except ServerError as error:
-                log.debug("the question for a snapshot cannot be prepared: %s", error)
+                log.debug("the query for a snapshot cannot be prepared: %s", error)
             else:
-                return queries.PREPARED_VIEW
-        return queries.VIEW
+                return queries.PREPARED_VISIBILITY
+        return queries.VISIBILITY
 
-    def _send(self, connection: Connection, question: _Question) -> None:
+    def _send(self, connection: Connection, query: _Query) -> None:
         try:
             connection.ask(
-                self._view if question.sql is queries.VIEW else question.sql,
-                partial(self._on_answer, question),
-                columns=question.columns,
-                at_least=question.at_least,
+                self._visibility_sql if query.sql is queries.VISIBILITY else query.sql,
+                partial(self._on_result, query),
+                columns=query.columns,
+                at_least=query.at_least,
             )
         except PgNudgeError as error:
-            self._on_answer(question, error)
+            self._on_result(query, error)
 
-    def _on_answer(self, question: _Question, outcome: Rows | Exception) -> None:
-        if question is not self._current:
+    def _on_result(self, query: _Query, result: Rows | Exception) -> None:
+        if query is not self._current:
             # It was given up, and its connection with it.
             return
         self._current = None
         self._stop_timer()
-        if isinstance(outcome, ServerError) and outcome.sqlstate == _NO_SUCH_STATEMENT:
+        if isinstance(result, ServerError) and result.sqlstate == _NO_SUCH_STATEMENT:
             self._may_prepare = False
-        if isinstance(outcome, Exception):
+        if isinstance(result, Exception):
             connection, self._connection = self._connection, None
             if connection is not None:
-                connection.abort(ConnectionLostError(f"a query failed: {outcome}"))
-        question.answered(outcome)
+                connection.abort(ConnectionLostError(f"a query failed: {result}"))
+        query.answered(result)
         self._ask_next()
 
-    def _on_silence(self, question: _Question) -> None:
+    def _on_silence(self, query: _Query) -> None:
         self._abandon(
-            question,
+            query,
             ConnectionLostError(f"{self._address} did not answer a query for {self._patience} s"),
         )
 
-    def _abandon(self, question: _Question, error: ConnectionLostError) -> None:
-        """Do not wait for the answer any longer: it may still be on its way."""
-        if question in self._waiting:
-            self._waiting.remove(question)
-        elif question is self._current:
+    def _abandon(self, query: _Query, error: ConnectionLostError) -> None:
+        """Do not wait for the result any longer: it may still be on its way."""
+        if query in self._waiting:
+            self._waiting.remove(query)
+        elif query is self._current:
             if self._opening is not None:
                 self._opening.cancel()
-            self._on_answer(question, error)
+            self._on_result(query, error)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -246,19 +255,19 @@ class SideConnection:
 
 
 def _reading(
-    read: Callable[[Rows], Answer], answered: Callable[[Answer | Exception], None]
+    read: Callable[[Rows], Result], answered: Callable[[Result | Exception], None]
 ) -> Callable[[Rows | Exception], None]:
-    """Pass on what the rows say, and that they say nothing."""
+    """Call ``answered`` with what ``read`` makes of the rows, or with what went wrong."""
 
-    def answer(rows: Rows | Exception) -> None:
-        found: Answer | Exception
+    def on_rows(rows: Rows | Exception) -> None:
+        result: Result | Exception
         try:
-            found = rows if isinstance(rows, Exception) else read(rows)
+            result = rows if isinstance(rows, Exception) else read(rows)
         except ProtocolError as error:
-            found = error
-        answered(found)
+            result = error
+        answered(result)
 
-    return answer
+    return on_rows
 
 
 def _closed() -> ConnectionLostError:
@@ -266,9 +275,9 @@ def _closed() -> ConnectionLostError:
 
 
 def _end(text: str | None) -> LSN:
-    """An insert position that a stream gets to.
+    """An insert position that a stream comes to.
 
-    On a server at rest it may already stand behind the header of a page that has no record yet.
+    On an idle server it may already stand behind the header of a page that has no record yet.
     """
     end = LSN.parse(text or "")
     return LSN(end - end % _WAL_PAGE) if end % _WAL_PAGE in _WAL_PAGE_HEADERS else end

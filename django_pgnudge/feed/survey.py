@@ -1,5 +1,5 @@
-"""One look at the server: is it the one a new connection meets, what is covered, and has the map
-moved?
+"""One look at the server: whether a new connection leads to it, what is covered, and whether the
+map has moved.
 """
 
 from __future__ import annotations
@@ -7,20 +7,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-from django_pgnudge.errors import OtherServerError
-
-from ..errors import ConnectionLostError
+from ..errors import ConnectionLostError, OtherServerError
 from . import fingerprint
 from .address import Address
 from .closing import to_the_end
 from .connect import connect
 from .fingerprint import Fingerprint, Moved, moved_between, schemas_moved
 from .identity import require_same
-
-if TYPE_CHECKING:
-    from .stream import Stream
+from .stream import Stream
 
 _LAST_PATIENCE = 0.2
 """Seconds for the server to end the session."""
@@ -43,10 +38,10 @@ class Survey:
 
 
 async def look(stream: Stream, address: Address, patience: float) -> Survey:
-    """Connect anew within ``patience`` seconds, and ask.
+    """Connect anew within ``patience`` seconds, and look.
 
-    Raises OtherServerError and ends the stream if it is another server that answers, and what
-    `connect` raises if none does.
+    If another server answers, the stream ends and OtherServerError is raised. If none does, raises
+    what `connect` raises.
     """
     await _meet(stream, address, patience)
     # Not over that connection: a session that has just begun takes ten times as long for this.
@@ -77,7 +72,7 @@ async def _meet(stream: Stream, address: Address, patience: float) -> None:
             try:
                 await require_same(connection.rows, stream.identity, address)
             finally:
-                # A daemon that stops cancels this, and nobody else knows of the connection.
+                # A daemon that stops cancels this, and nothing else closes the connection.
                 await to_the_end(partial(connection.close, patience=_LAST_PATIENCE))
     except TimeoutError:
         raise ConnectionLostError(f"{address} did not answer within {patience} s") from None

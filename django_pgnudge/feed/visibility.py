@@ -55,9 +55,9 @@ class Snapshot:
 class Handshake:
     """The transactions that were in progress when a stream went live.
 
-    One whose commit record lies before the slot's consistent point is in no stream, and may have
-    become visible after the consumer refetched on the first Resync. So each of them must either
-    come through the stream or have aborted; if one did neither, a Resync is due.
+    A transaction whose commit record lies before the slot's consistent point is in no stream. It
+    may have become visible after the consumer refetched on the first Resync. So each of them must
+    either come through the stream or have aborted. If one did neither, a Resync is due.
 
     The steps: `observe` with each new snapshot until it says True (all have ended), then
     `conclude` with their outcomes and a position in the log that lies behind their ends, then
@@ -78,10 +78,6 @@ class Handshake:
         """These 32-bit xids committed; all ended before the LSN ``until``."""
         self._committed = frozenset(committed)
         self._until = until
-
-    @property
-    def settled(self) -> bool:
-        return self._committed is not None
 
     def due(self, stream_lsn: int, streamed: Callable[[int], bool]) -> bool | None:
         """Whether a Resync is due; None while the stream has not passed their ends."""

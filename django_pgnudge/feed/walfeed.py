@@ -1,7 +1,7 @@
 """WalFeed: an asynchronous iterator over what changes in a PostgreSQL database.
 
-It connects, streams, reconnects, and gives its consumer a `Resync` for every gap there can have
-been and a `Batch` for what was committed; see `django_pgnudge.events`.
+It connects, streams and reconnects. Its consumer gets a `Resync` for every possible gap and a
+`Batch` for what was committed; see `django_pgnudge.events`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..backoff import Backoff
-from ..decoding import DECODERS, TableFilter
+from ..decoding import TableFilter
 from ..errors import ConfigError, ConnectionLostError, PgNudgeError
-from ..events import FeedItem, Resync, ResyncReason
+from ..events import FeedItem
 from ..log import get_logger
 from ..wire import AcceptedMethods
 from .address import Address
 from .closing import to_the_end
 from .coalescer import Coalescer
 from .idle_limit import IdleLimit
-from .stream import Stream, StreamSettings
+from .mailbox import Mailbox
+from .stream import Stream
+from .stream_settings import StreamSettings, plugins_for
 from .survey import Survey, look
 from .tls import TLS
 
 log = get_logger("django_pgnudge.feed")
 
-DEFAULT_BATCH_WAIT = 0.05
+_DEFAULT_BATCH_WAIT = 0.05
 """Seconds after which a transaction still arriving nudges its tables, unless said otherwise."""
 
 
@@ -48,7 +50,7 @@ class WalFeed:
 
     Connection: ``host`` is a name, an address or a Unix socket directory; ``ssl`` is False, True
     (verify against the platform's authorities), an ``ssl.SSLContext`` or a `TLS`. ``require_auth``
-    names the authentication methods to go along with, as libpq has it (None: any).
+    names the accepted authentication methods, as libpq has it (None: any).
 
     What is streamed: ``tables`` are ``schema.table`` names, ``*`` standing for either part;
     ``plugin`` is ``pgoutput`` (with ``publication``), ``wal2json``, ``test_decoding``, or
@@ -65,12 +67,12 @@ class WalFeed:
     How it survives: a status is sent every ``status_interval`` (keep it under the server's
     ``wal_sender_timeout``); a server silent for ``liveness_timeout`` (None: any time) is taken
     for lost, as is one that does not answer within ``connect_timeout``; attempts to reconnect
-    are ``backoff`` = (initial, maximum) apart. Failures never reach the consumer, unless
-    ``give_up``, asked with each failure to connect, returns True for one; a bug does. ``locate``
-    is awaited before every attempt but the first, for the connection keywords to use from then
-    on: after a failover the server may be somewhere else, or a password may have been replaced.
+    are ``backoff`` = (initial, maximum) apart. The consumer gets no failures but bugs, and those
+    failures to connect for which ``give_up`` returns True. ``locate`` is awaited before every
+    attempt but the first, for the connection keywords to use from then on: after a failover the
+    server may be somewhere else, or a password may have been replaced.
 
-    Raises ConfigError for arguments that cannot be.
+    Raises ConfigError for invalid arguments.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class WalFeed:
         )  # fmt: skip
         self._settings = StreamSettings(
             address=address,
-            plugins=_plugins(plugin, publication),
+            plugins=plugins_for(plugin, publication),
             publication=publication,
             tables=None if tables is None else tuple(tables),
             keys=keys if isinstance(keys, bool) else frozenset(keys),
@@ -137,27 +139,19 @@ class WalFeed:
             status_interval=status_interval,
             liveness_timeout=liveness_timeout,
             connect_timeout=connect_timeout,
-            max_batch_wait=DEFAULT_BATCH_WAIT if max_batch_wait is None else max_batch_wait,
+            max_batch_wait=_DEFAULT_BATCH_WAIT if max_batch_wait is None else max_batch_wait,
         )
-        self._debounce = debounce
         self._failsafe = failsafe
         self._backoff = Backoff(*backoff)
         self._idle = IdleLimit()
         self._give_up = give_up
         self._locate = locate
         self._coalescer = Coalescer(max_tables=raw_queue_size, max_keys=max_keys)
+        self._mailbox = Mailbox(self._coalescer, debounce)
         self._tasks: list[asyncio.Task[None]] = []
-        self._waiter: asyncio.Future[None] | None = None
-        self._pending_resync: Resync | None = None
-        self._error: BaseException | None = None
-        self._error_raised = False
-        self._closed = False
         self._connected_before = False
-        self._last_batch = -1e9
         self._stream: Stream | None = None
         self._unfinished: dict[str, int] = {}
-        self._asked = 0
-        self._asks = asyncio.Event()
         self.slot_name: str | None = None
         """The temporary slot's name while the stream is live."""
         self.connection_pid: int | None = None
@@ -168,44 +162,38 @@ class WalFeed:
         self.last_error: Exception | None = None
         """Why the feed is not connected; None while it is."""
 
-    # What the daemon builds its proof on.
+    # For the daemon's proof.
 
     async def catch_up(self) -> None:
         """Return once the consumer has dealt with every change visible before the call.
 
-        A consumer has dealt with an item when it asks for the next one. Raises
+        A consumer has dealt with an item when it takes the next one. Raises
         ConnectionLostError if the feed is not live or its stream ends first, and ConfigError
-        without ``visibility``, since then it could not tell.
+        without ``visibility``, which is needed to tell.
         """
         if not self._settings.visibility:
             raise ConfigError("catch_up() needs a feed with visibility=True")
         stream = self._live_stream()
-        await stream.catch_up()
-        waiting = self._waiter is not None
-        todo = self._coalescer.ready or self._pending_resync is not None
-        needed = self._asked + (not waiting) + todo
-        while self._asked < needed:
-            if self._stream is not stream:
-                raise ConnectionLostError("the stream ended before its consumer caught up")
-            self._asks.clear()
-            await self._asks.wait()
+        await stream.release_visible()
+        if not await self._mailbox.dealt_with(lambda: self._stream is stream):
+            raise ConnectionLostError("the stream ended before its consumer caught up")
 
     async def covered(self) -> frozenset[str]:
         """The payloads of the tables whose every change the live stream carries."""
         return await self._live_stream().covered()
 
     async def survey(self) -> Survey:
-        """Look at the server over a connection made anew, where ``locate`` says it is.
+        """Look at the server over a new connection, where ``locate`` says it is.
 
-        Raises a PgNudgeError if there is none; OtherServerError, and then the stream ends, if it
-        leads to another server than the stream's.
+        Raises a PgNudgeError if it cannot connect. If the connection leads to another server than
+        the stream's, the stream ends and OtherServerError is raised.
         """
         stream = self._live_stream()
         address = await self._address()
         return await look(stream, address, self._settings.connect_timeout)
 
     async def relearn(self, survey: Survey) -> None:
-        """Read keys as the map of ``survey`` has them, behind all that came before it.
+        """Read keys as the map of ``survey`` has them, after all that came before it.
 
         Raises ConnectionLostError if the survey is of a stream that has ended.
         """
@@ -215,13 +203,13 @@ class WalFeed:
         await survey.stream.learn_keys(survey.moved.payloads)
 
     def accept(self, survey: Survey) -> None:
-        """Say what has moved only until this survey from here on; raises as `relearn` does."""
+        """Let later surveys say what has moved since this one; raises as `relearn` does."""
         self._same_stream(survey)
         survey.stream.map = survey.map
         survey.stream.coverage = survey.covered if survey.steady else None
 
     def restart(self, *, tables: Sequence[str] | None) -> None:
-        """End the stream, for one of these tables (None: all) in place of those before."""
+        """End the stream. The next one follows these tables (None: all) instead."""
         tables = None if tables is None else tuple(tables)
         self._settings = dataclasses.replace(self._settings, tables=tables)
         if self._stream is not None:
@@ -255,51 +243,23 @@ class WalFeed:
         return self
 
     async def __anext__(self) -> FeedItem:
-        self._asked += 1
-        self._asks.set()
-        while True:
-            wait = None
-            if self._pending_resync is not None:
-                resync, self._pending_resync = self._pending_resync, None
-                return resync
-            if self._coalescer.ready:
-                wait = self._last_batch + self._debounce - time.monotonic()
-                if wait <= 0:
-                    item = self._coalescer.take()
-                    if item is not None:
-                        self._last_batch = time.monotonic()
-                        return item
-            if self._closed:
-                raise StopAsyncIteration
-            if self._error is not None:
-                if self._error_raised:
-                    raise StopAsyncIteration
-                self._error_raised = True
-                raise self._error
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                if wait is None:
-                    await self._waiter
-                else:
-                    await asyncio.wait([self._waiter], timeout=wait)
-            finally:
-                self._waiter = None
+        return await self._mailbox.take()
 
     async def aclose(self) -> None:
         """Close the connections and end the iteration; when it returns the slot is gone."""
-        self._closed = True
+        self._mailbox.closed = True
         for task in self._tasks:
             task.cancel()
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
-            # Who waits for an item must not wait for ever because this call was cancelled.
-            self._wake()
+            # Whoever waits for an item must not wait for ever because this call was cancelled.
+            self._mailbox.wake()
 
     # Inside.
 
     def _start(self) -> None:
-        if self._tasks or self._closed:
+        if self._tasks or self._mailbox.closed:
             return
         self._tasks.append(asyncio.create_task(self._supervise(), name="pgnudge-feed"))
         if self._failsafe is not None:
@@ -313,27 +273,16 @@ class WalFeed:
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None and self._error is None:
-            self._error = error
-            self._wake()
-            if not isinstance(error, PgNudgeError):
-                log.error("the feed failed", exc_info=error)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _resync(self, reason: ResyncReason) -> None:
-        # One Resync the consumer has not taken yet covers any number.
-        if self._pending_resync is None:
-            self._pending_resync = Resync(reason)
-        self._wake()
+        if error is None or not self._mailbox.fail(error):
+            return
+        if not isinstance(error, PgNudgeError):
+            log.error("the feed failed", exc_info=error)
 
     async def _emit_failsafe(self, interval: float) -> None:
         while True:
             await asyncio.sleep(interval)
             if self._stream is not None:
-                self._resync("failsafe")
+                self._mailbox.resync("failsafe")
 
     async def _supervise(self) -> None:
         located = True
@@ -346,20 +295,20 @@ class WalFeed:
     async def _attempt(self) -> None:
         stream = Stream(
             self._settings, self._coalescer,
-            wake=self._wake, resync=self._resync, unfinished=self._unfinished,
+            wake=self._mailbox.wake, resync=self._mailbox.resync, unfinished=self._unfinished,
         )  # fmt: skip
         try:
             await self._live(stream)
         finally:
             self._stream = None
-            self._asks.set()
+            self._mailbox.check_again()
             self.slot_name = self.connection_pid = None
-            # A feed that is closed now closes what this attempt opened, too.
+            # A feed that is being closed closes what this attempt opened, too.
             await to_the_end(stream.aclose)
             self._coalescer.reset()
 
     async def _located(self) -> bool:
-        """Ask where the server is, if there is somebody to ask; whether there is an answer."""
+        """Whether it is known where the server is, after asking ``locate`` if there is one."""
         try:
             address = await self._address()
         except PgNudgeError as error:
@@ -382,19 +331,19 @@ class WalFeed:
         except PgNudgeError as error:
             self._on_connect_failure(error)
             return
-        session = stream.connection.session
-        self.slot_name = stream.slot_name
+        session, slot = stream.connection.session, stream.slot
+        self.slot_name = slot.name
         self.connection_pid = session.backend_pid
         self.server_version = session.server_version
-        self.plugin_in_use = stream.plugin
+        self.plugin_in_use = slot.plugin
         self.last_error = None
         log.debug(
             "streaming from %s with %s (slot %s)",
             self._settings.address,
-            stream.plugin,
-            stream.slot_name,
+            slot.plugin,
+            slot.name,
         )
-        self._resync("reconnected" if self._connected_before else "connected")
+        self._mailbox.resync("reconnected" if self._connected_before else "connected")
         self._connected_before = True
         self._stream = stream
         began = time.monotonic()
@@ -406,13 +355,13 @@ class WalFeed:
             self._speak_up(ended - stream.connection.last_inbound)
 
     def _speak_up(self, silent: float) -> None:
-        """Report more often if something in between hangs up on who is silent."""
+        """Report more often if something in between ends silent connections."""
         interval = self._idle.ended(silent, self._settings.status_interval)
         if interval is not None:
             log.warning(
                 "something between this process and %s hangs up after %.1f s in which nothing was"
                 " said, and status_interval is %g s: it is %.1f s from now on. A longer idle"
-                " timeout there saves the questions.",
+                " timeout there saves these messages.",
                 self._settings.address, silent, self._settings.status_interval, interval,
             )  # fmt: skip
             self._settings = dataclasses.replace(self._settings, status_interval=interval)
@@ -422,7 +371,7 @@ class WalFeed:
         if isinstance(error, ConfigError) or (self._give_up is not None and self._give_up(error)):
             raise error
         attempts = self._backoff.attempts + 1
-        # Every attempt while it is news, then now and then.
+        # The first attempts, then some of them.
         level = logging.WARNING if attempts in (1, 2, 5) or attempts % 20 == 0 else logging.DEBUG
         log.log(level, "cannot connect (attempt %d): %s", attempts, error)
 
@@ -430,13 +379,3 @@ class WalFeed:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
-
-
-def _plugins(plugin: str, publication: str | None) -> tuple[str, ...]:
-    if plugin == "auto":
-        return ("pgoutput",) if publication is not None else ("wal2json", "test_decoding")
-    if plugin not in DECODERS:
-        raise ConfigError(f"plugin={plugin!r} is not one of auto, {', '.join(DECODERS)}")
-    if plugin == "pgoutput" and publication is None:
-        raise ConfigError("plugin='pgoutput' needs publication= to name a publication")
-    return (plugin,)

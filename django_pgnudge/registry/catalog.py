@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django_pgnudge.feed.primary_keys import KEY_COLUMNS, key_column
+from django_pgnudge.feed.primary_keys import key_column
 from django_pgnudge.feed.session_settings import in_transaction
+from django_pgnudge.feed.table_keys import PRIMARY_KEY_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,37 +22,42 @@ if TYPE_CHECKING:
 # pg_inherits also links the indexes of partitions. relkind selects tables, partitioned tables and
 # foreign tables.
 _RELATIONS = f"""
-WITH RECURSIVE keys AS ({KEY_COLUMNS}),
+WITH RECURSIVE keys AS ({PRIMARY_KEY_COLUMNS}),
 key (relid, columns) AS (
-    SELECT relid, array_agg(key_column ORDER BY place) FROM keys GROUP BY relid
+    SELECT relid, pg_catalog.array_agg(key_column ORDER BY place) FROM keys GROUP BY relid
 ),
 up (oid, parent, depth) AS (
     SELECT i.inhrelid, i.inhparent, 1
-      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind IN ('r', 'p', 'f')
+      FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+     WHERE c.relkind IN ('r', 'p', 'f')
     UNION ALL
-    SELECT up.oid, i.inhparent, up.depth + 1 FROM up JOIN pg_inherits i ON i.inhrelid = up.parent
+    SELECT up.oid, i.inhparent, up.depth + 1
+      FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.parent
 )
-SELECT 'table', n.nspname::text, c.relname::text, c.relkind = 'p', 0, key.columns
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT 'table', n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind = 'p', 0,
+       key.columns
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN key ON key.relid = c.oid
  WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 UNION ALL
-SELECT 'parent', n.nspname::text, c.relname::text, c.relispartition, up.depth,
-       ARRAY[pn.nspname::text, p.relname::text]
+SELECT 'parent', n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relispartition, up.depth,
+       ARRAY[pn.nspname::pg_catalog.text, p.relname::pg_catalog.text]
   FROM up
-  JOIN pg_class c ON c.oid = up.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_class p ON p.oid = up.parent JOIN pg_namespace pn ON pn.oid = p.relnamespace
+  JOIN pg_catalog.pg_class c ON c.oid = up.oid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_class p ON p.oid = up.parent
+  JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
  ORDER BY 5
 """  # noqa: S608  # nothing in it comes from outside
 
 # Like to_regclass: any relation with the name in the first schema of the path that has one.
 _ON_PATH = """
-SELECT DISTINCT ON (c.relname) c.relname::text, n.nspname::text
-  FROM unnest(%s::text[]) WITH ORDINALITY AS path (schema, place)
-  JOIN pg_namespace n ON n.nspname = path.schema
-  JOIN pg_class c ON c.relnamespace = n.oid
- WHERE c.relname = ANY (%s::text[])
+SELECT DISTINCT ON (c.relname) c.relname::pg_catalog.text, n.nspname::pg_catalog.text
+  FROM pg_catalog.unnest(%s::pg_catalog.text[]) WITH ORDINALITY AS path (schema, place)
+  JOIN pg_catalog.pg_namespace n ON n.nspname = path.schema
+  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+ WHERE c.relname = ANY (%s::pg_catalog.text[])
  ORDER BY c.relname, path.place
 """
 
@@ -59,13 +65,16 @@ SELECT DISTINCT ON (c.relname) c.relname::text, n.nspname::text
 # pg_upgrade create another. The OID stays when a database is renamed; another database of the same
 # name has another OID.
 _IDENTITY = """
-SELECT s.system_identifier::text || '-' || d.oid::text
-  FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()
+SELECT s.system_identifier::pg_catalog.text || '-' || d.oid::pg_catalog.text
+  FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+ WHERE d.datname = pg_catalog.current_database()
 """
 
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE"
 
-_MAY_ASK_IDENTITY = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
+_MAY_ASK_IDENTITY = """
+SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from django_pgnudge.feed.table_keys import KEY_COLUMNS_OF_INDEX, can_identify
 from django_pgnudge.registry.catalog import payload_for, quote_identifier, server_version
 
 if TYPE_CHECKING:
@@ -30,43 +31,41 @@ SELECT p.puballtables OR {has_schemas}, p.pubinsert, p.pubupdate, p.pubdelete, p
   FROM pg_catalog.pg_publication p WHERE p.pubname = %s
 """
 
-# `oid` is published under the name, and with the column list, of the table `entry`.
-_TABLES: Final = """
-SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-       c.relreplident::text,
-       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+_KEY_COLUMNS: Final = f"""
+    SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place)
+      FROM {KEY_COLUMNS_OF_INDEX}
+     WHERE i.indrelid = c.oid AND {can_identify("i")}
+"""  # noqa: S608 -- nothing in it comes from outside
+
+# `entry` is the table under whose name, and so with whose column list, `oid` is published.
+_TABLES: Final = f"""
+SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
+       c.relpersistence::pg_catalog.text, c.relreplident::pg_catalog.text,
+       (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY a.attnum)
+          FROM pg_catalog.pg_attribute a
          WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attgenerated <> ''),
-       (SELECT array_agg(a.attname::text ORDER BY k.at)
-          FROM pg_index x
-         CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
-          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-         WHERE x.indrelid = c.oid AND x.indisprimary AND x.indimmediate AND k.at <= x.indnkeyatts),
-       (SELECT array_agg(a.attname::text ORDER BY k.at)
-          FROM pg_index x
-         CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, at)
-          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-         WHERE x.indrelid = c.oid AND x.indisreplident AND x.indimmediate AND x.indisvalid
-           AND k.at <= x.indnkeyatts),
+       ({_KEY_COLUMNS} AND i.indisprimary),
+       ({_KEY_COLUMNS} AND i.indisreplident),
        r.prrelid IS NOT NULL,
-       p.oid IS NOT NULL AND (p.puballtables OR {in_schema}),
-       {listed}
+       p.oid IS NOT NULL AND (p.puballtables OR {{in_schema}}),
+       {{listed}}
   FROM tree
-  JOIN pg_class c ON c.oid = tree.oid
-  JOIN pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_publication p ON p.pubname = %s
-  LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = tree.entry
-"""
+  JOIN pg_catalog.pg_class c ON c.oid = tree.oid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_publication p ON p.pubname = %s
+  LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = tree.entry
+"""  # noqa: S608 -- nothing in it comes from outside
 
 # The table, its partitions and the tables that inherit from it. A partition is published with its
 # root.
 _FAMILY: Final = """
 WITH RECURSIVE tree (oid, entry) AS (
-    SELECT to_regclass(%s)::oid, to_regclass(%s)::oid
+    SELECT pg_catalog.to_regclass(%s)::pg_catalog.oid, pg_catalog.to_regclass(%s)::pg_catalog.oid
     UNION
     SELECT i.inhrelid, CASE WHEN c.relispartition THEN tree.entry ELSE i.inhrelid END
       FROM tree
-      JOIN pg_inherits i ON i.inhparent = tree.oid
-      JOIN pg_class c ON c.oid = i.inhrelid
+      JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
+      JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
 )
 """
 
@@ -75,15 +74,15 @@ WITH RECURSIVE tree (oid, entry) AS (
 _PUBLISHED: Final = """
 WITH RECURSIVE tree (oid, entry) AS (
     SELECT c.oid, c.oid
-      FROM pg_publication_tables t
-      JOIN pg_namespace n ON n.nspname = t.schemaname
-      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+      FROM pg_catalog.pg_publication_tables t
+      JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
+      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
      WHERE t.pubname = %s
     UNION
     SELECT i.inhrelid, tree.entry
       FROM tree
-      JOIN pg_class c ON c.oid = tree.oid AND c.relkind = 'p'
-      JOIN pg_inherits i ON i.inhparent = tree.oid
+      JOIN pg_catalog.pg_class c ON c.oid = tree.oid AND c.relkind = 'p'
+      JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
 )
 """
 
@@ -202,7 +201,9 @@ def find_publication(connection: BaseDatabaseWrapper, name: str) -> PublicationS
     """The publication of that name, or None."""
     has_schemas = "false"
     if server_version(connection) >= COLUMN_LISTS:
-        has_schemas = "EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)"
+        has_schemas = (
+            "EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid)"
+        )
     with connection.cursor() as cursor:
         cursor.execute(_PUBLICATION.format(has_schemas=has_schemas), [name])
         row = cursor.fetchone()
@@ -217,7 +218,7 @@ def find_family(
 ) -> list[PublishedTable]:
     """A table, then its partitions and inheriting tables; empty if search_path does not find it."""
     here = regclass(schema, name)
-    order = "ORDER BY tree.oid <> to_regclass(%s)::oid, 1, 2"
+    order = "ORDER BY tree.oid <> pg_catalog.to_regclass(%s)::pg_catalog.oid, 1, 2"
     return _tables(connection, _FAMILY, order, [here, here, publication, here])
 
 
@@ -232,13 +233,14 @@ def _tables(
     in_schema, listed = "false", "NULL"
     if server_version(connection) >= COLUMN_LISTS:
         in_schema = (
-            "EXISTS (SELECT FROM pg_publication_namespace s"
+            "EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s"
             " WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)"
         )
         listed = (
-            "(SELECT array_agg(a.attname::text ORDER BY k.at)"
-            " FROM unnest(r.prattrs::int2[]) WITH ORDINALITY AS k (attnum, at)"
-            " JOIN pg_attribute a ON a.attrelid = tree.entry AND a.attnum = k.attnum)"
+            "(SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place)"
+            " FROM pg_catalog.unnest(r.prattrs::pg_catalog.int2[])"
+            " WITH ORDINALITY AS k (attnum, place)"
+            " JOIN pg_catalog.pg_attribute a ON a.attrelid = tree.entry AND a.attnum = k.attnum)"
         )
     query = tree + _TABLES.format(in_schema=in_schema, listed=listed) + order
     with connection.cursor() as cursor:

@@ -119,7 +119,7 @@ def test_one_known_to_be_rolled_back_is_not_asked_for_again():
     assert taken(coalescer) == {}
 
 
-def test_one_whose_commit_has_come_meanwhile_is_left_to_the_judge_of_commits():
+def test_one_whose_commit_has_come_meanwhile_is_left_to_its_commit():
     coalescer = make()
     block(coalescer, 8, (8, "public.t", 1, None))
     (streamed,) = coalescer.streams.values()
@@ -158,7 +158,7 @@ def test_more_tables_in_all_than_a_transaction_may_have_are_an_overflow():
     for made_by in range(3):
         block(coalescer, 8, *((8 + made_by, f"s{made_by}.t{n}", 1, None) for n in range(5)))
     (streamed,) = coalescer.streams.values()
-    assert sum(len(part.tables) for part in streamed._parts.values()) <= 10
+    assert sum(len(part.pending) for part in streamed._parts.values()) <= 10
     coalescer.stream_commit(8, 77, 5.0)
     coalescer.release()
     assert coalescer.take() == Resync("overflow")
@@ -200,14 +200,14 @@ def test_a_table_is_told_early_once():
 
 def test_a_streamed_xid_is_noted_when_its_commit_has_come():
     coalescer = make()
-    coalescer.watch()
+    coalescer.note_xids()
     block(coalescer, 8, (8, "public.t", 1, None))
     block(coalescer, 9, (9, "public.t", 1, None))
-    assert not coalescer.streamed(8)
+    assert not coalescer.has_streamed(8)
     coalescer.stream_commit(8, 77, 5.0)
     coalescer.stream_abort(9, 9)
-    assert coalescer.streamed(8)
-    assert not coalescer.streamed(9)
+    assert coalescer.has_streamed(8)
+    assert not coalescer.has_streamed(9)
 
 
 def test_a_reset_forgets_what_was_streamed():

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from django_pgnudge.errors import ConnectionLostError
-from django_pgnudge.feed import WalFeed, stream, survey
+from django_pgnudge.feed import WalFeed, slot, survey
+from django_pgnudge.feed.connect import addresses
 from django_pgnudge.feed.connection import Connection
-from django_pgnudge.feed.resolving import addresses
 from django_pgnudge.feed.slot import create_slot
 from tests.hostile import HostileServer, Peer
 
@@ -66,7 +66,7 @@ async def test_a_slot_that_fails_while_its_server_is_looked_after_fails_once() -
 async def test_a_silent_server_does_not_hold_up_who_closes_a_feed_that_waits_for_a_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stream, "_LAST_PATIENCE", 0.05)
+    monkeypatch.setattr(slot, "_LAST_PATIENCE", 0.05)
     making = asyncio.Event()
 
     async def script(peer: Peer) -> None:

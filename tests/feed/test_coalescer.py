@@ -239,16 +239,16 @@ def test_forgotten_keys_are_of_any_row_wherever_they_wait():
 def test_watched_xids_are_noted_as_they_begin():
     coalescer = make()
     transact(coalescer, 1)
-    assert not coalescer.streamed(1)
-    coalescer.watch()
+    assert not coalescer.has_streamed(1)
+    coalescer.note_xids()
     transact(coalescer, 2)
     transact(coalescer, 3)
-    coalescer.watch(frozenset({2, 4, 5}))
+    coalescer.note_xids(frozenset({2, 4, 5}))
     transact(coalescer, 4)
     transact(coalescer, 6)
-    assert [xid for xid in range(8) if coalescer.streamed(xid)] == [2, 4]
-    coalescer.unwatch()
-    assert not coalescer.streamed(2)
+    assert [xid for xid in range(8) if coalescer.has_streamed(xid)] == [2, 4]
+    coalescer.stop_noting_xids()
+    assert not coalescer.has_streamed(2)
 
 
 rows = st.tuples(

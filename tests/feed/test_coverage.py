@@ -12,7 +12,7 @@ import pytest
 from django_pgnudge import WalFeed
 from django_pgnudge.decoding import TableFilter
 from django_pgnudge.feed.coverage import Carried, covered
-from django_pgnudge.feed.queries import SnapshotView
+from django_pgnudge.feed.queries import Visibility
 from django_pgnudge.feed.visibility import Snapshot
 
 from .following import Follower, following, run
@@ -431,8 +431,8 @@ def found(*rows: tuple[str, str, str, str, str | None], tables: list[str] | None
     return covered(rows, TableFilter(tables))
 
 
-def view(snapshot: str, *, standby: bool = False) -> SnapshotView:
-    return SnapshotView(Snapshot.parse(snapshot), 1 if standby else None)  # type: ignore[arg-type]
+def view(snapshot: str, *, standby: bool = False) -> Visibility:
+    return Visibility(Snapshot.parse(snapshot), 1 if standby else None)  # type: ignore[arg-type]
 
 
 T = ("s", "t", "s", "t")

@@ -12,7 +12,7 @@ from servers.process import free_port
 
 from django_pgnudge import ConfigError, PgNudgeError, ServerError, WalFeed
 from django_pgnudge.errors import ConnectionLostError, ProtocolError
-from django_pgnudge.feed import stream
+from django_pgnudge.feed import slot, stream
 from tests.fix_servers import own_database
 
 from .following import eventually, following, run
@@ -295,7 +295,7 @@ async def test_a_bug_in_a_helper_task_is_raised_too(database, monkeypatch):
 
 
 async def test_an_old_server_is_refused_with_its_version(database, monkeypatch):
-    monkeypatch.setattr(stream, "MINIMUM_VERSION", 990000)
+    monkeypatch.setattr(slot, "MINIMUM_VERSION", 990000)
     async with feed_of(database) as feed:
         with pytest.raises(ConfigError, match=r"is PostgreSQL 1[4-9]; 99 or later"):
             await anext(feed)
@@ -309,7 +309,7 @@ async def test_one_resync_the_consumer_has_not_taken_covers_any_number(database)
             await run(database.execute, f"SELECT pg_terminate_backend({pid})")
             await eventually(lambda: feed.connection_pid not in (pid, None))
         assert (await anext(feed)).reason == "connected"
-        assert feed._pending_resync is None
+        assert feed._mailbox.pending_resync is None
 
 
 async def test_the_end_of_the_loop_without_a_close_is_quiet(database):

@@ -155,7 +155,7 @@ AT_LOGIN: dict[str, tuple[Script, type[Exception]]] = {
 }
 
 COVERAGE = "WITH RECURSIVE relation"
-"""How the question for what is covered begins."""
+"""How the query for what is covered begins."""
 
 IN_COMMANDS: dict[str, tuple[Script, type[Exception]]] = {
     "fails the catalog query": (

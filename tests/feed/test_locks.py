@@ -39,9 +39,9 @@ def more_than(seen: Follower, count: int) -> bool:
 async def test_a_lock_on_a_catalog_holds_up_no_nudge(
     feed_server: Any, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The question that waits for it stands in front of no other."""
-    patient: Mapping[str, str] = {**session_settings._QUESTIONS, "lock_timeout": "60s"}
-    monkeypatch.setattr(session_settings, "_QUESTIONS", patient)
+    """The query that waits for it stands in front of no other."""
+    patient: Mapping[str, str] = {**session_settings._QUERIES, "lock_timeout": "60s"}
+    monkeypatch.setattr(session_settings, "_QUERIES", patient)
     database.execute(*TABLES)
     async with following(feed_of(database)) as seen:
         with database.connect() as locking, locking.transaction():

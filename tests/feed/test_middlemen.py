@@ -62,10 +62,10 @@ async def test_a_pooler_in_place_of_the_server_is_told(
 
 
 @pytest.mark.usefixtures("needs_pgbouncer")
-async def test_questions_through_a_pooler_have_the_settings_that_they_rely_on(
+async def test_queries_through_a_pooler_have_the_settings_that_they_rely_on(
     any_postgres: Any, database: Database
 ) -> None:
-    """It refuses them at startup, and gives each question another session."""
+    """It refuses them at startup, and gives each query another session."""
     asked = (
         "SELECT pg_catalog.current_setting('search_path'),"
         " pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('DateStyle')"

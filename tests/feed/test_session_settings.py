@@ -1,4 +1,4 @@
-"""pinned: what a role or a database sets reaches no session of ours."""
+"""What a role or a database sets reaches no session of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second connection's queue of questions, against a server that says what a test wants."""
+"""The second connection's queue of queries, against a server that says what a test wants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from django_pgnudge.errors import ConnectionLostError, PgNudgeError, ServerError
 from django_pgnudge.feed.address import Address
-from django_pgnudge.feed.queries import VIEW, SnapshotView
+from django_pgnudge.feed.queries import VISIBILITY, Visibility
 from django_pgnudge.feed.side_connection import SideConnection
 from tests.hostile import HostileServer, Peer
 from tests.wire import backend
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def checker_of(server: HostileServer, patience: float = 10.0) -> SideConnection:
+def side_connection_of(server: HostileServer, patience: float = 10.0) -> SideConnection:
     return SideConnection(Address("127.0.0.1", server.port, "u", "d"), patience=patience)
 
 
@@ -47,52 +47,52 @@ class Listening:
                 await self.changed.wait()
 
 
-async def test_an_answer_is_told_and_the_next_question_asked_without_a_task() -> None:
+async def test_an_answer_is_told_and_the_next_query_asked_without_a_task() -> None:
     server_side = Listening()
     async with HostileServer(server_side) as server:
-        side = checker_of(server)
-        await side.view()
+        side = side_connection_of(server)
+        await side.visibility()
         tasks = asyncio.all_tasks()
         told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         names: list[set[Any]] = []
 
-        def second(view: SnapshotView | Exception) -> None:
+        def second(view: Visibility | Exception) -> None:
             names.append({asyncio.current_task()})
             told.set_result(view)
 
-        def first(view: SnapshotView | Exception) -> None:
+        def first(view: Visibility | Exception) -> None:
             names.append({asyncio.current_task()})
-            side.look(second)
+            side.ask_visibility(second)
             assert side._connection is not None
-            assert side._connection.busy, "the next question is on its way already"
+            assert side._connection.busy, "the next query is on its way already"
 
-        side.look(first)
+        side.ask_visibility(first)
         assert side._connection is not None
         assert side._connection.busy
-        assert isinstance(await told, SnapshotView)
+        assert isinstance(await told, Visibility)
         assert names == [{None}, {None}], "in the event loop's callbacks"
         assert asyncio.all_tasks() - tasks == set()
         await side.aclose()
 
 
-async def test_questions_are_answered_in_turn_over_one_connection() -> None:
+async def test_queries_are_answered_in_turn_over_one_connection() -> None:
     server_side = Listening(
         lambda sql: (
             backend.result(["x"], [sql]) if sql.startswith("SELECT ") else backend.result([])
         )
     )
     async with HostileServer(server_side) as server:
-        side = checker_of(server)
+        side = side_connection_of(server)
         answers = await asyncio.gather(*(side.rows(f"SELECT {n}") for n in range(20)))
         assert [rows[0][0] for rows in answers] == [f"SELECT {n}" for n in range(20)]
         assert server.connections == 1
         await side.aclose()
 
 
-async def test_silence_fails_one_question_and_the_next_goes_over_a_new_connection() -> None:
+async def test_silence_fails_one_query_and_the_next_goes_over_a_new_connection() -> None:
     server_side = Listening(lambda sql: None if "deaf" in sql else backend.result(["x"], ["y"]))
     async with HostileServer(server_side) as server:
-        side = checker_of(server, patience=0.5)
+        side = side_connection_of(server, patience=0.5)
         deaf = asyncio.ensure_future(side.rows("SELECT deaf"))
         other = asyncio.ensure_future(side.rows("SELECT 1"))
         with pytest.raises(ConnectionLostError, match=r"did not answer a query for 0\.5 s"):
@@ -102,22 +102,22 @@ async def test_silence_fails_one_question_and_the_next_goes_over_a_new_connectio
         await side.aclose()
 
 
-async def test_a_server_that_accepts_no_login_fails_the_question_in_time() -> None:
+async def test_a_server_that_accepts_no_login_fails_the_query_in_time() -> None:
     async def mute(peer: Peer) -> None:
         await peer.forever()
 
     async with HostileServer(mute) as server:
-        side = checker_of(server, patience=0.05)
+        side = side_connection_of(server, patience=0.05)
         with pytest.raises(ConnectionLostError, match="did not answer"):
             await side.rows("SELECT 1")
         await side.aclose()
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_a_cancelled_question_takes_no_answer_of_another(waits: bool) -> None:
+async def test_a_cancelled_query_takes_no_answer_of_another(waits: bool) -> None:
     server_side = Listening(lambda sql: None if "deaf" in sql else backend.result(["x"], [sql]))
     async with HostileServer(server_side) as server:
-        side = checker_of(server)
+        side = side_connection_of(server)
         first = asyncio.ensure_future(side.rows("SELECT deaf"))
         await server_side.was_asked("deaf")
         queued = asyncio.ensure_future(side.rows("SELECT queued"))
@@ -141,7 +141,7 @@ async def test_an_error_of_the_server_drops_the_connection() -> None:
         )
     )
     async with HostileServer(server_side) as server:
-        side = checker_of(server)
+        side = side_connection_of(server)
         with pytest.raises(ServerError, match="no"):
             await side.rows("SELECT no")
         assert await side.rows("SELECT 1") == (("y",),)
@@ -152,7 +152,7 @@ async def test_an_error_of_the_server_drops_the_connection() -> None:
 async def test_closing_fails_what_has_no_answer_and_all_that_comes_after() -> None:
     server_side = Listening(lambda sql: None)
     async with HostileServer(server_side) as server:
-        side = checker_of(server)
+        side = side_connection_of(server)
         asked = [asyncio.ensure_future(side.rows("SELECT 1")) for _ in range(3)]
         await server_side.was_asked("PREPARE")
         await side.aclose()
@@ -166,7 +166,7 @@ async def test_closing_fails_what_has_no_answer_and_all_that_comes_after() -> No
 
 async def test_a_close_that_was_cancelled_is_made_up_for_by_the_next() -> None:
     async with HostileServer(Listening(lambda sql: backend.result(["x"], ["y"]))) as server:
-        side = checker_of(server)
+        side = side_connection_of(server)
         await side.rows("SELECT 1")
         connection = side._connection
         assert connection is not None
@@ -180,17 +180,17 @@ async def test_a_close_that_was_cancelled_is_made_up_for_by_the_next() -> None:
         assert connection.closed.done()
 
 
-async def test_the_question_for_a_snapshot_is_prepared_once() -> None:
+async def test_the_query_for_a_snapshot_is_prepared_once() -> None:
     server_side = Listening()
     async with HostileServer(server_side) as server:
-        side = checker_of(server)
+        side = side_connection_of(server)
         for _ in range(3):
-            await side.view()
+            await side.visibility()
         assert [sql.split()[0] for sql in server_side.asked] == ["PREPARE", *["EXECUTE"] * 3]
         await side.aclose()
 
 
-async def test_where_a_pooler_forgets_prepared_statements_the_question_is_asked_whole() -> None:
+async def test_where_a_pooler_forgets_prepared_statements_the_query_is_asked_whole() -> None:
     def forgets(sql: str) -> bytes:
         if sql.startswith("EXECUTE"):
             return backend.error("prepared statement does not exist", "26000") + backend.ready()
@@ -198,15 +198,15 @@ async def test_where_a_pooler_forgets_prepared_statements_the_question_is_asked_
 
     server_side = Listening(forgets)
     async with HostileServer(server_side) as server:
-        side = checker_of(server)
+        side = side_connection_of(server)
         with pytest.raises(ServerError):
-            await side.view()
-        await side.view()
-        assert server_side.asked[-1] == VIEW
+            await side.visibility()
+        await side.visibility()
+        assert server_side.asked[-1] == VISIBILITY
         await side.aclose()
 
 
-async def test_where_nothing_can_be_prepared_the_question_is_asked_whole() -> None:
+async def test_where_nothing_can_be_prepared_the_query_is_asked_whole() -> None:
     server_side = Listening(
         lambda sql: (
             backend.error("no", "0A000") + backend.ready()
@@ -215,8 +215,8 @@ async def test_where_nothing_can_be_prepared_the_question_is_asked_whole() -> No
         )
     )
     async with HostileServer(server_side) as server:
-        side = checker_of(server)
-        assert (await side.view()).snapshot.xmax == 5
+        side = side_connection_of(server)
+        assert (await side.visibility()).snapshot.xmax == 5
         await side.aclose()
 
 
@@ -224,9 +224,9 @@ async def test_where_nothing_can_be_prepared_the_question_is_asked_whole() -> No
 async def test_an_answer_that_is_no_snapshot_is_told_as_an_error(row: list[str | None]) -> None:
     server_side = Listening(lambda sql: backend.result(["s", "l"], row))
     async with HostileServer(server_side) as server:
-        side = checker_of(server)
+        side = side_connection_of(server)
         told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        side.look(told.set_result)
+        side.ask_visibility(told.set_result)
         assert isinstance(await told, PgNudgeError)
         await side.aclose()
 
@@ -236,7 +236,7 @@ async def test_who_asks_with_a_callback_is_told_once() -> None:
         lambda sql: None if sql == "SELECT deaf" else backend.result(["x"], ["y"])
     )
     async with HostileServer(server_side) as server:
-        side = checker_of(server, patience=0.5)
+        side = side_connection_of(server, patience=0.5)
         told: list[Any] = []
         side.ask("SELECT deaf", told.append)
         side.ask("SELECT 1", told.append)

@@ -152,15 +152,15 @@ async def test_subtransactions_become_visible_with_their_parent(slow):
 
 async def test_what_is_held_stays_held_while_the_checking_connection_is_broken(slow, monkeypatch):
     broken = False
-    look = SideConnection.look
+    ask = SideConnection.ask_visibility
 
     def refusing(self: SideConnection, answered: Callable[[Any], None]) -> None:
         if broken:
             answered(ConnectionLostError("no answer today"))
         else:
-            look(self, answered)
+            ask(self, answered)
 
-    monkeypatch.setattr(SideConnection, "look", refusing)
+    monkeypatch.setattr(SideConnection, "ask_visibility", refusing)
     async with following(feed_of(slow)) as seen:
         broken = True
         await run(slow.execute, "INSERT INTO other VALUES (1)")
@@ -180,9 +180,9 @@ async def test_a_stream_that_is_blind_for_too_long_ends_in_a_resync(slow):
             def refused(self: SideConnection, answered: Callable[[Any], None]) -> None:
                 answered(ConnectionLostError("too many connections for database"))
 
-            patch.setattr(SideConnection, "look", refused)
+            patch.setattr(SideConnection, "ask_visibility", refused)
             await run(slow.execute, "INSERT INTO other VALUES (1)")
-            await eventually(lambda: "no snapshot" in str(feed.last_error))
+            await eventually(lambda: "could not read a snapshot" in str(feed.last_error))
         await seen.resync("reconnected")
         assert not feed._coalescer.held
 
@@ -279,7 +279,7 @@ async def test_a_transaction_running_at_the_handshake_that_is_streamed_needs_no_
             assert feed._stream._handshake.running
             await run(late.execute, "COMMIT")
             await seen.payload("public.price")
-            await eventually(lambda: feed._coalescer._streamed is None)
+            await eventually(lambda: feed._coalescer._noted is None)
             assert seen.resyncs == ["connected"]
     late.close()
 
@@ -297,6 +297,6 @@ async def test_a_transaction_running_at_the_handshake_that_aborts_needs_no_resyn
         patch.setattr(SideConnection, "running_xids", running)
         async with following(feed) as seen:
             await run(late.execute, "ROLLBACK")
-            await eventually(lambda: feed._coalescer._streamed is None)
+            await eventually(lambda: feed._coalescer._noted is None)
             assert seen.resyncs == ["connected"]
     late.close()

@@ -72,7 +72,7 @@ def tables_of(feed: Any) -> set[str]:
         payload
         for streamed in feed._coalescer.streams.values()
         for part in streamed._parts.values()
-        for payload in part.tables
+        for payload in part.pending
     }
 
 
@@ -291,18 +291,18 @@ async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_f
 
 async def snapshots(feed: Any, number: int) -> int:
     """Wait until the feed has had so many answers about what is visible."""
-    judge = feed._stream._releaser
+    releaser = feed._stream._releaser
     answers = 0
-    original = judge._releaser
+    original = releaser._release
 
     def counted(view: Any) -> None:
         nonlocal answers
         original(view)
         answers += 1
 
-    judge._releaser = counted
+    releaser._release = counted
     await eventually(lambda: answers >= number)
-    judge._releaser = original
+    releaser._release = original
     return answers
 
 
@@ -386,9 +386,9 @@ async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(stre
                 await streamed(feed, "a")
                 (xid,) = feed._coalescer.streams
                 assert xid in feed._stream._handshake.running
-                assert not feed._coalescer.streamed(xid)
+                assert not feed._coalescer.has_streamed(xid)
                 await execute("COMMIT")
                 await told_last(seen, streaming)
-                await eventually(lambda: not feed._coalescer.watching)
+                await eventually(lambda: not feed._coalescer.is_noting_xids)
     assert seen.resyncs == ["connected"]
     assert seen.counts == {"public.a": ROWS, "public.last": 1}
