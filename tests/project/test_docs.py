@@ -20,7 +20,7 @@ from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
 import django_pgnudge
-from django_pgnudge import TLS, Batch, Event, Resync, WalFeed, errors, signals
+from django_pgnudge import TLS, Batch, Event, Resync, WalFeed, errors, operations, signals, testing
 from django_pgnudge.checks.ids import DOCS, IDS, anchor
 from django_pgnudge.conf import CONNECTION_KEYS, DEFAULTS
 from django_pgnudge.conf.values import PLUGINS, RESYNCS, feed_keywords
@@ -344,6 +344,41 @@ def test_files_that_the_readme_links_to_exist() -> None:
         assert (ROOT / target).exists(), target
 
 
+def test_pages_that_the_readme_links_to_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    root = DOCS.rsplit("/", 1)[0]
+    linked = re.findall(rf"\]\({re.escape(root)}/(\w[^)#]*)\.html", readme)
+    assert {"nudged", "signals", "emit", "settled", "rules", "deployment"} <= set(linked)
+    for page in linked:
+        assert (DOCS_DIR / f"{page}.md").exists(), page
+
+
+def test_every_page_is_listed_once_and_by_need() -> None:
+    listed: dict[str, list[str]] = {}
+    for block in blocks():
+        if block.page == "index.md" and block.language == "{toctree}":
+            caption = re.search(r":caption: (.+)", block.code)
+            assert caption
+            listed[caption[1]] = re.findall(r"^[\w-]+$", block.code, re.MULTILINE)
+    assert list(listed) == ["Tutorial", "How-to guides", "Reference", "Explanation", "Project"]
+    pages = [page for each in listed.values() for page in each]
+    assert sorted(pages) == sorted(
+        path.stem for path in DOCS_DIR.glob("*.md") if path.stem != "index"
+    )
+
+
+def test_the_glossary_is_in_order_and_has_each_word_once() -> None:
+    (glossary,) = [block.code for block in blocks() if block.language == "{glossary}"]
+    words = re.findall(r"^(\S.*)$", glossary, re.MULTILINE)
+    assert words == sorted(set(words), key=str.lower)
+    linked = {
+        name
+        for path in PAGES
+        for name in re.findall(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", path.read_text("utf-8"))
+    }
+    assert linked <= set(words)
+
+
 def test_modules_on_the_path_of_a_byte_exist() -> None:
     for _, module, _ in tables("how-it-works.md", "The path of a byte")[0]:
         assert (PACKAGE / first_code(module)).exists(), module
@@ -397,3 +432,9 @@ def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
     for number in IDS:
         html = (tmp_path / "html" / "checks.html").read_text(encoding="utf-8")
         assert f'id="django-pgnudge-{number.lower()}"' in html
+    api = (tmp_path / "html" / "api.html").read_text(encoding="utf-8")
+    for module in (django_pgnudge, errors, operations, signals, testing):
+        # An error that can be imported from two modules has its entry where they all are.
+        names = set(module.__all__)
+        for name in names if module is errors else names - set(errors.__all__):
+            assert f'id="{module.__name__}.{name}"' in api, name
