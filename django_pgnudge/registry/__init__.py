@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
-from django_pgnudge.registry.models import Registry, split_db_table
+from django_pgnudge.registry.labels import split_db_table
+from django_pgnudge.registry.models import Registry
 
 __all__ = ["Registry", "split_db_table"]

@@ -8,25 +8,25 @@ and the identity of the database. Only ``refresh`` and ``on_path`` use the datab
 
 from __future__ import annotations
 
-import re
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.apps import apps as global_apps
 from django.conf import settings
-from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import DateTimeField, Model
 from django.utils import timezone
 
-from django_pgnudge.conf import conf, did_you_mean
-from django_pgnudge.conf.values import NEAR, closest
-from django_pgnudge.errors import UnknownLabelError
+from django_pgnudge.conf import conf
 from django_pgnudge.memo import Memo
 from django_pgnudge.names import Own
+from django_pgnudge.registry import labels
 from django_pgnudge.registry.cache_tables import cache_tables
 from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, read_catalog
+from django_pgnudge.registry.labels import split_db_table
+from django_pgnudge.registry.selection import selection
 from django_pgnudge.registry.wildcards import is_meant
 
 if TYPE_CHECKING:
@@ -42,22 +42,7 @@ if TYPE_CHECKING:
     _Reader: TypeAlias = tuple[tuple[int, ...], tuple[Field[Any, Any], ...]]
     """The order in which to take a key's values, and the fields that convert them."""
 
-_QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:\."((?:[^"]|"")+)")?')
 _MOST_ASKED = 10_000  # the most names remembered as missing from the catalogs
-
-
-def split_db_table(db_table: str) -> tuple[str | None, str]:
-    """The schema (None if not named) and table of a ``db_table``, as PostgreSQL reads it.
-
-    Django puts a name in quotes unless it begins and ends with one. So both
-    ``'"schema"."table"'`` and ``'schema"."table'`` name a schema.
-    """
-    quoted = db_table if db_table[:1] == db_table[-1:] == '"' else f'"{db_table}"'
-    match = _QUOTED.fullmatch(quoted)
-    if match is None:
-        return None, db_table
-    first, second = (part and part.replace('""', '"') for part in match.groups())
-    return (None, first) if second is None else (first, second)
 
 
 class Registry:
@@ -182,62 +167,15 @@ class Registry:
             return table if schema is None else f"{schema}.{table}"
         payload = self._payloads_by_table.get(entry)
         if payload is None and "." not in entry:
-            self._check_own(entry)
+            labels.check_own(entry, self._by_table)
         return entry if payload is None else payload
-
-    def _check_own(self, entry: str) -> None:
-        """Raise UnknownLabelError for a name without a dot that is probably not an own nudge."""
-        known: dict[str, str] = {}
-        for (_, table), models in self._by_table.items():
-            for model in models:
-                label = model._meta.label
-                known.setdefault(model._meta.object_name or label, label)
-                if not model._meta.proxy:
-                    known[table] = label
-        meant = closest(entry, known, NEAR)
-        if meant is not None or entry != entry.lower():
-            raise UnknownLabelError(
-                f"{entry!r} names neither a model nor a model's table."
-                f"{f' Did you mean {meant!r}?' if meant else ''}"
-                f" If it is what emit() sends, write own({entry!r})."
-            )
 
     def model_of(self, entry: str) -> type[Model] | None:
         """The model of a label, or None for a table or own nudge. Raises UnknownLabelError."""
-        app_label, _, rest = entry.removeprefix("*.").partition(".")
-        if not rest or "*" in rest or entry.removeprefix("*.").startswith('"'):
-            return None
-        name, _, field = rest.partition(".")
-        if app_label not in self._apps.app_configs:
-            is_label = app_label.isidentifier() and name.isidentifier() and name[0].isupper()
-            if entry in self._models or field or app_label in self._schemas():
-                return None
-            known = {
-                model._meta.label: model._meta.label
-                for model in self._apps.get_models(include_auto_created=True)
-            }
-            meant = closest(entry, known) if is_label else closest(entry, known, NEAR)
-            if not is_label and meant is None:
-                return None
-            raise UnknownLabelError(
-                f"{entry!r} names no model: there is no app {app_label!r}."
-                f"{f' Did you mean {meant!r}?' if meant else ''}"
-                f" A table of that name is written {self._quoted(app_label, rest)}."
-            )
-        try:
-            model = self._apps.get_model(app_label, name)
-        except LookupError:
-            if entry in self._models:
-                return None
-            config = self._apps.get_app_config(app_label)
-            labels = [model._meta.label for model in config.get_models(include_auto_created=True)]
-            raise UnknownLabelError(
-                f"{entry!r} names no model of the app {app_label!r}.{did_you_mean(entry, labels)}"
-                f" A table of that name is written {self._quoted(app_label, rest)}."
-            ) from None
-        if model._meta.swapped:
-            raise UnknownLabelError(f"{entry!r} is swapped out: use {model._meta.swapped!r}.")
-        return self._through(entry, model, field.removesuffix(".through")) if field else model
+        schemas = self._schemas
+        return labels.model_of(
+            entry, self._apps, self._models.__contains__, lambda name: name in schemas()
+        )
 
     def models_of(self, payload: str) -> tuple[type[Model], ...]:
         """The models that read this table, concrete ones first; also models of its parents."""
@@ -390,18 +328,11 @@ class Registry:
 
     def _selection(self) -> Callable[[str], bool]:
         """`selected` as a function that reads the settings only once, for many tables."""
-        tables = None if conf.TABLES is None else [*map(self._matching, conf.TABLES)]
-        exclude = [*map(self._matching, conf.EXCLUDE)]
-
-        def selected(payload: str) -> bool:
-            lineage = self.lineage(payload)
-            if not self._caches.isdisjoint(lineage):
-                return False
-            if tables is not None and not any(matches(lineage) for matches in tables):
-                return payload not in self._catalog.tables and payload not in self._models
-            return not any(matches(lineage) for matches in exclude)
-
-        return selected
+        tables, models, caches = self._catalog.tables, self._models, self._caches
+        selected = selection(
+            self.lineage, lambda name: name in tables or name in models, self.payload_of, self.split
+        )
+        return lambda payload: caches.isdisjoint(self.lineage(payload)) and selected(payload)
 
     def wholly_selected(self, payloads: Iterable[str]) -> frozenset[str]:
         """The payloads that are selected together with every table below them.
@@ -426,13 +357,6 @@ class Registry:
         if any(payload in self._catalog.partitioned for payload in payloads):
             return None
         return sorted({*payloads, *(child for top in payloads for child in self.descendants(top))})
-
-    def _matching(self, entry: str) -> Callable[[tuple[str, ...]], bool]:
-        """A function: whether an entry of ``TABLES`` or ``EXCLUDE`` means a table of a lineage."""
-        named = self.payload_of(entry)
-        if "*" not in entry:
-            return lambda lineage: named in lineage
-        return lambda lineage: any(is_meant(named, *self.split(payload)) for payload in lineage)
 
     def _index(self) -> None:
         models: dict[str, tuple[type[Model], ...]] = {}
@@ -478,23 +402,6 @@ class Registry:
     def _model_payload(self, model: type[Model]) -> str:
         schema, table = split_db_table(model._meta.db_table)
         return payload_for(schema or self._catalog.schemas.get(table, "public"), table)
-
-    def _through(self, entry: str, model: type[Model], field: str) -> type[Model]:
-        try:
-            through = getattr(model._meta.get_field(field).remote_field, "through", None)
-        except FieldDoesNotExist:
-            through = None
-        if through is None:
-            known = [other.name for other in model._meta.many_to_many]
-            raise UnknownLabelError(
-                f"{entry!r} names no many-to-many field of {model._meta.label}."
-                f"{did_you_mean(field, known)}"
-            )
-        return cast("type[Model]", through)
-
-    @staticmethod
-    def _quoted(*parts: str) -> str:
-        return "'" + ".".join('"' + part.replace('"', '""') + '"' for part in parts) + "'"
 
 
 def _to_python(field: Field[Any, Any], value: object) -> Any:
