@@ -45,7 +45,7 @@ _LOCK: Final = """
 SELECT pg_advisory_xact_lock(hashtextextended('django_pgnudge publication ' || %s, 0))
 """
 
-_OTHERS: Final = """
+_NAMED_TABLES: Final = """
 SELECT n.nspname::text, c.relname::text
   FROM pg_publication_rel r
   JOIN pg_publication p ON p.oid = r.prpubid
@@ -145,7 +145,7 @@ class PublicationOperation(Operation):
         models = self._models(app_label, state.apps)
         if editor.collect_sql:
             version = server_version(connection)
-            listed = [_undressed(model).with_columns(version) for model in models]
+            listed = [_planned_entry(model).with_columns(version) for model in models]
             editor.execute(self._statement("CREATE" if create else "ADD", listed), None)
             return
         with transaction.atomic(using=connection.alias):
@@ -198,7 +198,7 @@ class PublicationOperation(Operation):
             return
         models = self._models(app_label, state.apps)
         if editor.collect_sql:
-            tables = [_undressed(model).sql for model in models]
+            tables = [_planned_entry(model).sql for model in models]
             editor.execute(self._statement("", []) if drop else self._statement("DROP", tables),
                            None)  # fmt: skip
             return
@@ -208,7 +208,7 @@ class PublicationOperation(Operation):
             if found is None:
                 return
             with connection.cursor() as cursor:
-                cursor.execute(_OTHERS, [self.name])
+                cursor.execute(_NAMED_TABLES, [self.name])
                 left = set(cursor.fetchall())
             mine: dict[tuple[str, str], str] = {}
             allowed: dict[tuple[str, str], str] = {}
@@ -313,7 +313,7 @@ def _entries(model: type[Model], family: list[PublishedTable]) -> list[_Entry]:
     return [_Entry(label, table, [table], only=len(family) > 1) for table in family]
 
 
-def _undressed(model: type[Model]) -> _Entry:
+def _planned_entry(model: type[Model]) -> _Entry:
     """An entry for sqlmigrate, which may run before the table exists."""
     schema, name = split_db_table(model._meta.db_table)
     columns = tuple(str(field.column) for field in model._meta.pk_fields)

@@ -216,7 +216,7 @@ class Wal2Json(Decoder[_Table]):
         try:
             row.decode(self.options.encoding)
         except UnicodeDecodeError:
-            # Escaped bytes cannot be told from ordinary text.
+            # Escaped bytes look like ordinary text.
             return False
         return True
 

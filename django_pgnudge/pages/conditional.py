@@ -104,7 +104,7 @@ def nudged_condition(
             response = await condition.aanswer()
             if response is None:
                 computation = Computation(place)
-                with condition.noting(), computation.watched():
+                with condition.recording(), computation.watched():
                     response = await view(request, *args, **kwargs)
                 computed = await sync_to_async(computation.result)(response)
                 condition.returned(computed)
@@ -128,7 +128,7 @@ def nudged_condition(
             response = condition.answer()
             if response is None:
                 computation = Computation(place)
-                with condition.noting(), computation.watched():
+                with condition.recording(), computation.watched():
                     response = view(request, *args, **kwargs)
                 condition.returned(computation.result(response))
             return response
@@ -188,7 +188,7 @@ class _Condition:
                 names = [each.split(":") for each in found[1].split(".")[1 : _MOST + 1]]
                 yield sent, frozenset(f"{kind} {unquote(name)}" for kind, name in names)
 
-    def noting(self) -> AbstractContextManager[None]:
+    def recording(self) -> AbstractContextManager[None]:
         """Start to record what is read; recording ends when the response is rendered."""
         return self._reads.begun()
 

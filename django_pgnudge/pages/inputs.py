@@ -186,8 +186,8 @@ class RequestInputs:
         if is_pending(value) and is_known_when_asked(value):
             return f"lazy {self.text(raw(value)['_setupfunc'])}"
         if name == "_messages" and not hasattr(value, "_loaded_data"):
-            # Nothing was loaded yet. Reading from this object would record reads of its own, so
-            # only its type, its queue and its level count.
+            # No messages were loaded yet. Reading from their storage would record reads of its own,
+            # so only its type, its queue and its level count.
             held = raw(value)
             return self.text([type(value), held.get("_queued_messages"), held.get("_level")])
         return self.text(value)

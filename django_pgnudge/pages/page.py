@@ -95,7 +95,7 @@ def nudged_page(
             recipe, page.place = prepared
 
             async def compute() -> Any:
-                with page.noting():
+                with page.recording():
                     response = await view(request, *args, **kwargs)
                 await arun(page.returned(response), page.place, _anever)
                 return response
@@ -123,7 +123,7 @@ def nudged_page(
             recipe, page.place = prepared
 
             def compute() -> Any:
-                with page.noting():
+                with page.recording():
                     response = view(request, *args, **kwargs)
                 run(page.returned(response), page.place, _never)
                 return response
@@ -156,7 +156,8 @@ class _Page:
     """The response to one request.
 
     ``base`` is a key of everything that names the page except its inputs. The inputs are learned
-    from responses. After any response has read an input, all pages of this address are kept by it.
+    from responses. After one response has read an input, all pages of this address are kept under
+    its value.
 
     ``value`` is the nudged value to look up. ``refused`` says why the response may not be shared;
     it is empty if it may.
@@ -215,7 +216,7 @@ class _Page:
             return await sync_to_async(self.is_named)()
         return self.is_named()
 
-    def noting(self) -> AbstractContextManager[None]:
+    def recording(self) -> AbstractContextManager[None]:
         """Start to record what is read; recording ends when the page is rendered."""
         self._reads = RecordedInputs(self._asked)
         return self._reads.begun()

@@ -161,7 +161,7 @@ class RecordedInputs:
 
 
 def note_values(asked: RequestInputs, inputs: Iterable[str]) -> dict[str, str]:
-    """The current values of these inputs; the read is recorded for other pages being made.
+    """The current values of these inputs; the reads are recorded for everything else being made.
 
     Raises UnsureError, also if a lazy attribute fails: this request may not need that attribute.
     """
@@ -215,14 +215,14 @@ class _Watch:
         self.active: list[RecordedInputs] = []
         self._asked = asked
         self._kinds: list[tuple[object, type]] = []
-        self._noticed: frozenset[str] = frozenset()
+        self._recording: frozenset[str] = frozenset()
 
     def install(self, asked: RequestInputs) -> None:
         """Make the request and its parts record reads; parts added since the last call too."""
         self._asked = asked
         request = asked.request
         held = raw(request)
-        noticed = set()
+        recording = set()
         meta = held.get("META")
         for name, kind in _MAPPINGS.items():
             mapping = held.get(name)
@@ -236,7 +236,7 @@ class _Watch:
                 mapping.__class__ = Headers
             if isinstance(held.get(name), Items | Headers):
                 held[name].kind, held[name].watch = kind, self
-                noticed.add(name)
+                recording.add(name)
         session = held.get("session")
         if is_session(session):
             if not isinstance(session, NotedSession):
@@ -248,7 +248,7 @@ class _Watch:
                 ask_again(value)
         match = held.get("resolver_match")
         match = match if isinstance(match, ResolverMatch) else None
-        self._noticed = frozenset(noticed)
+        self._recording = frozenset(recording)
         holders: tuple[tuple[str, Any], ...]
         holders = (("attribute", request), ("wrapper", asked.wrapper), ("match", match))
         for kind, holder in holders:
@@ -275,7 +275,7 @@ class _Watch:
             return  # a method or property; what it reads is recorded
         if kind == "wrapper" and name == "_request":
             return
-        if kind == "attribute" and name in self._noticed:
+        if kind == "attribute" and name in self._recording:
             return
         if kind == "attribute" and name in _BODY:
             self._note_body(held)
@@ -351,7 +351,7 @@ class _Watch:
     def meta_as_it_is(self, holder: object) -> Iterator[None]:
         held = raw(holder)
         noted: dict[str, Any] = {
-            name: held[name] for name in ("META", "environ") if name in self._noticed
+            name: held[name] for name in ("META", "environ") if name in self._recording
         }
         held.update({name: items.as_it_is() for name, items in noted.items()})
         try:

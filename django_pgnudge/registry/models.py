@@ -142,10 +142,11 @@ class Registry:
         many-to-many table) and ``shop.Product.categories``. A name in double quotes
         (``'"shop"."product"'``) is never a label.
 
-        Raises UnknownLabelError for an unknown label: the first part is an app, or the second part
-        begins with a capital letter. Raises it too for a name that is probably a mistake: one that
-        resembles a label, or one without a dot that resembles a table or model or has capital
-        letters. ``own()`` marks such a name as an own nudge.
+        Raises UnknownLabelError for a label that names no model. A name counts as a label if its
+        first part is an app, or its second part begins with a capital letter. Also raises it for a
+        name that is probably a mistake: one that resembles a label, or one without a dot that
+        resembles a table or model or has capital letters. ``own()`` marks such a name as an own
+        nudge.
 
         ``*.`` before a table or label means the table of that name in each schema; the result has
         the star too.

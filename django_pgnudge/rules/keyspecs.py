@@ -309,7 +309,7 @@ def _literal(entry: Mapping[Any, Any]) -> Fixed:
         raise RuleError(
             "E007",
             f"{dict(entry)!r} is not a key.",
-            'A literal key is written {"key": "text"}, with nothing beside it.',
+            'A literal key is written {"key": "text"}, without other items.',
         )
     return Fixed(key)
 

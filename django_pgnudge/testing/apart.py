@@ -46,7 +46,7 @@ def apart() -> Iterator[str]:
         mock.patch.object(caches, "create_connection", make_apart),
         mock.patch.object(protocol, "token_timeout", return_value=LONGEST),
     ):
-        _begin_anew()
+        _reset_caches()
         try:
             yield prefix
         finally:
@@ -54,10 +54,10 @@ def apart() -> Iterator[str]:
                 # If a cache is down, its keys expire; nobody else uses the prefix.
                 with suppress(Exception):
                     delete_stored(alias, cache, prefix)
-    _begin_anew()
+    _reset_caches()
 
 
-def _begin_anew() -> None:
+def _reset_caches() -> None:
     setting_changed.send(sender=None, setting="CACHES", value=settings.CACHES, enter=True)
 
 
