@@ -146,7 +146,7 @@ function drawDeleted(deleted) {
   const parts = keys.map((key) => make("code", key));
   if (more) parts.push(`${more} more`);
   if (tokens) parts.push(count(tokens, "token"));
-  if (!parts.length) return [make("p", "no key was in the cache", "nudge-deleted")];
+  if (!parts.length) return [make("p", "deleted nothing", "nudge-deleted")];
   const line = make("p", "deleted ", "nudge-deleted");
   line.append(...parts.flatMap((part) => [part, ", "]).slice(0, -1));
   return [line];
