@@ -224,7 +224,7 @@ class Demo:
         shutil.rmtree(self.state)
 
 
-def _state_folder() -> Path:
+def make_state_folder() -> Path:
     # PostgreSQL runs as another user where the tests run as root, so pytest's private folders
     # would not do.
     folder = Path(tempfile.mkdtemp(prefix="pgnudge-demo-", dir="/tmp"))
@@ -235,7 +235,7 @@ def _state_folder() -> Path:
 @pytest.fixture
 def state_folder() -> Path:
     """An empty one; the demo that is made on it removes it."""
-    return _state_folder()
+    return make_state_folder()
 
 
 @pytest.fixture(scope="session")
@@ -248,7 +248,7 @@ def demo_requirements() -> None:
 
 @pytest.fixture(scope="session")
 def demo(demo_requirements: None) -> Iterator[Demo]:
-    demo = Demo(_state_folder())
+    demo = Demo(make_state_folder())
     try:
         yield demo.wait_until_ready()
     finally:
@@ -261,7 +261,7 @@ def demo_factory(demo_requirements: None) -> Iterator[Callable[..., Demo]]:
     folders: set[Path] = set()
 
     def make(*options: str, state: Path | None = None, port: int | None = None) -> Demo:
-        folder = state or _state_folder()
+        folder = state or make_state_folder()
         folders.add(folder)
         demos.append(Demo(folder, *options, port=port))
         return demos[-1]
