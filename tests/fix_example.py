@@ -38,7 +38,7 @@ MANAGE = ROOT / "example_project" / "manage.py"
 DEADLINE = 90.0
 T = TypeVar("T")
 
-ALL = {
+PLAIN = {
     "products",
     "product:1",
     "product:2",
@@ -50,13 +50,16 @@ ALL = {
     "views:2026-10",
     "views:2026-11",
 }
+NUDGED = {"menu()", "tag(3)", "window()", "fragment office", "prices.json"}
+ALL = PLAIN | NUDGED
 CATEGORIES = {"category:1", "category:2"}
+OF_ANY_PRODUCT = {"menu()", "fragment office", "prices.json"}
 KILLS: dict[str, set[str]] = {
-    "save": {"products", "product:1", *CATEGORIES},
-    "update": {"products", "product:2", *CATEGORIES},
-    "many-to-many": CATEGORIES,
+    "save": {"products", "product:1", *CATEGORIES, *OF_ANY_PRODUCT, "window()"},
+    "update": {"products", "product:2", *CATEGORIES, *OF_ANY_PRODUCT},
+    "many-to-many": {*CATEGORIES, "fragment office"},
     "order": {"orders", "sales"},
-    "raw-sql": {"products", "price:3", *CATEGORIES},
+    "raw-sql": {"products", "price:3", *CATEGORIES, *NUDGED},
     "cascade": {"orders", "sales"},
     "partition": {"views:2026-11"},
     "bulk": {"views:2026-10"},
@@ -64,7 +67,7 @@ KILLS: dict[str, set[str]] = {
     "truncate-products": ALL - {"views:2026-10", "views:2026-11"},
     "load-sample": ALL,
 }
-"""Each button of the page that changes something, and exactly the keys it must kill."""
+"""Each button of the page that changes something, and exactly the values it must kill."""
 
 
 def eventually(look: Callable[[], T | None], what: str, timeout: float = DEADLINE) -> T:
@@ -196,15 +199,20 @@ class Demo:
         for _ in range(2):
             proven = self.look()["daemon"]["proven"]
             eventually(lambda: self.look()["daemon"]["proven"] != proven, "a proof")
-        return eventually(self._settled, "every value to be cached and fresh")
+        return eventually(self.settled, "every value to be cached and fresh")
 
-    def _settled(self) -> dict[str, dict[str, Any]] | None:
+    def settled(self) -> dict[str, dict[str, Any]] | None:
         values = self.values()
         return values if all(value["hit"] and value["fresh"] for value in values.values()) else None
 
     def newest_nudge(self) -> int:
         nudges = self.look()["nudges"]
         return int(nudges[0]["number"]) if nudges else 0
+
+    def nudge(self, number: int) -> dict[str, Any] | None:
+        """The nudge of that number, once it has come."""
+        found = [each for each in self.look()["nudges"] if each["number"] == number]
+        return found[0] if found else None
 
     def processes(self) -> set[int]:
         """Whatever lives in the state folder: the servers, runnudge and the site."""
@@ -216,7 +224,7 @@ class Demo:
         shutil.rmtree(self.state)
 
 
-def _state_folder() -> Path:
+def make_state_folder() -> Path:
     # PostgreSQL runs as another user where the tests run as root, so pytest's private folders
     # would not do.
     folder = Path(tempfile.mkdtemp(prefix="pgnudge-demo-", dir="/tmp"))
@@ -227,7 +235,7 @@ def _state_folder() -> Path:
 @pytest.fixture
 def state_folder() -> Path:
     """An empty one; the demo that is made on it removes it."""
-    return _state_folder()
+    return make_state_folder()
 
 
 @pytest.fixture(scope="session")
@@ -240,7 +248,7 @@ def demo_requirements() -> None:
 
 @pytest.fixture(scope="session")
 def demo(demo_requirements: None) -> Iterator[Demo]:
-    demo = Demo(_state_folder())
+    demo = Demo(make_state_folder())
     try:
         yield demo.wait_until_ready()
     finally:
@@ -253,7 +261,7 @@ def demo_factory(demo_requirements: None) -> Iterator[Callable[..., Demo]]:
     folders: set[Path] = set()
 
     def make(*options: str, state: Path | None = None, port: int | None = None) -> Demo:
-        folder = state or _state_folder()
+        folder = state or make_state_folder()
         folders.add(folder)
         demos.append(Demo(folder, *options, port=port))
         return demos[-1]

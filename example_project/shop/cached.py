@@ -1,13 +1,14 @@
 """The values the shop caches, and how it reads them: plain cache-aside, no invalidation anywhere.
 
-``read`` tells what a cached page would not: whether it was a hit, how old the value is, and
-whether the database would say the same at this moment.
+Those that it caches with ``nudged`` are in nudged_values.py. ``read`` tells what a cached page
+would not: whether it was a hit, how old the value is, and whether the database would say the same
+at this moment.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.core.cache import cache
@@ -40,7 +41,11 @@ class Reading:
     made: float
     age: float
     hit: bool
+    kept: bool
+    """Whether it is known to be in the cache: what ``nudged`` has computed may not be."""
     fresh: bool
+    truth: Rows | None
+    """What the database says, where that is something else."""
 
 
 def _money(amount: Any) -> str:
@@ -123,15 +128,14 @@ def read(value: Value) -> Reading:
     if not hit:
         entry = {"rows": value.compute(), "made": time.time()}
         cache.set(value.key, entry)
+    truth = value.compute()
     return Reading(
         key=value.key,
         rows=entry["rows"],
         made=entry["made"],
         age=max(0.0, time.time() - entry["made"]),
         hit=hit,
-        fresh=entry["rows"] == value.compute(),
+        kept=True,
+        fresh=entry["rows"] == truth,
+        truth=None if entry["rows"] == truth else truth,
     )
-
-
-def read_all() -> list[dict[str, Any]]:
-    return [asdict(read(value)) for value in VALUES]

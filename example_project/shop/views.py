@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -18,7 +19,7 @@ from django_pgnudge import caches
 from django_pgnudge.caches import Question
 from django_pgnudge.reader.keys import Lease, Names
 from django_pgnudge.reader.state import reader_state
-from shop import cached, nudges
+from shop import cached, nudged_cards, nudges, sources
 from shop.actions import ACTIONS
 
 if TYPE_CHECKING:
@@ -61,10 +62,12 @@ def _daemon() -> dict[str, Any]:
     return daemon
 
 
-def _state() -> dict[str, Any]:
+def _state(request: HttpRequest) -> dict[str, Any]:
+    values = [cached.read(value) for value in cached.VALUES]
+    values += [nudged_cards.read(card, request) for card in nudged_cards.cards()]
     return {
         "now": time.time(),
-        "values": cached.read_all(),
+        "values": [asdict(value) for value in values],
         "nudges": nudges.last(),
         "daemon": _daemon(),
     }
@@ -80,8 +83,11 @@ def page(request: HttpRequest) -> HttpResponse:
         "shop/page.html",
         {
             "values": cached.VALUES,
+            "nudged": nudged_cards.cards(),
             "groups": [(group, list(actions)) for group, actions in groups],
-            "state": _state(),
+            "sources": sources.SOURCES,
+            "psql": sources.psql(),
+            "state": _state(request),
         },
     )
 
@@ -89,7 +95,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_GET
 @never_cache
 def state(request: HttpRequest) -> JsonResponse:
-    return JsonResponse(_state())
+    return JsonResponse(_state(request))
 
 
 @require_POST

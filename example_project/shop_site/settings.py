@@ -74,9 +74,9 @@ PGNUDGE = {
     "INVALIDATE": {
         "shop.Product": ["products", "product:{pk}", "price:{pk}", "category:*"],
         "shop.Category": "category:{pk}",
-        # The rows of a many-to-many table name a pair, not a category: all category pages go.
+        # A row of this table names a pair, not a category: all categories go.
         "shop.Product_categories": "category:*",
-        # Orders and page views have their rules beside the models, in shop/cachekeys.py.
+        # Orders and page views have rules in shop/cachekeys.py.
     },
 }
 

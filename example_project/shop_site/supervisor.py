@@ -119,6 +119,9 @@ class Demo:
         redis = Redis(program, self.state.path / f"redis-{source}")
         stack.callback(redis.stop)
         redis.start()
+        if redis.ours:
+            # So the page can tell which keys were deleted, and not only which should have been.
+            redis.command("CONFIG", "SET", "notify-keyspace-events", "Eg")
         self.say(f"{redis.program} is running.")
         self._check_stop()
         self._servers = (postgres, redis)
@@ -138,7 +141,14 @@ class Demo:
         self.say("The tables are migrated, the sample data is there.")
 
         # The site reads servers.json to know that it is supervised, so the file comes first.
-        self.state.write({"pid": os.getpid(), "url": self.url, "environment": environment})
+        self.state.write(
+            {
+                "pid": os.getpid(),
+                "url": self.url,
+                "psql": str(installation.program("psql")),
+                "environment": environment,
+            }
+        )
         self._spawn(stack, environment, "runnudge", "runnudge")
         self._spawn(stack, environment, "site", "runserver", "--noreload", f"{HOST}:{self.port}")
         self._wait_until_ready()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.fix_servers import available, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from selenium.webdriver import Chrome
 
@@ -39,11 +41,17 @@ SOON = 30.0
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     if not available()["chromium"]:
         pytest.skip(missing("chromium"))
+    with running_chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@contextmanager
+def running_chromium(profile: Path, *flags: str) -> Iterator[Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
-    for flag in FLAGS:
+    for flag in (*FLAGS, *flags):
         options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.add_argument(f"--user-data-dir={profile}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
@@ -57,6 +65,7 @@ class Page:
 
     def __init__(self, driver: Chrome, demo: Demo) -> None:
         self.driver = driver
+        self.origin = demo.url.rstrip("/")
         driver.get(demo.url)
 
     def script(self, words: str, *arguments: Any) -> Any:
@@ -91,6 +100,21 @@ class Page:
         return str(
             self.script("document.querySelector(`[data-key='${arguments[0]}']`).innerText", key)
         )
+
+    def beside(self, key: str) -> tuple[str, ...]:
+        """The cached and the true value of the first row in which they differ."""
+        cells = "`[data-key='${arguments[0]}'] tr:has(.true) :is(.wrong, .true)`"
+        found = self.script(f"[...document.querySelectorAll({cells})].map((c) => c.innerText)", key)
+        return tuple(found[:2])
+
+    def read(self, key: str) -> str:
+        """How the value was read."""
+        return self.text(f"[data-key='{key}'] .read")
+
+    def nudge(self, number: int) -> str:
+        """The text of one nudge in the list, once it has come."""
+        item = "document.querySelector(`#nudges [data-number='${arguments[0]}']`)"
+        return str(self.script(f"{item}?.innerText ?? ''", number))
 
     def newest_nudge(self) -> int:
         return int(self.script("document.querySelector('#nudges li')?.dataset.number ?? 0"))
@@ -130,14 +154,85 @@ def test_a_button_shows_the_values_it_killed_and_the_nudge_that_did(
         SOON,
     )
     eventually(page.all_fresh, "fresh values", SOON)
-    eventually(lambda: page.newest_nudge() > newest, "the nudge in the list", SOON)
+    # A later one may stand above it: TRUNCATE is told again when a proof finds the tables new.
+    nudge = eventually(lambda: page.nudge(newest + 1), "the nudge in the list", SOON)
     assert {key for key, count in page.deaths().items() if count} == KILLS[action]
     assert (
         set(page.text("#killed").removeprefix("Killed and refilled: ").split(", "))
         == (KILLS[action])
     )
-    assert " ms" in page.text("#nudges li strong")
+    assert " ms" in nudge.splitlines()[0]
     assert page.text("#said-text") not in {"", "Press a button and watch the values."}
+
+
+@pytest.mark.parametrize(
+    ("action", "moved", "deleted"),
+    [
+        (
+            "raw-sql",
+            ["public.shop_product 1 row, pk 3"],
+            "deleted category:1, category:2, price:3, products, 2 tokens",
+        ),
+        (
+            "truncate-orders",
+            ["public.shop_order any row", "public.shop_orderline any row"],
+            "deleted orders, sales",
+        ),
+        ("order", ["public.shop_orderline 2 rows, pk "], "deleted orders, sales"),
+        ("bulk", ["public.shop_pageview 500 rows, pk ", " and 497 more"], "deleted views:2026-10"),
+    ],
+)
+def test_a_nudge_says_what_moved_and_what_it_deleted(
+    page: Page, action: str, moved: list[str], deleted: str
+) -> None:
+    number = page.newest_nudge() + 1
+    page.press(action)
+    text = eventually(lambda: page.nudge(number), "the nudge", SOON)
+    for words in moved:
+        assert words in text
+    assert text.splitlines()[-1] == deleted
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("menu()", "@nudged(Product)"),
+        ("tag(3)", "nudged.row(Product, pk)"),
+        ("window()", "it uses tag(1) and tag(3)"),
+        ("fragment office", "shop_category, shop_product, shop_product_categories"),
+        ("prices.json", "the cookie currency"),
+    ],
+)
+def test_the_card_of_a_nudged_value_says_what_ends_it(page: Page, key: str, words: str) -> None:
+    assert words in page.card(key)
+    eventually(lambda: page.read(key) == "hit", "a hit", SOON)
+
+
+def test_the_line_for_psql_is_copied_by_keyboard(page: Page) -> None:
+    page.driver.execute_cdp_cmd(
+        "Browser.grantPermissions",
+        {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": page.origin},
+    )
+    page.driver.find_element(By.ID, "copy").send_keys(Keys.ENTER)
+    eventually(lambda: page.text("#copy") == "Copied", "the answer", SOON)
+    copied = page.driver.execute_async_script(
+        "navigator.clipboard.readText().then(arguments[0], (error) => arguments[0](`${error}`))"
+    )
+    assert copied == page.text("#psql")
+    assert copied.startswith("psql ")
+
+
+def test_all_that_scrolls_can_be_reached_by_keyboard(page: Page) -> None:
+    assert page.script(
+        "[...document.querySelectorAll('pre, #nudges')]"
+        ".every((each) => each.tabIndex === 0 && each.matches('[aria-label], [aria-labelledby]'))"
+    )
+
+
+def test_the_page_loads_nothing_from_elsewhere(page: Page) -> None:
+    loaded = page.script("performance.getEntriesByType('resource').map((each) => each.name)")
+    assert loaded
+    assert all(address.startswith(page.origin) for address in loaded)
 
 
 def test_a_killed_value_is_replaced_by_the_one_in_the_database(page: Page) -> None:
@@ -170,6 +265,7 @@ def test_a_write_in_another_terminal_shows_without_a_button(page: Page, demo: De
     eventually(lambda: "1234" in page.card("product:2"), "the new stock", SOON)
 
 
+@pytest.mark.usefixtures("resumed")
 def test_with_runnudge_paused_the_page_says_stale_and_then_fresh_again(page: Page) -> None:
     click = "document.getElementById('daemon-button').click()"
     page.script(click)
@@ -177,9 +273,27 @@ def test_with_runnudge_paused_the_page_says_stale_and_then_fresh_again(page: Pag
     # The site says so at once, the supervisor holds the process a moment later.
     eventually(lambda: _paused_write(page), "a stale price", SOON)
     assert page.script("document.getElementById('figure-fresh').className") == "bad"
+    # The plain value stays as it was; a nudged one is served until its lease is over.
+    eventually(lambda: page.read("tag(3)") == "computed", "the lease to be over", SOON)
+    assert page.badges()["tag(3)"] == "fresh"
+    cached, actual = page.beside("price:3")
+    assert float(actual) > float(cached) == 59
+    eventually(lambda: actual in page.card("tag(3)"), "the true price on both cards", SOON)
+    assert page.badges()["price:3"] == "STALE"
     page.script(click)
     eventually(lambda: page.text("#daemon-word") == "runnudge is reading", "it to go on", SOON)
     eventually(page.all_fresh, "fresh values", SOON)
+    assert page.beside("price:3") == ()
+    assert page.script(
+        "[...document.querySelectorAll('.card thead')].every((columns) => columns.hidden)"
+    )
+
+
+@pytest.fixture
+def resumed(demo: Demo) -> Iterator[None]:
+    """Whatever the test finds: those after it need runnudge."""
+    yield
+    demo.press("daemon/resume/")
 
 
 def _paused_write(page: Page) -> bool:
@@ -195,7 +309,7 @@ def test_the_buttons_work_by_keyboard_and_announce_their_answer(page: Page) -> N
     assert page.script("document.getElementById('said').getAttribute('aria-live')") == "polite"
 
 
-@pytest.mark.parametrize("width", [360, 820, 1440])
+@pytest.mark.parametrize("width", [360, 390, 820, 1280, 1440])
 def test_nothing_sticks_out_at_any_width(page: Page, width: int) -> None:
     page.driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -203,8 +317,9 @@ def test_nothing_sticks_out_at_any_width(page: Page, width: int) -> None:
     )
     try:
         assert page.script("document.documentElement.scrollWidth <= window.innerWidth")
+        # What a block of code hides on its right is scrolled to in the block.
         right = page.script(
-            "Math.max(...[...document.querySelectorAll('body *')]"
+            "Math.max(...[...document.querySelectorAll('body *:not(pre > code)')]"
             ".map((each) => each.getBoundingClientRect().right))"
         )
         assert right <= width

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
+import re
+import shlex
 import signal
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -13,7 +18,8 @@ import pytest
 from servers.guard import started_at
 from servers.installations import find_installations
 
-from tests.fix_example import KILLS, Demo, children_of, eventually
+from tests import ROOT
+from tests.fix_example import KILLS, NUDGED, Demo, children_of, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,10 +48,11 @@ def test_a_write_kills_exactly_the_values_it_changed(demo: Demo, action: str) ->
     demo.press(f"do/{action}/")
 
     def died() -> set[str]:
-        return {key for key, value in demo.values().items() if value["made"] != before[key]["made"]}
+        # What nudged has only computed, for want of a lease, is not what is in the cache.
+        after = eventually(demo.settled, "every value to be cached and fresh")
+        return {key for key, value in after.items() if value["made"] != before[key]["made"]}
 
     eventually(lambda: died() >= KILLS[action], f"{KILLS[action]} to be killed")
-    eventually(lambda: all(v["fresh"] for v in demo.values().values()), "fresh values")
     assert died() == KILLS[action]
 
 
@@ -58,7 +65,7 @@ def test_what_was_rolled_back_kills_nothing(demo: Demo) -> None:
         lambda: demo.values()["views:2026-11"]["made"] != before["views:2026-11"]["made"],
         "the page views to be killed",
     )
-    after = demo.values()
+    after = eventually(demo.settled, "every value to be cached and fresh")
     assert {key for key in before if before[key]["made"] != after[key]["made"]} == {"views:2026-11"}
 
 
@@ -72,6 +79,83 @@ def test_the_page_tells_the_tables_and_the_time_of_a_nudge(demo: Demo) -> None:
         ("public.shop_pageview", 500)
     ]
     assert nudge["ms"] > 0
+
+
+def test_the_page_tells_the_keys_that_redis_has_deleted_and_no_others(demo: Demo) -> None:
+    demo.settle()
+    newest = demo.newest_nudge()
+    demo.press("do/raw-sql/")
+    nudge = eventually(lambda: demo.nudge(newest + 1), "the nudge")
+    keys = sorted(KILLS["raw-sql"] - NUDGED)
+    # Its rule names price:3 for this row, and any category.
+    assert nudge["deleted"]["keys"] == keys == ["category:1", "category:2", "price:3", "products"]
+    assert nudge["deleted"]["more"] == 0
+    # One of the table, one of the row: what any other row changes, tag(3) does not stand on.
+    assert nudge["deleted"]["tokens"] == 2
+
+
+def test_a_truncate_is_told_as_any_row_and_not_as_one(demo: Demo) -> None:
+    demo.settle()
+    newest = demo.newest_nudge()
+    demo.press("do/truncate-orders/")
+    nudge = eventually(lambda: demo.nudge(newest + 1), "the nudge")
+    assert {table["name"] for table in nudge["tables"]} == {
+        "public.shop_order",
+        "public.shop_orderline",
+    }
+    assert {(table["rows"], table["keys"]) for table in nudge["tables"]} == {(None, "any row")}
+
+
+def test_rows_changed_twice_are_counted_once(demo: Demo) -> None:
+    demo.settle()
+    newest = demo.newest_nudge()
+    twice = (
+        "from django.db import transaction as t; from shop.models import Product; a = t.atomic();"
+        "a.__enter__(); [Product.objects.filter(pk=1).update(stock=n) for n in (1, 2)];"
+        "a.__exit__(None, None, None)"
+    )
+    done = demo.manage("shell", "--no-imports", "-c", twice)
+    assert done.returncode == 0, done.stderr
+    nudge = eventually(lambda: demo.nudge(newest + 1), "the nudge")
+    assert nudge["tables"] == [
+        {"name": "public.shop_product", "rows": 1, "changes": 2, "keys": "pk 1"}
+    ]
+
+
+def test_the_card_of_a_page_shows_what_its_address_serves(demo: Demo) -> None:
+    card = demo.settle()["prices.json"]
+    served = json.loads(demo.get("prices.json"))
+    assert (served["rows"], served["made"]) == (card["rows"], card["made"])
+    request = urllib.request.Request(demo.url + "prices.json", headers={"Cookie": "currency=USD"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
+        other = json.loads(answer.read())
+    assert other["rows"][0] == ["Espresso beans", "14.90 USD"]
+    assert other["made"] > served["made"]
+
+
+def test_the_page_shows_the_rules_as_they_are_written(demo: Demo) -> None:
+    page = html.unescape(demo.get())
+    example = ROOT / "example_project"
+    assert (example / "shop/templates/shop/office.html").read_text().strip() in page
+    for file, first in (
+        ("shop_site/settings.py", "PGNUDGE = {"),
+        ("shop/cachekeys.py", "invalidates(Order,"),
+        ("shop/nudged_values.py", "@nudged(Product,"),
+    ):
+        text = (example / file).read_text()
+        text = text[text.index(first) :]
+        whole = text if file.startswith("shop/") else text[: text.index("\n}\n") + 2]
+        assert whole.strip() in page
+
+
+def test_the_line_for_a_terminal_changes_what_it_says(demo: Demo) -> None:
+    demo.settle()
+    line = re.search(r'id="psql">(.*?)</code>', demo.get(), re.DOTALL)
+    assert line is not None
+    words = shlex.split(html.unescape(line[1]))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "UPDATE 1\n"), done.stderr
+    eventually(lambda: ["price", "15.90"] in demo.values()["product:1"]["rows"], "the new price")
 
 
 def test_a_write_in_another_terminal_is_seen(demo: Demo) -> None:
@@ -100,7 +184,17 @@ def test_while_runnudge_is_paused_values_go_stale_and_then_are_fresh_again(demo:
     eventually(lambda: _state_of(stopped) == "T", "runnudge to be stopped")
     demo.press("do/raw-sql/")
     eventually(lambda: not demo.values()["price:3"]["fresh"], "a stale price")
+    stale = demo.values()["price:3"]
+    assert (stale["rows"], stale["truth"]) == ([["Desk lamp", "59.00"]], [["Desk lamp", "60.00"]])
     assert demo.look()["daemon"]["paused"]
+    # A value of nudged is served until the lease is over, and then computed.
+    eventually(
+        lambda: (
+            not (tag := demo.values()["tag(3)"])["hit"] and tag["rows"] == [["Desk lamp", "60.00"]]
+        ),
+        "the nudged price to be computed",
+    )
+    assert not demo.values()["price:3"]["fresh"]
     demo.press("daemon/resume/")
     eventually(lambda: all(v["fresh"] for v in demo.values().values()), "fresh values")
 

@@ -25,6 +25,14 @@ function make(tag, text, className) {
   return made;
 }
 
+function field(card, name) {
+  return card.querySelector(`[data-field="${name}"]`);
+}
+
+function count(number, one, many = `${one}s`) {
+  return `${number} ${number === 1 ? one : many}`;
+}
+
 function restart(target, className) {
   target.classList.remove(className);
   void target.offsetWidth;
@@ -44,43 +52,65 @@ function age(seconds) {
   return `${Math.floor(seconds / 3600)} h old`;
 }
 
-function drawRows(body, key, rows) {
-  const before = shown.get(key);
-  const text = JSON.stringify(rows);
+// Beside a stale value stands the true one, row by row: rows have the same name, or are alone.
+function beside(rows, truth) {
+  const names = [...new Set([...rows, ...truth].map(([name]) => name))];
+  const cached = new Map(rows);
+  const actual = new Map(truth);
+  return names.map((name) =>
+    cached.get(name) === actual.get(name)
+      ? [name, cached.get(name)]
+      : [name, cached.get(name) ?? "–", actual.get(name) ?? "–"],
+  );
+}
+
+function drawRows(card, value) {
+  const body = field(card, "rows");
+  const before = shown.get(value.key);
+  const text = JSON.stringify([value.rows, value.truth]);
   if (before && before.text === text) return;
-  const cells = rows.map((row, index) => {
+  const rows = value.truth ? beside(value.rows, value.truth) : value.rows;
+  const lines = rows.map((row, index) => {
     const line = document.createElement("tr");
     row.forEach((content, column) => {
       const old = before && before.rows[index] && before.rows[index][column];
       line.append(make("td", content, before && old !== content ? "changed" : ""));
     });
+    if (row.length === 3) {
+      line.children[1].className = "wrong";
+      line.children[2].className = "true";
+    } else if (value.truth) {
+      line.lastChild.colSpan = 2;
+    }
     return line;
   });
-  if (!cells.length) {
+  if (!lines.length) {
     const line = document.createElement("tr");
     line.append(make("td", "nothing", before ? "none changed" : "none"));
-    cells.push(line);
+    lines.push(line);
   }
-  body.replaceChildren(...cells);
-  shown.set(key, { text, rows });
+  body.replaceChildren(...lines);
+  field(card, "columns").hidden = !value.truth;
+  shown.set(value.key, { text, rows });
 }
 
 function drawValue(value) {
   const card = cards.get(value.key);
   if (!card) return;
-  const field = (name) => card.querySelector(`[data-field="${name}"]`);
   const known = born.get(value.key);
-  const died = known !== undefined && known.made !== value.made;
-  drawRows(field("rows"), value.key, value.rows);
+  // What was computed and not kept was not in the cache, so nothing can have killed it.
+  const kept = value.kept ? value.made : known && known.kept;
+  const died = Boolean(known && known.kept && kept !== known.kept);
+  drawRows(card, value);
   card.dataset.fresh = String(value.fresh);
-  field("fresh").textContent = value.fresh ? "fresh" : "STALE";
+  field(card, "fresh").textContent = value.fresh ? "fresh" : "STALE";
   const deaths = (known ? known.deaths : 0) + (died ? 1 : 0);
   card.dataset.deaths = String(deaths);
-  const read = field("read");
+  const read = field(card, "read");
   read.dataset.read = value.hit ? "hit" : "miss";
-  read.textContent = value.hit ? "hit" : "miss, refilled";
-  if (deaths) field("deaths").textContent = `, killed ${deaths}×`;
-  born.set(value.key, { made: value.made, deaths, at: performance.now() - value.age * 1000 });
+  read.textContent = value.hit ? "hit" : value.kept ? "miss, refilled" : "computed";
+  if (deaths) field(card, "deaths").textContent = `, killed ${deaths}×`;
+  born.set(value.key, { kept, deaths, at: performance.now() - value.age * 1000 });
   if (died) {
     restart(card, "died");
     killed.add(value.key);
@@ -99,9 +129,27 @@ function drawKilled() {
 function drawAges() {
   for (const [key, { at }] of born) {
     const text = age((performance.now() - at) / 1000);
-    const place = cards.get(key).querySelector('[data-field="age"]');
+    const place = field(cards.get(key), "age");
     if (place.textContent !== text) place.textContent = text;
   }
+}
+
+// TRUNCATE, and more rows than are told apart, name no rows: any row may have changed.
+function moved({ rows, changes, keys }) {
+  const known = rows === null ? keys : `${count(rows, "row")}, ${keys}`;
+  return changes > (rows ?? 1) ? `${known}, ${count(changes, "change")}` : known;
+}
+
+function drawDeleted(deleted) {
+  if (!deleted) return [];
+  const { keys, more, tokens } = deleted;
+  const parts = keys.map((key) => make("code", key));
+  if (more) parts.push(`${more} more`);
+  if (tokens) parts.push(count(tokens, "token"));
+  if (!parts.length) return [make("p", "deleted nothing", "nudge-deleted")];
+  const line = make("p", "deleted ", "nudge-deleted");
+  line.append(...parts.flatMap((part) => [part, ", "]).slice(0, -1));
+  return [line];
 }
 
 function drawNudge(nudge, isNew) {
@@ -119,10 +167,10 @@ function drawNudge(nudge, isNew) {
     item.append(head);
     for (const table of nudge.tables) {
       const line = make("p", "", "nudge-table");
-      const rows = table.rows === 1 ? "1 row" : `${table.rows} rows`;
-      line.append(make("code", table.name), " ", make("span", `${rows}, ${table.keys}`));
+      line.append(make("code", table.name), " ", make("span", moved(table)));
       item.append(line);
     }
+    item.append(...drawDeleted(nudge.deleted));
   }
   if (isNew) item.classList.add("new");
   return item;
@@ -142,6 +190,8 @@ function drawNudges(nudges) {
   element("figure-last").textContent = milliseconds(times[0]);
   const sorted = [...times].sort((one, other) => one - other);
   element("figure-median").textContent = milliseconds(sorted[Math.floor(sorted.length / 2)]);
+  element("figure-median-of").textContent =
+    times.length > 1 ? `median of the last ${times.length}` : "median";
 }
 
 function drawDaemon(daemon) {
@@ -233,6 +283,18 @@ async function submit(event) {
   look();
 }
 
+async function copy() {
+  try {
+    await navigator.clipboard.writeText(element("psql").textContent);
+    element("copy").textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(element("psql"));
+    element("copy").textContent = "Selected: copy it by hand";
+  }
+}
+
+element("copy").hidden = false;
+element("copy").addEventListener("click", copy);
 document.querySelectorAll("form").forEach((form) => form.addEventListener("submit", submit));
 draw(JSON.parse(element("first-state").textContent));
 setInterval(drawAges, 250);
