@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from servers.guard import started_at
 from servers.installations import find_installations
-from servers.process import free_port, processes_below
+from servers.process import free_port, processes_below, wait_until
 
 from tests import ROOT
 from tests.fix_servers import missing, redis_program
@@ -68,18 +67,6 @@ KILLS: dict[str, set[str]] = {
     "load-sample": ALL,
 }
 """Each button of the page that changes something, and exactly the values it must kill."""
-
-
-def eventually(look: Callable[[], T | None], what: str, timeout: float = DEADLINE) -> T:
-    """What `look` returns once it is true; fails with `what` after the deadline."""
-    deadline = time.monotonic() + timeout
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {timeout:g} s in vain for {what}; the last look gave {found!r}")
-        time.sleep(0.02)
 
 
 def children_of(pid: int) -> dict[int, str | None]:
@@ -131,7 +118,7 @@ class Demo:
         return self.output.read_text()
 
     def wait_until_ready(self) -> Demo:
-        eventually(
+        wait_until(
             lambda: "Ctrl-C stops everything" in self.said or self.process.poll() is not None,
             "the demo to be ready",
         )
@@ -193,13 +180,16 @@ class Demo:
         """The values once the sample is loaded and its nudge has come and gone."""
         before = self.newest_nudge()
         self.press("do/load-sample/")
-        eventually(lambda: self.newest_nudge() > before, "the nudge of the sample data")
+        wait_until(lambda: self.newest_nudge() > before, "the nudge of the sample data")
         # It truncates its tables, which the daemon finds stored anew at its next proof: then it
         # tells them again. The second proof from here on began after the sample was loaded.
         for _ in range(2):
             proven = self.look()["daemon"]["proven"]
-            eventually(lambda: self.look()["daemon"]["proven"] != proven, "a proof")
-        return eventually(self.settled, "every value to be cached and fresh")
+            wait_until(lambda: self.look()["daemon"]["proven"] != proven, "a proof")
+        values: dict[str, dict[str, Any]] = wait_until(
+            self.settled, "every value to be cached and fresh"
+        )
+        return values
 
     def settled(self) -> dict[str, dict[str, Any]] | None:
         values = self.values()

@@ -8,12 +8,12 @@ stores late, under tokens that the daemon has deleted meanwhile, is never served
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from django_pgnudge.backoff import Backoff
 from django_pgnudge.reader.entries import Believes, Hit, Judgement, Miss, Plan, judge, new_token
 
 if TYPE_CHECKING:
@@ -279,11 +279,10 @@ def _compute_for_all(recipe: Recipe, deadline: float) -> Steps:
     The lock is the cache's ``add``. It only saves work; no guarantee depends on it.
     """
     plan = recipe.plan
-    pause = POLL[0]
+    pauses = Backoff(*POLL, factor=1.5, least=0.5)
     locked = yield Add(plan.lock, new_token(), LOCK_SECONDS)
     while not locked and (left := deadline - recipe.clock()) > 0:
-        yield Sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
-        pause = min(POLL[1], pause * 1.5)
+        yield Sleep(min(left, pauses.next_delay()))
         state = recipe.judged((yield Ask(plan.question)))
         if isinstance(state, Hit):
             return Read(state.value, state.stamp, stored=True)

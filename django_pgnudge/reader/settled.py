@@ -16,6 +16,7 @@ from typing import Final
 from django.db import connections
 
 from django_pgnudge import caches
+from django_pgnudge.backoff import Backoff
 from django_pgnudge.conf import conf
 from django_pgnudge.decoding.nudges import SETTLE_PREFIX
 from django_pgnudge.emitting import emit
@@ -80,7 +81,6 @@ def _settled_in_thread(timeout: float, using: str | None) -> bool:
 def _pauses(timeout: float) -> Iterator[float]:
     """Pauses that grow from one to fifty milliseconds, until the time is over."""
     deadline = time.monotonic() + timeout
-    pause = 0.001
+    pauses = Backoff(0.001, 0.05, factor=1.5, least=1.0)
     while (left := deadline - time.monotonic()) > 0:
-        yield min(pause, left)
-        pause = min(pause * 1.5, 0.05)
+        yield min(pauses.next_delay(), left)

@@ -99,11 +99,3 @@ async def following(feed: Any, *, live: bool = True) -> AsyncIterator[Follower]:
 async def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Something that blocks, off the event loop."""
     return await asyncio.to_thread(function, *args, **kwargs)
-
-
-async def eventually(condition: Callable[[], Any]) -> Any:
-    """Look again and again, off the event loop, until the condition holds; return its value."""
-    async with asyncio.timeout(DEADLINE):
-        while not (value := await asyncio.to_thread(condition)):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-    return value

@@ -19,8 +19,9 @@ from django_pgnudge.feed.connect import addresses
 from django_pgnudge.feed.connection import Connection
 from django_pgnudge.feed.slot import create_slot
 from tests.hostile import HostileServer, Peer
+from tests.waiting import until
 
-from .following import eventually, following, run
+from .following import following, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,18 +98,18 @@ async def test_a_link_that_breaks_while_the_slot_is_made_leaves_no_session_that_
         options = database.feed_options(host=proxy.host, port=proxy.port, backoff=(0.01, 0.02))
         async with following(feed := WalFeed(**options), live=False):
             # Only while it waits for a transaction does the session not look after its client.
-            await eventually(lambda: database.execute(MAKING))
+            await until(lambda: database.execute(MAKING), blocks=True)
             first = database.slots()
             if not within_reach:
                 await run(proxy.refuse)
             await run(proxy.cut)
             if not within_reach:
                 # What was to end the session has failed as well.
-                await eventually(lambda: "cannot connect" in str(feed.last_error))
+                await until(lambda: "cannot connect" in str(feed.last_error), blocks=True)
                 assert database.slots() == first
                 await run(proxy.listen)
-            await eventually(lambda: database.slots() and database.slots() != first)
-            await eventually(lambda: not set(first) & set(database.slots()))
+            await until(lambda: database.slots() and database.slots() != first, blocks=True)
+            await until(lambda: not set(first) & set(database.slots()), blocks=True)
         assert database.slots() == []
     finally:
         blocker.close()
@@ -239,7 +240,7 @@ async def test_a_name_whose_addresses_all_refuse_says_so_of_each(
     resolving(monkeypatch, lambda: ["127.0.0.2", "127.0.0.3"])
     async with HostileServer(Peer.forever) as server:
         async with feed_to(server.port, host=NAME) as feed:
-            error = await eventually(lambda: feed.last_error)
+            error = await until(lambda: feed.last_error, blocks=True)
     assert "127.0.0.2" in str(error)
     assert "127.0.0.3" in str(error)
 

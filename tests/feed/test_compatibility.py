@@ -14,8 +14,9 @@ import pgnudge
 import pytest
 
 import django_pgnudge
+from tests.waiting import until
 
-from .following import eventually, following, run
+from .following import following, run
 
 PLAIN = "CREATE TABLE t (id serial PRIMARY KEY, name text)"
 
@@ -75,7 +76,7 @@ async def test_a_lost_connection_is_a_resync_reconnected_with_a_new_slot(feed, d
         slot, pid = feed.slot_name, feed.connection_pid
         await run(database.execute, f"SELECT pg_terminate_backend({pid})")
         await seen.resync("reconnected")
-        await eventually(lambda: feed.connection_pid not in (None, pid))
+        await until(lambda: feed.connection_pid not in (None, pid), blocks=True)
         assert feed.slot_name != slot
         assert feed.last_error is None
         await run(database.execute, "INSERT INTO t VALUES (1)")
@@ -91,7 +92,7 @@ async def test_closing_ends_the_iteration_and_can_be_repeated(feed, database):
     assert feed.slot_name is None
     with pytest.raises(StopAsyncIteration):
         await anext(feed)
-    await eventually(lambda: database.slots() == [])
+    await until(lambda: database.slots() == [], blocks=True)
 
 
 async def test_iterating_starts_the_feed_without_the_context_manager(feed):
@@ -113,7 +114,7 @@ async def test_a_failure_to_connect_is_kept_in_last_error_and_not_raised(package
     task = None
     async with feed:
         task = asyncio.ensure_future(anext(feed))
-        await eventually(lambda: feed.last_error is not None)
+        await until(lambda: feed.last_error is not None, blocks=True)
         assert not task.done()
     with pytest.raises(StopAsyncIteration):
         await task

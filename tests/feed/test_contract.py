@@ -9,8 +9,9 @@ import pytest
 
 from django_pgnudge import Batch, ConfigError, WalFeed
 from django_pgnudge.errors import AuthenticationError
+from tests.waiting import until
 
-from .following import eventually, following, run
+from .following import following, run
 
 if TYPE_CHECKING:
     from tests.fix_servers import Database
@@ -478,7 +479,7 @@ async def test_a_debounce_gathers_what_comes_meanwhile(database):
         await run(database.execute, "INSERT INTO t VALUES (1)")
         await seen.payload("public.t")
         await run(database.execute, "INSERT INTO t VALUES (2)")
-        await eventually(lambda: feed._coalescer.ready)
+        await until(lambda: feed._coalescer.ready, blocks=True)
     assert seen.counts == {"public.t": 1}
 
 
@@ -531,7 +532,7 @@ async def test_closing_while_connecting_leaves_nothing(database):
         blocker.execute("BEGIN; INSERT INTO t VALUES (1)")
         feed = feed_of(database)
         async with following(feed, live=False):
-            await eventually(database.slots)
+            await until(database.slots, blocks=True)
         assert database.slots() == []
     finally:
         blocker.close()
@@ -544,7 +545,7 @@ async def test_a_long_transaction_delays_the_start_and_is_told(database, caplog)
         blocker.execute("BEGIN; INSERT INTO t VALUES (1)")
         feed = feed_of(database, connect_timeout=0.5)
         async with following(feed, live=False) as seen:
-            await eventually(lambda: "waiting for running transactions" in caplog.text)
+            await until(lambda: "waiting for running transactions" in caplog.text, blocks=True)
             assert str(blocker.info.backend_pid) in caplog.text
             blocker.execute("COMMIT")
             await seen.resync("connected")

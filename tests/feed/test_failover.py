@@ -11,9 +11,10 @@ import pytest
 
 from django_pgnudge import WalFeed
 from django_pgnudge.errors import ConnectionLostError, OtherServerError
+from tests.waiting import until
 
 from ..fix_servers import installations
-from .following import eventually, following, run
+from .following import following, run
 from .standby import Standby
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ async def test_a_standby_that_is_promoted_in_place_is_another_server(make_pair, 
             standby.primary.execute("SELECT pg_log_standby_snapshot()", "app")
             return bool(seen.resyncs)
 
-        await eventually(is_live)
+        await until(is_live, blocks=True)
         assert not (await seen.feed.survey()).moved
         await run(standby.promote)
         with pytest.raises(OtherServerError, match=r"meets a primary.*stream comes from a standby"):

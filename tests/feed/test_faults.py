@@ -14,8 +14,9 @@ from django_pgnudge import ConfigError, PgNudgeError, ServerError, WalFeed
 from django_pgnudge.errors import ConnectionLostError, ProtocolError
 from django_pgnudge.feed import slot, stream
 from tests.fix_servers import own_database
+from tests.waiting import until
 
-from .following import eventually, following, run
+from .following import following, run
 
 PLAIN = "CREATE TABLE t (id serial PRIMARY KEY, name text)"
 QUICK: dict[str, Any] = {"backoff": (0.01, 0.1)}
@@ -45,7 +46,7 @@ async def test_pg_terminate_backend_makes_a_new_slot_and_a_resync(feed_server, d
         await seen.resync("reconnected")
         assert feed.slot_name != first[0]
         # Its walsender says goodbye first and drops it then.
-        await eventually(lambda: database.slots() == [feed.slot_name])
+        await until(lambda: database.slots() == [feed.slot_name], blocks=True)
         assert feed.last_error is None
         await goes_on(seen, database)
     assert database.slots() == []
@@ -58,7 +59,7 @@ async def test_a_hard_abort_without_a_goodbye_leaves_no_slot(feed_server, databa
         feed._stream.connection.session.data_to_send()
         feed._stream.connection._transport.abort()
         await seen.resync("reconnected")
-        await eventually(lambda: old not in database.slots())
+        await until(lambda: old not in database.slots(), blocks=True)
 
 
 async def test_an_immediate_restart_of_the_server_is_a_resync(feed_server, postgres_factory):
@@ -78,7 +79,7 @@ async def test_a_server_that_is_down_at_the_start_is_waited_for(feed_server, pos
     feed = feed_of(database)
     server.kill()
     async with following(feed, live=False) as seen:
-        await eventually(lambda: isinstance(feed.last_error, ConnectionLostError))
+        await until(lambda: isinstance(feed.last_error, ConnectionLostError), blocks=True)
         assert not seen.items
         await run(server.start)
         await seen.resync("connected")
@@ -95,7 +96,7 @@ async def test_a_server_that_is_shut_down_in_order_says_so(feed_server, postgres
         stream = feed._stream
         stream.connection.closed.add_done_callback(lambda closed: ends.append(closed.result()))
         await run(server.restart, "fast")
-        await eventually(lambda: ends)
+        await until(lambda: ends, blocks=True)
         assert str(ends[0]) == "the server is shutting down"
         await seen.resync("reconnected")
         await goes_on(seen, database)
@@ -116,7 +117,7 @@ async def test_a_silent_link_is_noticed_and_left(database, proxy_to):
     feed = through(proxy, database, status_interval=0.05, liveness_timeout=0.3, connect_timeout=0.5)
     async with following(feed) as seen:
         await run(proxy.stall)
-        await eventually(lambda: feed.slot_name is None)
+        await until(lambda: feed.slot_name is None, blocks=True)
         await run(proxy.resume)
         await seen.resync("reconnected")
         await goes_on(seen, database)
@@ -140,7 +141,7 @@ async def test_a_server_that_never_answers_is_left_after_the_timeout(database, p
     proxy.half_open(True)
     feed = through(proxy, database, connect_timeout=0.2)
     async with following(feed, live=False) as seen:
-        await eventually(lambda: "handshake within" in str(feed.last_error))
+        await until(lambda: "handshake within" in str(feed.last_error), blocks=True)
         await run(proxy.half_open, False)
         await seen.resync("connected")
         await goes_on(seen, database)
@@ -149,7 +150,7 @@ async def test_a_server_that_never_answers_is_left_after_the_timeout(database, p
 async def test_nothing_listens_and_the_feed_says_so(unused_tcp_port):
     feed = WalFeed(host="127.0.0.1", port=unused_tcp_port, user="u", database="d", **QUICK)
     async with following(feed, live=False) as seen:
-        await eventually(lambda: feed.last_error)
+        await until(lambda: feed.last_error, blocks=True)
         assert f"u@127.0.0.1:{unused_tcp_port}/d" in str(feed.last_error)
         assert not seen.items
 
@@ -168,7 +169,7 @@ async def test_a_server_of_another_kind_is_told_apart(banner):
         port = server.sockets[0].getsockname()[1]
         feed = WalFeed(host="127.0.0.1", port=port, user="u", database="d", **QUICK)
         async with following(feed, live=False):
-            await eventually(lambda: feed.last_error)
+            await until(lambda: feed.last_error, blocks=True)
             assert isinstance(feed.last_error, ProtocolError)
 
 
@@ -199,7 +200,7 @@ async def test_giving_up_raises_the_error_from_the_iteration(database):
 async def test_what_the_server_refuses_keeps_its_sqlstate(database, options, sqlstate, words):
     feed = feed_of(database, **options)
     async with following(feed, live=False):
-        await eventually(lambda: feed.last_error)
+        await until(lambda: feed.last_error, blocks=True)
         assert isinstance(feed.last_error, ServerError)
         assert feed.last_error.sqlstate == sqlstate
         with pytest.raises(ServerError, match=words):
@@ -212,7 +213,7 @@ async def test_a_role_without_replication_is_refused_by_the_server(database):
     feed = feed_of(database, user=name, password="x")
     try:
         async with following(feed, live=False):
-            await eventually(lambda: feed.last_error)
+            await until(lambda: feed.last_error, blocks=True)
             assert isinstance(feed.last_error, ServerError)
             assert feed.last_error.sqlstate == "42501"
     finally:
@@ -223,7 +224,7 @@ async def test_a_server_without_logical_decoding_says_what_to_set(postgres_facto
     server = postgres_factory(settings={"wal_level": "replica"})
     feed = feed_of(own_database(server, "pgoutput"))
     async with following(feed, live=False):
-        await eventually(lambda: feed.last_error)
+        await until(lambda: feed.last_error, blocks=True)
         assert isinstance(feed.last_error, ServerError)
         assert "wal_level" in feed.last_error.message
 
@@ -235,7 +236,7 @@ async def test_auto_falls_back_to_a_plugin_the_server_has(feed_server, database,
     feed = feed_of(database, plugin="auto", publication=None)
     if not {"wal2json", "test_decoding"} & set(offered):
         async with following(feed, live=False):
-            await eventually(lambda: feed.last_error)
+            await until(lambda: feed.last_error, blocks=True)
             assert isinstance(feed.last_error, ServerError)
             assert feed.last_error.sqlstate == "58P01"
         return
@@ -258,7 +259,7 @@ async def test_a_publication_dropped_while_streaming_is_waited_for(database):
         await goes_on(seen, database)
         await run(database.execute, 'DROP PUBLICATION "with ""quotes"", comma"')
         await run(database.execute, "INSERT INTO t DEFAULT VALUES")
-        await eventually(lambda: "does not exist" in str(seen.feed.last_error))
+        await until(lambda: "does not exist" in str(seen.feed.last_error), blocks=True)
         await run(database.execute, 'CREATE PUBLICATION "with ""quotes"", comma" FOR TABLE t')
         await seen.resync("reconnected")
         await goes_on(seen, database)
@@ -305,9 +306,9 @@ async def test_one_resync_the_consumer_has_not_taken_covers_any_number(database)
     feed = feed_of(database)
     async with feed:
         for _ in range(3):
-            pid = await eventually(lambda: feed.connection_pid)
+            pid = await until(lambda: feed.connection_pid, blocks=True)
             await run(database.execute, f"SELECT pg_terminate_backend({pid})")
-            await eventually(lambda: feed.connection_pid not in (pid, None))
+            await until(lambda: feed.connection_pid not in (pid, None), blocks=True)
         assert (await anext(feed)).reason == "connected"
         assert feed._mailbox.pending_resync is None
 
@@ -337,7 +338,7 @@ def test_every_error_of_the_package_has_one_root():
 async def moves(connection: Any) -> None:
     """Wait for something to arrive."""
     last = connection.last_inbound
-    await eventually(lambda: connection.last_inbound > last)
+    await until(lambda: connection.last_inbound > last, blocks=True)
 
 
 @pytest.fixture

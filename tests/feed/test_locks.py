@@ -10,8 +10,9 @@ import pytest
 
 from django_pgnudge import WalFeed
 from django_pgnudge.feed import session_settings
+from tests.waiting import until
 
-from .following import eventually, following, run
+from .following import following, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ async def test_a_lock_on_a_catalog_holds_up_no_nudge(
         with database.connect() as locking, locking.transaction():
             await run(locking.execute, "LOCK TABLE pg_catalog.pg_policy IN ACCESS EXCLUSIVE MODE")
             survey = asyncio.create_task(seen.feed.survey())
-            await eventually(lambda: database.execute(WAITING))
+            await until(lambda: database.execute(WAITING), blocks=True)
             for number in range(3):
                 await run(database.execute, f"INSERT INTO other VALUES ({number})")
                 await seen.until(partial(more_than, seen, number))

@@ -15,8 +15,9 @@ from django_pgnudge.feed.address import Address
 from django_pgnudge.feed.connect import connect
 from django_pgnudge.feed.idle_limit import IdleLimit
 from tests.fix_servers import missing
+from tests.waiting import until
 
-from .following import eventually, following
+from .following import following
 
 if TYPE_CHECKING:
     from tests.fix_servers import Database
@@ -99,7 +100,7 @@ async def test_a_proxy_that_hangs_up_on_who_is_silent_is_spoken_to(
         async with following(through(proxy, database)) as seen:
             await seen.resync("reconnected", 2)
             stream, began = seen.feed._stream, time.monotonic()
-            await eventually(lambda: time.monotonic() > began + 3 * IDLE / 1000)
+            await until(lambda: time.monotonic() > began + 3 * IDLE / 1000, blocks=True)
             assert seen.feed._stream is stream, "it lives longer than the proxy's patience"
             database.execute("INSERT INTO t VALUES (1)")
             await seen.payload("public.t")

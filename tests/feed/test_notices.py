@@ -12,9 +12,10 @@ from django_pgnudge.errors import ConnectionLostError, ServerError
 from django_pgnudge.feed.notices import Notices
 from tests.fix_servers import own_database
 from tests.hostile import HostileServer, Peer
+from tests.waiting import until
 from tests.wire import backend
 
-from .following import eventually, following, run
+from .following import following, run
 
 if TYPE_CHECKING:
     from tests.fix_servers import Database, FeedServer
@@ -97,7 +98,7 @@ async def test_a_publication_that_goes_in_mid_stream_is_a_resync_once_it_is_back
         await seen.payload("public.t")
         await run(database.execute, "DROP PUBLICATION nudge")
         await run(database.execute, "INSERT INTO t DEFAULT VALUES")
-        await eventually(lambda: "does not exist" in str(seen.feed.last_error))
+        await until(lambda: "does not exist" in str(seen.feed.last_error), blocks=True)
         with pytest.raises(ConnectionLostError):
             await seen.feed.catch_up()
         await run(database.execute, create)
@@ -121,7 +122,7 @@ async def test_auto_never_takes_a_plugin_that_leaves_changes_out(
     database.execute("CREATE TABLE nokey (x int)")
     feed = feed_of(database)
     async with following(feed, live=False) as seen:
-        await eventually(lambda: feed.last_error is not None)
+        await until(lambda: feed.last_error is not None, blocks=True)
         assert "test_decoding" in str(feed.last_error)
         assert "without a replica identity (public.nokey)" in caplog.text
         await run(database.execute, "ALTER TABLE nokey ADD PRIMARY KEY (x)")
@@ -271,7 +272,7 @@ async def test_the_last_error_says_what_was_warned_of() -> None:
     async with HostileServer(sends(backend.notice("odd\n", "WARNING"))) as server:
         feed = hostile_feed(server, backoff=(30.0, 60.0))
         async with following(feed):
-            await eventually(lambda: feed.last_error is not None)
+            await until(lambda: feed.last_error is not None, blocks=True)
             assert r"changes may be missing from the stream: 'WARNING 00000: odd\n'" in str(
                 feed.last_error
             )

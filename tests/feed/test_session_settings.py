@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_pgnudge import WalFeed
-from tests.feed.following import eventually, following, run
+from tests.feed.following import following, run
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +152,7 @@ async def test_what_a_role_or_a_database_sets_does_not_reach_the_feed(
         other.execute("INSERT INTO t VALUES (0)")
         feed = WalFeed(**options | login)
         async with following(feed, live=False) as seen:
-            await eventually(lambda: waits_for_a_slot(writer))
+            await until(lambda: waits_for_a_slot(writer), blocks=True)
             other.execute("COMMIT")
             await seen.until(lambda: seen.resyncs)
             assert feed.last_error is None

@@ -20,8 +20,9 @@ from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.feed.side_connection import SideConnection
 from tests import fix_servers
 from tests.fix_servers import own_database
+from tests.waiting import until
 
-from .following import eventually, following, run
+from .following import following, run
 from .test_faults import moves
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ UPDATE = "UPDATE price SET v = 2 WHERE id = 1"
 async def test_without_visibility_a_nudge_comes_while_the_old_row_is_still_read(slow):
     async with following(feed_of(slow, visibility=False)) as seen:
         with SlowCommit(slow, UPDATE) as commit:
-            await eventually(commit.waits)
+            await until(commit.waits, blocks=True)
             await seen.payload("public.price")
             assert await run(price, slow) == 1, "whoever refetches keeps the old value for good"
             await run(commit.let_go)
@@ -112,8 +113,8 @@ async def test_without_visibility_a_nudge_comes_while_the_old_row_is_still_read(
 async def test_with_visibility_a_nudge_comes_when_the_new_row_is_read(slow):
     async with following(feed_of(slow)) as seen:
         with SlowCommit(slow, UPDATE) as commit:
-            await eventually(commit.waits)
-            await eventually(lambda: seen.feed._coalescer.held)
+            await until(commit.waits, blocks=True)
+            await until(lambda: seen.feed._coalescer.held, blocks=True)
             await run(slow.execute, "INSERT INTO other VALUES (1)")
             await seen.payload("public.other")
             assert seen.counts == {"public.other": 1}, "the held one delays no other"
@@ -127,7 +128,7 @@ async def test_a_held_transaction_does_not_stop_status_and_keepalives(slow):
     feed = feed_of(slow, status_interval=0.02, liveness_timeout=1.0)
     async with following(feed) as seen:
         with SlowCommit(slow, UPDATE) as commit:
-            await eventually(lambda: feed._coalescer.held)
+            await until(lambda: feed._coalescer.held, blocks=True)
             connection = feed._stream.connection
             for _ in range(60):
                 await moves(connection)
@@ -141,7 +142,7 @@ async def test_subtransactions_become_visible_with_their_parent(slow):
     savepoints = "SAVEPOINT a; INSERT INTO price VALUES (7, 7); RELEASE a; SAVEPOINT b"
     async with following(feed_of(slow)) as seen:
         with SlowCommit(slow, UPDATE, prepare=savepoints) as commit:
-            await eventually(lambda: seen.feed._coalescer.held)
+            await until(lambda: seen.feed._coalescer.held, blocks=True)
             await run(slow.execute, "INSERT INTO other VALUES (1)")
             await seen.payload("public.other")
             assert seen.counts == {"public.other": 1}
@@ -164,7 +165,7 @@ async def test_what_is_held_stays_held_while_the_checking_connection_is_broken(s
     async with following(feed_of(slow)) as seen:
         broken = True
         await run(slow.execute, "INSERT INTO other VALUES (1)")
-        await eventually(lambda: seen.feed._coalescer.held)
+        await until(lambda: seen.feed._coalescer.held, blocks=True)
         assert not seen.counts, "never let through unchecked"
         broken = False
         await seen.payload("public.other")
@@ -182,7 +183,7 @@ async def test_a_stream_that_is_blind_for_too_long_ends_in_a_resync(slow):
 
             patch.setattr(SideConnection, "ask_visibility", refused)
             await run(slow.execute, "INSERT INTO other VALUES (1)")
-            await eventually(lambda: "could not read a snapshot" in str(feed.last_error))
+            await until(lambda: "could not read a snapshot" in str(feed.last_error), blocks=True)
         await seen.resync("reconnected")
         assert not feed._coalescer.held
 
@@ -221,12 +222,12 @@ async def held_at_the_handshake(slow: Database, feed: Any, then: Callable[..., A
     try:
         first.execute("BEGIN; INSERT INTO other VALUES (100)")
         async with following(feed, live=False) as seen:
-            await eventually(lambda: walsender_waits_for(first))
+            await until(lambda: walsender_waits_for(first), blocks=True)
             second.execute("BEGIN; INSERT INTO other VALUES (101)")
             first.execute("COMMIT")
-            await eventually(lambda: walsender_waits_for(second))
+            await until(lambda: walsender_waits_for(second), blocks=True)
             with SlowCommit(slow, UPDATE) as commit:
-                await eventually(commit.waits)
+                await until(commit.waits, blocks=True)
                 second.execute("COMMIT")
                 await seen.resync("connected")
                 assert await run(price, slow) == 1, "what the refetch of the Resync reads"
@@ -279,7 +280,7 @@ async def test_a_transaction_running_at_the_handshake_that_is_streamed_needs_no_
             assert feed._stream._handshake.running
             await run(late.execute, "COMMIT")
             await seen.payload("public.price")
-            await eventually(lambda: feed._coalescer._noted is None)
+            await until(lambda: feed._coalescer._noted is None, blocks=True)
             assert seen.resyncs == ["connected"]
     late.close()
 
@@ -297,6 +298,6 @@ async def test_a_transaction_running_at_the_handshake_that_aborts_needs_no_resyn
         patch.setattr(SideConnection, "running_xids", running)
         async with following(feed) as seen:
             await run(late.execute, "ROLLBACK")
-            await eventually(lambda: feed._coalescer._noted is None)
+            await until(lambda: feed._coalescer._noted is None, blocks=True)
             assert seen.resyncs == ["connected"]
     late.close()

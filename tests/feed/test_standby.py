@@ -12,9 +12,10 @@ from django_pgnudge import WalFeed
 from django_pgnudge.daemon.connect_hints import explain
 from django_pgnudge.errors import ServerError
 from django_pgnudge.registry.catalog import read_identity
+from tests.waiting import until
 
 from ..fix_servers import installations
-from .following import eventually, following, run
+from .following import following, run
 from .standby import Standby
 
 
@@ -88,7 +89,7 @@ async def test_an_idle_primary_that_holds_up_the_start_is_told_with_what_to_do(s
     await run(primary.execute, "CHECKPOINT", "app")  # and nothing is logged after that
     feed = feed_of(standby, connect_timeout=0.5)
     async with following(feed, live=False) as seen:
-        await eventually(lambda: "call pg_log_standby_snapshot() there" in caplog.text)
+        await until(lambda: "call pg_log_standby_snapshot() there" in caplog.text, blocks=True)
         assert not seen.resyncs
         await run(primary.execute, "SELECT pg_log_standby_snapshot()", "app")
         await seen.resync("connected")
@@ -104,7 +105,7 @@ async def test_a_standby_s_feed_nudges_what_its_own_snapshots_see(standby):
             primary.execute("SELECT pg_log_standby_snapshot()", "app")
             return bool(seen.resyncs)
 
-        await eventually(is_live)
+        await until(is_live, blocks=True)
         assert await run(standby.rows, "SELECT pg_is_in_recovery()") == [(True,)]
         for number in range(20):
             await run(primary.execute, f"INSERT INTO t VALUES ({number})", "app")

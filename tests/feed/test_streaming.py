@@ -17,8 +17,9 @@ from django_pgnudge.feed.coalescer import Coalescer
 from django_pgnudge.feed.side_connection import SideConnection
 from django_pgnudge.wire import LSN
 from tests.fix_servers import own_database
+from tests.waiting import until
 
-from .following import Follower, eventually, following, run
+from .following import Follower, following, run
 from .test_snapshots import SETTINGS, SlowCommit
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def tables_of(feed: Any) -> set[str]:
 
 async def streamed(feed: Any, *tables: str) -> None:
     """Wait until these tables' changes have come in blocks."""
-    await eventually(lambda: {f"public.{table}" for table in tables} <= tables_of(feed))
+    await until(lambda: {f"public.{table}" for table in tables} <= tables_of(feed), blocks=True)
 
 
 async def told_last(seen: Follower, database: Any) -> None:
@@ -179,7 +180,7 @@ async def test_truncate_and_messages_come_in_blocks_too(streaming):
                 "SELECT pg_logical_emit_message(true, 'other', 'not ours')",
                 big("a"),
             )
-            await eventually(lambda: {"prices", "public.b"} <= tables_of(feed))
+            await until(lambda: {"prices", "public.b"} <= tables_of(feed), blocks=True)
             await told_last(seen, streaming)
             assert seen.counts == {"public.last": 1}
             await execute("COMMIT")
@@ -205,7 +206,7 @@ async def test_a_prepared_transaction_nudges_at_commit_prepared(streaming, endin
 async def test_a_stream_that_breaks_in_the_middle_is_a_resync(streaming):
     async with half_way(streaming) as (feed, seen, execute):
         await run(streaming.execute, f"SELECT pg_terminate_backend({feed.connection_pid})")
-        await eventually(lambda: not feed._coalescer.streams)
+        await until(lambda: not feed._coalescer.streams, blocks=True)
         await execute("COMMIT")
         await seen.resync("reconnected")
         await told_last(seen, streaming)
@@ -245,7 +246,7 @@ async def test_what_is_rolled_back_is_not_nudged_early(streaming):
         (half,) = feed._coalescer.streams.values()
         async with held_back(feed):
             await execute("ROLLBACK")
-            await eventually(lambda: half.aborted)
+            await until(lambda: half.aborted, blocks=True)
             assert not seen.counts
         await told_last(seen, streaming)
     assert seen.counts == {"public.last": 1}
@@ -269,10 +270,8 @@ async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_f
     feed = feed_of(database)
     async with following(feed) as seen:
         with SlowCommit(database, big("b"), prepare=big("a")) as commit:
-            await eventually(commit.waits)
-            await eventually(
-                lambda: feed._coalescer.held,
-            )
+            await until(commit.waits, blocks=True)
+            await until(lambda: feed._coalescer.held, blocks=True)
             await told_last(seen, database)
             assert seen.counts == {"public.last": 1}
             await run(commit.let_go)
@@ -281,7 +280,7 @@ async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_f
         await streamed(feed, "a", "b")
         async with held_back(feed):
             with later:
-                await eventually(later.waits)
+                await until(later.waits, blocks=True)
                 looks = await snapshots(feed, 3)
                 assert looks
                 assert seen.counts["public.a"] == ROWS, "no snapshot sees it"
@@ -301,7 +300,7 @@ async def snapshots(feed: Any, number: int) -> int:
         answers += 1
 
     releaser._release = counted
-    await eventually(lambda: answers >= number)
+    await until(lambda: answers >= number, blocks=True)
     releaser._release = original
     return answers
 
@@ -389,6 +388,6 @@ async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(stre
                 assert not feed._coalescer.has_streamed(xid)
                 await execute("COMMIT")
                 await told_last(seen, streaming)
-                await eventually(lambda: not feed._coalescer.is_noting_xids)
+                await until(lambda: not feed._coalescer.is_noting_xids, blocks=True)
     assert seen.resyncs == ["connected"]
     assert seen.counts == {"public.a": ROWS, "public.last": 1}

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image
+from servers.process import wait_until
 
 from tests import ROOT
-from tests.fix_example import KILLS, Demo, eventually, make_state_folder
+from tests.fix_example import KILLS, Demo, make_state_folder
 from tests.project.test_browser import SOON, Page, running_chromium
 
 PICTURE: Final = ROOT / "docs" / "demo.png"
@@ -43,8 +44,8 @@ def main() -> None:
                 "Emulation.setEmulatedMedia",
                 {"features": [{"name": "prefers-color-scheme", "value": "light"}]},
             )
-            eventually(page.all_fresh, "fresh values", SOON)
-            eventually(lambda: page.read("fragment office") == "hit", "a hit", SOON)
+            wait_until(page.all_fresh, "fresh values", timeout=SOON)
+            wait_until(lambda: page.read("fragment office") == "hit", "a hit", timeout=SOON)
             for action in PRESSED:
                 press(page, action)
             picture = Image.open(io.BytesIO(driver.get_screenshot_as_png()))
@@ -58,13 +59,13 @@ def press(page: Page, action: str) -> None:
     """Press a button, and wait until all that it killed is on the page anew."""
     number, before = page.newest_nudge() + 1, page.deaths()
     page.press(action)
-    eventually(lambda: page.nudge(number), f"the nudge of {action}", SOON)
-    eventually(
+    wait_until(lambda: page.nudge(number), f"the nudge of {action}", timeout=SOON)
+    wait_until(
         lambda: all(page.deaths()[key] > before[key] for key in KILLS[action]),
         f"the values that {action} killed",
-        SOON,
+        timeout=SOON,
     )
-    eventually(page.all_fresh, "fresh values", SOON)
+    wait_until(page.all_fresh, "fresh values", timeout=SOON)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from servers.process import wait_until
 
-from tests.fix_example import ALL, KILLS, Demo, eventually
+from tests.fix_example import ALL, KILLS, Demo
 from tests.fix_servers import available, missing
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Page:
 def page(chromium: Chrome, demo: Demo) -> Iterator[Page]:
     demo.settle()
     page = Page(chromium, demo)
-    eventually(page.all_fresh, "the page to show fresh values", SOON)
+    wait_until(page.all_fresh, "the page to show fresh values", timeout=SOON)
     yield page
     errors = [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
     assert errors == []
@@ -135,8 +136,8 @@ def page(chromium: Chrome, demo: Demo) -> Iterator[Page]:
 
 def test_the_page_shows_every_value_with_its_age_and_how_it_was_read(page: Page) -> None:
     assert set(page.badges()) == ALL
-    eventually(lambda: "hit" in page.card("products"), "a hit", SOON)
-    eventually(lambda: " s old" in page.card("products"), "an age in seconds", SOON)
+    wait_until(lambda: "hit" in page.card("products"), "a hit", timeout=SOON)
+    wait_until(lambda: " s old" in page.card("products"), "an age in seconds", timeout=SOON)
     assert "Espresso beans" in page.card("products")
     assert page.text("#daemon-word") == "runnudge is reading"
     assert "pgoutput" in page.text("#daemon-detail")
@@ -148,14 +149,14 @@ def test_a_button_shows_the_values_it_killed_and_the_nudge_that_did(
 ) -> None:
     newest = page.newest_nudge()
     page.press(action)
-    eventually(
+    wait_until(
         lambda: {key for key, count in page.deaths().items() if count} >= KILLS[action],
         f"the page to show that {KILLS[action]} died",
-        SOON,
+        timeout=SOON,
     )
-    eventually(page.all_fresh, "fresh values", SOON)
+    wait_until(page.all_fresh, "fresh values", timeout=SOON)
     # A later one may stand above it: TRUNCATE is told again when a proof finds the tables new.
-    nudge = eventually(lambda: page.nudge(newest + 1), "the nudge in the list", SOON)
+    nudge = wait_until(lambda: page.nudge(newest + 1), "the nudge in the list", timeout=SOON)
     assert {key for key, count in page.deaths().items() if count} == KILLS[action]
     assert (
         set(page.text("#killed").removeprefix("Killed and refilled: ").split(", "))
@@ -187,7 +188,7 @@ def test_a_nudge_says_what_moved_and_what_it_deleted(
 ) -> None:
     number = page.newest_nudge() + 1
     page.press(action)
-    text = eventually(lambda: page.nudge(number), "the nudge", SOON)
+    text = wait_until(lambda: page.nudge(number), "the nudge", timeout=SOON)
     for words in moved:
         assert words in text
     assert text.splitlines()[-1] == deleted
@@ -205,7 +206,7 @@ def test_a_nudge_says_what_moved_and_what_it_deleted(
 )
 def test_the_card_of_a_nudged_value_says_what_ends_it(page: Page, key: str, words: str) -> None:
     assert words in page.card(key)
-    eventually(lambda: page.read(key) == "hit", "a hit", SOON)
+    wait_until(lambda: page.read(key) == "hit", "a hit", timeout=SOON)
 
 
 def test_the_line_for_psql_is_copied_by_keyboard(page: Page) -> None:
@@ -214,7 +215,7 @@ def test_the_line_for_psql_is_copied_by_keyboard(page: Page) -> None:
         {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": page.origin},
     )
     page.driver.find_element(By.ID, "copy").send_keys(Keys.ENTER)
-    eventually(lambda: page.text("#copy") == "Copied", "the answer", SOON)
+    wait_until(lambda: page.text("#copy") == "Copied", "the answer", timeout=SOON)
     copied = page.driver.execute_async_script(
         "navigator.clipboard.readText().then(arguments[0], (error) => arguments[0](`${error}`))"
     )
@@ -238,18 +239,20 @@ def test_the_page_loads_nothing_from_elsewhere(page: Page) -> None:
 def test_a_killed_value_is_replaced_by_the_one_in_the_database(page: Page) -> None:
     assert "59.00" in page.card("price:3")
     page.press("raw-sql")
-    eventually(lambda: "60.00" in page.card("price:3"), "the new price", SOON)
+    wait_until(lambda: "60.00" in page.card("price:3"), "the new price", timeout=SOON)
     # The page reads one value after the other, so this one's death may show a look later.
-    eventually(lambda: "59.00" not in page.card("products"), "the new list of products", SOON)
+    wait_until(
+        lambda: "59.00" not in page.card("products"), "the new list of products", timeout=SOON
+    )
 
 
 def test_a_rolled_back_write_shows_no_death_and_no_nudge(page: Page) -> None:
     newest = page.newest_nudge()
     page.press("rollback")
-    eventually(lambda: "ROLLBACK" in page.text("#said-text"), "the answer", SOON)
+    wait_until(lambda: "ROLLBACK" in page.text("#said-text"), "the answer", timeout=SOON)
     page.press("partition")
-    eventually(lambda: page.deaths()["views:2026-11"], "the death after it", SOON)
-    eventually(lambda: page.newest_nudge() > newest, "the nudge after it", SOON)
+    wait_until(lambda: page.deaths()["views:2026-11"], "the death after it", timeout=SOON)
+    wait_until(lambda: page.newest_nudge() > newest, "the nudge after it", timeout=SOON)
     assert page.newest_nudge() == newest + 1
     assert {key for key, count in page.deaths().items() if count} == {"views:2026-11"}
 
@@ -262,27 +265,29 @@ def test_a_write_in_another_terminal_shows_without_a_button(page: Page, demo: De
         "from shop.models import Product; Product.objects.filter(pk=2).update(stock=1234)",
     )
     assert done.returncode == 0, done.stderr
-    eventually(lambda: "1234" in page.card("product:2"), "the new stock", SOON)
+    wait_until(lambda: "1234" in page.card("product:2"), "the new stock", timeout=SOON)
 
 
 @pytest.mark.usefixtures("resumed")
 def test_with_runnudge_paused_the_page_says_stale_and_then_fresh_again(page: Page) -> None:
     click = "document.getElementById('daemon-button').click()"
     page.script(click)
-    eventually(lambda: page.text("#daemon-word") == "runnudge is paused", "the pause", SOON)
+    wait_until(lambda: page.text("#daemon-word") == "runnudge is paused", "the pause", timeout=SOON)
     # The site says so at once, the supervisor holds the process a moment later.
-    eventually(lambda: _paused_write(page), "a stale price", SOON)
+    wait_until(lambda: _paused_write(page), "a stale price", timeout=SOON)
     assert page.script("document.getElementById('figure-fresh').className") == "bad"
     # The plain value stays as it was; a nudged one is served until its lease is over.
-    eventually(lambda: page.read("tag(3)") == "computed", "the lease to be over", SOON)
+    wait_until(lambda: page.read("tag(3)") == "computed", "the lease to be over", timeout=SOON)
     assert page.badges()["tag(3)"] == "fresh"
     cached, actual = page.beside("price:3")
     assert float(actual) > float(cached) == 59
-    eventually(lambda: actual in page.card("tag(3)"), "the true price on both cards", SOON)
+    wait_until(lambda: actual in page.card("tag(3)"), "the true price on both cards", timeout=SOON)
     assert page.badges()["price:3"] == "STALE"
     page.script(click)
-    eventually(lambda: page.text("#daemon-word") == "runnudge is reading", "it to go on", SOON)
-    eventually(page.all_fresh, "fresh values", SOON)
+    wait_until(
+        lambda: page.text("#daemon-word") == "runnudge is reading", "it to go on", timeout=SOON
+    )
+    wait_until(page.all_fresh, "fresh values", timeout=SOON)
     assert page.beside("price:3") == ()
     assert page.script(
         "[...document.querySelectorAll('.card thead')].every((columns) => columns.hidden)"
@@ -305,7 +310,7 @@ def _paused_write(page: Page) -> bool:
 def test_the_buttons_work_by_keyboard_and_announce_their_answer(page: Page) -> None:
     button = page.driver.find_element(By.CSS_SELECTOR, "[data-action='update'] button")
     button.send_keys(Keys.ENTER)
-    eventually(lambda: "filter papers" in page.text("#said-text"), "the answer", SOON)
+    wait_until(lambda: "filter papers" in page.text("#said-text"), "the answer", timeout=SOON)
     assert page.script("document.getElementById('said').getAttribute('aria-live')") == "polite"
 
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 from servers.guard import started_at
 from servers.installations import find_installations
+from servers.process import wait_until
 
 from tests import ROOT
-from tests.fix_example import KILLS, NUDGED, Demo, children_of, eventually
+from tests.fix_example import KILLS, NUDGED, Demo, children_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def _nothing_is_left(demo: Demo, children: dict[int, str | None]) -> None:
-    eventually(
+    wait_until(
         lambda: not demo.processes() and not any(started_at(p) == t for p, t in children.items()),
         "the demo's processes to be gone",
         timeout=30,
@@ -49,10 +50,10 @@ def test_a_write_kills_exactly_the_values_it_changed(demo: Demo, action: str) ->
 
     def died() -> set[str]:
         # What nudged has only computed, for want of a lease, is not what is in the cache.
-        after = eventually(demo.settled, "every value to be cached and fresh")
+        after = wait_until(demo.settled, "every value to be cached and fresh")
         return {key for key, value in after.items() if value["made"] != before[key]["made"]}
 
-    eventually(lambda: died() >= KILLS[action], f"{KILLS[action]} to be killed")
+    wait_until(lambda: died() >= KILLS[action], f"{KILLS[action]} to be killed")
     assert died() == KILLS[action]
 
 
@@ -61,11 +62,11 @@ def test_what_was_rolled_back_kills_nothing(demo: Demo) -> None:
     demo.press("do/rollback/")
     # Commits are nudged in their order: when this one has arrived, the other would have.
     demo.press("do/partition/")
-    eventually(
+    wait_until(
         lambda: demo.values()["views:2026-11"]["made"] != before["views:2026-11"]["made"],
         "the page views to be killed",
     )
-    after = eventually(demo.settled, "every value to be cached and fresh")
+    after = wait_until(demo.settled, "every value to be cached and fresh")
     assert {key for key in before if before[key]["made"] != after[key]["made"]} == {"views:2026-11"}
 
 
@@ -73,7 +74,7 @@ def test_the_page_tells_the_tables_and_the_time_of_a_nudge(demo: Demo) -> None:
     demo.settle()
     newest = demo.newest_nudge()
     demo.press("do/bulk/")
-    eventually(lambda: demo.newest_nudge() > newest, "the nudge")
+    wait_until(lambda: demo.newest_nudge() > newest, "the nudge")
     nudge = demo.look()["nudges"][0]
     assert [(table["name"], table["rows"]) for table in nudge["tables"]] == [
         ("public.shop_pageview", 500)
@@ -85,7 +86,7 @@ def test_the_page_tells_the_keys_that_redis_has_deleted_and_no_others(demo: Demo
     demo.settle()
     newest = demo.newest_nudge()
     demo.press("do/raw-sql/")
-    nudge = eventually(lambda: demo.nudge(newest + 1), "the nudge")
+    nudge = wait_until(lambda: demo.nudge(newest + 1), "the nudge")
     keys = sorted(KILLS["raw-sql"] - NUDGED)
     # Its rule names price:3 for this row, and any category.
     assert nudge["deleted"]["keys"] == keys == ["category:1", "category:2", "price:3", "products"]
@@ -98,7 +99,7 @@ def test_a_truncate_is_told_as_any_row_and_not_as_one(demo: Demo) -> None:
     demo.settle()
     newest = demo.newest_nudge()
     demo.press("do/truncate-orders/")
-    nudge = eventually(lambda: demo.nudge(newest + 1), "the nudge")
+    nudge = wait_until(lambda: demo.nudge(newest + 1), "the nudge")
     assert {table["name"] for table in nudge["tables"]} == {
         "public.shop_order",
         "public.shop_orderline",
@@ -116,7 +117,7 @@ def test_rows_changed_twice_are_counted_once(demo: Demo) -> None:
     )
     done = demo.manage("shell", "--no-imports", "-c", twice)
     assert done.returncode == 0, done.stderr
-    nudge = eventually(lambda: demo.nudge(newest + 1), "the nudge")
+    nudge = wait_until(lambda: demo.nudge(newest + 1), "the nudge")
     assert nudge["tables"] == [
         {"name": "public.shop_product", "rows": 1, "changes": 2, "keys": "pk 1"}
     ]
@@ -155,7 +156,7 @@ def test_the_line_for_a_terminal_changes_what_it_says(demo: Demo) -> None:
     words = shlex.split(html.unescape(line[1]))
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "UPDATE 1\n"), done.stderr
-    eventually(lambda: ["price", "15.90"] in demo.values()["product:1"]["rows"], "the new price")
+    wait_until(lambda: ["price", "15.90"] in demo.values()["product:1"]["rows"], "the new price")
 
 
 def test_a_write_in_another_terminal_is_seen(demo: Demo) -> None:
@@ -167,7 +168,7 @@ def test_a_write_in_another_terminal_is_seen(demo: Demo) -> None:
         "from shop.models import Product; Product.objects.filter(pk=1).update(stock=7)",
     )
     assert done.returncode == 0, done.stderr
-    rows = eventually(
+    rows = wait_until(
         lambda: (
             (now := demo.values()["product:1"])["made"] != before["product:1"]["made"]
             and now["rows"]
@@ -181,14 +182,14 @@ def test_while_runnudge_is_paused_values_go_stale_and_then_are_fresh_again(demo:
     demo.settle()
     demo.press("daemon/pause/")
     stopped = demo.pid_of("runnudge")
-    eventually(lambda: _state_of(stopped) == "T", "runnudge to be stopped")
+    wait_until(lambda: _state_of(stopped) == "T", "runnudge to be stopped")
     demo.press("do/raw-sql/")
-    eventually(lambda: not demo.values()["price:3"]["fresh"], "a stale price")
+    wait_until(lambda: not demo.values()["price:3"]["fresh"], "a stale price")
     stale = demo.values()["price:3"]
     assert (stale["rows"], stale["truth"]) == ([["Desk lamp", "59.00"]], [["Desk lamp", "60.00"]])
     assert demo.look()["daemon"]["paused"]
     # A value of nudged is served until the lease is over, and then computed.
-    eventually(
+    wait_until(
         lambda: (
             not (tag := demo.values()["tag(3)"])["hit"] and tag["rows"] == [["Desk lamp", "60.00"]]
         ),
@@ -196,7 +197,7 @@ def test_while_runnudge_is_paused_values_go_stale_and_then_are_fresh_again(demo:
     )
     assert not demo.values()["price:3"]["fresh"]
     demo.press("daemon/resume/")
-    eventually(lambda: all(v["fresh"] for v in demo.values().values()), "fresh values")
+    wait_until(lambda: all(v["fresh"] for v in demo.values().values()), "fresh values")
 
 
 def _state_of(pid: int) -> str:
