@@ -58,6 +58,11 @@ def forget_logged() -> None:
     _logged_at.clear()
 
 
+def plural(count: int, noun: str) -> str:
+    """``1 key``, ``2 keys``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def escape(text: str) -> str:
     """Replace each character that is not printable with a backslash escape.
 

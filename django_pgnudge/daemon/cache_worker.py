@@ -19,7 +19,7 @@ from django_pgnudge.backoff import Backoff
 from django_pgnudge.caches import Done
 from django_pgnudge.daemon.invalidation import Invalidation
 from django_pgnudge.errors import CacheError, PgNudgeError
-from django_pgnudge.log import get_logger
+from django_pgnudge.log import get_logger, plural
 from django_pgnudge.threads import set_outcome
 
 if TYPE_CHECKING:
@@ -237,13 +237,13 @@ class CacheWorker:
         self.deleted += deleted
         if self.down_since is not None:
             logger.warning(
-                "Cache %r is back after %.1f s; cleared what it may have kept (%d keys).",
-                self.alias, time.time() - self.down_since, deleted,
+                "Cache %r is back after %.1f s; cleared what it may have kept (%s).",
+                self.alias, time.time() - self.down_since, plural(deleted, "key"),
             )  # fmt: skip
         elif restarted:
             logger.warning(
-                "Cache %r was restarted; cleared what it may have reloaded (%d keys).",
-                self.alias, deleted,
+                "Cache %r was restarted; cleared what it may have reloaded (%s).",
+                self.alias, plural(deleted, "key"),
             )  # fmt: skip
         self.down_since = self.last_error = None
         self._slow = False

@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 
 from django_pgnudge.daemon.merging import Pending, by_model
 from django_pgnudge.errors import PgNudgeError
-from django_pgnudge.log import get_logger
+from django_pgnudge.log import get_logger, plural
 from django_pgnudge.signals import anyone_listens, resynced, send_changes, send_resynced
 
 if TYPE_CHECKING:
@@ -176,15 +176,13 @@ async def _patiently(send: Callable[..., None], *args: Any) -> None:
 def _log_batch(batch: Batch, deleted: int, away: list[str], level: int) -> None:
     if not logger.isEnabledFor(level):
         return
-    shown = [f"{event.payload} ({_rows(event.count)})" for event in batch.events[:SHOWN_TABLES]]
+    shown = [
+        f"{event.payload} ({plural(event.count, 'row')})" for event in batch.events[:SHOWN_TABLES]
+    ]
     if (more := len(batch.events) - SHOWN_TABLES) > 0:
         shown.append(f"{more} more tables")
     took = ""
     if batch.committed_at is not None:
         took = f", {max(0.0, time.time() - batch.committed_at) * 1000:.1f} ms from commit"
     kept = f", kept for {', '.join(map(repr, away))} until it answers" if away else ""
-    logger.log(level, "%s: %d keys deleted%s%s", ", ".join(shown), deleted, took, kept)
-
-
-def _rows(count: int) -> str:
-    return f"{count} row" if count == 1 else f"{count} rows"
+    logger.log(level, "%s: %s deleted%s%s", ", ".join(shown), plural(deleted, "key"), took, kept)
