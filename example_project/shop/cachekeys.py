@@ -21,7 +21,7 @@ invalidates(OrderLine, "orders", "sales")
 
 @invalidates(PageView)
 def months(event: Event) -> Iterable[str]:
-    """Only the months of the rows, which the event knows: the primary key has the day."""
+    """Only the months of the rows: their primary keys have the day."""
     if event.keys is None:
         return ["views:*"]
     return {f"views:{str(day)[:7]}" for _, day in event.keys}

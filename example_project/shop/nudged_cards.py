@@ -85,7 +85,7 @@ def cards() -> list[NudgedCard]:
         NudgedCard(
             "menu()",
             "Menu",
-            "@nudged(Product)",
+            "@nudged(Product, timeout=3600)",
             "A change of any product ends it",
             lambda request: menu(),
             lambda request: menu.__wrapped__()["rows"],

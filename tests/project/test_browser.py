@@ -197,7 +197,7 @@ def test_a_nudge_says_what_moved_and_what_it_deleted(
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("menu()", "@nudged(Product)"),
+        ("menu()", "@nudged(Product, timeout=3600)"),
         ("tag(3)", "nudged.row(Product, pk)"),
         ("window()", "it uses tag(1) and tag(3)"),
         ("fragment office", "shop_category, shop_product, shop_product_categories"),

@@ -147,6 +147,10 @@ def test_the_page_shows_the_rules_as_they_are_written(demo: Demo) -> None:
         text = text[text.index(first) :]
         whole = text if file.startswith("shop/") else text[: text.index("\n}\n") + 2]
         assert whole.strip() in page
+    blocks = "".join(re.findall(r"<pre.*?</pre>", page, re.DOTALL))
+    on_cards = re.findall(r'class="source"><code>(.*?)</code>', page)
+    assert len(on_cards) == len(NUDGED)
+    assert all(code in blocks for code in on_cards)
 
 
 def test_the_line_for_a_terminal_changes_what_it_says(demo: Demo) -> None:
