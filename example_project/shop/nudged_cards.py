@@ -17,7 +17,7 @@ from django.template.loader import render_to_string
 from django.test import RequestFactory
 from django.urls import reverse
 
-from django_pgnudge.reader.queryset_tables import reading_of
+from django_pgnudge.reader.queryset_tables import tables_of
 from shop.cached import Reading
 from shop.models import Category
 from shop.nudged_values import Made, menu, office, prices, tag, window
@@ -52,7 +52,7 @@ def _fragment(request: HttpRequest) -> Made:
 
 
 def _office_tables() -> str:
-    tables = {model._meta.db_table for model in reading_of(office(), "default").models}
+    tables = {model._meta.db_table for model in tables_of(office(), "default").models}
     return ", ".join(sorted(tables))
 
 
