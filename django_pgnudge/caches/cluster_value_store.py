@@ -1,6 +1,6 @@
 """Nudged values in a Redis Cluster: one slot has all that proves them, each value has its own.
 
-The lease, the mark and the tokens of a database have one hash tag (`fresh.keys.Names`), so one
+The lease, the mark and the tokens of a database have one hash tag (`reader.keys.Names`), so one
 primary answers for all of them at one moment, as a single Redis does, and forgets them together or
 not at all. A value lies wherever its key leads. It names the tokens it stands on, so it may be read
 at another moment than they are: it is judged by what its tokens were then.

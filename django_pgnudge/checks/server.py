@@ -21,7 +21,7 @@ from django_pgnudge.names import Own
 from django_pgnudge.operations import PublicationOperation
 from django_pgnudge.reader.declared import declared_tables
 from django_pgnudge.registry import Registry, split_db_table
-from django_pgnudge.registry.wildcards import is_starred
+from django_pgnudge.registry.labels import is_starred
 from django_pgnudge.rules import Rule, RuleSet, read_rules
 
 if TYPE_CHECKING:

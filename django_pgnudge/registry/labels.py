@@ -1,4 +1,7 @@
-"""Labels of models and names of tables, as users write them in rules and settings."""
+"""Labels of models and names of tables, as users write them in rules and settings.
+
+A star names many tables at once: ``*.shop_product``, ``stock.*``.
+"""
 
 from __future__ import annotations
 
@@ -91,6 +94,18 @@ def model_of(
     if model._meta.swapped:
         raise UnknownLabelError(f"{entry!r} is swapped out: use {model._meta.swapped!r}.")
     return _through(entry, model, field.removesuffix(".through")) if field else model
+
+
+def is_starred(name: str) -> bool:
+    """Whether a name has ``*`` for the schema or the table."""
+    schema, dot, table = name.partition(".")
+    return bool(dot) and "*" in (schema, table)
+
+
+def is_meant(name: str, schema: str, table: str) -> bool:
+    """Whether ``name``, which may have ``*`` for schema, table or both, means this table."""
+    wanted, _, named = name.partition(".")
+    return wanted in ("*", schema) and named in ("*", table)
 
 
 def _through(entry: str, model: type[Model], field: str) -> type[Model]:

@@ -25,9 +25,8 @@ from django_pgnudge.names import Own
 from django_pgnudge.registry import labels
 from django_pgnudge.registry.cache_tables import cache_tables
 from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, read_catalog
-from django_pgnudge.registry.labels import split_db_table
+from django_pgnudge.registry.labels import is_meant, split_db_table
 from django_pgnudge.registry.selection import selection
-from django_pgnudge.registry.wildcards import is_meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django_pgnudge.conf import conf
-from django_pgnudge.registry.wildcards import is_meant
+from django_pgnudge.registry.labels import is_meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable

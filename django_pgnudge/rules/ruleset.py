@@ -23,7 +23,7 @@ from django_pgnudge.events import Event
 from django_pgnudge.log import get_logger
 from django_pgnudge.memo import Memo
 from django_pgnudge.registry import split_db_table
-from django_pgnudge.registry.wildcards import is_meant, is_starred
+from django_pgnudge.registry.labels import is_meant, is_starred
 from django_pgnudge.rules.keyspecs import (
     Fixed,
     Function,

@@ -169,7 +169,7 @@ class Protocol(Daemons):
             cache=memory(world.cache), saved=world.saved and memory(world.saved), readers=readers
         )
 
-    # Readers: fresh/reading and fresh/entries.
+    # Readers: reader/protocol and fresh/entries.
 
     def _reader_begins(self, world: World) -> Steps:
         """A miss, or a reader that computes in any case. Without a lease it stores nothing, and
@@ -185,7 +185,7 @@ class Protocol(Daemons):
             yield from self._reader_stamps(world, TRUE_NOW if self.bounds.hasty else UNREAD)
 
     def _process_learns(self, world: World, process: Process) -> Steps:
-        """An epoch that it does not know has a process read the catalogs anew: fresh/dependencies.
+        """An epoch that it does not know has a process read the catalogs anew: reader/dependencies.
         Any of its threads may do that at any time, and all of them know what was read."""
         lease = self.live_lease(world)
         before = self.guards.epoch_is_seen_before_map_is_read

@@ -1,4 +1,4 @@
-"""inputs and noticing: a page is kept under all that it was made of, whoever left it there."""
+"""inputs and recording: a page is kept under all that it was made of, whoever left it there."""
 
 from __future__ import annotations
 
