@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge import caches
@@ -104,14 +105,16 @@ def _try_cache(alias: str, rules: RuleSet, *, is_nudged: bool) -> list[str]:
 
 def _try_writing(alias: str) -> None:
     """A lease must be written, and read as it was written. Raises CacheError."""
+    # Another alias of the same place is tried at the same time.
+    probe = f"{PROBE}:{secrets.token_hex(8)}"
     with caches.writing_value_store(alias) as values:
         if (refusal := values.refusal()) is not None:
             raise CacheError(f"Cache {alias!r} cannot hold nudged values: {refusal}.")
-        values.set(PROBE, [PROBE], PROBE_TIMEOUT)
-        found = values.get(PROBE)
-        values.delete([PROBE])
-        left = values.get(PROBE)
-    if found != [PROBE] or left is not None:
+        values.set(probe, [probe], PROBE_TIMEOUT)
+        found = values.get(probe)
+        values.delete([probe])
+        left = values.get(probe)
+    if found != [probe] or left is not None:
         raise CacheError(
             f"Cache {alias!r} ({caches.address(alias)}) does not keep what is written to it, or"
             " does not delete it: see that its server runs, is no replica and has memory left."

@@ -13,8 +13,11 @@ from django.core.management.base import CommandError
 from django.db import connections
 from servers.process import free_port
 
-from django_pgnudge import fragment, page
+from django_pgnudge import caches, fragment, page
+from django_pgnudge.caches import ValueStore
+from django_pgnudge.caches.redis_value_store import RedisValueStore
 from django_pgnudge.daemon.trial import PROBE
+from django_pgnudge.rules import CacheRef, Kills
 from django_pgnudge.rules.registration import sandbox
 from tests.fix_servers import fresh_name
 
@@ -205,3 +208,20 @@ def test_a_database_there_is_not_is_named_with_those_there_are(site: Settings) -
 
 def test_pgoutput_without_a_publication_is_told_by_the_option(site: Settings) -> None:
     assert "--publication" in failure("--plugin=pgoutput")
+
+
+def test_two_aliases_of_one_place_may_be_tried_at_once(
+    site: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.CACHES["other"]["KEY_PREFIX"] = "a"
+    get = ValueStore.get
+    read: list[str] = []
+
+    def read_while_the_other_deletes(self: ValueStore, key: str) -> Any:
+        read.append(key)
+        caches.delete(CacheRef("other"), Kills(keys={PROBE}))
+        return get(self, key)
+
+    monkeypatch.setattr(RedisValueStore, "get", read_while_the_other_deletes)
+    assert "Ready." in check(capsys)
+    assert read
