@@ -18,6 +18,10 @@ types:
 test *names:
     pytest -n 3 {{names}}
 
+# All tests, the slow ones too
+test-all:
+    pytest -n 3 -m ''
+
 # The documentation, with warnings as errors
 docs:
     sphinx-build -q -W --keep-going -b html docs docs/_build

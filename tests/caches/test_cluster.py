@@ -42,9 +42,12 @@ LEASE = 2.0
 TIMEOUTS = "socket_timeout=1&socket_connect_timeout=1"
 
 # A cluster's client drops its connections to a node that has gone, or has other slots, unclosed.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.compat.conftest import Site
 
+pytestmark = pytest.mark.slow
+
 PROJECT = "small_site"
 PACKAGES = ("django-mptt", "django-simple-history", "djangorestframework")
 

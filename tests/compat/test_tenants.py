@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.compat.conftest import Site
+
+pytestmark = pytest.mark.slow
 
 PROJECT = "tenants_site"
 PACKAGES = ("django-tenants",)

@@ -21,6 +21,8 @@ from benchmarks.consistency.broken import PARTS
 from tests import ROOT
 from tests.fix_servers import installations, missing
 
+pytestmark = pytest.mark.slow
+
 MARK = "CONSISTENCY_TEST"
 
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -7,6 +7,8 @@ import pytest
 from tests.model.explorer import explore
 from tests.model.scenarios import REMOVALS, SCENARIOS, Removal, Scenario, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda it: it.name)
 def test_nothing_is_ever_served_too_old(scenario: Scenario) -> None:

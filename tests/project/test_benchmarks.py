@@ -18,6 +18,8 @@ from benchmarks.speed.report import OURS, PGNUDGE
 from tests import ROOT
 from tests.fix_servers import installations, missing
 
+pytestmark = pytest.mark.slow
+
 Measure = Callable[..., dict[str, Any]]
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 def _nothing_is_left(demo: Demo, children: dict[int, str | None]) -> None:
     wait_until(

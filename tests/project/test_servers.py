@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tests.fix_servers import Database, FeedServer
     from tests.fix_tls import Certificates
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = ROOT / "example_project"
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from benchmarks.topologies.shapes import Shape
 
+pytestmark = pytest.mark.slow
+
 HOW_TO_GET = {"Redis": "redis", "memcached": "memcached"}
 
 
