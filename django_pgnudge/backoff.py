@@ -35,8 +35,6 @@ class Backoff:
         # Past 2**32 every maximum anyone sets is reached, and a float would overflow at 2**1024.
         ceiling = min(self._maximum, self._initial * self._factor ** min(self.attempts, 32))
         self.attempts += 1
-        if self._least == 1.0:
-            return ceiling
         return self._uniform(max(self._initial / 2, self._least * ceiling), ceiling)
 
     def lasted(self, seconds: float) -> None:

@@ -132,9 +132,9 @@ def _believe_any_clock() -> None:
 
 def _keep_whatever_was_read() -> None:
     """Nobody asks which database was read, or in which transaction."""
-    from django_pgnudge.reader.bypass import Sessions  # noqa: PLC0415 - Django first
+    from django_pgnudge.reader.bypass import SessionBypass  # noqa: PLC0415 - Django first
 
-    Sessions.may_keep = lambda *_: True  # type: ignore[method-assign]
+    SessionBypass.may_keep = lambda *_: True  # type: ignore[method-assign]
 
 
 def _take_pages_for_everybodys() -> None:

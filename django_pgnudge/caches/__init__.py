@@ -171,8 +171,10 @@ def delete_stored(alias: str, cache: BaseCache, head: str) -> None:
 def pipeline(alias: str) -> Pipeline | None:
     """A connection for rounds of deletes in one write each; None if there can be none."""
     with _store(alias) as store:
+        if not isinstance(store, RedisStore):
+            return None
         connection = store.connection_of_its_own()
-        return Pipeline(store, connection) if isinstance(store, RedisStore) and connection else None
+        return None if connection is None else Pipeline(store, connection)
 
 
 def values(alias: str) -> ValueStore:

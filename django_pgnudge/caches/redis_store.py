@@ -107,6 +107,7 @@ class RedisStore(Store):
         return self._unlink_everywhere(self.stored(keys, version))
 
     def connection_of_its_own(self) -> Any | None:
+        """For rounds of deletes in one write each, not yet connected; None if there can be none."""
         library, clients = self.library, self.clients()
         pool: Any = clients[0].connection_pool if isinstance(clients[0], library.client) else None
         if len(clients) > 1 or type(pool) not in library.pools:

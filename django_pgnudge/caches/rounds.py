@@ -144,25 +144,26 @@ class Pipeline:
         Raises for keys that cannot be sent.
         """
         stored, plain = self._store.stored, self._store.plain.stored
+        end = self._unlink(plain(round.tokens, None)) if round.tokens else b""
         commands: list[bytes] = []
         counted: set[int] = set()
         mark_at = None
         for step in round.steps():
             match step:
-                case EndTokens(tokens):
-                    commands.append(self._unlink(plain(tokens, None)))
-                case DeleteKeys(ref, kills):
+                case EndTokens():
+                    commands.append(end)
+                case DeleteKeys(ref, kills) if not kills.patterns:
                     counted.add(len(commands))
                     with serving(ref.tenant):
                         commands.append(self._unlink(stored(kills.keys, ref.version)))
-                case RaiseMark(mark, tokens):
+                case RaiseMark(mark):
                     (key,) = plain([mark.key], None)
                     mark_at = len(commands)
                     commands += raise_mark(key, mark.raised)
-                    if tokens:
-                        commands.append(self._unlink(plain(tokens, None)))
-                case ClearVersion():
-                    raise ValueError("a version is not cleared in one write")
+                    if end:
+                        commands.append(end)
+                case _:
+                    raise ValueError(f"not for one write: {step}")
         data = b"".join(commands)
         return Packed(data, len(commands), frozenset(counted), round.mark, mark_at)
 

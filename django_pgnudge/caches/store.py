@@ -148,10 +148,6 @@ class Store:
         """What changes when the server has restarted and may have reloaded deleted keys."""
         return None
 
-    def connection_of_its_own(self) -> Any | None:
-        """For rounds of deletes in one write each, not yet connected; None if there can be none."""
-        return None
-
     def layout(self, version: int | None) -> Layout:
         """How this cache's key function wraps keys of ``version``; as `find_layout`."""
         return find_layout(self.alias, self.cache, version)

@@ -50,9 +50,6 @@ _STOPPING: Final = tuple(
 """What ends the daemon. SIGHUP too: the settings of a process cannot be read again, and it is sent
 when a terminal closes."""
 
-REPEAT_AFTER: Final = 60.0
-"""Seconds after which the fix for the same failure is worth another line."""
-
 
 class Daemon:
     """Reads one database's feed, kills keys and tells receivers, until stopped.
@@ -257,7 +254,7 @@ class Daemon:
             return False
         if self.connected_at is None:
             return True
-        if may_log(("hint", self.using), REPEAT_AFTER):
+        if may_log(("hint", self.using)):
             logger.error("Still trying, but waiting will not help. %s", advice)
         return False
 

@@ -18,7 +18,7 @@ MAX_REQUESTS = 256
 """How many requests to settle are kept. The others stay unanswered, which is safe."""
 
 
-class Pending:
+class PendingTable:
     """What is pending for one table."""
 
     __slots__ = ("count", "first_seen", "keys")
@@ -44,7 +44,7 @@ class Changes:
     def __init__(self, max_tables: int, max_keys: int) -> None:
         self.max_tables = max_tables
         self.max_keys = max_keys
-        self.pending: dict[str, Pending] = {}
+        self.pending: dict[str, PendingTable] = {}
         self.nudges = self.requests = 0
         """How many of ``pending`` are own nudges, and of these requests to settle."""
         self.overflow = False
@@ -67,7 +67,7 @@ class Changes:
                 self.overflow = True
                 self.pending.clear()
                 return
-            pending = self.pending[payload] = Pending(seen)
+            pending = self.pending[payload] = PendingTable(seen)
         elif seen < pending.first_seen:
             pending.first_seen = seen
         pending.count += count
@@ -93,7 +93,7 @@ class Changes:
             payload = ANY_NUDGE
         pending = self.pending.get(payload)
         if pending is None:
-            pending = self.pending[payload] = Pending(seen)
+            pending = self.pending[payload] = PendingTable(seen)
             pending.keys = None
             self.nudges += 1
         pending.count += count
@@ -237,5 +237,5 @@ class StreamedTransaction:
         into.pending = dict(sorted(into.pending.items(), key=_first_seen))
 
 
-def _first_seen(item: tuple[str, Pending]) -> float:
+def _first_seen(item: tuple[str, PendingTable]) -> float:
     return item[1].first_seen

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = get_logger("django_pgnudge.nudged")
 
 
-class Sessions:
+class SessionBypass:
     """The sessions of one database alias: whether they see what everybody in a scope sees."""
 
     def __init__(self, using: str, resolver: Callable[[Scope], DependencyResolver]) -> None:

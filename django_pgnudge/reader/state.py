@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge.memo import Memo
-from django_pgnudge.reader.bypass import Sessions
+from django_pgnudge.reader.bypass import SessionBypass
 from django_pgnudge.reader.dependencies import DependencyResolver
 from django_pgnudge.reader.lease_clock import LeaseClock
 from django_pgnudge.reader.token_age import TokenAges
@@ -39,7 +39,7 @@ class ReaderState:
         self.using = using
         self.tables = DependencyResolver(using)
         """The tables in the scope that connections begin with."""
-        self.sessions = Sessions(using, self.resolver)
+        self.sessions = SessionBypass(using, self.resolver)
         self.values: Memo[tuple[object, ...], Any] = Memo(MOST_VALUES)
         """Each `Value` of a nudged function, by the call that it is of."""
         self.plans: Memo[tuple[object, ...], Plan] = Memo(MOST_VALUES)

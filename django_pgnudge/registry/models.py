@@ -328,11 +328,14 @@ class Registry:
 
     def _selection(self) -> Callable[[str], bool]:
         """`selected` as a function that reads the settings only once, for many tables."""
-        tables, models, caches = self._catalog.tables, self._models, self._caches
-        selected = selection(
-            self.lineage, lambda name: name in tables or name in models, self.payload_of, self.split
+        tables, models = self._catalog.tables, self._models
+        return selection(
+            self.lineage,
+            lambda name: name in tables or name in models,
+            self.payload_of,
+            self.split,
+            self._caches,
         )
-        return lambda payload: caches.isdisjoint(self.lineage(payload)) and selected(payload)
 
     def wholly_selected(self, payloads: Iterable[str]) -> frozenset[str]:
         """The payloads that are selected together with every table below them.

@@ -16,11 +16,12 @@ def selection(
     is_known: Callable[[str], bool],
     payload_of: Callable[[str], str],
     split: Callable[[str], tuple[str, str]],
+    excluded: frozenset[str],
 ) -> Callable[[str], bool]:
     """Whether a payload is selected, as a function that reads the settings once.
 
     ``is_known`` says whether a payload is a table's: others, which are an application's own nudges,
-    are selected unless ``EXCLUDE`` names them.
+    are selected unless ``EXCLUDE`` names them. ``excluded`` are never selected.
     """
 
     def matching(entry: str) -> Callable[[tuple[str, ...]], bool]:
@@ -34,6 +35,8 @@ def selection(
 
     def selected(payload: str) -> bool:
         lineage = lineage_of(payload)
+        if not excluded.isdisjoint(lineage):
+            return False
         if tables is not None and not any(matches(lineage) for matches in tables):
             return not is_known(payload)
         return not any(matches(lineage) for matches in exclude)

@@ -11,7 +11,7 @@ from django.db.models import Model
 from django_pgnudge import caches
 from django_pgnudge.conf import conf
 from django_pgnudge.events import Event
-from django_pgnudge.reader.bypass import Sessions, was_seen_well
+from django_pgnudge.reader.bypass import SessionBypass, was_seen_well
 from django_pgnudge.reader.dependencies import Row
 from django_pgnudge.reader.entries import new_token
 from django_pgnudge.reader.keys import Lease, Names, killed_tokens
@@ -48,7 +48,7 @@ class BelievingState(ReaderState):
         return _ANY_LEASE
 
 
-class _AnySession(Sessions):
+class _AnySession(SessionBypass):
     def may_use_cache(self, scope: Scope) -> bool:
         return True
 

@@ -48,6 +48,21 @@ class Reading:
     """What the database says, where that is something else."""
 
 
+def reading(key: str, found: Any, truth: Rows, *, hit: bool, kept: bool) -> Reading:
+    """What was found under a key, rows and the time they were made, beside the truth."""
+    rows, made = found["rows"], found["made"]
+    return Reading(
+        key=key,
+        rows=rows,
+        made=made,
+        age=max(0.0, time.time() - made),
+        hit=hit,
+        kept=kept,
+        fresh=rows == truth,
+        truth=None if rows == truth else truth,
+    )
+
+
 def _money(amount: Any) -> str:
     return f"{amount or 0:.2f}"
 
@@ -128,14 +143,4 @@ def read(value: Value) -> Reading:
     if not hit:
         entry = {"rows": value.compute(), "made": time.time()}
         cache.set(value.key, entry)
-    truth = value.compute()
-    return Reading(
-        key=value.key,
-        rows=entry["rows"],
-        made=entry["made"],
-        age=max(0.0, time.time() - entry["made"]),
-        hit=hit,
-        kept=True,
-        fresh=entry["rows"] == truth,
-        truth=None if entry["rows"] == truth else truth,
-    )
+    return reading(value.key, entry, value.compute(), hit=hit, kept=True)

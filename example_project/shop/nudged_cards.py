@@ -18,7 +18,7 @@ from django.test import RequestFactory
 from django.urls import reverse
 
 from django_pgnudge.reader.queryset_tables import tables_of
-from shop.cached import Reading
+from shop.cached import Reading, reading
 from shop.models import Category
 from shop.nudged_values import Made, menu, office, prices, tag, window
 
@@ -129,14 +129,4 @@ def read(card: NudgedCard, request: HttpRequest) -> Reading:
     began = time.time()
     found = card.serve(request)
     hit = found["made"] < began
-    truth = card.compute(request)
-    return Reading(
-        key=card.key,
-        rows=found["rows"],
-        made=found["made"],
-        age=max(0.0, time.time() - found["made"]),
-        hit=hit,
-        kept=hit,
-        fresh=found["rows"] == truth,
-        truth=None if found["rows"] == truth else truth,
-    )
+    return reading(card.key, found, card.compute(request), hit=hit, kept=hit)

@@ -17,6 +17,8 @@ from django_pgnudge.rules import CacheRef, Kills
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from servers.redis import Redis
+
 MARK = Mark("mark", "lease", 7, 8)
 KEYS = CacheRef("default"), Kills(keys={"a", "b"})
 VERSION = CacheRef("default", 2)
@@ -93,3 +95,19 @@ def test_what_a_backend_refuses_stops_nothing_else(
     ]  # fmt: skip
     assert cache.get("a") is None
     assert told, "the mark is raised all the same"
+
+
+@pytest.mark.parametrize("but", [{"kills": {}}, {"versions": ()}])
+def test_one_write_takes_neither_a_version_nor_a_pattern(
+    but: dict[str, Any], settings: Any, redis_server: Redis
+) -> None:
+    backend = "django_redis.cache.RedisCache"
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": redis_server.url}}
+    pipeline = caches.pipeline("default")
+    assert pipeline is not None
+    try:
+        patterns = {CacheRef("default"): Kills(keys={"a"}, patterns={"p*"})}
+        with pytest.raises(ValueError, match="not for one write"):
+            pipeline.pack(a_round(**({"kills": patterns} | but)))
+    finally:
+        pipeline.close()

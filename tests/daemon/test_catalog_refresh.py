@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +11,7 @@ from django_pgnudge.daemon.catalog_refresh import CatalogRefresh
 from django_pgnudge.registry import Registry
 from django_pgnudge.registry.catalog import Catalog
 from tests.fakes import event
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -97,9 +97,7 @@ async def test_a_change_that_cannot_be_dispatched_is_kept_and_dispatched_again(
     assert "a bug" in caplog.text
     world.catalog_refresh.add([event(LEAF, count=3)])
     world.broken = False
-    async with asyncio.timeout(10):
-        while not world.told:  # noqa: ASYNC110 - whichever comes first, the timer or a look-up
-            await asyncio.sleep(0.001)
+    await until(lambda: world.told, "the timer or a look-up, whichever comes first")
     assert sum(count for _, count in world.told) == 5
 
 

@@ -14,6 +14,7 @@ from django_pgnudge.feed.fingerprint import Moved
 from django_pgnudge.registry import Registry
 from django_pgnudge.registry.catalog import Catalog
 from tests.fakes import FakeFeed, event
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import Settings
@@ -242,9 +243,7 @@ async def test_the_map_is_looked_at_though_nobody_asks(
     try:
         world.feed.moved = Moved(frozenset({LEAF}))
         world.feed.current = True
-        async with asyncio.timeout(10):
-            while not world.killed:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+        await until(lambda: world.killed, "what the map says of it")
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
