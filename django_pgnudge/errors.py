@@ -125,5 +125,9 @@ class UnsureError(PgNudgeError):
     """A value has no unique text for a cache key: another value may have the same text."""
 
 
+class UndeclaredError(PgNudgeError):
+    """A value read a table that it does not depend on, and ``OBSERVE`` is "raise"."""
+
+
 class UnknownTablesError(PgNudgeError):
     """The tables that a queryset reads are unknown; the message says why."""

@@ -99,7 +99,8 @@ class Conf:
 
     @cached_property
     def NUDGED(self) -> Mapping[str, Any]:  # noqa: N802
-        """``CACHES`` (aliases), ``LEASE``, ``SKEW`` (seconds) and ``SCOPE`` (imported, or None)."""
+        """``CACHES`` (aliases), ``LEASE``, ``SKEW`` (seconds), ``SCOPE`` (imported, or None), and
+        ``OBSERVE`` (``"warn"``, ``"raise"``, ``"off"``, a share, or None)."""
         given = {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
         scope = given["SCOPE"]
         return MappingProxyType(
@@ -107,6 +108,7 @@ class Conf:
                 "CACHES": tuple(given["CACHES"]),
                 "LEASE": float(given["LEASE"]),
                 "SKEW": float(given["SKEW"]),
+                "OBSERVE": given["OBSERVE"],
                 "SCOPE": scope if scope is None or callable(scope) else import_callable(scope),
             }
         )

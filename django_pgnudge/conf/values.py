@@ -40,7 +40,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "INVALIDATE": MappingProxyType({}),
         "RESYNC": "versions",
         "NUDGED": MappingProxyType(
-            {"CACHES": ("default",), "LEASE": 10.0, "SKEW": 1.0, "SCOPE": None}
+            {"CACHES": ("default",), "LEASE": 10.0, "SKEW": 1.0, "SCOPE": None, "OBSERVE": None}
         ),
     }
 )
@@ -308,6 +308,8 @@ def _nudged(value: Any) -> list[Problem]:
         problems += _skew(value["SKEW"])
     if "SCOPE" in value:
         problems += _scope(value["SCOPE"])
+    if "OBSERVE" in value:
+        problems += _observe(value["OBSERVE"])
     return problems
 
 
@@ -350,6 +352,19 @@ def _skew(value: Any) -> list[Problem]:
         value,
         "hosts' clocks may be from 0 to 60 seconds apart",
         "Give a number of seconds.",
+    )
+
+
+def _observe(value: Any) -> list[Problem]:
+    if value is None or value in ("warn", "raise", "off"):
+        return []
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        return []
+    return wrong_value(
+        'NUDGED"]["OBSERVE',
+        value,
+        "that is no way to check declared dependencies",
+        'Use "warn", "raise", "off", or a share of the misses to check, such as 0.01.',
     )
 
 

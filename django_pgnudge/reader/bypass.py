@@ -15,6 +15,7 @@ from django.db import connections
 
 from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.reader.query_watch import Seen, is_doubtful, trust, unwatched
+from django_pgnudge.reader.read_transaction import is_reading, pause_reading
 from django_pgnudge.reader.scope import Scope
 from django_pgnudge.reader.session import (
     IDLE,
@@ -59,7 +60,7 @@ class SessionBypass:
         raw = connection.connection
         if raw is None or connection.vendor != "postgresql":
             return not connection.in_atomic_block
-        state = status(raw)
+        state = IDLE if is_reading(connection) else status(raw)
         if state == IDLE:
             if not is_doubtful(connection, asked_each_time=self._are_distrusted):
                 return True
@@ -156,6 +157,7 @@ def in_cache_transaction(values: ValueStore) -> bool:
     connection = values.connection
     if connection is None:
         return False
+    pause_reading(connection)
     raw = connection.connection
     if raw is None or connection.vendor != "postgresql":
         return connection.in_atomic_block or (raw is not None and not connection.autocommit)

@@ -9,6 +9,7 @@ import inspect
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
@@ -233,6 +234,11 @@ class Nudged:
     row = staticmethod(row)
     reading = staticmethod(reading)
 
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # classes are callable, but no routines
+        self, function: Callable[P, R], /
+    ) -> NudgedFunction[P, R]: ...
+    @overload
     def __call__(
         self,
         *dependencies: DependsOn,
@@ -242,15 +248,33 @@ class Nudged:
         using: str | None = None,
         wait: float = WAIT,
         depends_on: DependsOnArguments | None = None,
-    ) -> Decorator:
-        """Cache what a function or coroutine function returns, as long as these do not change.
+        observe: bool | None = None,
+    ) -> Decorator: ...
+    def __call__(
+        self,
+        *dependencies: Any,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        cache: str | None = None,
+        key: Callable[..., object] | None = None,
+        using: str | None = None,
+        wait: float = WAIT,
+        depends_on: DependsOnArguments | None = None,
+        observe: bool | None = None,
+    ) -> Any:
+        """Cache what a function or coroutine function returns, until what it read changes.
 
-        ``dependencies`` are models, labels, ``schema.table``, own nudges and ``nudged.row``;
-        ``depends_on`` gets the function's arguments and returns more of them. ``timeout`` and
+        Without ``dependencies`` PostgreSQL is asked what the function read. ``dependencies`` are
+        models, labels, ``schema.table``, own nudges and ``nudged.row``; ``depends_on`` gets the
+        function's arguments and returns more of them. If any are named, the value depends on these
+        alone, or with ``observe=True`` also on what the function read. ``timeout`` and
         ``cache`` are Django's; ``key`` gets the arguments and returns what tells results apart.
         ``wait`` is how many seconds to wait for another caller who computes the same, 0 for none.
         """
-        check_dependencies(dependencies, "nudged()", by_arguments=depends_on is not None)
+        if len(dependencies) == 1 and inspect.isroutine(dependencies[0]):
+            return self()(dependencies[0])  # @nudged without parentheses
+        if observe is None:
+            observe = not dependencies and depends_on is None
+        check_dependencies(dependencies, "nudged()", may_be_empty=observe or depends_on is not None)
         if depends_on is not None and (isinstance(depends_on, type) or not callable(depends_on)):
             raise ConfigError(
                 f"nudged(depends_on={depends_on!r}): it is a function that gets the arguments and"
@@ -268,7 +292,7 @@ class Nudged:
                 raise ConfigError(
                     "nudged: write @classmethod and @staticmethod above @nudged, not below."
                 )
-            options = NudgedOptions(timeout, cache, using, wait)
+            options = NudgedOptions(timeout, cache, using, wait, observe)
             nudged_function = NudgedFunction(function, dependencies, depends_on, key, options)
             declare(qualified_name(function), dependencies, options)
             return nudged_function
@@ -280,7 +304,7 @@ class Nudged:
         key: str,
         default: Any,
         *,
-        depends_on: Iterable[DependsOn],
+        depends_on: Iterable[DependsOn] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
         cache: str | None = None,
         version: int | None = None,
@@ -289,8 +313,9 @@ class Nudged:
     ) -> Any:
         """The value under ``key``; or else ``default``, called if it is callable, and then kept.
 
-        Pass a function that reads the value. A plain value is kept only if it was read inside a
-        request or ``nudged.reading()``.
+        Without ``depends_on`` the value depends on what ``default`` reads. Pass a function that
+        reads the value. A plain value is kept only if it was read inside a request or
+        ``nudged.reading()``.
         """
         value = _named(
             key, version, depends_on, NudgedOptions(timeout, cache, using, wait), default
@@ -302,7 +327,7 @@ class Nudged:
         key: str,
         default: Any,
         *,
-        depends_on: Iterable[DependsOn],
+        depends_on: Iterable[DependsOn] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - the entry's
         cache: str | None = None,
         version: int | None = None,
@@ -347,17 +372,23 @@ class Nudged:
 def _named(
     key: str,
     version: int | None,
-    depends_on: Iterable[DependsOn],
+    depends_on: Iterable[DependsOn] | None,
     options: NudgedOptions,
     default: object,
 ) -> Value:
-    entries = listed(depends_on)
-    check_dependencies(entries, f"nudged.get_or_set({key!r})")
-    handed = not callable(default)
+    what, handed = f"nudged value {key!r}", not callable(default)
+    entries = () if depends_on is None else listed(depends_on)
+    if depends_on is None:
+        if handed:
+            raise ConfigError(
+                f"nudged.get_or_set({key!r}) is handed a value that was read before, so what it"
+                " depends on is not seen. Pass a function that reads it, or name depends_on=."
+            )
+        options = replace(options, is_observed=True)
+    else:
+        check_dependencies(entries, f"nudged.get_or_set({key!r})")
     since = reading_since() if handed else None
-    return Value(
-        _name(key, version), entries, options, f"nudged value {key!r}", handed=handed, since=since
-    )
+    return Value(_name(key, version), entries, options, what, handed=handed, since=since)
 
 
 def _name(key: str, version: int | None) -> str:
@@ -367,10 +398,10 @@ def _name(key: str, version: int | None) -> str:
 
 
 def check_dependencies(
-    depends_on: tuple[object, ...], what: str, *, by_arguments: bool = False
+    depends_on: tuple[object, ...], what: str, *, may_be_empty: bool = False
 ) -> None:
     """Raise ConfigError, where it is written, for what nothing can depend on."""
-    if not depends_on and not by_arguments:
+    if not depends_on and not may_be_empty:
         raise ConfigError(f"{what} names nothing that the value depends on.")
     for entry in depends_on:
         is_model = isinstance(entry, type) and issubclass(entry, Model)

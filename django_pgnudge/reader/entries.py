@@ -27,8 +27,9 @@ MOST_TOKENS: Final = 2000
 class Plan:
     """The keys of one value.
 
-    ``tokens`` are those of its declared dependencies. ``tables`` are the payloads that the stream
-    must cover; own nudges, which have no schema, are in every stream.
+    ``tokens`` are those to take before the value is computed. ``required`` are those of them that
+    an entry must name to be served: all of the declared dependencies. ``tables`` are the payloads
+    that the stream must cover for these; own nudges, which have no schema, are in every stream.
     """
 
     names: Names
@@ -37,6 +38,7 @@ class Plan:
     tokens: tuple[str, ...]
     tables: frozenset[str]
     lasting: frozenset[str]
+    required: tuple[str, ...]
     question: Question = field(init=False, compare=False, repr=False)
     read: tuple[Mapping[str, str], Lease, Stamp, str, bool] | None = field(
         default=None, init=False, compare=False, repr=False
@@ -48,10 +50,21 @@ class Plan:
         object.__setattr__(self, "question", question)
 
     @classmethod
-    def of(cls, names: Names, entry: str, dependencies: frozenset[Dependency]) -> Plan:
-        """The plan of a value under the cache key ``entry``."""
+    def of(
+        cls,
+        names: Names,
+        entry: str,
+        dependencies: frozenset[Dependency],
+        assumed: frozenset[str] = frozenset(),
+    ) -> Plan:
+        """The plan of a value under the cache key ``entry``.
+
+        ``assumed`` are payloads that computing it may read besides.
+        """
         tokens = {token for each in dependencies for token in names.tokens(each)}
         rows = {names.tokens(each)[-1] for each in dependencies if each.row is not None}
+        required = tuple(sorted(tokens))
+        tokens |= {names.table(payload) for payload in assumed}
         return cls(
             names=names,
             entry=entry,
@@ -59,17 +72,25 @@ class Plan:
             tokens=tuple(sorted(tokens)),
             tables=frozenset(each.payload for each in dependencies if "." in each.payload),
             lasting=frozenset(tokens - rows),
+            required=required,
         )
 
-    def widen(self, tokens: Iterable[str]) -> None:
-        """Ask for these tokens too from here on: an entry was found that depends on them.
+    def ask_for(self, tokens: Iterable[str]) -> None:
+        """Ask for these tokens from here on: an entry was found that depends on them.
 
-        They replace those of the last call: a value that depends on other rows each time must not
-        ask for more and more.
+        They replace those of the last call: a value that depends on others each time must not ask
+        for more and more.
         """
-        more = sorted(set(tokens).difference(self.tokens))
-        question = Question(self.names.lease, self.entry, (*self.tokens, *more))
+        more = sorted(set(tokens).difference(self.required))
+        question = Question(self.names.lease, self.entry, (*self.required, *more))
         object.__setattr__(self, "question", question)
+
+    def ask_for_all(self) -> Question:
+        """Ask for every token that computing the value needs."""
+        if self.question.tokens != self.tokens:
+            question = Question(self.names.lease, self.entry, self.tokens)
+            object.__setattr__(self, "question", question)
+        return self.question
 
     def coverage_key(self, digest: str) -> str:
         """Where the payloads that a stream carries are listed."""
@@ -162,7 +183,7 @@ def judge(plan: Plan, answer: object, believes: Believes, may_hit: bool = True) 
         stamp = Stamp(lease.epoch, lease.coverage, found)
         # Two plans may share an entry, as those of before and after a deploy do. An entry that was
         # stored without one of this plan's tokens does not show that this token has changed.
-        read = texts, lease, stamp, stamp.text(), found.keys() >= set(plan.tokens)
+        read = texts, lease, stamp, stamp.text(), found.keys() >= set(plan.required)
         object.__setattr__(plan, "read", read)
     _, lease, stamp, stamped, is_whole = read
     if answer.now - lease.proven > lease.length:
@@ -175,27 +196,38 @@ def judge(plan: Plan, answer: object, believes: Believes, may_hit: bool = True) 
             return Hit(entry.load(), stamp)
         except Exception:  # noqa: S110 - of a class that has gone with a deploy, say
             pass
+    more: tuple[str, ...] = ()
+    if may_hit and entry is not None and entry.stamp != stamped:
+        named = _named(plan, stamp, entry.stamp)
+        if named is not None:
+            more = tuple(named)
+            if named.keys() <= tokens.keys():
+                # Everything that it depends on has been asked for, and more.
+                plan.ask_for(named)
+                try:
+                    return Hit(entry.load(), Stamp(lease.epoch, lease.coverage, named))
+                except Exception:
+                    more = ()
     missing = tuple([key for key in plan.tokens if not _is_token(tokens.get(key))])
     if missing:
         foreign = tuple([key for key in missing if key in tokens or key in answer.foreign])
-        return Miss(lease, missing, foreign=foreign)
+        return Miss(lease, missing, foreign=foreign, more=more)
     own = Stamp(lease.epoch, lease.coverage, {key: tokens[key] for key in plan.tokens})
-    if may_hit and entry is not None:
-        return Miss(lease, stamp=own, more=_others(plan, own, entry.stamp))
-    return Miss(lease, stamp=own)
+    return Miss(lease, stamp=own, more=more)
 
 
-def _others(plan: Plan, own: Stamp, text: str) -> tuple[str, ...]:
-    """The tokens of an entry that may still be good, if not just these were asked for."""
+def _named(plan: Plan, found: Stamp, text: str) -> dict[str, str] | None:
+    """The tokens that an entry names; None if one of them is over, or if one is lacking."""
     words = text.split(" ")
-    if words[:2] != [own.epoch, own.coverage]:
-        return ()
+    if words[:2] != [found.epoch, found.coverage]:
+        return None
     named = dict(pair.split("=", 1) for pair in words[2:] if "=" in pair)
-    if set(named) == set(plan.question.tokens):
-        return ()
-    if any(named.get(key) != token for key, token in own.tokens.items()):
-        return ()
-    return tuple(named)
+    if not named.keys() >= set(plan.required):
+        return None
+    asked = set(plan.question.tokens)
+    if any(found.tokens.get(key) != token for key, token in named.items() if key in asked):
+        return None
+    return named
 
 
 def new_token() -> str:

@@ -21,6 +21,7 @@ from django_pgnudge.caches import Question, ValueStore
 from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.reader.bypass import in_cache_transaction
 from django_pgnudge.reader.nested import Collected, Ground, collect_on, collecting
+from django_pgnudge.reader.observation import Observation
 from django_pgnudge.reader.protocol import (
     FORBIDDEN,
     Add,
@@ -50,13 +51,15 @@ logger = get_logger("django_pgnudge.nudged")
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a value lives: what is known of its database, a cache alias, its name for logs, the
-    name of the lease that stands for it, and its scope."""
+    name of the lease that stands for it, and its scope. ``explains``: if it is observed, each
+    relation is noted with the statement that touched it."""
 
     state: ReaderState
     alias: str
     what: str
     lease: str
     scope: Scope = None
+    explains: bool = False
     ground: Ground = field(init=False, repr=False)
     """What the value is proved by."""
 
@@ -71,9 +74,10 @@ class Computation:
     rendering of a response.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, is_observed: bool = False) -> None:
         self._place = place
-        self._seen = Seen(place.state.using, place.scope)
+        observation = Observation(explains=place.explains) if is_observed else None
+        self._seen = Seen(place.state.using, place.scope, observation)
         self._used: list[Collected] = []
         self._going_on = ExitStack()
 
@@ -105,8 +109,13 @@ class Computation:
         ground = self._place.ground
         others = [stamp for used in self._used for stamp in used.stamps(ground)]
         why = next(filter(None, (used.trouble(ground) for used in self._used)), "")
-        private = bool(why) or not self._place.state.sessions.may_keep(self._seen, self._place.what)
-        return Computed(value, tuple(others), private, why)
+        state, observation, touched = self._place.state, self._seen.observation, None
+        private = bool(why) or not state.sessions.may_keep(self._seen, self._place.what)
+        if observation is not None:
+            touched = state.relations.touched(observation, state.resolver(self._place.scope))
+            if touched.why and not (private or self._place.explains):
+                private, why = True, touched.why
+        return Computed(value, tuple(others), private, why, touched)
 
 
 def ask_cache(place: Place, question: Question) -> Any:
@@ -135,7 +144,7 @@ def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
     def perform(step: Step) -> Any:
         match step:
             case Compute():
-                computation = Computation(place)
+                computation = Computation(place, is_observed=step.is_observed)
                 with computation.watched():
                     value = compute()
                 return computation.result(value)
@@ -174,7 +183,7 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
     async def perform(step: Step) -> Any:
         match step:
             case Compute():
-                computation = Computation(place)
+                computation = Computation(place, is_observed=step.is_observed)
                 with computation.watched():
                     value = await compute()
                 return await sync_to_async(computation.result)(value)

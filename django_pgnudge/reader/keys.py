@@ -110,6 +110,10 @@ class Names:
         """Where the payloads covered are listed."""
         return f"{self._base}:coverage:{digest}"
 
+    def learned(self, what: str) -> str:
+        """Where the tables are listed that a function was seen to touch."""
+        return f"{self._entries}:touched:{_fit(what)}"
+
     def entry(self, name: str) -> str:
         """Where a value is kept."""
         return f"{self._entries}:{_fit(name)}"

@@ -7,7 +7,6 @@ depends on the tokens of both.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from django.core.signals import request_finished, request_started
 
 from django_pgnudge.reader.entries import MOST_TOKENS, Stamp
 from django_pgnudge.reader.query_watch import watch_nothing
+from django_pgnudge.reader.request_thread import request
 
 Ground: TypeAlias = tuple[str, str]
 """What a value is proved by: a cache alias and the name of the lease in it."""
@@ -91,9 +91,6 @@ _going_on: ContextVar[tuple[Collected, ...]] = ContextVar("pgnudge_collecting_on
 
 _block: ContextVar[_Block | None] = ContextVar("pgnudge_reading", default=None)
 
-_request = threading.local()
-"""Its ``block`` is that of the request which this thread serves, if it serves one."""
-
 
 @contextmanager
 def collecting() -> Iterator[Collected]:
@@ -144,7 +141,7 @@ class _Block:
 
 def _block_here() -> _Block | None:
     block = _block.get()
-    return getattr(_request, "block", None) if block is None else block
+    return getattr(request, "block", None) if block is None else block
 
 
 def reading_since() -> float | None:
@@ -174,12 +171,12 @@ def reading() -> Iterator[None]:
 
 def _begin_request(**kwargs: Any) -> None:
     _forget_open()
-    _request.block = _Block()
+    request.block = _Block()
 
 
 def _end_request(**kwargs: Any) -> None:
     _forget_open()
-    _request.block = None
+    request.block = None
 
 
 def _forget_open() -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from django_pgnudge.backoff import Backoff
 from django_pgnudge.reader.entries import Believes, Hit, Judgement, Miss, Plan, judge, new_token
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from django_pgnudge.caches import Question
     from django_pgnudge.reader.entries import Stamp
     from django_pgnudge.reader.keys import Coverage, Lease
+    from django_pgnudge.reader.relations import Touched
     from django_pgnudge.reader.single_flight import Flight, SingleFlight
 
 LOCK_SECONDS: Final = 30
@@ -29,6 +30,9 @@ LOCK_SECONDS: Final = 30
 
 POLL: Final = (0.02, 0.2)
 """Seconds between two questions whether another process has stored the value: at first, at most."""
+
+LEARNED_SECONDS: Final = 7 * 86_400
+"""How long it is remembered in the cache which tables a function touches."""
 
 ROW_TOKEN_SECONDS: Final = 86_400
 """Tokens of rows last at least so long. They expire since there may be as many as rows."""
@@ -119,7 +123,12 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Call the function; what it raises is thrown in. Its result comes as `Computed`."""
+    """Call the function; what it raises is thrown in. Its result comes as `Computed`.
+
+    With ``is_observed`` PostgreSQL is asked what it touched.
+    """
+
+    is_observed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +137,36 @@ class Computed:
 
     ``others`` are the stamps of the nudged values it used. ``private``: the result is its caller's
     alone, and must be neither stored nor handed over. ``why``: the reason, if it is not logged yet.
+    ``touched`` are the payloads that it read, if it was observed.
     """
 
     value: Any
     others: tuple[Stamp, ...] = ()
     private: bool = False
     why: str = ""
+    touched: Touched | None = None
 
 
 Step: TypeAlias = Ask | Make | Get | Has | Add | Keep | Put | Delete | Sleep | Join | Compute
 Steps: TypeAlias = Generator[Step, Any, Any]
 Store: TypeAlias = "Callable[[Recipe, Any, Stamp], Step | None]"
+
+
+class Observer(Protocol):
+    """What to do with what a computation was seen to touch.
+
+    ``key`` is where processes tell each other which tables a function touches. ``knows``: this
+    process knows it. ``recall`` is told what is there, and makes a plan of it, if it can.
+    ``learn`` returns what is to be stored there, if that is news. ``narrow`` returns the stamp to
+    store a value under, from one with more tokens; None if the value must not be stored.
+    """
+
+    key: str
+    knows: bool
+
+    def recall(self, listed: object) -> Plan | None: ...
+    def learn(self, touched: Touched) -> list[str] | None: ...
+    def narrow(self, plan: Plan, whole: Stamp, computed: Computed) -> Stamp | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +180,8 @@ class Recipe:
     stored. ``timeout`` is the entry's, as the user gave it; ``lifetime`` is the same in seconds.
     ``wait`` is how many seconds to wait for others who compute the same value; 0 is without
     waiting and without a lock. If ``hands_over``, a value that cannot be stored is handed to those
-    who wait, if it is at most ``lease`` seconds old.
+    who wait, if it is at most ``lease`` seconds old. ``observer`` says what to do with what
+    computing it touched; None if that is not asked.
     """
 
     plan: Plan
@@ -168,6 +197,7 @@ class Recipe:
     vouch: Callable[[Stamp], bool]
     refuse: Callable[[str], None]
     store: Store
+    observer: Observer | None = None
     hands_over: bool = True
     clock: Callable[[], float] = time.monotonic
 
@@ -211,7 +241,7 @@ def read_on(recipe: Recipe, flights: SingleFlight, first: Judgement, may_hit: bo
     plan = recipe.plan
     if isinstance(first, Miss) and first.more:
         # Another process stored it, which knows the values used inside: ask for their tokens too.
-        plan.widen(first.more)
+        plan.ask_for(first.more)
         first = recipe.judged((yield Ask(plan.question)), may_hit)
     if isinstance(first, Hit):
         return Read(first.value, first.stamp)
@@ -264,7 +294,7 @@ def _take_stamp(
     if not isinstance(state, Miss) or not state.missing:
         return state
     tokens = {key: (new_token(), token_timeout(recipe, key)) for key in state.missing}
-    answer = yield Make(recipe.plan.question, tokens, state.foreign)
+    answer = yield Make(recipe.plan.ask_for_all(), tokens, state.foreign)
     return recipe.judged(answer, may_hit)
 
 
@@ -304,8 +334,14 @@ def _compute_for_all(recipe: Recipe, deadline: float) -> Steps:
 
 def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
     """Take the tokens, then call the function, then keep what it returned under those tokens."""
-    stamp = None
+    stamp, observer = None, recipe.observer
     if storable:
+        if observer is not None and not observer.knows:
+            # Another process may have seen what the function touches.
+            plan = observer.recall((yield Get(observer.key)))
+            if plan is not None:
+                recipe = replace(recipe, plan=plan)
+                state = recipe.judged((yield Ask(plan.ask_for_all())))
         state = yield from _take_stamp(recipe, state)
         if isinstance(state, Hit):
             return Read(state.value, state.stamp, stored=True)
@@ -316,7 +352,11 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
             stamp = state.stamp
         if stamp is not None and not recipe.vouch(stamp):
             stamp = None
-    computed: Computed = yield Compute()
+    computed: Computed = yield Compute(is_observed=observer is not None)
+    if observer is not None and computed.touched is not None:
+        news = observer.learn(computed.touched)
+        if news is not None and storable:
+            yield Put(observer.key, news, LEARNED_SECONDS)
     if computed.private:
         if computed.why:
             recipe.refuse(computed.why)
@@ -326,6 +366,11 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
         if whole is None:
             recipe.refuse("the nudged values it used are of before a change, or too many to name")
             return Read(computed.value, private=True)
+        if observer is not None and computed.touched is not None:
+            whole = observer.narrow(recipe.plan, whole, computed)
+            if whole is None:
+                # The next time its tokens are taken before.
+                return Read(computed.value, private=bool(computed.others))
         step = recipe.store(recipe, computed.value, whole)
         if step is not None:
             yield step

@@ -8,7 +8,6 @@ Django's cursors.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -18,30 +17,15 @@ from weakref import WeakKeyDictionary
 from django.db import connections
 from django.db.backends.signals import connection_created
 
+from django_pgnudge.reader.observation import Observation, active
+from django_pgnudge.reader.read_transaction import is_reading, transaction_on
+from django_pgnudge.reader.request_thread import may_be_a_helper
 from django_pgnudge.reader.scope import Scope, on_loop, scope_on, sets_path
 from django_pgnudge.reader.session import INTRANS, has_written, reported_path, status
+from django_pgnudge.reader.statements import alters_session
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
-
-# Statements that begin with these leave search_path, role and temporary tables alone, but for the
-# functions they call and what they select into.
-_PLAIN: Final = frozenset({
-    "analyze", "begin", "close", "commit", "copy", "declare", "delete", "explain", "fetch",
-    "insert", "listen", "lock", "merge", "move", "notify", "release", "rollback", "savepoint",
-    "select", "start", "table", "truncate", "update", "vacuum", "values", "with",
-})  # fmt: skip
-
-_ORM: Final = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ")
-"""Most statements begin with these."""
-
-# Any of these in another statement may change what a name means in this session.
-_TELLING: Final = (
-    "search_path", "schema", "role", "authorization", "discard", "reset", "temp",
-)  # fmt: skip
-
-_FIRST_WORD: Final = re.compile(r"(?:[\s(]|/\*.*?\*/|--[^\n]*\n)*([a-z]+)", re.DOTALL)
-_INTO_TEMPORARY: Final = re.compile(r"\binto\s+(?:local\s+|global\s+)?temp|\bpg_temp\b")
 
 
 class Seen:
@@ -52,11 +36,12 @@ class Seen:
     ``wrote``: it wrote in a transaction that it opened.
     """
 
-    __slots__ = ("aliases", "altered", "atomic", "entered", "queried", "scope", "scopes", "using",
-                 "wrote")  # fmt: skip
+    __slots__ = ("aliases", "altered", "atomic", "entered", "observation", "queried", "scope",
+                 "scopes", "using", "wrote")  # fmt: skip
 
-    def __init__(self, using: str, scope: Scope) -> None:
+    def __init__(self, using: str, scope: Scope, observation: Observation | None = None) -> None:
         self.using = using
+        self.observation = observation
         self.scope = scope
         self.aliases: set[str] = set()
         self.scopes: set[Scope] = set()
@@ -68,6 +53,24 @@ class Seen:
         """The computation begins, or goes on."""
         if self.atomic is None:
             self.atomic = not on_loop() and connections[self.using].in_atomic_block
+        if self.observation is not None:
+            active.add(self.observation)
+            # The connection of a task is in another thread, where statements of others come between
+            # its own: there each is observed by itself.
+            if not on_loop():
+                if connections[self.using].vendor == "postgresql":
+                    transaction_on(connections[self.using]).enter(self.observation)
+                else:
+                    self.observation.doubt("its database is not PostgreSQL")
+
+    def end(self) -> None:
+        """The computation ends, or pauses."""
+        if self.observation is not None:
+            active.discard(self.observation)
+            connection = connections[self.using]
+            if not on_loop() and connection.vendor == "postgresql":
+                with unwatched():
+                    transaction_on(connection).leave(self.observation)
 
     def will_run(self, connection: BaseDatabaseWrapper, *, alters: bool) -> None:
         """A statement is about to be run."""
@@ -90,6 +93,8 @@ class Seen:
         if connection.alias != self.using or connection.vendor != "postgresql":
             return
         if connection.connection is not None and status(connection.connection) == INTRANS:
+            if is_reading(connection):
+                return
             self.entered = True
             if not self.atomic and not self.wrote:
                 self.wrote = has_written(connection)
@@ -120,25 +125,36 @@ def watching(seen: Seen) -> Iterator[None]:
 
     May be entered again where a computation goes on later. Blocks within note it too.
     """
-    seen.begin()
     token = _watchers.set((*_watchers.get(), seen))
     try:
+        seen.begin()
         yield
     finally:
         _watchers.reset(token)
+        seen.end()
 
 
 def watch_on(seen: Seen) -> Callable[[], object]:
     """Note from here on, past the end of any block, until the returned function is called."""
     seen.begin()
     _going_on.set((*_going_on.get(), seen))
-    return lambda: _going_on.set(tuple([each for each in _going_on.get() if each is not seen]))
+
+    def stop() -> None:
+        going_on = _going_on.get()
+        if seen in going_on:
+            _going_on.set(tuple([each for each in going_on if each is not seen]))
+            seen.end()
+
+    return stop
 
 
 def watch_nothing() -> None:
     """End all that goes on in this thread, for an earlier request may have left something."""
+    left = (*_watchers.get(), *_going_on.get())
     _watchers.set(())
     _going_on.set(())
+    for seen in left:
+        seen.end()
 
 
 def unwatched() -> AbstractContextManager[None]:
@@ -170,11 +186,18 @@ def execute_wrapper(
         notes.doubt = True
     watchers = _watchers.get() + _going_on.get()
     if not watchers:
+        if active and may_be_a_helper():
+            for each in tuple(active):
+                each.doubt(
+                    "a thread that serves no request queried meanwhile, and may have worked for it"
+                )
         return execute(sql, params, many, context)
     with unwatched():
         for seen in watchers:
             seen.will_run(connection, alters=alters)
     try:
+        if any(seen.observation is not None for seen in watchers):
+            return _observed(watchers, alters, execute, sql, params, many, context)
         return execute(sql, params, many, context)
     finally:
         with unwatched():
@@ -182,21 +205,40 @@ def execute_wrapper(
                 seen.has_run(connection)
 
 
-def alters_session(sql: Any, params: Any = None) -> bool:
-    """Whether a statement may change what a table's name means to its session."""
-    if not isinstance(sql, str):  # a Composable of the driver's
-        return True
-    lowered = sql.lower()
-    if not sql.startswith(_ORM) or ";" in sql:
-        found = _FIRST_WORD.match(lowered)
-        if found is None or found[1] not in _PLAIN or ";" in lowered.rstrip().removesuffix(";"):
-            return any(word in lowered for word in _TELLING) or (
-                found is not None and found[1] in ("do", "call", "execute")
-            )
-    if "set_config" in lowered:
-        said = lowered + repr(params).lower()
-        return any(word in said for word in ("search_path", "role", "authorization"))
-    return "temp" in lowered and _INTO_TEMPORARY.search(lowered) is not None
+def _observed(
+    watchers: tuple[Seen, ...],
+    alters: bool,
+    execute: Callable[..., Any],
+    sql: Any,
+    params: Any,
+    many: bool,
+    context: dict[str, Any],
+) -> Any:
+    """Run a statement, and let PostgreSQL say what it touched."""
+    connection: BaseDatabaseWrapper = context["connection"]
+    observing = [
+        seen.observation
+        for seen in watchers
+        if seen.observation is not None and seen.using == connection.alias
+    ]
+    if not observing or connection.vendor != "postgresql":
+        return execute(sql, params, many, context)
+    transaction = transaction_on(connection)
+    alone = [each for each in observing if each not in transaction.observations]
+    for each in alone:
+        if getattr(context["cursor"].cursor, "name", None):
+            each.doubt("a task reads rows from a server-side cursor when it is no longer observed")
+    with transaction.statement(alone):
+        transaction.before(sql, many=many, alters=alters)
+        try:
+            done = execute(sql, params, many, context)
+        except Exception as error:
+            if not transaction.after(sql, error):
+                raise
+        else:
+            transaction.after(sql, None)
+            return done
+        return execute(sql, params, many, context)
 
 
 class _Notes:

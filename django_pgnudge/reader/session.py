@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # libpq's PGTransactionStatusType, as both drivers give it.
 IDLE: Final = 0
 INTRANS: Final = 2
+INERROR: Final = 3
 UNKNOWN: Final = 4
 
 _WRITTEN: Final = "SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL"

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from django_pgnudge.memo import Memo
 from django_pgnudge.reader.bypass import SessionBypass
 from django_pgnudge.reader.dependencies import DependencyResolver
+from django_pgnudge.reader.learned import LearnedTables
 from django_pgnudge.reader.lease_clock import LeaseClock
+from django_pgnudge.reader.relations import Relations
 from django_pgnudge.reader.token_age import TokenAges
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ MOST_COVERAGES: Final = 32
 class ReaderState:
     """What is known of one database alias."""
 
+    is_of_tests = False
+    """Whether a test fixture stands for the daemon: then declared dependencies are checked."""
+
     def __init__(self, using: str) -> None:
         self.using = using
         self.tables = DependencyResolver(using)
@@ -47,6 +52,8 @@ class ReaderState:
         self.coverages: Memo[str, Coverage] = Memo(MOST_COVERAGES)
         """The payloads that a stream carries, by their digest."""
         self.token_ages = TokenAges()
+        self.relations = Relations(using)
+        self.learned = LearnedTables(MOST_VALUES)
         self.scopes: Memo[Scope, DependencyResolver] = Memo(MOST_SCOPES)
         self.clocks: Memo[Ground, LeaseClock] = Memo(MOST_CLOCKS)
 

@@ -25,6 +25,7 @@ from django_pgnudge.reader.entries import (
 from django_pgnudge.reader.executor import Place, aask_cache, arun, ask_cache, lifetime, run
 from django_pgnudge.reader.keys import Names
 from django_pgnudge.reader.nested import note, note_unkept, used_here
+from django_pgnudge.reader.observers import DeclaredObserver, ValueObserver, how_to_check
 from django_pgnudge.reader.protocol import (
     FORBIDDEN,
     Read,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from django_pgnudge.reader.dependencies import DependsOn
     from django_pgnudge.reader.entries import Believes, Judgement, Stamp
     from django_pgnudge.reader.keys import Coverage, Lease
+    from django_pgnudge.reader.protocol import Observer
 
 logger = get_logger("django_pgnudge.nudged")
 
@@ -60,6 +62,8 @@ class NudgedOptions:
     cache: str | None = None
     using: str | None = None
     wait: float = WAIT
+    is_observed: bool = False
+    """Whether values depend on what they read, besides what is named."""
 
     @property
     def alias(self) -> str:
@@ -81,6 +85,7 @@ class Planned:
 
     generation: int
     settings: int
+    assumed: frozenset[str] | None
     plan: Plan
     place: Place
     believes: Believes
@@ -113,6 +118,7 @@ class Value:
         self._resolver = self.state.resolver(self.scope)
         self._handed = handed
         self._since = since
+        self._is_observed = options.is_observed
         self._planned: Planned | None = None
 
     def get(self, compute: Callable[[], Any], *, may_hit: bool = True) -> Any:
@@ -204,10 +210,12 @@ class Value:
     def _plan(self) -> Planned | None:
         """The keys to ask for, and where; None if it cannot be cached."""
         resolver, planned, settings = self._resolver, self._planned, conf.generation
+        assumed = self.state.learned.of(self.what) if self._is_observed else None
         if (
             planned is not None
             and planned.generation == resolver.registry.generation
             and planned.settings == settings
+            and (planned.assumed is assumed or planned.assumed == assumed)
             and not resolver.doubted
         ):
             return planned
@@ -249,17 +257,19 @@ class Value:
         names = Names.of(identity)
         entry = names.entry(entry_name(self.name, self.scope))
         plans = self.state.plans
-        plan = plans.get((entry, dependencies))
+        plan = plans.get((entry, dependencies, assumed))
         if plan is None:
-            plan = plans[entry, dependencies] = Plan.of(names, entry, dependencies)
+            plan = Plan.of(names, entry, dependencies, assumed or frozenset())
+            plans[entry, dependencies, assumed] = plan
         place = self.place(names.lease)
         believes = partial(self.state.clock(place.ground).believes, skew=conf.NUDGED["SKEW"])
-        self._planned = Planned(generation, settings, plan, place, believes)
+        self._planned = Planned(generation, settings, assumed, plan, place, believes)
         return self._planned
 
     def place(self, lease: str) -> Place:
         """Where it lives; ``lease`` is the name of the lease that stands for it."""
-        return Place(self.state, self.alias, self.what, lease, self.scope)
+        explains = not self._is_observed
+        return Place(self.state, self.alias, self.what, lease, self.scope, explains)
 
     def _recipe(
         self, planned: Planned, *, on_loop: bool = False, store: Store = store_entry
@@ -276,12 +286,32 @@ class Value:
             believes=planned.believes,
             coverages=self.state.coverages,
             may_store=partial(self._may_store, planned),
+            observer=self._observer(planned),
             vouch=partial(self._vouch, planned.place),
             refuse=self._refuse,
             store=store,
             # Another caller may have been handed objects that were read long before.
             hands_over=not self._handed,
         )
+
+    def _observer(self, planned: Planned) -> Observer | None:
+        names = planned.plan.names
+        if self._is_observed:
+            return ValueObserver(
+                self.what,
+                self.state,
+                names,
+                knows=planned.assumed is not None,
+                plan_again=self._plan_again,
+            )
+        how = how_to_check(self.state)
+        if how == "off":
+            return None
+        return DeclaredObserver(self.what, self._resolver, names, how)
+
+    def _plan_again(self) -> Plan | None:
+        planned = self._plan()
+        return None if planned is None else planned.plan
 
     def _may_store(
         self, planned: Planned, lease: Lease | None, coverage: Coverage | None, why: str

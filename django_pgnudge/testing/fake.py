@@ -59,6 +59,8 @@ class _AnySession(SessionBypass):
 class _FakeState(BelievingState):
     """Takes a transaction for what is committed."""
 
+    is_of_tests = True
+
     def __init__(self, using: str) -> None:
         super().__init__(using)
         self.sessions = _AnySession(using, self.resolver)

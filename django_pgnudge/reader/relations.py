@@ -1,0 +1,206 @@
+"""From the OIDs that an observation has to the payloads that a value depends on.
+
+PostgreSQL is asked once about each relation and each function, and again in another epoch: when
+views, functions or tables were replaced, the daemon begins one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import connections
+
+from django_pgnudge.memo import Memo
+from django_pgnudge.reader.query_watch import unwatched
+from django_pgnudge.reader.statements import more_than_rows
+
+if TYPE_CHECKING:
+    from django_pgnudge.reader.dependencies import DependencyResolver
+    from django_pgnudge.reader.observation import Observation
+
+_FIRST_USER_OID: Final = 16384
+"""FirstNormalObjectId of access/transam.h: below it is what initdb made."""
+
+_MOST_RELATIONS: Final = 20_000
+_MOST_FUNCTIONS: Final = 5_000
+_DEEPEST: Final = 8
+"""Functions and views that call each other are followed so far."""
+
+# A session whose search_path is changed must get the same answer.
+_RELATIONS: Final = """
+SELECT c.oid::pg_catalog.int8, n.nspname::pg_catalog.text, c.relname::pg_catalog.text,
+       c.relkind::pg_catalog.text, c.relpersistence::pg_catalog.text,
+       c.relrowsecurity AND pg_catalog.row_security_active(c.oid),
+       CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+ WHERE c.oid OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.int8[]::pg_catalog.oid[])
+"""
+
+_FUNCTIONS: Final = """
+SELECT p.proname::pg_catalog.text, p.provolatile::pg_catalog.text, l.lanname::pg_catalog.text,
+       COALESCE(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc)
+  FROM pg_catalog.pg_proc p
+  JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
+ WHERE p.proname OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[]::pg_catalog.name[])
+   AND p.oid OPERATOR(pg_catalog.>=) 16384
+   AND p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog."char"
+"""
+
+_IN_THE_SERVER: Final = ("sql", "plpgsql")
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """What a relation adds to a value's dependencies: a payload, or a reason against keeping it.
+
+    ``calls`` are functions in a view's query that may read more than rows.
+    """
+
+    name: str
+    payload: str | None = None
+    why: str = ""
+    calls: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """The payloads that a value depends on; ``why`` says why these may not be all.
+
+    ``statements`` has the first statement that touched a payload, where that was asked for.
+    """
+
+    payloads: frozenset[str]
+    why: str
+    statements: dict[str, str]
+
+
+class Relations:
+    """The relations and functions of one database alias."""
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._generation = -1
+        self._relations: Memo[int, Relation] = Memo(_MOST_RELATIONS)
+        self._functions: Memo[str, tuple[str, frozenset[str]]] = Memo(_MOST_FUNCTIONS)
+
+    def touched(self, observation: Observation, resolver: DependencyResolver) -> Touched:
+        """What a computation depends on. Call it in the thread of its connection, at its end."""
+        if self._generation != resolver.registry.generation:
+            self._relations.clear()
+            self._functions.clear()
+            self._generation = resolver.registry.generation
+        oids = observation.relations - observation.before
+        try:
+            found = self._of(oids)
+            why = observation.why or self._reason(found.values(), observation.calls)
+        except Exception as error:  # the connection may be in any state
+            return Touched(frozenset(), f"PostgreSQL did not say what it read is ({error})", {})
+        payloads = {each.payload: oid for oid, each in found.items() if each.payload is not None}
+        if not observation.asked or not observation.relations:
+            why = why or "it read nothing in the database, so nothing tells when it changes"
+        lineage = resolver.registry.lineage
+        # Whoever reads a table reads all that inherit from it.
+        tops = {each for each in payloads if payloads.keys().isdisjoint(lineage(each)[1:])}
+        statements = observation.by_statement
+        return Touched(
+            frozenset(tops),
+            why,
+            {each: statements[oid] for each, oid in payloads.items() if oid in statements},
+        )
+
+    def _of(self, oids: Iterable[int]) -> dict[int, Relation]:
+        known = self._relations
+        found = {oid: known[oid] for oid in oids if oid in known}
+        if missing := [oid for oid in oids if oid not in found]:
+            rows = {row[0]: row for row in self._ask(_RELATIONS, missing)}
+            for oid in missing:
+                if oid in rows:
+                    found[oid] = known[oid] = _relation(*rows[oid])
+                else:
+                    found[oid] = _GONE
+        return found
+
+    def _reason(self, relations: Iterable[Relation], calls: Iterable[str]) -> str:
+        called = set(calls)
+        for each in relations:
+            if each.why:
+                return f"it read {each.name}, {each.why}"
+            called |= each.calls
+        asked: set[str] = set()
+        for _ in range(_DEEPEST):
+            called -= asked
+            if not called:
+                return ""
+            self._learn(called)
+            asked |= called
+            inner: set[str] = set()
+            for name in sorted(called):
+                why, more = self._functions.get(name, ("", frozenset()))
+                if why:
+                    return f"the function {name} {why}"
+                inner |= more
+            called = inner
+        return "its functions call each other too deep to be followed"
+
+    def _learn(self, names: Iterable[str]) -> None:
+        missing = [name for name in names if name not in self._functions]
+        if not missing:
+            return
+        found: dict[str, tuple[str, frozenset[str]]] = {}
+        for name, volatility, language, body in self._ask(_FUNCTIONS, missing):
+            why, calls = _why_of(volatility, language, body or "")
+            before, more = found.get(name, ("", frozenset()))
+            found[name] = (before or why, more | calls)
+        for name in missing:
+            self._functions[name] = found.get(name, ("", frozenset()))
+
+    def _ask(self, sql: str, names: list[Any]) -> list[Any]:
+        # A connection of its own: in an open transaction the catalogs would be among what it read.
+        connection = connections[self._using].copy()
+        try:
+            with unwatched(), connection.cursor() as cursor:
+                cursor.execute(sql, [names])
+                rows: list[Any] = cursor.fetchall()
+                return rows
+        finally:
+            connection.close()
+
+
+_GONE: Final = Relation("a relation", None, "which is gone, or not committed")
+
+
+def _relation(
+    oid: int,
+    schema: str,
+    name: str,
+    kind: str,
+    persistence: str,
+    row_security: bool | None,
+    definition: str | None,
+) -> Relation:
+    payload = f"{schema}.{name}"
+    if kind in ("i", "I", "t", "c") or (oid < _FIRST_USER_OID and kind == "v" and not definition):
+        return Relation(payload)
+    if oid < _FIRST_USER_OID:
+        return Relation(payload, None, "which is the server's own, and has no changes in the log")
+    if persistence == "t":
+        return Relation(payload, None, "a temporary table")
+    if kind == "S":
+        return Relation(payload, None, "a sequence, whose changes the log does not show")
+    if row_security:
+        return Relation(payload, None, "whose row security shows others other rows")
+    if kind == "v":
+        why, calls = more_than_rows(definition or "")
+        said = f"a view that reads {why}" if why else ""
+        return Relation(payload, None, said, calls)
+    return Relation(payload, payload)
+
+
+def _why_of(volatility: str, language: str, body: str) -> tuple[str, frozenset[str]]:
+    if language not in _IN_THE_SERVER:
+        return ("is volatile" if volatility == "v" else ""), frozenset()
+    why, calls = more_than_rows(body)
+    return (f"reads {why}" if why else ""), calls

@@ -1,0 +1,198 @@
+"""`@nudged()` without dependencies: a value depends on what PostgreSQL says it read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection, transaction
+
+from django_pgnudge import nudged
+from django_pgnudge.reader.state import reader_state
+from tests.shop.models import Category, Product
+
+if TYPE_CHECKING:
+    from django_pgnudge.testing import NudgeFake
+
+pytestmark = pytest.mark.usefixtures("real_sessions")
+
+
+class Observed:
+    """A value without dependencies; ``calls`` is how often it was computed."""
+
+    def __init__(self, function: Callable[[], Any], key: str = "value") -> None:
+        self.calls = 0
+        self.key = key
+        self._function = function
+
+    def __call__(self) -> Any:
+        return nudged.get_or_set(self.key, self._compute)
+
+    def _compute(self) -> Any:
+        self.calls += 1
+        return self._function()
+
+    def is_kept(self) -> bool:
+        """Whether it is served without being computed, after two calls that may learn."""
+        self()
+        self()
+        before = self.calls
+        self()
+        return self.calls == before
+
+
+def names() -> list[str]:
+    return sorted(Product.objects.values_list("name", flat=True))
+
+
+def execute(sql: str, *params: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else None
+
+
+def test_a_value_depends_on_what_it_read(nudge_fake: NudgeFake) -> None:
+    value = Observed(names)
+    Product.objects.create(name="one")
+    assert value() == ["one"]  # what it reads is learned
+    assert value() == ["one"]  # and now it is kept
+    assert value() == ["one"]
+    assert value.calls == 2
+    Product.objects.create(name="two")
+    nudge_fake.changed(Category)
+    assert value() == ["one"]
+    nudge_fake.changed(Product)
+    assert value() == ["one", "two"]
+    assert value.calls == 3
+    assert value.is_kept()
+
+
+VIEWS = """
+    CREATE VIEW cheap AS SELECT * FROM shop_product WHERE price < 10;
+    CREATE VIEW cheaper AS SELECT * FROM cheap WHERE price < 5;
+    CREATE FUNCTION in_sql() RETURNS bigint LANGUAGE sql STABLE AS
+        'SELECT count(*) FROM shop_category';
+    CREATE FUNCTION in_plpgsql() RETURNS bigint LANGUAGE plpgsql STABLE AS
+        'BEGIN RETURN (SELECT count(*) FROM shop_category); END';
+    CREATE FUNCTION dynamic(name text) RETURNS bigint LANGUAGE plpgsql STABLE AS
+        'DECLARE found bigint; BEGIN EXECUTE ''SELECT count(*) FROM '' || name INTO found;
+         RETURN found; END';
+    CREATE TABLE measured (at int, value int) PARTITION BY RANGE (at);
+    CREATE TABLE measured_1 PARTITION OF measured FOR VALUES FROM (0) TO (10);
+    CREATE TABLE measured_2 PARTITION OF measured FOR VALUES FROM (10) TO (20);
+    CREATE TABLE vehicle (id int);
+    CREATE TABLE car (doors int) INHERITS (vehicle);
+    CREATE SCHEMA elsewhere;
+    CREATE TABLE elsewhere.thing (id int);
+"""
+
+READS: dict[str, tuple[str, set[str]]] = {
+    "a table": ("SELECT count(*) FROM shop_product", {"public.shop_product"}),
+    "a view": ("SELECT count(*) FROM cheap", {"public.shop_product"}),
+    "a view over a view": ("SELECT count(*) FROM cheaper", {"public.shop_product"}),
+    "a function in SQL": ("SELECT in_sql()", {"public.shop_category"}),
+    "a function in PL/pgSQL": ("SELECT in_plpgsql()", {"public.shop_category"}),
+    "dynamic SQL": ("SELECT dynamic('shop_review')", {"public.shop_review"}),
+    "a partitioned table": ("SELECT count(*) FROM measured", {"public.measured"}),
+    "one partition": ("SELECT count(*) FROM measured_1", {"public.measured_1"}),
+    "what is inherited": ("SELECT count(*) FROM vehicle", {"public.vehicle"}),
+    "another schema": ("SELECT count(*) FROM elsewhere.thing", {"elsewhere.thing"}),
+    "a constant false": ("SELECT 1 FROM shop_product WHERE false", {"public.shop_product"}),
+    "a join and a CTE": (
+        "WITH c AS (SELECT * FROM shop_category) SELECT 1 FROM c, shop_product",
+        {"public.shop_category", "public.shop_product"},
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", READS)
+def test_everything_that_postgres_touches_is_a_dependency(
+    nudge_fake: NudgeFake, shape: str
+) -> None:
+    execute(VIEWS)
+    sql, tables = READS[shape]
+    value = Observed(lambda: execute(sql))
+    assert value.is_kept()
+    assert reader_state("default").learned.of("nudged value 'value'") == tables
+    for table in ("public.shop_place", *tables):
+        assert value.is_kept()
+        before = value.calls
+        nudge_fake.changed(table)
+        value()
+        assert (value.calls > before) == (table in tables)
+
+
+def test_a_function_may_open_transactions(nudge_fake: NudgeFake) -> None:
+    def read() -> list[str]:
+        before = names()
+        with transaction.atomic(durable=True):
+            after = list(Category.objects.values_list("name", flat=True))
+        return [*before, *after]
+
+    assert Observed(read).is_kept()
+    assert reader_state("default").learned.of("nudged value 'value'") == {
+        "public.shop_product",
+        "public.shop_category",
+    }
+
+
+def test_what_a_function_writes_is_written_as_it_would_be_alone() -> None:
+    def write() -> int:
+        Product.objects.count()
+        Product.objects.create(name="new")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        Observed(write)()
+    assert names() == ["new"]
+
+
+def test_a_function_may_catch_errors_of_the_database(caplog: pytest.LogCaptureFixture) -> None:
+    def read() -> int:
+        Product.objects.count()
+        try:
+            execute("SELECT * FROM nothing")
+        except Exception:
+            return Product.objects.count()
+        raise AssertionError
+
+    value = Observed(read)
+    assert not value.is_kept()
+    assert value() == 0
+    assert "a statement failed" in caplog.text
+
+
+REASONS = {
+    "SELECT now()": "the clock (now)",
+    "SELECT 1 WHERE CURRENT_DATE > '2000-01-01'": "the clock (current_date)",
+    "SELECT count(*) FROM shop_product TABLESAMPLE SYSTEM (1)": "random values (TABLESAMPLE)",
+    "SELECT nextval('shop_product_id_seq')": "a sequence (nextval)",
+    "SELECT current_setting('work_mem')": "its session (current_setting)",
+    "SELECT count(*) FROM pg_class": "the server's own",
+    "SELECT 1": "it read nothing in the database",
+    "SELECT last_value FROM shop_product_id_seq": "a sequence",
+    "INSERT INTO shop_category (name) VALUES ('x')": "it ran INSERT",
+    "WITH x AS (DELETE FROM shop_category RETURNING 1) SELECT * FROM x": "did not only read",
+    "SELECT * FROM shop_product FOR UPDATE": "did not only read",
+    "SELECT * FROM late": "a view that reads the clock (now)",
+    "SELECT told()": "the function told reads random values (random)",
+    "SELECT * FROM stored": "whose changes the stream does not carry",
+}
+
+
+@pytest.mark.parametrize("sql", REASONS)
+def test_what_depends_on_more_than_rows_is_computed_and_said(
+    sql: str, nudge_fake: NudgeFake, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute("CREATE VIEW late AS SELECT * FROM shop_product WHERE now() > '2000-01-01'")
+    execute("CREATE FUNCTION told() RETURNS float8 LANGUAGE sql AS 'SELECT random()'")
+    execute("CREATE MATERIALIZED VIEW stored AS SELECT * FROM shop_product")
+    reader_state("default").coverages["fake"] = frozenset(
+        {"public.shop_product", "public.shop_category"}
+    )
+    value = Observed(lambda: execute(sql))
+    assert not value.is_kept()
+    assert REASONS[sql] in caplog.text
+    assert not connection.in_atomic_block
+    assert connection.connection.info.transaction_status == 0
