@@ -235,11 +235,7 @@ class Nudged:
     reading = staticmethod(reading)
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # classes are callable, but no routines
-        self, function: Callable[P, R], /
-    ) -> NudgedFunction[P, R]: ...
-    @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]  # a model is callable, too
         self,
         *dependencies: DependsOn,
         timeout: float | None = DEFAULT_TIMEOUT,
@@ -250,6 +246,8 @@ class Nudged:
         depends_on: DependsOnArguments | None = None,
         observe: bool | None = None,
     ) -> Decorator: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> NudgedFunction[P, R]: ...
     def __call__(
         self,
         *dependencies: Any,

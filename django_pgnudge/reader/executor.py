@@ -20,6 +20,7 @@ from django_pgnudge import caches
 from django_pgnudge.caches import Question, ValueStore
 from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.reader.bypass import in_cache_transaction
+from django_pgnudge.reader.lazy_values import evaluate, find_lazy
 from django_pgnudge.reader.nested import Collected, Ground, collect_on, collecting
 from django_pgnudge.reader.observation import Observation
 from django_pgnudge.reader.protocol import (
@@ -147,6 +148,8 @@ def run(steps: Steps, place: Place, compute: Callable[[], Any]) -> Any:
                 computation = Computation(place, is_observed=step.is_observed)
                 with computation.watched():
                     value = compute()
+                    if step.is_observed and (lazy := find_lazy(value)):
+                        evaluate(lazy)
                 return computation.result(value)
             case Sleep():
                 time.sleep(step.seconds)
@@ -186,6 +189,8 @@ async def arun(steps: Steps, place: Place, compute: Callable[[], Awaitable[Any]]
                 computation = Computation(place, is_observed=step.is_observed)
                 with computation.watched():
                     value = await compute()
+                    if step.is_observed and (lazy := find_lazy(value)):
+                        await sync_to_async(evaluate)(lazy)
                 return await sync_to_async(computation.result)(value)
             case Sleep():
                 await asyncio.sleep(step.seconds)

@@ -9,12 +9,12 @@ class Observation:
     """The relations that the computation of one value touched, as OIDs.
 
     ``why`` says why not everything is known that the value depends on; empty if all is.
-    ``asked``: PostgreSQL was asked at least once, so something was read. ``calls`` are functions
-    that its statements call and that may read more than rows; see `relations`. ``by_statement``
-    has the first statement that touched each relation, if ``explains``.
+    ``calls`` are functions that its statements call and that may read more than rows; see
+    `relations`. ``roles`` are the roles it read as. ``by_statement`` has the first statement that
+    touched each relation, if ``explains``.
     """
 
-    __slots__ = ("asked", "before", "by_statement", "calls", "explains", "relations", "why")
+    __slots__ = ("before", "by_statement", "calls", "explains", "relations", "roles", "why")
 
     def __init__(self, *, explains: bool = False) -> None:
         self.explains = explains
@@ -23,16 +23,16 @@ class Observation:
         """What the transaction around the computation had touched before it began."""
         self.by_statement: dict[int, str] = {}
         self.calls: set[str] = set()
+        self.roles: set[str] = set()
         self.why = ""
-        self.asked = False
 
     def doubt(self, why: str) -> None:
         """Not all is known: the first reason counts."""
         self.why = self.why or why
 
-    def take(self, relations: frozenset[int], statement: str | None = None) -> None:
-        """PostgreSQL said that these were touched."""
-        self.asked = True
+    def take(self, relations: frozenset[int], role: str, statement: str | None = None) -> None:
+        """PostgreSQL said that these were touched, by this role."""
+        self.roles.add(role)
         if statement is not None and self.explains:
             for relation in relations - self.relations - self.before:
                 self.by_statement[relation] = statement

@@ -47,7 +47,8 @@ _TOUCHED: Final = """
 SELECT ARRAY(
     SELECT l.relation::pg_catalog.int8 FROM pg_catalog.pg_lock_status() l
      WHERE l.locktype OPERATOR(pg_catalog.=) 'relation'
-       AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())
+       AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()),
+    CURRENT_USER::pg_catalog.text
 """
 
 _REFUSED: Final = "25006"
@@ -103,7 +104,7 @@ class ReadTransaction:
             return
         if status(raw) == INTRANS:
             if observation.explains and (found := self._ask()) is not None:
-                observation.before = found
+                observation.before = found[0]
         else:
             self._begin()
 
@@ -227,26 +228,27 @@ class ReadTransaction:
         if state == INTRANS:
             if (found := self._ask()) is not None:
                 for each in self.observations:
-                    each.take(found, statement)
+                    each.take(*found, statement)
         elif state == INERROR:
             self._doubt("a statement failed")
         elif self._is_open:
             self._is_open = False
             self._doubt("its transaction was ended by something unseen")
 
-    def _ask(self) -> frozenset[int] | None:
-        """The relations that the session holds locks on; None if PostgreSQL does not say."""
+    def _ask(self) -> tuple[frozenset[int], str] | None:
+        """The relations that the session holds locks on, and its role; None if PostgreSQL does not
+        say."""
         raw = self._connection.connection
         if not _may_ask(raw, self._doubt):
             return None
         try:
             with raw.cursor() as cursor:
                 cursor.execute(_TOUCHED)
-                ((found,),) = cursor.fetchall()
+                ((found, role),) = cursor.fetchall()
         except Exception as error:
             self._doubt(f"PostgreSQL did not say what it read ({error})")
             return None
-        return frozenset(found)
+        return frozenset(found), role
 
     def _is_alive(self) -> bool:
         raw = self._connection.connection

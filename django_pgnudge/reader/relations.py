@@ -32,7 +32,7 @@ _DEEPEST: Final = 8
 _RELATIONS: Final = """
 SELECT c.oid::pg_catalog.int8, n.nspname::pg_catalog.text, c.relname::pg_catalog.text,
        c.relkind::pg_catalog.text, c.relpersistence::pg_catalog.text,
-       c.relrowsecurity AND pg_catalog.row_security_active(c.oid),
+       c.relrowsecurity, pg_catalog.row_security_active(c.oid), CURRENT_USER::pg_catalog.text,
        CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -56,13 +56,15 @@ _IN_THE_SERVER: Final = ("sql", "plpgsql")
 class Relation:
     """What a relation adds to a value's dependencies: a payload, or a reason against keeping it.
 
-    ``calls`` are functions in a view's query that may read more than rows.
+    ``calls`` are functions in a view's query that may read more than rows. ``all_rows_for``
+    is the one role that sees all rows, if others may see fewer.
     """
 
     name: str
     payload: str | None = None
     why: str = ""
     calls: frozenset[str] = frozenset()
+    all_rows_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,11 @@ class Relations:
         oids = observation.relations - observation.before
         try:
             found = self._of(oids)
-            why = observation.why or self._reason(found.values(), observation.calls)
+            why = observation.why or self._reason(found.values(), observation)
         except Exception as error:  # the connection may be in any state
             return Touched(frozenset(), f"PostgreSQL did not say what it read is ({error})", {})
         payloads = {each.payload: oid for oid, each in found.items() if each.payload is not None}
-        if not observation.asked or not observation.relations:
+        if not observation.relations:
             why = why or "it read nothing in the database, so nothing tells when it changes"
         lineage = resolver.registry.lineage
         # Whoever reads a table reads all that inherit from it.
@@ -123,11 +125,13 @@ class Relations:
                     found[oid] = _GONE
         return found
 
-    def _reason(self, relations: Iterable[Relation], calls: Iterable[str]) -> str:
-        called = set(calls)
+    def _reason(self, relations: Iterable[Relation], observation: Observation) -> str:
+        called = set(observation.calls)
         for each in relations:
             if each.why:
                 return f"it read {each.name}, {each.why}"
+            if each.all_rows_for is not None and observation.roles != {each.all_rows_for}:
+                return f"it read {each.name}, {_POLICIES}"
             called |= each.calls
         asked: set[str] = set()
         for _ in range(_DEEPEST):
@@ -169,6 +173,8 @@ class Relations:
             connection.close()
 
 
+_POLICIES: Final = "whose row security may show others other rows"
+
 _GONE: Final = Relation("a relation", None, "which is gone, or not committed")
 
 
@@ -178,7 +184,9 @@ def _relation(
     name: str,
     kind: str,
     persistence: str,
-    row_security: bool | None,
+    has_policies: bool,
+    hides_rows: bool,
+    role: str,
     definition: str | None,
 ) -> Relation:
     payload = f"{schema}.{name}"
@@ -190,13 +198,13 @@ def _relation(
         return Relation(payload, None, "a temporary table")
     if kind == "S":
         return Relation(payload, None, "a sequence, whose changes the log does not show")
-    if row_security:
-        return Relation(payload, None, "whose row security shows others other rows")
+    if hides_rows:
+        return Relation(payload, None, _POLICIES)
     if kind == "v":
         why, calls = more_than_rows(definition or "")
         said = f"a view that reads {why}" if why else ""
         return Relation(payload, None, said, calls)
-    return Relation(payload, payload)
+    return Relation(payload, payload, all_rows_for=role if has_policies else None)
 
 
 def _why_of(volatility: str, language: str, body: str) -> tuple[str, frozenset[str]]:

@@ -33,7 +33,9 @@ _INTO_TEMPORARY: Final = re.compile(r"\binto\s+(?:local\s+|global\s+)?temp|\bpg_
 READS: Final = frozenset({"select", "values", "with", "table", "show", "explain"})
 """A READ ONLY transaction runs these as a session in autocommit would, or refuses them."""
 
-ENDS: Final = frozenset({"commit", "end", "rollback", "abort", "prepare", "release", "savepoint"})
+ENDS: Final = frozenset(
+    {"begin", "start", "commit", "end", "rollback", "abort", "release", "savepoint"}
+)
 """These begin or end transactions and savepoints."""
 
 _QUOTED: Final = re.compile(

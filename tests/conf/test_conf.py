@@ -78,8 +78,14 @@ CHANGED: dict[str, tuple[Any, Any]] = {
     "INVALIDATE": ({"shop.Product": "a"}, {"shop.Product": "a"}),
     "RESYNC": ("clear", "clear"),
     "NUDGED": (
-        {"CACHES": ["fast"], "LEASE": 3, "SKEW": 2, "SCOPE": "tests.shop.cachekeys.order_keys"},
-        {"CACHES": ("fast",), "LEASE": 3.0, "SKEW": 2.0, "SCOPE": order_keys},
+        {
+            "CACHES": ["fast"],
+            "LEASE": 3,
+            "SKEW": 2,
+            "SCOPE": "tests.shop.cachekeys.order_keys",
+            "OBSERVE": 0.01,
+        },
+        {"CACHES": ("fast",), "LEASE": 3.0, "SKEW": 2.0, "SCOPE": order_keys, "OBSERVE": 0.01},
     ),
 }
 
@@ -237,7 +243,7 @@ def test_the_package_is_imported_without_settings() -> None:
 
 
 def test_nudged_has_defaults_for_what_is_left_out() -> None:
-    others = {"CACHES": ("default",), "SKEW": 1.0, "SCOPE": None}
+    others = {"CACHES": ("default",), "SKEW": 1.0, "SCOPE": None, "OBSERVE": None}
     assert {**others, "LEASE": 10.0} == conf.NUDGED
     with override_settings(PGNUDGE={"NUDGED": {"LEASE": 3}}):
         assert {**others, "LEASE": 3} == conf.NUDGED

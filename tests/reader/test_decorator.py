@@ -339,7 +339,7 @@ def test_dependencies_may_follow_from_the_arguments(nudge_fake: NudgeFake) -> No
     assert [name(1), name(2)] == [3, 2]
 
 
-@pytest.mark.parametrize("wrong", [(), (7,), ("",), (None,)])
+@pytest.mark.parametrize("wrong", [(7,), ("",), (None,)])
 def test_nothing_to_depend_on_is_refused_where_it_is_written(wrong: Any) -> None:
     with pytest.raises(ConfigError):
         nudged(*wrong)

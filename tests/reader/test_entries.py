@@ -137,7 +137,7 @@ def test_an_entry_that_stands_on_more_is_served_once_all_of_it_was_asked_for() -
     wider = Stamp("epoch", "digest", {**TOKENS, **inner})
     first = judged(answer(stamp=wider), of=mine)
     assert set(first.more) == set(wider.tokens)
-    mine.widen(first.more)
+    mine.ask_for(first.more)
     assert set(mine.question.keys()) == {NAMES.lease, mine.entry, *wider.tokens}
     assert judged(answer(stamp=wider), of=mine).more == ()
     assert judged(answer(stamp=wider, tokens=inner), of=mine) == Hit("value", wider)
@@ -159,9 +159,9 @@ def test_what_was_read_of_an_answer_before_does_not_vouch_for_a_token_that_is_no
     token, *_ = mine.tokens
     others = {key: text for key, text in TOKENS.items() if key != token} | {"more": "e" * 24}
     given = answer(tokens={token: None, "more": "e" * 24}, stamp=Stamp("epoch", "digest", others))
-    mine.widen(["more"])
+    mine.ask_for(["more"])
     assert not isinstance(judged(given, of=mine), Hit)
-    mine.widen([])
+    mine.ask_for([])
     assert not isinstance(judged(given, of=mine), Hit)
 
 

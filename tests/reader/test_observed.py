@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connection, transaction
+from django.utils.functional import SimpleLazyObject
 
 from django_pgnudge import nudged
 from django_pgnudge.reader.state import reader_state
@@ -196,3 +197,32 @@ def test_what_depends_on_more_than_rows_is_computed_and_said(
     assert REASONS[sql] in caplog.text
     assert not connection.in_atomic_block
     assert connection.connection.info.transaction_status == 0
+
+
+LAZY: dict[str, Callable[[], Any]] = {
+    "a queryset": Product.objects.all,
+    "a queryset in a list": lambda: [Category.objects.count(), Product.objects.all()],
+    "a lazy object in a dictionary": lambda: {
+        "names": SimpleLazyObject(names),
+        "rows": Category.objects.count(),
+    },
+    "a raw queryset": lambda: Product.objects.raw("SELECT * FROM shop_product"),
+}
+
+
+@pytest.mark.parametrize("shape", LAZY)
+def test_what_is_read_when_a_result_is_looked_at_counts_too(
+    shape: str, nudge_fake: NudgeFake
+) -> None:
+    value = Observed(LAZY[shape])
+    kept = value.is_kept()
+    before = value.calls
+    nudge_fake.changed(Product)
+    value()
+    assert value.calls == before + 1
+    assert kept == (shape != "a raw queryset")
+
+
+def test_a_generator_is_computed_each_time() -> None:
+    value = Observed(lambda: (each for each in Product.objects.all()))
+    assert not value.is_kept()

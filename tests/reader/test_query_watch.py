@@ -18,7 +18,8 @@ from servers.process import wait_until
 
 from django_pgnudge import nudged
 from django_pgnudge.reader import query_watch
-from django_pgnudge.reader.query_watch import Seen, alters_session
+from django_pgnudge.reader.query_watch import Seen
+from django_pgnudge.reader.statements import alters_session
 from tests.feed.standby import Standby
 from tests.fix_django import TEMPLATE, migrate_template, pointed
 from tests.fix_servers import installations
