@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 Part: TypeAlias = Literal[
-    "visibility", "tokens", "lease", "nested", "map", "once", "clock", "keep", "page",
+    "visibility", "tokens", "lease", "nested", "map", "once", "clock", "keep", "page", "observer",
 ]  # fmt: skip
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 LATE: Final = 8.0
@@ -31,6 +31,7 @@ def break_readers(part: str | None) -> None:
         "clock": _believe_any_clock,
         "keep": _keep_whatever_was_read,
         "page": _take_pages_for_everybodys,
+        "observer": _see_no_ordinary_tables,
     }
     if part in breaks:
         breaks[part]()
@@ -102,6 +103,19 @@ def _take_the_map_for_the_same() -> None:
 
     setattr(fingerprint, "sums", sums)  # noqa: B010 - mypy minds its arguments
     setattr(fingerprint.Fingerprint, "digest", lambda _: still)  # noqa: B010
+
+
+def _see_no_ordinary_tables() -> None:
+    """The observer is blind for one kind of relation: it sees partitioned tables only."""
+    from django_pgnudge.reader import relations  # noqa: PLC0415 - Django first
+
+    relation = relations._relation  # noqa: SLF001 - it is to be broken
+
+    def relation_but_for_one(oid: int, schema: str, name: str, kind: str, *more: Any) -> Any:
+        found = relation(oid, schema, name, kind, *more)
+        return dataclasses.replace(found, payload=None) if kind == "r" else found
+
+    setattr(relations, "_relation", relation_but_for_one)  # noqa: B010
 
 
 def _send_tokens_twice() -> None:

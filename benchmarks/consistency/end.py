@@ -10,6 +10,7 @@ from django.core.cache import caches
 from django.db import connection
 from servers.process import ServerFailedError
 
+from benchmarks.consistency import observed
 from benchmarks.consistency.history import stored_late
 from benchmarks.consistency.records import Log, Read, Seen, Value, Write, value_of
 from benchmarks.consistency.site.models import ROWS, SEQUENCE, Sale
@@ -43,6 +44,7 @@ def fill(path: Path) -> None:
             cursor.execute(f"SELECT id, version FROM {table} WHERE id <= {read}")
             seen += [Seen(table, *row) for row in cursor.fetchall()]
         cursor.execute(SPREAD)
+        cursor.execute(observed.MAKE)
         cursor.execute(f"INSERT INTO canary VALUES (1, nextval('{SEQUENCE}'), '')")
         sale = Sale.objects.create(version=0)
     seen.append(Seen("sale", 0, sale.version, 1))

@@ -67,7 +67,9 @@ class Options:
     @property
     def reader_plans(self) -> list[str]:
         if self.broken is None:
-            return ["plain", "nudged", "kinds"]
+            return ["plain", "nudged", "kinds", "observed"]
+        if self.broken == "observer":
+            return ["observed"]
         return ["kinds"] if self.broken in {"nested", "keep", "page"} else ["nudged"]
 
 
@@ -83,7 +85,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "--readers",
         type=int,
-        help="a third of plain keys (default: %(default)s)",
+        help="a quarter of plain keys, a quarter of values without names (default: %(default)s)",
     )
     add("--seed", type=int, help="of all that is random (default: %(default)s)")
     add("--faults", action="store_true", help="break things at random")

@@ -1,4 +1,4 @@
-"""Readers: half of them through plain keys, half through `nudged` values, and a note of each read.
+"""Readers: through plain keys and through `nudged` values of all kinds, and a note of each read.
 
 Every value holds its rows with their versions, so that the checker knows what it is made of.
 """
@@ -16,7 +16,7 @@ from django.core.cache import caches
 from django.db import Error, connection, transaction
 from redis.exceptions import RedisError
 
-from benchmarks.consistency import kinds
+from benchmarks.consistency import kinds, observed
 from benchmarks.consistency.records import Log, Read, Value, value_of
 from benchmarks.consistency.site.models import ROWS
 from benchmarks.consistency.targets import TIMEOUT, Target, nudged_targets, targets
@@ -50,6 +50,7 @@ class Reader:
         is_nudged = self._plan != "plain"
         found: list[Any] = {
             "plain": targets, "nudged": nudged_targets, "kinds": kinds.everything,
+            "observed": observed.everything,
         }[self._plan]()  # fmt: skip
         weights = [WEIGHTS.get(target.kind, 1.0) for target in found]
         while not self._stop.is_set():

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
 from django.core.cache import caches as django_caches
@@ -68,6 +68,9 @@ class Place:
         object.__setattr__(self, "ground", (self.alias, self.lease))
 
 
+_NOTHING: Final = "it read nothing in the database, so nothing tells when it changes"
+
+
 class Computation:
     """One call of the function, and what was seen of it.
 
@@ -114,8 +117,9 @@ class Computation:
         private = bool(why) or not state.sessions.may_keep(self._seen, self._place.what)
         if observation is not None:
             touched = state.relations.touched(observation, state.resolver(self._place.scope))
-            if touched.why and not (private or self._place.explains):
-                private, why = True, touched.why
+            unsure = touched.why or ("" if touched.payloads or others else _NOTHING)
+            if unsure and not (private or self._place.explains):
+                private, why = True, unsure
         return Computed(value, tuple(others), private, why, touched)
 
 

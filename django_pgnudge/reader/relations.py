@@ -101,8 +101,6 @@ class Relations:
         except Exception as error:  # the connection may be in any state
             return Touched(frozenset(), f"PostgreSQL did not say what it read is ({error})", {})
         payloads = {each.payload: oid for oid, each in found.items() if each.payload is not None}
-        if not observation.relations:
-            why = why or "it read nothing in the database, so nothing tells when it changes"
         lineage = resolver.registry.lineage
         # Whoever reads a table reads all that inherit from it.
         tops = {each for each in payloads if payloads.keys().isdisjoint(lineage(each)[1:])}

@@ -77,7 +77,7 @@ def report(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
 SHORT = ("--writers", "1", "--readers", "2", "--lease", "1", "--again", "1")
 
 
-SECONDS = {"nested": 20, "map": 20, "once": 30, "clock": 15, "keep": 20, "page": 20}
+SECONDS = {"nested": 20, "observer": 15, "map": 20, "once": 30, "clock": 15, "keep": 20, "page": 20}
 """How long it takes until a part is missed, where that is long."""
 
 PATIENCE = (1, 2, 4)
@@ -110,11 +110,11 @@ def test_the_promise_as_it_is_is_kept(start: Start) -> None:
     assert found["end"]["nudged compared"] > 0
 
 
-KINDS = ("nested", "page", "tenant")
+KINDS = ("nested", "page", "tenant", "observed table")
 
 
 def test_the_promise_is_kept_for_values_of_every_kind(start: Start) -> None:
-    arguments = ("--seconds", "10", "--writers", "1", "--readers", "3", "--ddl", "--replica")
+    arguments = ("--seconds", "12", "--writers", "1", "--readers", "4", "--ddl", "--replica")
     status, found = report(start(*arguments))
     assert (status, found["violations"]["counts"]) == (0, {})
     assert all(found["reads"][f"nudged {kind}"]["hits"] > 0 for kind in KINDS)

@@ -69,6 +69,19 @@ def test_a_value_depends_on_what_it_read(nudge_fake: NudgeFake) -> None:
     assert value.is_kept()
 
 
+def test_a_value_may_consist_of_others(nudge_fake: NudgeFake) -> None:
+    inner = Observed(names, "inner")
+    outer = Observed(lambda: [*inner(), "more"], "outer")
+    assert inner.is_kept()
+    assert outer.is_kept()
+    nudge_fake.changed(Category)
+    assert outer.is_kept()
+    before = outer.calls
+    nudge_fake.changed(Product)
+    outer()
+    assert outer.calls == before + 1
+
+
 VIEWS = """
     CREATE VIEW cheap AS SELECT * FROM shop_product WHERE price < 10;
     CREATE VIEW cheaper AS SELECT * FROM cheap WHERE price < 5;
