@@ -12,6 +12,7 @@ import functools
 import logging
 import signal
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connections
@@ -23,6 +24,7 @@ from django_pgnudge.daemon.dispatch import Dispatcher
 from django_pgnudge.daemon.feed_connection import feed_connection
 from django_pgnudge.daemon.lease import LeaseKeeper
 from django_pgnudge.daemon.proof import Prover
+from django_pgnudge.daemon.status import Status
 from django_pgnudge.daemon.trial import describe, run_all, try_caches
 from django_pgnudge.errors import ConfigError, ConnectionLostError, NotReadyError
 from django_pgnudge.events import Resync
@@ -73,8 +75,9 @@ class Daemon:
                 f" {', '.join(map(repr, connections))}."
                 f"{did_you_mean(self.using, connections)} Correct --database."
             )
-        self.resyncs = 0
-        self.connected_at: float | None = None
+        self.resyncs: Counter[str] = Counter()
+        self.connected = False
+        """Whether it has ever been."""
         self.registry = Registry(self.using)
         self.rules: RuleSet = load_rules(self.registry)
         self.dispatcher = Dispatcher(self.using, self.registry, self.rules, conf.NUDGED["CACHES"])
@@ -92,6 +95,7 @@ class Daemon:
                 ' or set PGNUDGE["PUBLICATION"]; CreatePublication makes one in a migration.'
             )
         self._finder = Thread("pgnudge connection")
+        self._began = time.monotonic()
         self._stopping = self._is_trial = False
         self._idle = True
         self._reading: asyncio.Task[None] | None = None
@@ -136,7 +140,7 @@ class Daemon:
             finally:
                 await _end(self._reading, sending, *leases)
                 await self.dispatcher.aclose()
-        logger.info("Stopped.")
+        logger.info("Stopped after %s.", self.status())
 
     async def check(self, timeout: float = 30.0) -> str:  # noqa: ASYNC109
         """Say what ``run`` would do. Raises NotReadyError with all that would keep it from that.
@@ -162,6 +166,19 @@ class Daemon:
             timeout + 5, try_server, functools.partial(try_caches, self.rules, timeout)
         )
         return describe(self.rules, lambda rule: self.registry.payload_of(rule.target), counts)
+
+    def status(self) -> Status:
+        """What has been done so far; may be called from any thread."""
+        workers = list(self.dispatcher.workers.values())
+        return Status(
+            seconds=time.monotonic() - self._began,
+            lsn=self.dispatcher.receivers.lsn,
+            batches=self.dispatcher.receivers.batches,
+            deleted=sum(worker.deleted for worker in workers),
+            resyncs=self.resyncs.copy(),
+            outages=sum(worker.outages for worker in workers),
+            renewals=sum(keeper.renewals for keeper in list(self.keepers.values())),
+        )
 
     def stop(self) -> None:
         """Finish the batch in hand and return from ``run``."""
@@ -239,7 +256,7 @@ class Daemon:
         try:
             found = await self._find_server()
         except ConfigError as exc:
-            if self.connected_at is None:
+            if not self.connected:
                 raise
             # It was right before: a service file that is being replaced, say.
             raise ConnectionLostError(str(exc)) from exc
@@ -252,16 +269,16 @@ class Daemon:
         advice = advise(exc)
         if advice is None:
             return False
-        if self.connected_at is None:
+        if not self.connected:
             return True
         if may_log(("hint", self.using)):
             logger.error("Still trying, but waiting will not help. %s", advice)
         return False
 
     async def _resync(self, reason: str) -> None:
-        self.resyncs += 1
+        self.resyncs[reason] += 1
         if reason in {"connected", "reconnected"}:
-            self.connected_at = time.time()
+            self.connected = True
             self._log_connected()
         level = logging.INFO if reason in {"connected", "failsafe"} else logging.WARNING
         logger.log(level, 'Resync (%s): clearing by PGNUDGE["RESYNC"] = %r.', reason, conf.RESYNC)
@@ -278,7 +295,7 @@ class Daemon:
             if self.rules.cache_refs() != cleared:
                 # Tenants were made meanwhile, and keys for them.
                 await self.dispatcher.clear_again()
-        if self.connected_at is not None:
+        if self.connected:
             self.live.set()
         for keeper in self.keepers.values():
             keeper.kick()

@@ -83,7 +83,7 @@ class LeaseKeeper:
         self._map = 0
         """That of the last proof; a prover's first is 0."""
         self._kicked = asyncio.Event()
-        self.renewed = 0
+        self.renewals = 0
         self.tried = asyncio.Event()
         """Set once the first renewal has succeeded or failed."""
         self.problem: str | None = None
@@ -132,7 +132,7 @@ class LeaseKeeper:
                 self._worker.submit(Invalidation(epoch=True))
                 self._map = proof.map
             await self._worker.call(lambda: self._close(renewal, length, proof.covered))
-        self.renewed += 1
+        self.renewals += 1
 
     def _open(self, names: Names) -> _Renewal | None:
         """Step 1, in the worker's thread: None if another daemon holds the lease."""

@@ -153,7 +153,7 @@ async def test_a_row_kills_its_keys_in_every_cache_of_its_rules() -> None:
     async with running() as (daemon, feed):
         fill()
         feed.say(event(PRICES, 1))
-        await until(lambda: daemon.dispatcher.receivers.batches == 1)
+        await until(lambda: daemon.status().batches == 1)
         assert stored() == {"price:2", "other"}
         assert stored("fast") == {"price:1", "price:2", "other"}
 
@@ -167,9 +167,9 @@ async def test_a_change_that_concerns_neither_rules_nor_receivers_is_a_line_at_d
     caplog.set_level(logging.DEBUG, "django_pgnudge")
     async with running() as (daemon, feed):
         feed.say(event("public.auth_user", 3))
-        await until(lambda: daemon.dispatcher.receivers.batches == 1)
+        await until(lambda: daemon.status().batches == 1)
         feed.say(event(PRICES, 1))
-        await until(lambda: daemon.dispatcher.receivers.batches == 2)
+        await until(lambda: daemon.status().batches == 2)
         assert levels("public.auth_user") == ["DEBUG"]
         assert levels(PRICES) == ["INFO"]
 
@@ -180,7 +180,7 @@ async def test_a_change_that_receivers_hear_of_is_a_line_at_info(
     caplog.set_level(logging.DEBUG, "django_pgnudge")
     async with running() as (daemon, feed):
         feed.say(event("public.auth_user", 3))
-        await until(lambda: daemon.dispatcher.receivers.batches == 1)
+        await until(lambda: daemon.status().batches == 1)
     assert [each.levelname for each in caplog.records if "auth_user" in each.getMessage()] == [
         "INFO"
     ]
@@ -283,7 +283,7 @@ async def test_after_an_outage_the_whole_version_is_cleared(
         fill()
         FlakyCache.down.add("default")
         feed.say(event(PRICES, 1))
-        await until(lambda: daemon.dispatcher.receivers.batches == 1)
+        await until(lambda: daemon.status().batches == 1)
         # What had been deleted before the outage may have come back with it.
         FlakyCache.down.discard("default")
         await until(lambda: daemon.dispatcher.workers["default"].healthy)
@@ -302,9 +302,9 @@ async def test_keys_only_an_event_could_tell_survive_the_outage(settings: Settin
         fill()
         FlakyCache.down.add("default")
         feed.say(event(PRICES, 1), lsn=1)
-        await until(lambda: daemon.dispatcher.receivers.lsn == 1)
+        await until(lambda: daemon.status().lsn == 1)
         feed.say(event(PRICES, 2), lsn=2)
-        await until(lambda: daemon.dispatcher.receivers.lsn == 2)
+        await until(lambda: daemon.status().lsn == 2)
         FlakyCache.down.discard("default")
         # It is healthy again after the attempt under way, which may know the first event only.
         worker = daemon.dispatcher.workers["default"]
@@ -321,7 +321,7 @@ async def test_work_for_a_dead_cache_is_bounded_and_nothing_is_forgotten(
         FlakyCache.down.add("default")
         for start in range(0, 400, 20):
             feed.say(event(PRICES, *range(start, start + 20)))
-        await until(lambda: feed.items.empty() and daemon.dispatcher.receivers.batches)
+        await until(lambda: feed.items.empty() and daemon.status().batches)
         assert daemon.dispatcher.workers["default"].pending() <= 50
         FlakyCache.down.discard("default")
         # "other" too: the version, as its keys were too many. The attempt under way may know fewer.
@@ -386,7 +386,7 @@ async def test_settled_is_answered_behind_what_an_unknown_name_turns_out_to_mean
         fill()
         feed.say(event(leaf, 1), SETTLE)
         feed.say(event(PRICES, 2), lsn=5)
-        await until(lambda: daemon.dispatcher.receivers.lsn == 5)
+        await until(lambda: daemon.status().lsn == 5)
         assert not answered()
         known.set()
         await until(answered)
@@ -410,7 +410,7 @@ async def test_any_number_of_requests_to_settle_waits_in_one_place(
         for number in range(600):
             feed.say(event(PRICES), f"pgnudge:settle:{number:032x}", lsn=number)
         feed.say(event(PRICES), lsn=601)
-        await until(lambda: daemon.dispatcher.receivers.lsn == 601)
+        await until(lambda: daemon.status().lsn == 601)
         assert len(waits) == 1
         known.set()
         await until(lambda: len(waits) == 2)
@@ -482,7 +482,7 @@ async def test_a_restarted_cache_is_cleared_though_no_delete_failed(
     monkeypatch.setattr(caches, "incarnation", lambda alias: run[0])
     async with running() as (daemon, feed):
         feed.say(event(PRICES, 1))
-        await until(lambda: daemon.dispatcher.receivers.batches)
+        await until(lambda: daemon.status().batches)
         await until(lambda: daemon.dispatcher.workers["default"]._incarnation == "one")
         fill()
         run[0] = "two"
@@ -504,7 +504,7 @@ async def test_a_receiver_that_raises_stops_nobody(
         async with running() as (daemon, feed):
             feed.say(PRICES)
             feed.say(PRICES, lsn=7)
-            await until(lambda: daemon.dispatcher.receivers.lsn == 7)
+            await until(lambda: daemon.status().lsn == 7)
     finally:
         tables_changed.disconnect(bad)
     assert heard.names()
@@ -627,9 +627,9 @@ async def test_stop_finishes_the_batch_in_hand(heard: Heard) -> None:
             await until(feed.items.empty)
             daemon.stop()
             await until(lambda: feed.closed)
-            assert daemon.dispatcher.receivers.lsn == 0
+            assert daemon.status().lsn == 0
             release.set()
-        assert daemon.dispatcher.receivers.lsn == 2
+        assert daemon.status().lsn == 2
         assert len(heard.calls) == 2
     finally:
         release.set()
@@ -792,7 +792,7 @@ async def test_catalogs_are_read_now_and_then_for_tables_that_mean_nothing(
     async with running(tables=learn) as (daemon, feed):
         for lsn in range(1, 20):
             feed.say("legacy.log", lsn=lsn)
-        await until(lambda: daemon.dispatcher.receivers.lsn == 19)
+        await until(lambda: daemon.status().lsn == 19)
         assert len(reads) == 1
         assert [event.count for event in daemon.dispatcher.catalog_refresh._unresolved] == [19]
 
@@ -862,7 +862,7 @@ async def test_a_callable_that_hangs_costs_its_version_and_holds_up_nothing(
             await until(answers_again)
             # Whatever was still to be cleared for the silence is, when this has been published.
             feed.say(event(PRICES, 1), lsn=1)
-            await until(lambda: daemon.dispatcher.receivers.lsn == 1)
+            await until(lambda: daemon.status().lsn == 1)
             fill()
             feed.say(event(PRICES, 1))
             await until(lambda: stored() == {"prices", "price:2", "other"})
@@ -884,7 +884,7 @@ async def test_what_needs_no_callable_does_not_wait_for_one(
             fill()
             feed.say(event(PRICES, 1), event("legacy.log"))
             await until(lambda: stored() == {"prices", "price:1", "price:2"})
-            assert daemon.dispatcher.receivers.batches == 0
+            assert daemon.status().batches == 0
             RETURNS.set()
             await until(lambda: stored() == {"prices", "price:2"})
     finally:
@@ -936,7 +936,7 @@ async def test_a_backend_without_patterns_says_what_it_did_not_delete(
         fill()
         feed.say(event(PRICES))
         feed.say(event(PRICES), lsn=2)
-        await until(lambda: daemon.dispatcher.receivers.lsn == 2)
+        await until(lambda: daemon.status().lsn == 2)
         assert django_caches["default"].get("prices") is None
         assert django_caches["default"].get("price:1") == 1
         feed.connected()
@@ -953,11 +953,13 @@ async def test_a_line_for_connect_resync_and_batch(caplog: pytest.LogCaptureFixt
     async with running() as (daemon, feed):
         fill()
         feed.connected()
-        await until(lambda: daemon.resyncs)
+        await until(lambda: daemon.status().resyncs)
         feed.connected("reconnected")
         fill()
         feed.say(event(PRICES, 1, count=5), *(f"public.t{n}" for n in range(7)), committed_at=1.0)
-        await until(lambda: daemon.dispatcher.receivers.batches)
+        await until(lambda: daemon.status().batches)
+    assert "1 batch, " in caplog.messages[-1]
+    assert "2 Resyncs, 0 outages of caches" in caplog.messages[-1]
     lines = {record.getMessage().split()[0]: record for record in caplog.records}
     text = caplog.text
     assert "Connected to PostgreSQL 15.20 (database alias 'default') through test_decoding" in text
@@ -1002,7 +1004,7 @@ async def test_a_reconnect_asks_again_where_the_server_is(monkeypatch: pytest.Mo
         monkeypatch.setattr(daemon_module, "feed_connection", gone)
         with pytest.raises(ConfigError):
             await feed.options["locate"]()
-        daemon.connected_at = 1.0  # what was right once may be again
+        daemon.connected = True  # what was right once may be again
         with pytest.raises(ConnectionLostError, match="service file"):
             await feed.options["locate"]()
 
@@ -1014,7 +1016,7 @@ async def test_a_permanent_mistake_ends_a_start_and_no_more(
     wrong = ServerError("password authentication failed", sqlstate="28P01")
     assert not daemon._give_up(ConnectionLostError("refused"))
     assert daemon._give_up(wrong)
-    daemon.connected_at = 1.0
+    daemon.connected = True
     for _ in range(3):
         assert not daemon._give_up(wrong)
     assert caplog.text.count("waiting will not help") == 1

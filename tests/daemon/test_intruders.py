@@ -106,7 +106,7 @@ def test_a_flood_of_messages_ends_no_token_no_lease_and_leaves_nothing_in_the_ca
         lease = holds()
         assert lease is not None
         plant(names_of().table(TABLE))
-        resyncs = running.daemon.resyncs
+        resyncs = running.daemon.status().resyncs
         before = size()
         flood(intruder, content, 20_000)
         # What is committed last has been dealt with last.
@@ -115,7 +115,7 @@ def test_a_flood_of_messages_ends_no_token_no_lease_and_leaves_nothing_in_the_ca
         assert settled(30)
         kept = wait_until(holds, "the lease")
         assert kept.epoch == lease.epoch
-        assert running.daemon.resyncs == resyncs
+        assert running.daemon.status().resyncs == resyncs
         assert size() <= before + 1
     assert "may be new partitions" not in caplog.text, "no reason to doubt the lease"
 

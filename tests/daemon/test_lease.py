@@ -58,9 +58,8 @@ def gone(*names: str) -> bool:
 
 def proven_again(running: BackgroundDaemon) -> None:
     """Wait for a lease that this daemon has proven from here on."""
-    keeper = running.daemon.keepers["default"]
-    before = keeper.renewed
-    wait_until(lambda: keeper.renewed > before and holds(), "a renewal")
+    before = running.daemon.status().renewals
+    wait_until(lambda: running.daemon.status().renewals > before and holds(), "a renewal")
 
 
 @contextmanager
@@ -143,7 +142,7 @@ def test_a_resync_ends_the_epoch_and_the_lease_is_proven_again(site):
         before = epoch()
         pid = running.daemon._feed.connection_pid
         site.execute(f"SELECT pg_terminate_backend({pid})")
-        wait_until(lambda: running.daemon.resyncs == 2, "the resync")
+        wait_until(lambda: running.daemon.status().resyncs.total() == 2, "the resync")
         wait_until(lambda: epoch() not in (before, None), "the next epoch")
         proven_again(running)
 

@@ -245,7 +245,7 @@ def test_a_child_that_came_later_is_streamed_though_tables_are_named(site, setti
     with cleared_daemon() as running:
         proven_again(running)
         site.execute("CREATE TABLE later (PRIMARY KEY (id)) INHERITS (parent)")
-        wait_until(lambda: running.daemon.resyncs == 2, "a stream for it")
+        wait_until(lambda: running.daemon.status().resyncs.total() == 2, "a stream for it")
         proven_again(running)
         plant(names_of().table("public.parent"))
         site.execute("INSERT INTO later VALUES (7, 7)")
@@ -342,10 +342,10 @@ def test_no_lease_is_written_when_the_name_cannot_be_reached_anew(site, proxy_to
         wait_until(lambda: not holds(), "the end of the lease")
         assert "Cannot renew the lease" in caplog.text
         assert "cannot connect to" in caplog.text
-        assert running.daemon.resyncs == 1, "the stream is not to blame"
+        assert running.daemon.status().resyncs.total() == 1, "the stream is not to blame"
         proxy.listen()
         wait_until(lambda: "is renewed again" in caplog.text and holds(), "a renewal")
-        assert running.daemon.resyncs == 1
+        assert running.daemon.status().resyncs.total() == 1
 
 
 def test_a_daemon_follows_the_name_to_a_promoted_standby(
@@ -375,7 +375,7 @@ def test_a_daemon_follows_the_name_to_a_promoted_standby(
                     proven_again(running)
                     standby.promote()
                     proxy.target = (proxy.host, standby.port)
-                    wait_until(lambda: running.daemon.resyncs == 2, "the resync")
+                    wait_until(lambda: running.daemon.status().resyncs.total() == 2, "the resync")
                     wait_until(lambda: epoch() not in (before, None), "the next epoch")
                     proven_again(running)
                     plant(names_of().table(table_name()))
