@@ -47,8 +47,8 @@ def change(*pks: int, invalidate: Any = (), **pgnudge: Any) -> None:
     keys = frozenset((pk,) for pk in pks) or None
     rules = {"shop.Product": invalidate} if invalidate else {}
     with override_settings(PGNUDGE={"INVALIDATE": rules, **pgnudge}):
-        for ref, kills in load_rules(Registry()).kills(Event(PRODUCT, 1.0, 1, keys)).items():
-            caches.delete(ref, kills)
+        for ref, deletes in load_rules(Registry()).deletes(Event(PRODUCT, 1.0, 1, keys)).items():
+            caches.delete(ref, deletes)
 
 
 def render(text: str, **context: Any) -> str:
@@ -194,8 +194,8 @@ def test_each_is_looked_for_where_django_keeps_it(settings: Settings) -> None:
     settings.CACHE_MIDDLEWARE_ALIAS = "pages"
     entries = ["products", fragment("sidebar"), page(), site()]
     with override_settings(PGNUDGE={"INVALIDATE": {"shop.Product": entries}}):
-        found = load_rules(Registry()).kills(Event(PRODUCT, 1.0, 1))
-    assert {ref.alias: bool(kills.keys) for ref, kills in found.items()} == {
+        found = load_rules(Registry()).deletes(Event(PRODUCT, 1.0, 1))
+    assert {ref.alias: bool(deletes.keys) for ref, deletes in found.items()} == {
         "default": True,
         "template_fragments": True,
         "pages": False,

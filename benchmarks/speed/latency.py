@@ -63,7 +63,7 @@ class Samples:
 
 
 class Sampler:
-    """Sets a key, commits a change that kills it, and waits until the observer has seen it go."""
+    """Sets a key, commits a change that deletes it, and waits until the observer has seen it go."""
 
     def __init__(self, connection: psycopg.Connection[Any], redis: Redis, seen: Child) -> None:
         self._postgres = connection.pgconn

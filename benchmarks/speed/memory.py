@@ -1,7 +1,7 @@
 """What the daemon's memory grows by: in a big transaction, and in a day's worth of small commits.
 
 The figure is the most that was resident while it worked, above what was resident before, when the
-process was live and had killed its first keys. Each case has a process of its own.
+process was live and had deleted its first keys. Each case has a process of its own.
 """
 
 from __future__ import annotations

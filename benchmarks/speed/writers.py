@@ -1,8 +1,8 @@
 """Commits at a steady rate, by several connections: `python -m benchmarks.speed.writers JSON`.
 
-Before each commit the key that it must kill is set. Every table belongs to one connection, so that
-the last thing that happens to a key is a commit. What is said in the end: how many commits, and in
-how many seconds.
+Before each commit the key that it must delete is set. Every table belongs to one connection, so
+that the last thing that happens to a key is a commit. What is said in the end: how many commits,
+and in how many seconds.
 """
 
 from __future__ import annotations

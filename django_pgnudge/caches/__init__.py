@@ -1,4 +1,4 @@
-"""How cache keys are killed: the hop after the rules, and the only module that knows backends.
+"""How cache keys are deleted: the hop after the rules, and the only module that knows backends.
 
 Everything here is synchronous and blocks; the daemon runs it in one thread a cache alias. Every
 failure surfaces as CacheError, with the alias and the address in its message, also where the
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from django.core.cache.backends.base import BaseCache
 
-    from django_pgnudge.rules import CacheRef, Kills
+    from django_pgnudge.rules import CacheRef, Deletes
 
 __all__ = [
     "Answer",
@@ -77,12 +77,12 @@ __all__ = [
 ]
 
 
-def delete(ref: CacheRef, kills: Kills) -> int:
+def delete(ref: CacheRef, deletes: Deletes) -> int:
     """Delete keys and patterns of one version of one cache; how many keys there were.
 
     Raises UnsupportedError for patterns on a backend without them, after the keys are deleted.
     """
-    keys, patterns = filter(_is_text, kills.keys), set(filter(_is_text, kills.patterns))
+    keys, patterns = filter(_is_text, deletes.keys), set(filter(_is_text, deletes.patterns))
     with _store(ref.alias) as store, serving(ref.tenant):
         count = store.delete_keys(keys, ref.version)
         if patterns:
@@ -112,9 +112,9 @@ def run(alias: str, round: Round) -> Done:  # noqa: A002
             case EndTokens(tokens):
                 with writing_value_store(alias) as values:
                     values.delete(tokens)
-            case DeleteKeys(ref, kills):
+            case DeleteKeys(ref, deletes):
                 try:
-                    deleted += delete(ref, kills)
+                    deleted += delete(ref, deletes)
                 except UnsupportedError as exc:
                     refusals.append(Refusal(ref, exc))
             case ClearVersion(ref):
@@ -128,18 +128,20 @@ def run(alias: str, round: Round) -> Done:  # noqa: A002
     return Done(deleted, marked, tuple(refusals))
 
 
-def count(ref: CacheRef, kills: Kills) -> int | None:
+def count(ref: CacheRef, deletes: Deletes) -> int | None:
     """How many keys `delete`, or `clear_version` for ``whole``, would delete.
 
     None where the backend cannot tell. Keys that two patterns match are counted twice.
     """
     with _store(ref.alias) as store:
-        patterns = {"*"} if kills.whole else kills.patterns
+        patterns = {"*"} if deletes.whole else deletes.patterns
         if patterns and not (store.enumerates and _has_layout(store)):
             return None
-        found = 0 if kills.whole else store.count_keys(filter(_is_text, kills.keys), ref.version)
+        found = (
+            0 if deletes.whole else store.count_keys(filter(_is_text, deletes.keys), ref.version)
+        )
         try:
-            spared = _spared(store, ref.version) if kills.whole else None
+            spared = _spared(store, ref.version) if deletes.whole else None
             return found + sum(store.count_matching(each, ref.version, spared) for each in patterns)
         except UnsupportedError:
             return None

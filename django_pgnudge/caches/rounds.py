@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from django_pgnudge.caches.redis_store import RedisStore
     from django_pgnudge.caches.value_store import Mark
     from django_pgnudge.errors import UnsupportedError
-    from django_pgnudge.rules import CacheRef, Kills
+    from django_pgnudge.rules import CacheRef, Deletes
 
 AT_ONCE: Final = 4096
 """Bytes that a connection takes without waiting when everything before has been answered."""
@@ -40,7 +40,7 @@ class DeleteKeys:
     """Delete keys, then what patterns match."""
 
     ref: CacheRef
-    kills: Kills
+    deletes: Deletes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Round:
     """What is to be deleted, and the mark to raise behind it, if there is one."""
 
     tokens: Collection[str] = ()
-    kills: Mapping[CacheRef, Kills] = field(default_factory=dict)
+    deletes: Mapping[CacheRef, Deletes] = field(default_factory=dict)
     versions: Collection[CacheRef] = ()
     mark: Mark | None = None
 
@@ -80,9 +80,9 @@ class Round:
         """
         if self.tokens:
             yield EndTokens(self.tokens)
-        for ref, kills in self.kills.items():
-            if kills.keys or kills.patterns:
-                yield DeleteKeys(ref, kills)
+        for ref, deletes in self.deletes.items():
+            if deletes.keys or deletes.patterns:
+                yield DeleteKeys(ref, deletes)
         for ref in self.versions:
             yield ClearVersion(ref)
         if self.mark is not None:
@@ -152,10 +152,10 @@ class Pipeline:
             match step:
                 case EndTokens():
                     commands.append(end)
-                case DeleteKeys(ref, kills) if not kills.patterns:
+                case DeleteKeys(ref, deletes) if not deletes.patterns:
                     counted.add(len(commands))
                     with serving(ref.tenant):
-                        commands.append(self._unlink(stored(kills.keys, ref.version)))
+                        commands.append(self._unlink(stored(deletes.keys, ref.version)))
                 case RaiseMark(mark):
                     (key,) = plain([mark.key], None)
                     mark_at = len(commands)

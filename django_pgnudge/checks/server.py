@@ -244,16 +244,16 @@ def check_tables(facts: Facts) -> Iterator[CheckMessage]:
     if not absent:
         return
     connection = connections[facts.alias]
-    known, apps = views(connection), apps_to_migrate(connection)
+    found, apps = views(connection), apps_to_migrate(connection)
     for payload, rule in absent.items():
-        if payload in known:
-            which = "a materialised view" if known[payload] else "a view"
+        if payload in found:
+            which = "a materialised view" if found[payload] else "a view"
             yield message(
                 "W028",
                 f"{rule.where}: {payload} of the database {facts.alias!r} is {which}, and the"
                 " write-ahead log does not show that it changed.",
                 "Name the tables it reads"
-                + (", or emit() a nudge when you refresh it." if known[payload] else "."),
+                + (", or emit() a nudge when you refresh it." if found[payload] else "."),
             )
         # ``migrate`` runs the checks before it creates the table.
         elif not is_to_come(facts.registry.models_of(payload), apps):

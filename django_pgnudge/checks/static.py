@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What the checks use; ``rules`` has only valid rules."""
+class _Site:
+    """What the checks look at; ``rules`` has only valid rules."""
 
     registry: Registry
     rules: list[Rule]
@@ -47,13 +47,13 @@ def run() -> list[CheckMessage]:
     if conf.is_usable("INVALIDATE"):
         rules, problems = read_rules(registry)
         found += [message(problem.id, problem.message, problem.hint) for problem in problems]
-    known = _Known(registry, rules)
+    site = _Site(registry, rules)
     for check in _CHECKS:
-        found += check(known)
+        found += check(site)
     return found
 
 
-def check_engine(known: _Known) -> Iterator[CheckMessage]:
+def check_engine(site: _Site) -> Iterator[CheckMessage]:
     if conf.is_usable("DATABASE") and (vendor := connections[conf.DATABASE].vendor) != "postgresql":
         yield message(
             "W009",
@@ -63,7 +63,7 @@ def check_engine(known: _Known) -> Iterator[CheckMessage]:
         )
 
 
-def check_hosts(known: _Known) -> Iterator[CheckMessage]:
+def check_hosts(site: _Site) -> Iterator[CheckMessage]:
     usable = conf.is_usable("DATABASE") and conf.is_usable("CONNECTION")
     if not usable or connections[conf.DATABASE].vendor != "postgresql":
         return
@@ -81,23 +81,23 @@ def check_hosts(known: _Known) -> Iterator[CheckMessage]:
         )
 
 
-def check_labels(known: _Known) -> Iterator[CheckMessage]:
+def check_labels(site: _Site) -> Iterator[CheckMessage]:
     for key in ("TABLES", "EXCLUDE"):
         if not conf.is_usable(key):
             continue
         for entry in getattr(conf, key) or ():
             try:
-                known.registry.payload_of(entry)
+                site.registry.payload_of(entry)
             except UnknownLabelError as error:
                 yield message("E006", f'PGNUDGE["{key}"]: {error}', "Correct the label.")
     if not (conf.is_usable("NUDGED") and conf.is_usable("DATABASE")):
         return
-    for what, mistake in declared_mistakes(known.registry):
+    for what, mistake in declared_mistakes(site.registry):
         yield message("E006", f"{what}: {mistake}", "Correct the name in its dependencies.")
 
 
-def check_cache_exists(known: _Known) -> Iterator[CheckMessage]:
-    for alias in sorted({rule.ref.alias for rule in known.rules}):
+def check_cache_exists(site: _Site) -> Iterator[CheckMessage]:
+    for alias in sorted({rule.ref.alias for rule in site.rules}):
         try:
             caches[alias]
         except Exception as error:  # a backend's constructor may raise anything
@@ -108,8 +108,8 @@ def check_cache_exists(known: _Known) -> Iterator[CheckMessage]:
             )
 
 
-def check_patterns(known: _Known) -> Iterator[CheckMessage]:
-    for rule in known.rules:
+def check_patterns(site: _Site) -> Iterator[CheckMessage]:
+    for rule in site.rules:
         if _supports("supports_patterns", rule.ref.alias):
             continue
         texts = [
@@ -127,8 +127,8 @@ def check_patterns(known: _Known) -> Iterator[CheckMessage]:
             )
 
 
-def check_templates(known: _Known) -> Iterator[CheckMessage]:
-    for rule in known.rules:
+def check_templates(site: _Site) -> Iterator[CheckMessage]:
+    for rule in site.rules:
         templates = [s.text for s in rule.specs if isinstance(s, Template) and not s.is_glob]
         if templates and not _supports("supports_patterns", rule.ref.alias):
             yield message(
@@ -139,8 +139,8 @@ def check_templates(known: _Known) -> Iterator[CheckMessage]:
             )
 
 
-def check_paths(known: _Known) -> Iterator[CheckMessage]:
-    for rule in known.rules:
+def check_paths(site: _Site) -> Iterator[CheckMessage]:
+    for rule in site.rules:
         for spec in rule.specs:
             if isinstance(spec, Fixed) and spec.doubt:
                 yield message(
@@ -151,9 +151,9 @@ def check_paths(known: _Known) -> Iterator[CheckMessage]:
                 )
 
 
-def check_one_version(known: _Known) -> Iterator[CheckMessage]:
+def check_one_version(site: _Site) -> Iterator[CheckMessage]:
     if conf.is_usable("RESYNC") and conf.RESYNC == "versions":
-        for alias in known.aliases():
+        for alias in site.aliases():
             if not _supports("can_enumerate", alias):
                 yield message(
                     "W005",
@@ -163,7 +163,7 @@ def check_one_version(known: _Known) -> Iterator[CheckMessage]:
                 )
 
 
-def check_sessions(known: _Known) -> Iterator[CheckMessage]:
+def check_sessions(site: _Site) -> Iterator[CheckMessage]:
     """``versions`` and ``keys`` keep sessions; ``clear`` cannot."""
     from django_pgnudge.caches.layout import find_sessions  # noqa: PLC0415 - as in _supports
 
@@ -171,7 +171,7 @@ def check_sessions(known: _Known) -> Iterator[CheckMessage]:
         return
     if (sessions := find_sessions()) is None:
         return
-    for used in known.aliases():
+    for used in site.aliases():
         if _same_place(used, sessions.alias):
             yield message(
                 "W001",
@@ -184,16 +184,16 @@ def check_sessions(known: _Known) -> Iterator[CheckMessage]:
             return
 
 
-def check_shared(known: _Known) -> Iterator[CheckMessage]:
-    usable = set(known.aliases())
+def check_shared(site: _Site) -> Iterator[CheckMessage]:
+    usable = set(site.aliases())
     if _cache("default") is not None:
         yield from check_sharing(
-            [rule.ref for rule in known.rules if rule.ref.alias in usable], _same_place
+            [rule.ref for rule in site.rules if rule.ref.alias in usable], _same_place
         )
 
 
-def check_visible(known: _Known) -> Iterator[CheckMessage]:
-    for alias in known.aliases():
+def check_visible(site: _Site) -> Iterator[CheckMessage]:
+    for alias in site.aliases():
         if isinstance(_cache(alias), LocMemCache | DummyCache):
             yield message(
                 "W002",
@@ -203,7 +203,7 @@ def check_visible(known: _Known) -> Iterator[CheckMessage]:
             )
 
 
-def check_nudged_caches(known: _Known) -> Iterator[CheckMessage]:
+def check_nudged_caches(site: _Site) -> Iterator[CheckMessage]:
     # Without the key "NUDGED" the site may not use nudged values, so the default cache is not
     # checked.
     if "NUDGED" not in getattr(settings, "PGNUDGE", {}) or not conf.is_usable("NUDGED"):
@@ -218,13 +218,13 @@ def check_nudged_caches(known: _Known) -> Iterator[CheckMessage]:
             )
 
 
-def check_selected(known: _Known) -> Iterator[CheckMessage]:
+def check_selected(site: _Site) -> Iterator[CheckMessage]:
     if not (conf.is_usable("TABLES") and conf.is_usable("EXCLUDE")):
         return
-    for rule in known.rules:
+    for rule in site.rules:
         try:
-            payload = known.registry.payload_of(rule.target)
-            if known.registry.selected(payload):
+            payload = site.registry.payload_of(rule.target)
+            if site.registry.selected(payload):
                 continue
         except UnknownLabelError:  # in TABLES or EXCLUDE; check_labels reports it
             return
@@ -235,7 +235,7 @@ def check_selected(known: _Known) -> Iterator[CheckMessage]:
         )
 
 
-_CHECKS: tuple[Callable[[_Known], Iterator[CheckMessage]], ...] = (
+_CHECKS: tuple[Callable[[_Site], Iterator[CheckMessage]], ...] = (
     check_engine,
     check_hosts,
     check_labels,
@@ -261,32 +261,32 @@ def _cache(alias: str) -> Any:
 
 def _same_place(first: str, second: str) -> bool:
     """Whether clearing one cache empties the other; decided by the settings if it is down."""
-    from django_pgnudge import caches as killing  # noqa: PLC0415 - as in _supports
+    from django_pgnudge import caches as backends  # noqa: PLC0415 - as in _supports
 
     one, two = (settings.CACHES.get(alias, {}) for alias in (first, second))
     if first == second or all(one.get(key) == two.get(key) for key in ("BACKEND", "LOCATION")):
         return True
     try:
-        return killing.same_place(first, second)
+        return backends.same_place(first, second)
     except PgNudgeError:
         return bool(one.get("LOCATION") == two.get("LOCATION"))
 
 
 def _refusal(alias: str) -> str | None:
     """Why a cache cannot hold nudged values; None if it can, or if it is not usable at all."""
-    from django_pgnudge import caches as killing  # noqa: PLC0415 - as in _supports
+    from django_pgnudge import caches as backends  # noqa: PLC0415 - as in _supports
 
     try:
-        return killing.values(alias).refusal()
+        return backends.values(alias).refusal()
     except Exception:  # check_cache_exists reports it
         return None
 
 
 def _supports(question: str, alias: str) -> bool:
     """Whether the cache supports a feature; assumed for a cache that is down."""
-    from django_pgnudge import caches as killing  # noqa: PLC0415 - only these checks need backends
+    from django_pgnudge import caches as backends  # noqa: PLC0415 - only these checks need backends
 
     try:
-        return bool(getattr(killing, question)(alias))
+        return bool(getattr(backends, question)(alias))
     except PgNudgeError:
         return True

@@ -379,8 +379,8 @@ class CacheWorker:
     def _is_other_server(self) -> bool:
         found = caches.incarnation(self.alias)
         self._next_heartbeat = time.monotonic() + HEARTBEAT
-        known, self._incarnation = self._incarnation, found
-        return known is not None and known != found
+        last, self._incarnation = self._incarnation, found
+        return last is not None and last != found
 
     def _failed(self, invalidation: Invalidation, exc: BaseException) -> None:
         with self._wake:

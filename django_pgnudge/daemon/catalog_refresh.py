@@ -145,8 +145,8 @@ class CatalogRefresh:
     def _means_more(self, payload: str) -> bool:
         """Whether a name that was unknown has become a followed table's, and not only its own."""
         registry = self._registry
-        known = len(registry.lineage(payload)) > 1 or bool(registry.models_of(payload))
-        return known and registry.selected(payload)
+        has_meaning = len(registry.lineage(payload)) > 1 or bool(registry.models_of(payload))
+        return has_meaning and registry.selected(payload)
 
     async def refresh(self, patience: float | None) -> bool:
         """Read the catalogs; False if PostgreSQL does not describe its tables in that time."""

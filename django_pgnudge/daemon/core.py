@@ -54,7 +54,7 @@ when a terminal closes."""
 
 
 class Daemon:
-    """Reads one database's feed, kills keys and tells receivers, until stopped.
+    """Reads one database's feed, deletes keys and tells receivers, until stopped.
 
     ``feed_options`` go over ``PGNUDGE["FEED"]``; ``feed_class`` is for tests.
     """
@@ -106,7 +106,7 @@ class Daemon:
             feed=lambda: self._feed,
             catalog_refresh=self.dispatcher.catalog_refresh,
             registry=self.registry,
-            kill=self.dispatcher.dispatch,
+            dispatch=self.dispatcher.dispatch,
             ruled=self.rules.payloads,
             widen=self._widen_filter,
         )

@@ -32,7 +32,7 @@ from django_pgnudge.threads import Thread
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from django_pgnudge.daemon.merging import Delete
+    from django_pgnudge.daemon.merging import Submission
     from django_pgnudge.events import Batch, Event
     from django_pgnudge.registry import Registry
     from django_pgnudge.rules import RuleSet
@@ -93,7 +93,7 @@ class Dispatcher:
             events = tuple(e for e in events if not e.payload.startswith(SETTLE_PREFIX))
         events = spell_out(events, self._rules.payloads)
         # Before the selection: what is not selected by its own name may be by its root's.
-        self.catalog_refresh.add([e for e in events if self._registry.unknown(e.payload)])
+        self.catalog_refresh.add([e for e in events if self._registry.may_mean_more(e.payload)])
         events = tuple([e for e in events if self._route(e.payload).selected])
         if events:
             same = events == batch.events
@@ -122,30 +122,30 @@ class Dispatcher:
         fires = bool(invalidations or asked)
         for alias in self.nudged:
             invalidations.setdefault(alias, Invalidation()).tokens |= tokens
-        deletes = self._submit_all(invalidations)
+        submissions = self._submit_all(invalidations)
         if asked:
-            deletes += self._submit_all(await self._callables.invalidations(asked))
+            submissions += self._submit_all(await self._callables.invalidations(asked))
         if any(self._route(event.payload).root != event.payload for event in batch.events):
             renamed = rename_events(batch.events, self._registry.seen_at_root)
             batch = replace(batch, events=renamed)
-        self.receivers.add_batch(batch, deletes, fires=fires)
+        self.receivers.add_batch(batch, submissions, fires=fires)
 
     async def resync(self, reason: str) -> None:
         """Take anything for changed: end all nudged values, and clear by ``PGNUDGE["RESYNC"]``."""
         # First, since readers trust their leases, and what is cleared by rules may take its time.
-        deletes = [self.submit(alias, Invalidation(epoch=True)) for alias in self.nudged]
+        submissions = [self.submit(alias, Invalidation(epoch=True)) for alias in self.nudged]
         if self._resyncer.is_call():
             self._resyncer.call_soon(reason)
         else:
-            deletes += await self._clear()
-        self.receivers.add_resync(reason, deletes)
+            submissions += await self._clear()
+        self.receivers.add_resync(reason, submissions)
 
     async def clear_again(self) -> None:
         """The registry has been read since `resync`, and rules name more caches or tenants."""
         if not self._resyncer.is_call():
-            self.receivers.add_deletes(await self._clear())
+            self.receivers.add_submissions(await self._clear())
 
-    def submit(self, alias: str, invalidation: Invalidation) -> Delete:
+    def submit(self, alias: str, invalidation: Invalidation) -> Submission:
         """Hand work to the cache's worker."""
         worker = self.worker(alias)
         return worker, worker.submit(invalidation)
@@ -191,22 +191,22 @@ class Dispatcher:
             )
         return route
 
-    def _submit_all(self, invalidations: dict[str, Invalidation]) -> list[Delete]:
-        deletes = []
+    def _submit_all(self, invalidations: dict[str, Invalidation]) -> list[Submission]:
+        submissions = []
         for alias, invalidation in invalidations.items():
-            deletes.append(self.submit(alias, invalidation))
+            submissions.append(self.submit(alias, invalidation))
             if invalidation.later:
                 self._repeater.add(alias, invalidation.later)
-        return deletes
+        return submissions
 
-    async def _clear(self) -> list[Delete]:
-        """Have all that rules could kill deleted, by ``RESYNC``."""
-        deletes = []
+    async def _clear(self) -> list[Submission]:
+        """Delete all that rules name, by ``RESYNC``."""
+        submissions = []
         for alias in {ref.alias for ref in self._rules.cache_refs()}:
             # Callables of rules may query, in a mode that asks them.
             compute = functools.partial(self._resyncer.invalidation, alias)
-            deletes.append(self.submit(alias, await self._resync_thread.run(compute)))
-        return deletes
+            submissions.append(self.submit(alias, await self._resync_thread.run(compute)))
+        return submissions
 
     def _recovery(self, alias: str) -> Invalidation:
         """What to clear in a cache that was away; called in its thread."""

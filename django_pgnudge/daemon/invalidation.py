@@ -9,7 +9,7 @@ from typing import Final
 
 from django_pgnudge.caches import Mark, Round
 from django_pgnudge.caches.store import CHUNK
-from django_pgnudge.rules import CacheRef, Kills
+from django_pgnudge.rules import CacheRef, Deletes
 
 SHARES: Final = 4
 """What comes within this part of a delay is deleted again together."""
@@ -22,7 +22,7 @@ MAX_PENDING: Final = 100_000
 class Invalidation:
     """What is to be deleted in one alias."""
 
-    kills: dict[CacheRef, Kills] = field(default_factory=dict)
+    deletes: dict[CacheRef, Deletes] = field(default_factory=dict)
     versions: set[CacheRef] = field(default_factory=set)
     everything: bool = False
     tokens: set[str] = field(default_factory=set)
@@ -33,10 +33,10 @@ class Invalidation:
     """What to do once more, by the seconds to wait; not part of the work itself."""
 
     def __bool__(self) -> bool:
-        return bool(self.kills or self.versions or self.everything or self.tokens or self.epoch)
+        return bool(self.deletes or self.versions or self.everything or self.tokens or self.epoch)
 
     def size(self) -> int:
-        keys = sum(len(kills.keys) + len(kills.patterns) for kills in self.kills.values())
+        keys = sum(len(deletes.keys) + len(deletes.patterns) for deletes in self.deletes.values())
         return keys + len(self.tokens)
 
     def is_plain(self) -> bool:
@@ -45,35 +45,35 @@ class Invalidation:
             self.versions
             or self.everything
             or self.epoch
-            or any(kills.patterns for kills in self.kills.values())
+            or any(deletes.patterns for deletes in self.deletes.values())
             or self.size() > CHUNK
         )
 
-    def add(self, ref: CacheRef, kills: Kills) -> None:
-        """Merge; ``kills`` is copied, never kept."""
-        if kills.whole:
+    def add(self, ref: CacheRef, deletes: Deletes) -> None:
+        """Merge; ``deletes`` is copied, never kept."""
+        if deletes.whole:
             self.versions.add(ref)
-        mine = self.kills.get(ref)
+        mine = self.deletes.get(ref)
         if mine is None:
-            self.kills[ref] = Kills(keys=set(kills.keys), patterns=set(kills.patterns))
+            self.deletes[ref] = Deletes(keys=set(deletes.keys), patterns=set(deletes.patterns))
         else:
-            mine.keys |= kills.keys
-            mine.patterns |= kills.patterns
-        for delay, again in kills.later.items():
+            mine.keys |= deletes.keys
+            mine.patterns |= deletes.patterns
+        for delay, again in deletes.later.items():
             self.later.setdefault(delay, Invalidation()).add(ref, again)
 
     def bound(self) -> None:
         """Forget single keys past the limit, for whole versions and the epoch."""
         if self.size() > MAX_PENDING:
-            self.versions |= set(self.kills)
-            self.kills.clear()
+            self.versions |= set(self.deletes)
+            self.deletes.clear()
             if self.tokens:
                 self.tokens = set()
                 self.epoch = True
 
     def merge(self, other: Invalidation) -> None:
-        for ref, kills in other.kills.items():
-            self.add(ref, kills)
+        for ref, deletes in other.deletes.items():
+            self.add(ref, deletes)
         self.versions |= other.versions
         self.everything |= other.everything
         self.tokens |= other.tokens
@@ -85,7 +85,7 @@ class Invalidation:
 
     def round(self, mark: Mark | None = None) -> Round:
         """What to run, ``everything`` and the epoch aside."""
-        return Round(self.tokens, self.kills, self.versions, mark)
+        return Round(self.tokens, self.deletes, self.versions, mark)
 
 
 class Repeater:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from django_pgnudge.daemon.cache_worker import CacheWorker, Outcome
 
-    Delete: TypeAlias = tuple[CacheWorker, asyncio.Future[Outcome]]
+    Submission: TypeAlias = tuple[CacheWorker, asyncio.Future[Outcome]]
 
 MAX_KEYS: Final = 1000
 """Primary keys of one table that are kept apart; past them any row may have changed."""
@@ -27,8 +27,8 @@ def merge_events(events: Iterable[Event]) -> tuple[Event, ...]:
     """One event a payload, in the order in which payloads first came."""
     merged: dict[str, Event] = {}
     for event in events:
-        known = merged.get(event.payload)
-        merged[event.payload] = event if known is None else _merge(known, event)
+        before = merged.get(event.payload)
+        merged[event.payload] = event if before is None else _merge(before, event)
     return tuple(merged.values())
 
 
@@ -70,8 +70,8 @@ def by_model(
     found: dict[tuple[type[Model], str], Event] = {}
     for event in events:
         for model, seen in seen_by(event):
-            known = found.get((model, seen.payload))
-            found[model, seen.payload] = seen if known is None else _merge(known, seen)
+            before = found.get((model, seen.payload))
+            found[model, seen.payload] = seen if before is None else _merge(before, seen)
     return [(model, event) for (model, _), event in found.items()]
 
 
@@ -94,7 +94,7 @@ class Pending:
 
     reasons: list[str] = field(default_factory=list)
     batch: Batch | None = None
-    deletes: list[Delete] = field(default_factory=list)
+    submissions: list[Submission] = field(default_factory=list)
     requests: dict[str, None] = field(default_factory=dict)
     fires: bool = False
     """Whether rules fire for the batch."""

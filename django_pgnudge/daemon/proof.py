@@ -87,17 +87,17 @@ class Prover:
         feed: Callable[[], Proven],
         catalog_refresh: CatalogRefresh,
         registry: Registry,
-        kill: Callable[[Batch], Awaitable[None]],
+        dispatch: Callable[[Batch], Awaitable[None]],
         ruled: Callable[[], Collection[str]],
         widen: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``kill`` hands a batch to caches and receivers; ``ruled`` tells the payloads that rules
-        name; ``widen`` has the feed begin anew, and says so, if by the registry it leaves out
-        tables that are followed."""
+        """``dispatch`` hands a batch to caches and receivers; ``ruled`` tells the payloads that
+        rules name; ``widen`` has the feed begin anew, and says so, if by the registry it leaves
+        out tables that are followed."""
         self._feed = feed
         self._catalog_refresh = catalog_refresh
         self._registry = registry
-        self._kill = kill
+        self._dispatch = dispatch
         self._ruled = ruled
         self._widen = widen
         self._lock = asyncio.Lock()
@@ -130,12 +130,12 @@ class Prover:
                 raise NotCurrentError("the stream began anew meanwhile")
             # What any look at the catalogs, ours or another, has found to have left by now has
             # moved in this survey, or in one before.
-            left = frozenset(self._registry.left)
+            former = frozenset(self._registry.former_parents)
             survey = await feed.survey()
             if feed.slot_name != self._read_for:
                 await self._begin(feed)
             told = await self._follow(feed, survey) if survey.moved else frozenset()
-            self._registry.left -= left
+            self._registry.former_parents -= former
             if self._widen():
                 raise NotCurrentError("the stream begins anew, for tables that came since")
             if not await self._catalog_refresh.resolve_new():
@@ -191,13 +191,14 @@ class Prover:
 
     def _with_parents(self, payloads: Collection[str]) -> set[str]:
         named = {name for payload in payloads for name in self._registry.lineage(payload)}
-        return named | {parent for payload, parent in self._registry.left if payload in payloads}
+        former = {parent for child, parent in self._registry.former_parents if child in payloads}
+        return named | former
 
     async def _fire(self, payloads: Collection[str]) -> None:
         now = time.time()
         events = [Event(name, now) for name in sorted(payloads) if self._registry.selected(name)]
         if events:
-            await self._kill(Batch(tuple(events)))
+            await self._dispatch(Batch(tuple(events)))
 
 
 def _what(moved: Moved) -> str:

@@ -20,7 +20,7 @@ from django_pgnudge.signals import anyone_listens, resynced, send_changes, send_
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable
 
-    from django_pgnudge.daemon.merging import Delete
+    from django_pgnudge.daemon.merging import Submission
     from django_pgnudge.events import Batch
     from django_pgnudge.registry import Registry
 
@@ -58,25 +58,25 @@ class Receivers:
         self._unanswered = Pending()
         self._answering: asyncio.Task[None] | None = None
 
-    def add_batch(self, batch: Batch, deletes: list[Delete], *, fires: bool) -> None:
-        """Tell receivers of ``batch`` once ``deletes`` are done or put off.
+    def add_batch(self, batch: Batch, submissions: list[Submission], *, fires: bool) -> None:
+        """Tell receivers of ``batch`` once ``submissions`` are done or put off.
 
         ``fires`` says whether rules fire for it: what concerns neither these nor receivers, as most
         commits of a large site, is a line at DEBUG.
         """
         self._pending.add_batch(batch, fires=fires)
-        self._pending.deletes += deletes
+        self._pending.submissions += submissions
         self._wake.set()
 
-    def add_resync(self, reason: str, deletes: list[Delete]) -> None:
+    def add_resync(self, reason: str, submissions: list[Submission]) -> None:
         """Tell receivers that anything may have changed, likewise."""
         self._pending.add_reason(reason)
-        self._pending.deletes += deletes
+        self._pending.submissions += submissions
         self._wake.set()
 
-    def add_deletes(self, deletes: list[Delete]) -> None:
+    def add_submissions(self, submissions: list[Submission]) -> None:
         """Publish nothing before these are done or put off either."""
-        self._pending.deletes += deletes
+        self._pending.submissions += submissions
 
     def add_requests(self, requests: Iterable[str]) -> None:
         """Answer these when everything added before has been published."""
@@ -106,7 +106,7 @@ class Receivers:
                 self._answering.cancel()
 
     async def _publish(self, pending: Pending) -> None:
-        deleted, away = await _settled(pending.deletes)
+        deleted, away = await _settled(pending.submissions)
         if resynced.receivers:
             for reason in pending.reasons:
                 await _patiently(send_resynced, reason, self._using)
@@ -144,13 +144,13 @@ class Receivers:
 
 
 async def _settled(
-    deletes: list[Delete],
+    submissions: list[Submission],
 ) -> tuple[int, list[str]]:
     """How many keys were deleted, and the aliases that did not do it (yet)."""
-    if waiting := [future for _, future in deletes if not future.done()]:
+    if waiting := [future for _, future in submissions if not future.done()]:
         await asyncio.wait(waiting, timeout=CACHE_PATIENCE)
     deleted, away = 0, set()
-    for worker, future in deletes:
+    for worker, future in submissions:
         if not future.done():
             worker.put_off()
         if future.done() and future.result().done:

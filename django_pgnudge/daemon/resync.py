@@ -64,9 +64,9 @@ class Resyncer:
 
     def _known(self, refs: set[CacheRef]) -> Invalidation:
         invalidation = Invalidation()
-        for ref, kills in self._callables.everything().items():
+        for ref, deletes in self._callables.everything().items():
             if ref in refs:
-                invalidation.add(ref, kills)
+                invalidation.add(ref, deletes)
         return invalidation
 
     def call_soon(self, reason: str) -> None:

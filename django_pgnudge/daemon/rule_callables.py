@@ -1,4 +1,4 @@
-"""What a change kills, with the callables of rules asked in a thread, and not for ever.
+"""What a change deletes, with the callables of rules asked in a thread, and not for ever.
 
 A callable may query, so it must not run on the loop; and one that hangs must not stop the reading
 of the feed. While it does, whatever only it could name is taken for everything.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from django_pgnudge.events import Event
-    from django_pgnudge.rules import CacheRef, Kills, RuleSet
+    from django_pgnudge.rules import CacheRef, Deletes, RuleSet
 
 logger = get_logger("django_pgnudge.daemon")
 
@@ -42,7 +42,7 @@ class RuleCallables:
         """What to delete, by cache alias."""
         if self._hang():
             return self.invalidations_at_once(events)
-        answer = self._thread.run(lambda: self._asked(lambda: self._kills(events, ask=True)))
+        answer = self._thread.run(lambda: self._asked(lambda: self._deletes(events, ask=True)))
         done, _ = await asyncio.wait([answer], timeout=PATIENCE)
         if done:
             return answer.result()
@@ -51,10 +51,10 @@ class RuleCallables:
 
     def invalidations_at_once(self, events: Iterable[Event]) -> dict[str, Invalidation]:
         """The same without asking: for rules without callables it is the same."""
-        return self._kills(events, ask=False)
+        return self._deletes(events, ask=False)
 
-    def everything(self) -> dict[CacheRef, Kills]:
-        """All that the rules can kill. Blocks: not to be called from the loop."""
+    def everything(self) -> dict[CacheRef, Deletes]:
+        """All that the rules can delete. Blocks: not to be called from the loop."""
         if not self._rules.asks:
             return self._rules.everything()
         if not self._hang():
@@ -90,9 +90,9 @@ class RuleCallables:
         with between_requests():
             return ask()
 
-    def _kills(self, events: Iterable[Event], *, ask: bool) -> dict[str, Invalidation]:
+    def _deletes(self, events: Iterable[Event], *, ask: bool) -> dict[str, Invalidation]:
         invalidations: dict[str, Invalidation] = {}
         for event in events:
-            for ref, kills in self._rules.kills(event, ask=ask).items():
-                invalidations.setdefault(ref.alias, Invalidation()).add(ref, kills)
+            for ref, deletes in self._rules.deletes(event, ask=ask).items():
+                invalidations.setdefault(ref.alias, Invalidation()).add(ref, deletes)
         return invalidations

@@ -15,7 +15,7 @@ from django_pgnudge import caches
 from django_pgnudge.conf import conf
 from django_pgnudge.daemon.connect_hints import explain
 from django_pgnudge.errors import CacheError, NotReadyError, PgNudgeError, ServerError
-from django_pgnudge.rules import CacheRef, Kills
+from django_pgnudge.rules import CacheRef, Deletes
 from django_pgnudge.rules.keyspecs import Fixed, Function, Pattern, Template
 from django_pgnudge.signals import between_requests
 from django_pgnudge.threads import Thread
@@ -90,16 +90,16 @@ async def try_caches(rules: RuleSet, timeout: float) -> list[str]:  # noqa: ASYN
 def _try_cache(alias: str, rules: RuleSet, *, is_nudged: bool) -> list[str]:
     with between_requests():
         # Keys that are not there, by the commands that delete those that are.
-        caches.delete(CacheRef(alias), Kills(keys={PROBE}))
+        caches.delete(CacheRef(alias), Deletes(keys={PROBE}))
         if is_nudged:
             _try_writing(alias)
         where = f"cache {alias!r} ({caches.address(alias)})"
         if conf.RESYNC == "clear" and alias in {ref.alias for ref in rules.cache_refs()}:
             return [f"{where}: {_keys(caches.count_all(alias))}"]
         lines = []
-        for ref, kills in sorted(_cleared(alias, rules).items(), key=lambda item: str(item[0])):
+        for ref, deletes in sorted(_cleared(alias, rules).items(), key=lambda item: str(item[0])):
             version = "its own version" if ref.version is None else f"version {ref.version}"
-            lines.append(f"{where}, {version}: {_keys(caches.count(ref, kills))}")
+            lines.append(f"{where}, {version}: {_keys(caches.count(ref, deletes))}")
         return lines
 
 
@@ -121,13 +121,13 @@ def _try_writing(alias: str) -> None:
         )
 
 
-def _cleared(alias: str, rules: RuleSet) -> dict[CacheRef, Kills]:
+def _cleared(alias: str, rules: RuleSet) -> dict[CacheRef, Deletes]:
     """What a Resync clears; nothing is known of what a function of the user's does."""
     if conf.RESYNC == "versions":
-        return {ref: Kills(whole=True) for ref in rules.cache_refs() if ref.alias == alias}
+        return {ref: Deletes(whole=True) for ref in rules.cache_refs() if ref.alias == alias}
     if conf.RESYNC == "keys":
         found = rules.everything(ask=False)
-        return {ref: kills for ref, kills in found.items() if ref.alias == alias}
+        return {ref: deletes for ref, deletes in found.items() if ref.alias == alias}
     return {}
 
 

@@ -167,7 +167,7 @@ class Decoder(ABC, Generic[T]):
         self.options = options
         self.wanted = TableFilter(options.tables)
         self.lsn = 0
-        self.unknown: set[str] = set()
+        self.stale_keys: set[str] = set()
         """Payloads whose keys are wanted, but whose known primary key is missing or differs from
         the stream."""
         self.primary_keys = primary_keys
@@ -272,7 +272,7 @@ class Decoder(ABC, Generic[T]):
         names does not show that a table's key was changed.
         """
         self.primary_keys = primary_keys
-        self.unknown.clear()
+        self.stale_keys.clear()
         self.forget_tables()
 
     def forget_keys(self) -> None:
@@ -310,8 +310,8 @@ class Decoder(ABC, Generic[T]):
 
     def doubt(self, payload: str) -> None:
         """Record that a table's primary key differs from the known one."""
-        if len(self.unknown) < MAX_TABLES:
-            self.unknown.add(payload)
+        if len(self.stale_keys) < MAX_TABLES:
+            self.stale_keys.add(payload)
 
     def text(self, raw: bytes) -> str:
         """A name or a content in the database's encoding."""

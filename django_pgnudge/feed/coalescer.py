@@ -28,9 +28,10 @@ class Coalescer:
         self._max_keys = max_keys
         self._clock = clock
         self._ready = self._empty()
-        self._noted: set[int] | None = None
-        """The xids that were noted; None while none are noted."""
-        self._to_note: frozenset[int] | None = None
+        self._streamed_xids: set[int] | None = None
+        """Of the watched transactions, those that the stream has brought; None without a watch."""
+        self._watched: frozenset[int] | None = None
+        """The xids to watch for; None for any."""
         self._into: Changes | None = None
         self._block: StreamedTransaction | None = None
         self.streams: dict[int, StreamedTransaction] = {}
@@ -47,8 +48,8 @@ class Coalescer:
     def begin(self, xid: int) -> None:
         if self._into is not None:
             raise self._inside(f"the BEGIN of {xid}")
-        if self._noted is not None:
-            self._note(xid)
+        if self._streamed_xids is not None:
+            self._count_in(xid)
         self.open = Transaction(xid, self._clock(), self._max_tables, self._max_keys)
         self._into = self.open
 
@@ -101,8 +102,8 @@ class Coalescer:
         done = self.streams.pop(xid, None)
         if done is None:
             raise DecodeError(f"the COMMIT of {xid} comes without its changes")
-        if self._noted is not None:
-            self._note(xid)
+        if self._streamed_xids is not None:
+            self._count_in(xid)
         self.open = done.commit(self._clock())
         self.commit(lsn, committed_at)
 
@@ -118,10 +119,10 @@ class Coalescer:
         around = self._block if self.open is None else self.open
         return DecodeError(f"{what} comes inside transaction {around.xid if around else '?'}")
 
-    def _note(self, xid: int) -> None:
-        assert self._noted is not None
-        if self._to_note is None or xid in self._to_note:
-            self._noted.add(xid)
+    def _count_in(self, xid: int) -> None:
+        assert self._streamed_xids is not None
+        if self._watched is None or xid in self._watched:
+            self._streamed_xids.add(xid)
 
     # What the feed asks.
 
@@ -190,33 +191,33 @@ class Coalescer:
             if self.open is not None:
                 self.open.forget_keys(payloads)
 
-    def note_xids(self, xids: frozenset[int] | None = None) -> None:
-        """Note which of these 32-bit xids (any, if None) the stream brings from here on.
+    def watch_xids(self, xids: frozenset[int] | None = None) -> None:
+        """Watch which of these 32-bit xids (any, if None) the stream brings from here on.
 
-        One that arrives as a whole is noted when it begins, since its COMMIT is on the way; one
-        that arrives in blocks when its COMMIT has come. What was noted before is kept, so that the
-        xids to note can be narrowed.
+        One that arrives as a whole counts when it begins, since its COMMIT is on the way; one that
+        arrives in blocks when its COMMIT has come. What has been seen before is kept, so that the
+        xids can be narrowed.
         """
-        self._noted = self._noted or set()
-        self._to_note = xids
+        self._streamed_xids = self._streamed_xids or set()
+        self._watched = xids
         if xids is not None:
-            self._noted &= xids
+            self._streamed_xids &= xids
 
-    def stop_noting_xids(self) -> None:
-        self._noted = self._to_note = None
+    def stop_watching_xids(self) -> None:
+        self._streamed_xids = self._watched = None
 
     @property
-    def is_noting_xids(self) -> bool:
-        """Whether xids are being noted: the handshake is not over."""
-        return self._noted is not None
+    def is_watching_xids(self) -> bool:
+        """Whether the handshake is not over."""
+        return self._streamed_xids is not None
 
     def has_streamed(self, xid: int) -> bool:
-        """Whether the stream brought a transaction with this 32-bit xid while xids were noted."""
-        return self._noted is not None and xid in self._noted
+        """Whether the stream brought a transaction with this 32-bit xid during the watch."""
+        return self._streamed_xids is not None and xid in self._streamed_xids
 
     def reset(self) -> None:
         """Forget what has not been released: its stream ended, and a Resync will cover it."""
         self.open = self._block = self._into = None
         self.streams = {}
         self.held = []
-        self.stop_noting_xids()
+        self.stop_watching_xids()

@@ -27,13 +27,13 @@ class HandshakeWatch:
     def __init__(
         self, running: Iterable[int], side: SideConnection, progress: Progress, coalescer: Coalescer
     ) -> None:
-        """``running`` are their 32-bit xids. From here on the coalescer notes which of them the
+        """``running`` are their 32-bit xids. From here on the coalescer watches which of them the
         stream brings."""
         self._handshake = Handshake(running)
         self._side = side
         self._progress = progress
         self._coalescer = coalescer
-        coalescer.note_xids(self.running)
+        coalescer.watch_xids(self.running)
 
     @property
     def running(self) -> frozenset[int]:
@@ -52,7 +52,7 @@ class HandshakeWatch:
 
         if not await self._progress.until(is_known, connection):
             return False
-        self._coalescer.stop_noting_xids()
+        self._coalescer.stop_watching_xids()
         return bool(due)
 
     async def _conclude(self) -> None:

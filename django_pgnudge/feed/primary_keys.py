@@ -89,7 +89,7 @@ class KeyKeeper:
                 self._read = None
             return
         moved = decoder.lsn != self._looked_at
-        if not (decoder.unknown or (moved and not decoder.proves_keys)):
+        if not (decoder.stale_keys or (moved and not decoder.proves_keys)):
             return
         began, superseded = time.monotonic(), self._superseded
         if began < self._look_again:

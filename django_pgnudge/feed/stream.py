@@ -124,7 +124,7 @@ class Stream:
             watching = self._watch_handshake(self._handshake)
             helpers.append(asyncio.create_task(watching, name="pgnudge-handshake"))
         else:
-            self._coalescer.stop_noting_xids()
+            self._coalescer.stop_watching_xids()
         self._releaser.start()
         try:
             pending: set[asyncio.Future[object]] = {self.connection.closed, *helpers}  # type: ignore[arg-type]
@@ -183,7 +183,7 @@ class Stream:
             encoding=python_codec(session.parameters.get("server_encoding", "UTF8")),
         )
         self._coalescer.reset()
-        self._coalescer.note_xids()
+        self._coalescer.watch_xids()
         self._decoder = DECODERS[slot.plugin](self._coalescer, keys, options)
         await self._slot_maker.start(
             slot, self._decoder.start_options(options, session.server_version)
@@ -246,7 +246,7 @@ class Stream:
         target = await self._side.log_end()
         connection, coalescer, progress = self.connection, self._coalescer, self._progress
         if not await progress.until(
-            lambda: progress.position >= target and not coalescer.is_noting_xids, connection
+            lambda: progress.position >= target and not coalescer.is_watching_xids, connection
         ):
             raise connection.closed.result()
         seen = await self._side.visibility()

@@ -58,14 +58,14 @@ class Registry:
         self._catalog = Catalog()
         self._asked: Memo[str, None] = Memo(_MOST_ASKED)
         self._everywhere: set[str] = set()
-        self.left: set[tuple[str, str]] = set()
-        """Pairs of a table and a former parent or root of it; see `daemon.proof`."""
+        self.former_parents: set[tuple[str, str]] = set()
+        """Pairs of a table and a parent or root that it has left; see `daemon.proof`."""
         self._index()
 
     def refresh(self, connection: BaseDatabaseWrapper) -> None:
         """Read search_path, partitions, primary keys and the identity from the database."""
         found = read_catalog(connection, self._unqualified())
-        self.left |= _pairs(self._catalog.parents) - _pairs(found.parents)
+        self.former_parents |= _pairs(self._catalog.parents) - _pairs(found.parents)
         self._catalog = found
         self._index()
 
@@ -114,8 +114,8 @@ class Registry:
         named = (*self._by_table, *self._cache_tables)
         return [table for schema, table in named if schema is None]
 
-    def unknown(self, payload: str) -> bool:
-        """Whether ``refresh`` may find a new meaning of ``payload``.
+    def may_mean_more(self, payload: str) -> bool:
+        """Whether a ``refresh`` may find that ``payload`` means more than is known of it.
 
         True for a table without model or parent, which may since have been attached as a partition.
         True once for a name that is missing from the catalogs. False for an own nudge, which has no

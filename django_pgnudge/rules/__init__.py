@@ -7,6 +7,6 @@
 from __future__ import annotations
 
 from django_pgnudge.rules.parsing import CacheRef, Rule, read_rules
-from django_pgnudge.rules.ruleset import Kills, RuleSet, load_rules
+from django_pgnudge.rules.ruleset import Deletes, RuleSet, load_rules
 
-__all__ = ["CacheRef", "Kills", "Rule", "RuleSet", "load_rules", "read_rules"]
+__all__ = ["CacheRef", "Deletes", "Rule", "RuleSet", "load_rules", "read_rules"]

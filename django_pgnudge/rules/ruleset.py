@@ -46,7 +46,7 @@ logger = get_logger("django_pgnudge.rules")
 
 
 @dataclass(slots=True)
-class Kills:
+class Deletes:
     """What to delete from one version of one cache.
 
     ``patterns`` are globs in which ``*`` is special and the rest is escaped. ``whole`` means
@@ -59,15 +59,15 @@ class Kills:
     keys: set[str] = field(default_factory=set)
     patterns: set[str] = field(default_factory=set)
     whole: bool = False
-    later: dict[float, Kills] = field(default_factory=dict)
+    later: dict[float, Deletes] = field(default_factory=dict)
 
-    def merge(self, other: Kills) -> None:
+    def merge(self, other: Deletes) -> None:
         """Add everything of another; its sets are copied."""
         self.keys |= other.keys
         self.patterns |= other.patterns
         self.whole |= other.whole
-        for delay, kills in other.later.items():
-            self.later.setdefault(delay, Kills()).merge(kills)
+        for delay, deletes in other.later.items():
+            self.later.setdefault(delay, Deletes()).merge(deletes)
 
     def add(self, spec: Fixed | Pattern) -> None:
         """Add one key or pattern."""
@@ -154,7 +154,7 @@ class RuleSet:
                 registry.look_everywhere(registry.payload_of(rule.target))
         self._sync()
 
-    def kills(self, event: Event, *, ask: bool = True) -> dict[CacheRef, Kills]:
+    def deletes(self, event: Event, *, ask: bool = True) -> dict[CacheRef, Deletes]:
         """What to delete for a change.
 
         Runs the callables of the rules. If one raises, this is logged, and more is deleted. Without
@@ -163,7 +163,7 @@ class RuleSet:
         self._sync()
         registry = self._registry
         root = registry.root_of(event.payload)
-        found: dict[CacheRef, Kills] = {}
+        found: dict[CacheRef, Deletes] = {}
         for payload in registry.lineage(event.payload):
             bounds = self._bounds(payload)
             if not bounds:
@@ -171,14 +171,14 @@ class RuleSet:
             pks = self._pks(event, payload) if any(bound.fills for bound in bounds) else None
             seen = registry.seen_as(event, payload if root == event.payload else root)
             for bound in bounds:
-                kills = Kills()
+                deletes = Deletes()
                 for spec in bound.specs:
-                    _apply(spec, bound, seen, pks, kills, ask=ask)
+                    _apply(spec, bound, seen, pks, deletes, ask=ask)
                 for ref in self._refs(bound.rule, bound.tenant):
-                    whole = found.setdefault(ref, Kills())
-                    whole.merge(kills)
+                    whole = found.setdefault(ref, Deletes())
+                    whole.merge(deletes)
                     if bound.rule.again is not None:
-                        whole.later.setdefault(bound.rule.again, Kills()).merge(kills)
+                        whole.later.setdefault(bound.rule.again, Deletes()).merge(deletes)
         return found
 
     def asks_about(self, payload: str) -> bool:
@@ -205,34 +205,34 @@ class RuleSet:
         tenants = self._tenants if tenant is None else {tenant}
         return [dataclasses.replace(rule.ref, tenant=each) for each in sorted(tenants)]
 
-    def everything(self, *, ask: bool = True) -> dict[CacheRef, Kills]:
+    def everything(self, *, ask: bool = True) -> dict[CacheRef, Deletes]:
         """Everything that the rules can delete. Callables get ``keys=None``, which means any row.
 
         Without ``ask`` no callable runs, and each one deletes the whole version.
         """
         self._sync()
-        found: dict[CacheRef, Kills] = {}
+        found: dict[CacheRef, Deletes] = {}
         for payload, bounds in self._bound.items():
             event = Event(payload, 0.0, 0)
             for bound in bounds:
                 if bound.payload == payload:
-                    kills = Kills()
+                    deletes = Deletes()
                     for spec in bound.specs:
-                        _apply(spec, bound, event, None, kills, ask=ask)
+                        _apply(spec, bound, event, None, deletes, ask=ask)
                     for ref in self._refs(bound.rule, None):
-                        found.setdefault(ref, Kills()).merge(kills)
+                        found.setdefault(ref, Deletes()).merge(deletes)
         for starred in self._starred:
             if starred.pattern != starred.target:
                 continue
-            kills = Kills()
+            deletes = Deletes()
             bound = starred.bind_any()
             for spec in bound.specs:
                 # A callable needs the name of a real table; for other specs the star is enough.
                 tables = self._registry.tables_like(starred.pattern)
                 for payload in sorted(tables) if isinstance(spec, Function) else [starred.pattern]:
-                    _apply(spec, bound, Event(payload, 0.0, 0), None, kills, ask=ask)
+                    _apply(spec, bound, Event(payload, 0.0, 0), None, deletes, ask=ask)
             for ref in self._refs(starred.rule, None):
-                found.setdefault(ref, Kills()).merge(kills)
+                found.setdefault(ref, Deletes()).merge(deletes)
         return found
 
     def wants_keys(self) -> frozenset[str]:
@@ -339,27 +339,27 @@ def shares_pk(model: type[Model], parent: type[Model]) -> bool:
 
 
 def _apply(
-    spec: KeySpec, bound: _Bound, event: Event, pks: list[tuple[Any, ...]] | None, kills: Kills,
+    spec: KeySpec, bound: _Bound, event: Event, pks: list[tuple[Any, ...]] | None, deletes: Deletes,
     *, ask: bool,
 ) -> None:  # fmt: skip
     if isinstance(spec, Fixed | Pattern):
-        kills.add(spec)
+        deletes.add(spec)
     elif isinstance(spec, Function):
         if ask:
-            _call(spec, bound, event, kills)
+            _call(spec, bound, event, deletes)
         else:
-            kills.whole = True
+            deletes.whole = True
     elif pks is None or not bound.rowwise:
-        kills.add(spec.widen())
+        deletes.add(spec.widen())
     else:
         try:
             for key in map(spec.fill, pks):
-                kills.add(Pattern(key) if spec.is_glob else Fixed(key))
+                deletes.add(Pattern(key) if spec.is_glob else Fixed(key))
         except IndexError:  # {pk[1]} with a key of one column; a system check reports it
-            kills.add(spec.widen())
+            deletes.add(spec.widen())
 
 
-def _call(spec: Function, bound: _Bound, event: Event, kills: Kills) -> None:
+def _call(spec: Function, bound: _Bound, event: Event, deletes: Deletes) -> None:
     """Add what a callable returns.
 
     If it raises, it is called again for the whole table. If that raises too, its keys are unknown,
@@ -369,7 +369,7 @@ def _call(spec: Function, bound: _Bound, event: Event, kills: Kills) -> None:
         event = dataclasses.replace(event, keys=None)
     try:
         for found in parse_result(spec.call(event)):
-            kills.add(found)
+            deletes.add(found)
     except BaseException:
         # Even a sys.exit() in a callable must not lose the change or end the daemon.
         rule = bound.rule
@@ -381,7 +381,7 @@ def _call(spec: Function, bound: _Bound, event: Event, kills: Kills) -> None:
                 len(event.keys),
                 event.payload,
             )
-            _call(spec, bound, dataclasses.replace(event, keys=None), kills)
+            _call(spec, bound, dataclasses.replace(event, keys=None), deletes)
             return
         logger.exception(
             "%s: %s raised for the whole of %s; deleting all keys of cache %r, version %s",
@@ -391,7 +391,7 @@ def _call(spec: Function, bound: _Bound, event: Event, kills: Kills) -> None:
             rule.ref.alias,
             rule.ref.version,
         )
-        kills.whole = True
+        deletes.whole = True
 
 
 def load_rules(registry: Registry) -> RuleSet:

@@ -19,7 +19,7 @@ from django_pgnudge.caches.client_library import _library
 from django_pgnudge.caches.cluster_value_store import ClusterValueStore
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.reader.settled import settled
-from django_pgnudge.rules import CacheRef, Kills
+from django_pgnudge.rules import CacheRef, Deletes
 from tests.fix_nudged import lease_in, names_of
 from tests.fix_servers import missing, redis_program
 from tests.shop.models import Category
@@ -127,11 +127,11 @@ def test_keys_patterns_and_versions_are_deleted_on_every_node(cluster: RedisClus
         cache().set(key, 1, None)
         cache().set(key, 1, None, version=2)
     ref = CacheRef("default", 1)
-    assert caches.delete(ref, Kills(keys=set(keys[:50]))) == 50
-    assert caches.delete(ref, Kills(patterns={"b:*"})) == 50
+    assert caches.delete(ref, Deletes(keys=set(keys[:50]))) == 50
+    assert caches.delete(ref, Deletes(patterns={"b:*"})) == 50
     left = [key for key in keys if cache().get(key) is not None]
     assert left == keys[100:]
-    assert caches.count(ref, Kills(whole=True)) == 50
+    assert caches.count(ref, Deletes(whole=True)) == 50
     assert caches.clear_version(ref) == 50
     assert caches.count_all("default") == 150
     caches.clear("default")
@@ -231,8 +231,8 @@ def test_a_node_that_came_later_is_cleared_too(cluster: RedisCluster) -> None:
     cluster.move(key, late)
     try:
         late.command("SET", key, "1")
-        assert caches.count(ref, Kills(patterns={"page:*"})) == 1
-        assert caches.delete(ref, Kills(patterns={"page:*"})) == 1
+        assert caches.count(ref, Deletes(patterns={"page:*"})) == 1
+        assert caches.delete(ref, Deletes(patterns={"page:*"})) == 1
         late.command("SET", key, "1")
         assert caches.clear_version(ref) == 1
         late.command("SET", key, "1")

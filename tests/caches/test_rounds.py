@@ -12,7 +12,7 @@ from django_pgnudge.caches import Mark, Round
 from django_pgnudge.caches.rounds import ClearVersion, DeleteKeys, EndTokens, RaiseMark
 from django_pgnudge.caches.value_store import ValueStore
 from django_pgnudge.errors import CacheError
-from django_pgnudge.rules import CacheRef, Kills
+from django_pgnudge.rules import CacheRef, Deletes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from servers.redis import Redis
 
 MARK = Mark("mark", "lease", 7, 8)
-KEYS = CacheRef("default"), Kills(keys={"a", "b"})
+KEYS = CacheRef("default"), Deletes(keys={"a", "b"})
 VERSION = CacheRef("default", 2)
 
 
 def a_round(**but: Any) -> Round:
     given: dict[str, Any] = {
-        "tokens": {"token"}, "kills": dict([KEYS]), "versions": [VERSION], "mark": MARK,
+        "tokens": {"token"}, "deletes": dict([KEYS]), "versions": [VERSION], "mark": MARK,
     }  # fmt: skip
     return Round(**(given | but))
 
@@ -39,7 +39,7 @@ def test_tokens_are_first_and_the_mark_is_last_with_tokens_behind_it() -> None:
 
 def test_what_there_is_nothing_of_is_no_step() -> None:
     assert [*Round().steps()] == []
-    assert [*Round(kills={CacheRef("default"): Kills()}).steps()] == []
+    assert [*Round(deletes={CacheRef("default"): Deletes()}).steps()] == []
     assert [*Round(mark=MARK).steps()] == [RaiseMark(MARK, ())]
 
 
@@ -88,8 +88,8 @@ def test_what_a_backend_refuses_stops_nothing_else(
     monkeypatch.setattr(ValueStore, "witness", telling)
     cache = django_caches["default"]
     cache.set("a", 1)
-    patterns = {CacheRef("default"): Kills(keys={"a"}, patterns={"p*"})}
-    done = caches.run("default", a_round(kills=patterns))
+    patterns = {CacheRef("default"): Deletes(keys={"a"}, patterns={"p*"})}
+    done = caches.run("default", a_round(deletes=patterns))
     assert [(each.ref, each.whole_version) for each in done.refusals] == [
         (CacheRef("default"), False), (VERSION, True),
     ]  # fmt: skip
@@ -97,7 +97,7 @@ def test_what_a_backend_refuses_stops_nothing_else(
     assert told, "the mark is raised all the same"
 
 
-@pytest.mark.parametrize("but", [{"kills": {}}, {"versions": ()}])
+@pytest.mark.parametrize("but", [{"deletes": {}}, {"versions": ()}])
 def test_one_write_takes_neither_a_version_nor_a_pattern(
     but: dict[str, Any], settings: Any, redis_server: Redis
 ) -> None:
@@ -106,8 +106,8 @@ def test_one_write_takes_neither_a_version_nor_a_pattern(
     pipeline = caches.pipeline("default")
     assert pipeline is not None
     try:
-        patterns = {CacheRef("default"): Kills(keys={"a"}, patterns={"p*"})}
+        patterns = {CacheRef("default"): Deletes(keys={"a"}, patterns={"p*"})}
         with pytest.raises(ValueError, match="not for one write"):
-            pipeline.pack(a_round(**({"kills": patterns} | but)))
+            pipeline.pack(a_round(**({"deletes": patterns} | but)))
     finally:
         pipeline.close()

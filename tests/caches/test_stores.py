@@ -22,7 +22,7 @@ from django_pgnudge import caches
 from django_pgnudge.caches.other_stores import PatternStore
 from django_pgnudge.caches.store import Store, glob_regex
 from django_pgnudge.errors import CacheError, UnsupportedError
-from django_pgnudge.rules import CacheRef, Kills
+from django_pgnudge.rules import CacheRef, Deletes
 from tests.fix_servers import missing
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def left(*keys: str, version: int | None = None, alias: str = "default") -> set[
 
 def test_fixed_keys_die_and_are_counted(enumerable: Any) -> None:
     fill("products", "product:1", "product:2")
-    assert caches.delete(ref(), Kills(keys={"products", "product:1", "absent"})) == 2
+    assert caches.delete(ref(), Deletes(keys={"products", "product:1", "absent"})) == 2
     assert left("products", "product:1", "product:2") == {"product:2"}
 
 
@@ -108,7 +108,7 @@ def test_a_prefix_may_be_any_text(enumerable: Any, prefix: str) -> None:
     fill("a", "b", alias="other")
     fill("a")
     assert caches.can_enumerate("other")
-    assert caches.delete(ref(alias="other"), Kills(patterns={"a*"})) == 1
+    assert caches.delete(ref(alias="other"), Deletes(patterns={"a*"})) == 1
     assert caches.clear_version(ref(alias="other")) == 1
     assert left("a") == {"a"}
 
@@ -118,15 +118,15 @@ def test_more_keys_than_a_chunk_die(enumerable: Any) -> None:
     django_caches["default"].set_many(dict.fromkeys(keys, 1))
     fill("stays")
     assert len(left(*keys)) > 100  # LocMem keeps 300 at most by default
-    caches.delete(ref(), Kills(keys=keys))
+    caches.delete(ref(), Deletes(keys=keys))
     assert left(*keys, "stays") <= {"stays"}
     fill("x1", "x2")
-    assert caches.delete(ref(), Kills(patterns={"x*"})) == 2
+    assert caches.delete(ref(), Deletes(patterns={"x*"})) == 2
 
 
-def test_a_pattern_kills_what_it_matches_and_nothing_else(enumerable: Any) -> None:
+def test_a_pattern_deletes_what_it_matches_and_nothing_else(enumerable: Any) -> None:
     fill("product:1", "product:22", "Product:1", "products", "a:product:1")
-    assert caches.delete(ref(), Kills(patterns={"product:*"})) == 2
+    assert caches.delete(ref(), Deletes(patterns={"product:*"})) == 2
     assert left("product:1", "Product:1", "products", "a:product:1") == {
         "Product:1", "products", "a:product:1",
     }  # fmt: skip
@@ -134,14 +134,14 @@ def test_a_pattern_kills_what_it_matches_and_nothing_else(enumerable: Any) -> No
 
 def test_escaped_specials_of_a_pattern_match_only_themselves(enumerable: Any) -> None:
     fill("a[1]b?:1", "a1b?:1", "a[1]bx:1", "a\\:1")
-    assert caches.delete(ref(), Kills(patterns={"a[[]1]b[?]:*", "a\\\\:*"})) == 2
+    assert caches.delete(ref(), Deletes(patterns={"a[[]1]b[?]:*", "a\\\\:*"})) == 2
     assert left("a[1]b?:1", "a1b?:1", "a[1]bx:1", "a\\:1") == {"a1b?:1", "a[1]bx:1"}
 
 
 def test_versions_do_not_touch_each_other(enumerable: Any) -> None:
     for version in (1, 2, 12):
         fill("key", "p:1", version=version)
-    caches.delete(ref(2), Kills(keys={"key"}, patterns={"p:*"}))
+    caches.delete(ref(2), Deletes(keys={"key"}, patterns={"p:*"}))
     assert left("key", "p:1", version=2) == set()
     assert left("key", "p:1", version=1) == {"key", "p:1"}
     caches.clear_version(ref(2))
@@ -158,7 +158,7 @@ def test_a_prefix_is_taken_literally_and_others_survive(enumerable: Any, prefix:
     fill("p:1", "p:2", alias="mine")
     fill("p:1", alias="theirs")
     fill("p:3")
-    assert caches.delete(ref(alias="mine"), Kills(patterns={"p:1*"})) == 1
+    assert caches.delete(ref(alias="mine"), Deletes(patterns={"p:1*"})) == 1
     assert caches.clear_version(ref(alias="mine")) == 1
     assert left("p:1", alias="theirs") == {"p:1"}
     assert left("p:3") == {"p:3"}
@@ -194,7 +194,7 @@ def test_a_key_function_that_rewrites_keys_refuses_patterns_in_words(
     assert not caches.supports_patterns("hashed")
     assert not caches.can_enumerate("hashed")
     with pytest.raises(UnsupportedError, match="KEY_FUNCTION"):
-        caches.delete(ref(alias="hashed"), Kills(keys={"products"}, patterns={"p*"}))
+        caches.delete(ref(alias="hashed"), Deletes(keys={"products"}, patterns={"p*"}))
     assert left("products", alias="hashed") == set()
     with pytest.raises(UnsupportedError, match="KEY_FUNCTION"):
         caches.clear_version(ref(alias="hashed"))
@@ -205,7 +205,7 @@ def test_a_key_function_that_wraps_keys_is_followed(enumerable: Any) -> None:
     fill("p:1", "q", alias="wrapped")
     fill("p:1")
     assert caches.supports_patterns("wrapped")
-    assert caches.delete(ref(alias="wrapped"), Kills(patterns={"p:*"})) == 1
+    assert caches.delete(ref(alias="wrapped"), Deletes(patterns={"p:*"})) == 1
     assert caches.clear_version(ref(alias="wrapped")) == 1
     assert left("p:1") == {"p:1"}
 
@@ -234,8 +234,8 @@ def test_a_dead_redis_raises_with_alias_and_address_and_no_password(
         settings.DJANGO_REDIS_IGNORE_EXCEPTIONS = settings.DJANGO_VALKEY_IGNORE_EXCEPTIONS = True
     settings.CACHES = {"default": cache}
     calls: list[Callable[[], Any]] = [
-        lambda: caches.delete(ref(), Kills(keys={"a"})),
-        lambda: caches.delete(ref(), Kills(patterns={"a*"})),
+        lambda: caches.delete(ref(), Deletes(keys={"a"})),
+        lambda: caches.delete(ref(), Deletes(patterns={"a*"})),
         lambda: caches.clear_version(ref()),
         lambda: caches.clear("default"),
         lambda: caches.incarnation("default"),
@@ -279,8 +279,8 @@ def test_shards_of_django_redis_are_all_cleared(
     keys = {f"p:{n}" for n in range(20)}
     fill(*keys, "q")
     assert all(server.command("DBSIZE") != ":0" for server in servers)
-    assert caches.delete(ref(), Kills(keys={"p:1", "p:2"})) == 2
-    assert caches.delete(ref(), Kills(patterns={"p:1*"})) == 10
+    assert caches.delete(ref(), Deletes(keys={"p:1", "p:2"})) == 2
+    assert caches.delete(ref(), Deletes(patterns={"p:1*"})) == 10
     assert caches.clear_version(ref()) == 9
     assert left(*keys, "q") == set()
 
@@ -306,10 +306,10 @@ def test_a_memcached_that_comes_back_is_used_at_once(
     port = free_port()
     use_memcached(settings, port)
     with pytest.raises(CacheError, match=r"memcached 127.0.0.1"):
-        caches.delete(ref(), Kills(keys={"a"}))
+        caches.delete(ref(), Deletes(keys={"a"}))
     start_memcached(port)
     fill("a")
-    assert caches.delete(ref(), Kills(keys={"a"})) == 1
+    assert caches.delete(ref(), Deletes(keys={"a"})) == 1
 
 
 def use_memcached(settings: Settings, port: int, **options: Any) -> None:
@@ -328,10 +328,10 @@ def test_memcached_deletes_keys_and_refuses_the_rest_in_words(
     use_memcached(settings, memcached)
     fill("a", "b")
     awkward = {"no such\nkey", "x" * 300, "é" * 200, "\ud800"}
-    assert caches.delete(ref(), Kills(keys={"a", "absent"} | awkward)) == 1
+    assert caches.delete(ref(), Deletes(keys={"a", "absent"} | awkward)) == 1
     assert left("a", "b") == {"b"}
     with pytest.raises(UnsupportedError, match=r"memcached 127.0.0.1.*pattern"):
-        caches.delete(ref(), Kills(patterns={"b*"}))
+        caches.delete(ref(), Deletes(patterns={"b*"}))
     with pytest.raises(UnsupportedError, match="RESYNC"):
         caches.clear_version(ref())
     assert not caches.supports_patterns("default")
@@ -346,7 +346,7 @@ def test_a_dead_memcached_raises_each_time_though_the_site_ignores_failures(
     use_memcached(settings, free_port(), ignore_exc=True, default_noreply=True)
     for _ in range(3):
         with pytest.raises(CacheError, match=r"memcached 127.0.0.1"):
-            caches.delete(ref(), Kills(keys={"a"}))
+            caches.delete(ref(), Deletes(keys={"a"}))
     with pytest.raises(CacheError, match=r"memcached 127.0.0.1"):
         caches.clear("default")
 
@@ -363,14 +363,14 @@ def test_a_redis_user_without_some_commands_is_served_as_far_as_it_goes(
         redis_server.command("ACL", "SETUSER", "nudge", "on", ">pw", "~*", "+@all", *everything_but)
         fill("a", "b", "c")
         assert caches.incarnation("default") is None
-        assert caches.delete(ref(), Kills(keys={"a"}, patterns={"b*"})) == 2
+        assert caches.delete(ref(), Deletes(keys={"a"}, patterns={"b*"})) == 2
         redis_server.command("ACL", "SETUSER", "nudge", "-scan")
         with pytest.raises(UnsupportedError, match=r"allow its user SCAN") as caught:
             caches.clear_version(ref())
         assert "pw" not in str(caught.value)
         redis_server.command("ACL", "SETUSER", "nudge", "-del")
         with pytest.raises(CacheError, match=r"NoPermissionError"):
-            caches.delete(ref(), Kills(keys={"c"}))
+            caches.delete(ref(), Deletes(keys={"c"}))
     finally:
         redis_server.command("ACL", "DELUSER", "nudge")
 
@@ -404,7 +404,7 @@ def test_a_version_is_cleared_by_a_script_on_the_server_or_without(
 def test_a_redis_behind_a_unix_socket_is_named_by_its_path(settings: Settings) -> None:
     settings.CACHES = {"default": {"BACKEND": DJANGO, "LOCATION": "unix:///run/none.sock?db=1"}}
     with pytest.raises(CacheError, match=r"unix:/run/none.sock"):
-        caches.delete(ref(), Kills(keys={"a"}))
+        caches.delete(ref(), Deletes(keys={"a"}))
 
 
 class ThirdPartyCache(LocMemCache):
@@ -459,8 +459,8 @@ def test_awkward_keys_die_like_others(enumerable: Any, settings: Settings) -> No
     fill(*keys, "stays")
     assert left(*keys) == set(keys)
     # Half a surrogate pair is no text: no server could have stored it.
-    kills = Kills(keys={*AWKWARD, "\ud800"}, patterns={"\ud800*"})
-    assert caches.delete(ref(), kills) >= len(keys)
+    deletes = Deletes(keys={*AWKWARD, "\ud800"}, patterns={"\ud800*"})
+    assert caches.delete(ref(), deletes) >= len(keys)
     assert left(*keys, "stays") == {"stays"}
 
 
@@ -472,17 +472,17 @@ def test_files_delete_keys_and_refuse_versions_in_words(tmp_path: Path, settings
         }
     }
     fill("a", "b")
-    assert caches.delete(ref(), Kills(keys={"a"})) == 1
+    assert caches.delete(ref(), Deletes(keys={"a"})) == 1
     assert left("a", "b") == {"b"}
     with pytest.raises(UnsupportedError, match="cannot list its keys"):
         caches.clear_version(ref())
     with pytest.raises(UnsupportedError, match="cannot delete by pattern"):
-        caches.delete(ref(), Kills(patterns={"b*"}))
+        caches.delete(ref(), Deletes(patterns={"b*"}))
 
 
 def test_an_unknown_alias_is_a_cache_error() -> None:
     with pytest.raises(CacheError, match="'nowhere'"):
-        caches.delete(ref(alias="nowhere"), Kills(keys={"a"}))
+        caches.delete(ref(alias="nowhere"), Deletes(keys={"a"}))
 
 
 @pytest.mark.parametrize(

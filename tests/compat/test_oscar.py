@@ -61,7 +61,7 @@ def test_pages_are_right_after_sql_from_elsewhere(statement: str, site: Site) ->
     site.check()
 
 
-def test_rules_kill_the_keys_that_they_name(site: Site) -> None:
+def test_rules_delete_the_keys_that_they_name(site: Site) -> None:
     site.forget_the_past()
     site.step("fill")
     site.sql("UPDATE catalogue_product SET rating = 3 WHERE id = 2")

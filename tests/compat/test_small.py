@@ -67,7 +67,7 @@ def test_each_format_of_the_api_is_kept_by_itself(site: Site) -> None:
         assert (kind, first.strip()) in {("text/html", ""), ("text/html", "<")}
 
 
-def test_rules_kill_the_keys_that_they_name(site: Site) -> None:
+def test_rules_delete_the_keys_that_they_name(site: Site) -> None:
     site.forget_the_past()
     site.step("fill")
     site.step("patch_by_api", "Patched again")

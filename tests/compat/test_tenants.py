@@ -60,7 +60,7 @@ def test_a_change_of_a_shared_table_reaches_every_tenant(site: Site) -> None:
     check(site, "acme", "umbrella")
 
 
-def test_a_starred_rule_kills_the_keys_of_the_tenant_that_changed(site: Site) -> None:
+def test_a_starred_rule_deletes_the_keys_of_the_tenant_that_changed(site: Site) -> None:
     site.step("fill", "acme", "umbrella")
     site.sql("UPDATE acme.shop_product SET price = 7 WHERE id = 1")
     assert site.step("settled", 10)
@@ -71,7 +71,7 @@ def test_a_starred_rule_kills_the_keys_of_the_tenant_that_changed(site: Site) ->
     }
 
 
-def test_a_rule_for_a_shared_table_kills_the_keys_of_every_tenant(site: Site) -> None:
+def test_a_rule_for_a_shared_table_deletes_the_keys_of_every_tenant(site: Site) -> None:
     site.step("fill", "acme", "umbrella")
     site.step("raise_plans")
     assert site.step("settled", 10)

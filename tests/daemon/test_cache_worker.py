@@ -19,7 +19,7 @@ from django_pgnudge.daemon.cache_memory import CacheMemory
 from django_pgnudge.daemon.cache_worker import CacheWorker, Outcome
 from django_pgnudge.daemon.invalidation import Invalidation
 from django_pgnudge.reader.keys import Names
-from django_pgnudge.rules import CacheRef, Kills
+from django_pgnudge.rules import CacheRef, Deletes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -78,7 +78,7 @@ def invalidation(
     *keys: str, tokens: tuple[str, ...] = ("token",), version: int | None = None
 ) -> Invalidation:
     made = Invalidation(tokens=set(tokens))
-    made.add(CacheRef("default", version), Kills(keys=set(keys)))
+    made.add(CacheRef("default", version), Deletes(keys=set(keys)))
     return made
 
 
@@ -106,7 +106,7 @@ async def test_a_round_is_tokens_then_keys_then_the_mark_then_tokens(
     cache.set("b", 1, version=7)
     cache.set("token", 1)
     both = invalidation("a", "not there")
-    both.add(CacheRef("default", 7), Kills(keys={"b"}))
+    both.add(CacheRef("default", 7), Deletes(keys={"b"}))
     with client.monitor() as monitor:
         assert await done(worker, both) == Outcome(done=True, deleted=2)
         client.ping()
@@ -243,7 +243,7 @@ async def test_what_is_not_plain_goes_the_ordinary_way(worker: CacheWorker) -> N
     cache = django_caches["default"]
     cache.set_many({"a": 1, "b:1": 1})
     patterns = invalidation("a")
-    patterns.add(CacheRef("default"), Kills(patterns={"b:*"}))
+    patterns.add(CacheRef("default"), Deletes(patterns={"b:*"}))
     assert await done(worker, patterns) == Outcome(done=True, deleted=2)
 
 

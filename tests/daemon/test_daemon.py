@@ -149,7 +149,7 @@ def heard() -> Iterator[Heard]:
     resynced.disconnect(listener.resync)
 
 
-async def test_a_row_kills_its_keys_in_every_cache_of_its_rules() -> None:
+async def test_a_row_deletes_its_keys_in_every_cache_of_its_rules() -> None:
     async with running() as (daemon, feed):
         fill()
         feed.say(event(PRICES, 1))

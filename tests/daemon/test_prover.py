@@ -31,23 +31,23 @@ class World:
     def __init__(self) -> None:
         self.feed = FakeFeed()
         self.registry = Registry()
-        self.killed: list[str] = []
+        self.dispatched: list[str] = []
         self.any_row = True
         self.readable = True
         self.reads = 0
         self.catalog = Catalog(tables=TABLES, parents={LEAF: (OLD,)}, roots={LEAF: OLD})
-        self.catalog_refresh = CatalogRefresh("default", self.registry, self.kill)
+        self.catalog_refresh = CatalogRefresh("default", self.registry, self.dispatch)
         self.catalog_refresh.refresh = self.refresh  # type: ignore[method-assign]
         self.prover = Prover(
             feed=lambda: self.feed,
             catalog_refresh=self.catalog_refresh,
             registry=self.registry,
-            kill=self.kill,
+            dispatch=self.dispatch,
             ruled=lambda: {"public.ruled"},
         )
 
-    async def kill(self, batch: Batch) -> None:
-        self.killed += batch.payloads()
+    async def dispatch(self, batch: Batch) -> None:
+        self.dispatched += batch.payloads()
         self.any_row &= all(each.keys is None for each in batch.events)
 
     async def refresh(self, patience: float | None) -> bool:
@@ -74,7 +74,7 @@ async def test_a_map_that_stood_still_is_proved_without_reading_it(world: World)
     assert proof.covered == {LEAF, OLD}
     assert await world.map() == proof.map
     assert world.reads == 1
-    assert world.killed == []
+    assert world.dispatched == []
 
 
 async def test_a_table_that_moved_is_told_under_its_names_and_parents_of_before_and_after(
@@ -85,11 +85,11 @@ async def test_a_table_that_moved_is_told_under_its_names_and_parents_of_before_
     world.catalog = Catalog(tables=TABLES, parents={LEAF: (NEW,)}, roots={LEAF: NEW})
     after = await world.map()
     assert after != before
-    assert set(world.killed) == {LEAF, OLD, NEW}
+    assert set(world.dispatched) == {LEAF, OLD, NEW}
     assert world.any_row
     assert len(world.feed.relearned) == 1
     assert await world.map() == after
-    assert len(world.killed) == 3, "once"
+    assert len(world.dispatched) == 3, "once"
 
 
 async def test_a_table_that_is_only_stored_anew_is_told_and_the_map_is_the_same(
@@ -98,7 +98,7 @@ async def test_a_table_that_is_only_stored_anew_is_told_and_the_map_is_the_same(
     before = await world.map()
     world.feed.moved = Moved(frozenset({LEAF}), stored=frozenset({LEAF}))
     assert await world.map() == before
-    assert set(world.killed) == {LEAF, OLD}
+    assert set(world.dispatched) == {LEAF, OLD}
 
 
 async def test_a_publication_that_moved_concerns_what_it_covers_and_every_rule(
@@ -109,14 +109,14 @@ async def test_a_publication_that_moved_concerns_what_it_covers_and_every_rule(
     world.feed.moved = Moved(publication=True)
     world.feed.tables = frozenset({LEAF, NEW})
     assert await world.map() != before
-    assert set(world.killed) == {LEAF, OLD, NEW, "public.ruled"}
+    assert set(world.dispatched) == {LEAF, OLD, NEW, "public.ruled"}
 
 
 async def test_what_queries_read_by_concerns_values_of_no_known_table(world: World) -> None:
     before = await world.map()
     world.feed.moved = Moved(reading=True)
     assert await world.map() != before
-    assert world.killed == []
+    assert world.dispatched == []
 
 
 async def test_coverage_that_shrank_for_no_known_reason_is_another_map(world: World) -> None:
@@ -134,10 +134,10 @@ async def test_a_map_that_cannot_be_read_is_no_proof_and_is_not_forgotten(world:
     for _ in range(2):
         with pytest.raises(NotCurrentError, match="cannot be read"):
             await world.prover.prove()
-    assert world.killed == []
+    assert world.dispatched == []
     world.readable = True
     await world.prover.prove()
-    assert set(world.killed) == {LEAF, OLD}
+    assert set(world.dispatched) == {LEAF, OLD}
 
 
 async def test_proofs_asked_for_at_the_same_time_tell_a_move_once_and_each_after_it(
@@ -147,7 +147,7 @@ async def test_proofs_asked_for_at_the_same_time_tell_a_move_once_and_each_after
     first, second = await asyncio.gather(world.prover.prove(), world.prover.prove())
     assert first == second
     assert first.map == 1
-    assert len(world.killed) == len(set(world.killed))
+    assert len(world.dispatched) == len(set(world.dispatched))
 
 
 async def test_proofs_wait_for_the_stream_side_by_side(world: World) -> None:
@@ -205,7 +205,7 @@ async def test_a_registry_that_was_not_read_when_a_stream_began_is_another_map()
     world.readable = True
     first = await world.map()
     assert first != 0, "a keeper that has proved nothing yet ends the epoch too"
-    assert world.killed == ["public.ruled"]
+    assert world.dispatched == ["public.ruled"]
     world.feed.slot_name = "pgnudge_another"
     assert await world.map() != first
 
@@ -218,7 +218,7 @@ async def test_a_name_in_no_catalog_is_looked_up_before_the_proof(world: World) 
         roots={"public.later": OLD},
     )
     await world.prover.prove()
-    assert world.killed == ["public.later"]
+    assert world.dispatched == ["public.later"]
     world.readable = False
     world.catalog_refresh.add([event("public.latest", 1)])
     with pytest.raises(NotCurrentError, match="may be new partitions"):
@@ -243,7 +243,7 @@ async def test_the_map_is_looked_at_though_nobody_asks(
     try:
         world.feed.moved = Moved(frozenset({LEAF}))
         world.feed.current = True
-        await until(lambda: world.killed, "what the map says of it")
+        await until(lambda: world.dispatched, "what the map says of it")
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -252,11 +252,11 @@ async def test_the_map_is_looked_at_though_nobody_asks(
 async def test_a_change_that_waits_for_two_looks_at_the_catalogs_counts_once() -> None:
     told: list[Batch] = []
 
-    async def kill(batch: Batch) -> None:
+    async def dispatch(batch: Batch) -> None:
         told.append(batch)
 
     registry = Registry()
-    catalog_refresh = CatalogRefresh("default", registry, kill)
+    catalog_refresh = CatalogRefresh("default", registry, dispatch)
     looks = 0
 
     async def refresh(patience: float | None) -> bool:

@@ -17,7 +17,7 @@ from django_pgnudge import caches, fragment, page
 from django_pgnudge.caches import ValueStore
 from django_pgnudge.caches.redis_value_store import RedisValueStore
 from django_pgnudge.daemon.trial import PROBE
-from django_pgnudge.rules import CacheRef, Kills
+from django_pgnudge.rules import CacheRef, Deletes
 from django_pgnudge.rules.registration import sandbox
 from tests.fix_servers import fresh_name
 
@@ -219,7 +219,7 @@ def test_two_aliases_of_one_place_may_be_tried_at_once(
 
     def read_while_the_other_deletes(self: ValueStore, key: str) -> Any:
         read.append(key)
-        caches.delete(CacheRef("other"), Kills(keys={PROBE}))
+        caches.delete(CacheRef("other"), Deletes(keys={PROBE}))
         return get(self, key)
 
     monkeypatch.setattr(RedisValueStore, "get", read_while_the_other_deletes)

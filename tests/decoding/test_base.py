@@ -172,7 +172,7 @@ def test_forgotten_keys_are_not_told_until_they_are_set_again(plugin: str) -> No
             decoder.forget_keys()
         decoder.scan(backend.stream(ROWS[plugin]), 0)
         assert recorder.log.pop()[3] == ([(7,)] if known else None)
-        assert decoder.unknown == (set() if known else {"public.t"})
+        assert decoder.stale_keys == (set() if known else {"public.t"})
 
 
 @pytest.mark.parametrize("plugin", DECODERS)
@@ -188,7 +188,7 @@ def test_a_column_of_another_type_than_the_known_one_tells_no_key(
     decoder, recorder = make(plugin, keys={"public.t": [known]})
     decoder.scan(backend.stream(ROWS[plugin]), 0)
     assert recorder.log == [("rows", "public.t", 1, None)]
-    assert decoder.unknown == {"public.t"}
+    assert decoder.stale_keys == {"public.t"}
 
 
 def test_a_column_of_another_length_than_the_known_one_tells_no_key() -> None:
@@ -246,7 +246,7 @@ def test_tables_without_known_keys_are_noted_up_to_a_bound(
     decoder, _ = make("test_decoding", keys={})
     for number in range(50):
         assert decoder.key_columns(f"public.t{number}") is None
-    assert len(decoder.unknown) == 10
+    assert len(decoder.stale_keys) == 10
     decoder.set_primary_keys({"public.t": [column("id", "int4")]})
-    assert decoder.unknown == set()
+    assert decoder.stale_keys == set()
     assert decoder.key_columns("public.t") == [column("id", "int4")]

@@ -250,7 +250,7 @@ def test_a_relation_announced_again_is_as_announced() -> None:
 def test_refreshed_primary_keys_hold_from_the_next_message_on() -> None:
     decoder, recorder = make("pgoutput", keys={})
     decoder.scan(backend.stream([T, pg.insert(1, "1", None)]), 0)
-    assert decoder.unknown == {"public.t"}
+    assert decoder.stale_keys == {"public.t"}
     decoder.set_primary_keys({"public.t": [column("id", "int4")]})
     decoder.scan(backend.stream([pg.insert(1, "1", None)]), 0)
     assert [told[3] for told in recorder.log] == [None, [(1,)]]

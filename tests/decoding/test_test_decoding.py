@@ -182,7 +182,7 @@ def test_refreshed_primary_keys_hold_from_the_next_message_on() -> None:
     decoder, recorder = make("test_decoding", keys={})
     line = backend.xlog(b"table public.t: INSERT: id[integer]:1")
     decoder.scan(line, 0)
-    assert decoder.unknown == {"public.t"}
+    assert decoder.stale_keys == {"public.t"}
     decoder.set_primary_keys({"public.t": [column("id", "int4")]})
     decoder.scan(line, 0)
     assert [told[3] for told in recorder.log] == [None, [(1,)]]

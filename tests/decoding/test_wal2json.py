@@ -186,7 +186,7 @@ def test_refreshed_primary_keys_hold_from_the_next_message_on() -> None:
     decoder, recorder = make("wal2json", keys={})
     row = backend.xlog(change("I", "t", {"id": 1}))
     decoder.scan(row, 0)
-    assert decoder.unknown == {"public.t"}
+    assert decoder.stale_keys == {"public.t"}
     decoder.set_primary_keys({"public.t": [column("id", "int4")]})
     decoder.scan(row, 0)
     assert [told[3] for told in recorder.log] == [None, [(1,)]]

@@ -200,7 +200,7 @@ def test_a_table_is_told_early_once():
 
 def test_a_streamed_xid_is_noted_when_its_commit_has_come():
     coalescer = make()
-    coalescer.note_xids()
+    coalescer.watch_xids()
     block(coalescer, 8, (8, "public.t", 1, None))
     block(coalescer, 9, (9, "public.t", 1, None))
     assert not coalescer.has_streamed(8)

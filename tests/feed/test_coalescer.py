@@ -240,14 +240,14 @@ def test_watched_xids_are_noted_as_they_begin():
     coalescer = make()
     transact(coalescer, 1)
     assert not coalescer.has_streamed(1)
-    coalescer.note_xids()
+    coalescer.watch_xids()
     transact(coalescer, 2)
     transact(coalescer, 3)
-    coalescer.note_xids(frozenset({2, 4, 5}))
+    coalescer.watch_xids(frozenset({2, 4, 5}))
     transact(coalescer, 4)
     transact(coalescer, 6)
     assert [xid for xid in range(8) if coalescer.has_streamed(xid)] == [2, 4]
-    coalescer.stop_noting_xids()
+    coalescer.stop_watching_xids()
     assert not coalescer.has_streamed(2)
 
 

@@ -280,7 +280,7 @@ async def test_a_transaction_running_at_the_handshake_that_is_streamed_needs_no_
             assert feed._stream._handshake.running
             await run(late.execute, "COMMIT")
             await seen.payload("public.price")
-            await until(lambda: feed._coalescer._noted is None, blocks=True)
+            await until(lambda: feed._coalescer._streamed_xids is None, blocks=True)
             assert seen.resyncs == ["connected"]
     late.close()
 
@@ -298,6 +298,6 @@ async def test_a_transaction_running_at_the_handshake_that_aborts_needs_no_resyn
         patch.setattr(SideConnection, "running_xids", running)
         async with following(feed) as seen:
             await run(late.execute, "ROLLBACK")
-            await until(lambda: feed._coalescer._noted is None, blocks=True)
+            await until(lambda: feed._coalescer._streamed_xids is None, blocks=True)
             assert seen.resyncs == ["connected"]
     late.close()

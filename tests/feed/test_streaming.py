@@ -388,6 +388,6 @@ async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(stre
                 assert not feed._coalescer.has_streamed(xid)
                 await execute("COMMIT")
                 await told_last(seen, streaming)
-                await until(lambda: not feed._coalescer.is_noting_xids, blocks=True)
+                await until(lambda: not feed._coalescer.is_watching_xids, blocks=True)
     assert seen.resyncs == ["connected"]
     assert seen.counts == {"public.a": ROWS, "public.last": 1}

@@ -165,7 +165,7 @@ def test_a_cache_in_the_followed_database_is_not_followed(
     assert not [line for line in process.lines if "public.kept" in line]
 
 
-def test_a_commit_kills_the_keys_and_sigterm_leaves_with_0_and_no_slot(
+def test_a_commit_deletes_the_keys_and_sigterm_leaves_with_0_and_no_slot(
     run_cleared: Any, site: dict[str, Any], cached: Any, django_postgres: Database
 ) -> None:
     process = run_cleared(site)

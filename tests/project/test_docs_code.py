@@ -311,16 +311,16 @@ def _event(payload: str, keys: str) -> Event:
     return Event(payload, 0.0, 1, known)
 
 
-def _kills(rules: RuleSet, event: Event) -> dict[str, set[str]]:
+def _deletes(rules: RuleSet, event: Event) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for ref, kills in rules.kills(event).items():
+    for ref, deletes in rules.deletes(event).items():
         where = ref.alias if ref.version is None else f"{ref.alias} version {ref.version}"
         named = found.setdefault(where, set())
-        named |= kills.keys | {f"pattern {glob}" for glob in kills.patterns}
+        named |= deletes.keys | {f"pattern {glob}" for glob in deletes.patterns}
     return found
 
 
-def _documented_kills(cell: str) -> dict[str, set[str]]:
+def _documented_deletes(cell: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for part in cell.split(";") if cell != "nothing" else ():
         where, _, what = part.partition(":")
@@ -333,11 +333,11 @@ def _documented_kills(cell: str) -> dict[str, set[str]]:
     "row", tables("rules.md", "Worked examples")[0], ids=lambda row: f"{row[0]} {row[1]}"
 )
 @pytest.mark.usefixtures("cachekeys")
-def test_worked_examples_of_rules_kill_what_the_page_says(row: list[str], shop: Any) -> None:
+def test_worked_examples_of_rules_delete_what_the_page_says(row: list[str], shop: Any) -> None:
     settings = next(block for block in python_blocks("settings") if block.page == "rules.md")
     with override_settings(PGNUDGE=settings.run()["PGNUDGE"]):
         rules = load_rules(Registry(apps=shop))
-        assert _kills(rules, _event(first_code(row[0]), row[1])) == _documented_kills(row[2])
+        assert _deletes(rules, _event(first_code(row[0]), row[1])) == _documented_deletes(row[2])
 
 
 @pytest.mark.usefixtures("cachekeys")

@@ -1,4 +1,4 @@
-"""The example project: the demo as a process, and what each write of the shop kills."""
+"""The example project: the demo as a process, and what each write of the shop deletes."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def test_the_table_of_a_cache_is_never_followed(settings: Any, location: str) ->
     settings.PGNUDGE = {"TABLES": ["*.*"]}
     registry = Registry()
     assert not registry.selected(payload)
-    assert not registry.unknown(payload)
+    assert not registry.may_mean_more(payload)
     assert registry.selected("public.shop_product")
     assert Registry("other").selected(payload)
     settings.DATABASE_ROUTERS = [f"{__name__}._Elsewhere"]
@@ -240,7 +240,7 @@ def test_refresh_takes_four_statements_and_nothing_else_asks(
     with CaptureQueriesContext(connection) as queries:
         registry.payload_of("shop.Product")
         registry.models_of("public.shop_order_2025")
-        registry.unknown("public.never")
+        registry.may_mean_more("public.never")
         registry.pk_values("public.shop_order_2025", ("2025-02-03", 1))
     assert len(queries) == 0
 
@@ -427,21 +427,21 @@ def test_a_partition_made_later_is_unknown_once_and_then_known(
         "CREATE TABLE shop_order_2027 PARTITION OF shop_order"
         " FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')"
     )
-    assert registry.unknown(leaf)
+    assert registry.may_mean_more(leaf)
     registry.refresh(connection)
-    assert not registry.unknown(leaf)
+    assert not registry.may_mean_more(leaf)
     assert registry.root_of(leaf) == "public.shop_order"
-    assert not registry.unknown("public.shop_product")
+    assert not registry.may_mean_more("public.shop_product")
 
 
 def test_a_name_in_no_catalog_is_unknown_only_once(
     django_postgres: Database, registry: Registry
 ) -> None:
     registry.refresh(connection)
-    assert not registry.unknown("prices"), "no table is called so"
-    assert registry.unknown("public.prices")
+    assert not registry.may_mean_more("prices"), "no table is called so"
+    assert registry.may_mean_more("public.prices")
     registry.refresh(connection)
-    assert not registry.unknown("public.prices")
+    assert not registry.may_mean_more("public.prices")
 
 
 def test_a_table_that_means_nothing_may_have_been_attached_since(
@@ -453,9 +453,9 @@ def test_a_table_that_means_nothing_may_have_been_attached_since(
         "ALTER TABLE shop_order ATTACH PARTITION loaded"
         " FOR VALUES FROM ('2030-01-01') TO ('2031-01-01')"
     )
-    assert registry.unknown("public.loaded")
+    assert registry.may_mean_more("public.loaded")
     registry.refresh(connection)
-    assert not registry.unknown("public.loaded")
+    assert not registry.may_mean_more("public.loaded")
     assert registry.root_of("public.loaded") == "public.shop_order"
 
 
@@ -470,9 +470,9 @@ def test_what_was_asked_about_is_remembered_within_bounds(
     django_postgres: Database, registry: Registry
 ) -> None:
     for number in range(10_001):
-        registry.unknown(f"own.nudge {number}")
+        registry.may_mean_more(f"own.nudge {number}")
     registry.refresh(connection)
-    assert registry.unknown("own.nudge 1")
+    assert registry.may_mean_more("own.nudge 1")
 
 
 def test_a_registry_that_is_read_anew_is_never_seen_half_read(registry: Registry) -> None:

@@ -16,7 +16,7 @@ from django_pgnudge import invalidates
 from django_pgnudge.errors import ConfigError, RuleError
 from django_pgnudge.events import Event, Key
 from django_pgnudge.registry import Registry
-from django_pgnudge.rules import CacheRef, Kills, RuleSet, load_rules
+from django_pgnudge.rules import CacheRef, Deletes, RuleSet, load_rules
 from django_pgnudge.rules.keyspecs import Fixed, glob_escape, parse_key
 from django_pgnudge.rules.parsing import read_rules
 from django_pgnudge.rules.registration import registrations, sandbox
@@ -46,9 +46,9 @@ def event(payload: str, *keys: Key | Any) -> Event:
     return Event(payload, 1.0, max(1, len(rows)), rows or None)
 
 
-def killed(keys: Any, change: Event, label: str = "shop.Product") -> tuple[set[str], set[str]]:
-    kills = rules({label: keys}).kills(change)[DEFAULT]
-    return kills.keys, kills.patterns
+def deleted(keys: Any, change: Event, label: str = "shop.Product") -> tuple[set[str], set[str]]:
+    deletes = rules({label: keys}).deletes(change)[DEFAULT]
+    return deletes.keys, deletes.patterns
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def killed(keys: Any, change: Event, label: str = "shop.Product") -> tuple[set[s
     ],
 )
 def test_an_entry_is_read_by_its_shape(entry: Any, keys: set[str], patterns: set[str]) -> None:
-    assert killed([entry], event(PRODUCT, 1, 2)) == (keys, patterns)
+    assert deleted([entry], event(PRODUCT, 1, 2)) == (keys, patterns)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_an_entry_is_read_by_its_shape(entry: Any, keys: set[str], patterns: set
 def test_a_change_of_unknown_rows_turns_templates_into_patterns(
     entry: Any, keys: set[str], patterns: set[str]
 ) -> None:
-    assert killed([entry], event(PRODUCT)) == (keys, patterns)
+    assert deleted([entry], event(PRODUCT)) == (keys, patterns)
 
 
 @pytest.mark.parametrize("text", ["plain", "a*b", "[x]", "[", "a?b", "]", "!x", "[!x]", "*"])
@@ -129,7 +129,7 @@ def test_an_escaped_text_matches_only_itself(text: str) -> None:
 def test_pk_is_written_as_python_writes_obj_pk(
     label: str, payload: str, key: Any, text: str | None
 ) -> None:
-    keys, _ = killed("k:{pk}", event(payload, key), label)
+    keys, _ = deleted("k:{pk}", event(payload, key), label)
     assert keys == {f"k:{key if text is None else text}"}
 
 
@@ -145,14 +145,14 @@ def test_pk_is_written_as_python_writes_obj_pk(
         (models.Line, (3, 4), {"order_id": 3, "number": 4}),
     ],
 )
-def test_a_key_made_from_a_fetched_object_is_the_key_that_is_killed(
+def test_a_key_made_from_a_fetched_object_is_the_key_that_is_deleted(
     django_postgres: Database, model: Any, key: Any, fields: dict[str, Any]
 ) -> None:
     model.objects.create(**fields)
     fetched = model.objects.get()
     payload = Registry().payload_of(model)
     change = event(payload, str(fetched.pk) if key is None else key)
-    assert killed("k:{pk}", change, model._meta.label)[0] == {f"k:{fetched.pk}"}
+    assert deleted("k:{pk}", change, model._meta.label)[0] == {f"k:{fetched.pk}"}
 
 
 def test_columns_of_a_composite_key_are_counted_in_the_models_order(
@@ -162,7 +162,7 @@ def test_columns_of_a_composite_key_are_counted_in_the_models_order(
     registry.refresh(connection)
     order = rules({"shop.Order": "order:{pk[0]}:{pk[1]}"}, registry)
     change = event("public.shop_order_2025", ("2025-02-03", 9))
-    assert order.kills(change)[DEFAULT].keys == {"order:9:2025-02-03"}
+    assert order.deletes(change)[DEFAULT].keys == {"order:9:2025-02-03"}
 
 
 def test_caches_and_versions_are_kept_apart() -> None:
@@ -177,50 +177,50 @@ def test_caches_and_versions_are_kept_apart() -> None:
             "public.shop_product": {"keys": "d", "version": 2},
         }
     )
-    assert found.kills(event(PRODUCT, 1)) == {
-        DEFAULT: Kills({"plain", "literal.key"}, set()),
-        CacheRef("fast"): Kills({"a", "b"}, set()),
-        CacheRef("default", 2): Kills({"c", "d"}, set()),
+    assert found.deletes(event(PRODUCT, 1)) == {
+        DEFAULT: Deletes({"plain", "literal.key"}, set()),
+        CacheRef("fast"): Deletes({"a", "b"}, set()),
+        CacheRef("default", 2): Deletes({"c", "d"}, set()),
     }
     assert found.cache_refs() == {DEFAULT, CacheRef("fast"), CacheRef("default", 2)}
-    assert found.kills(event("public.shop_category", 1)) == {}
+    assert found.deletes(event("public.shop_category", 1)) == {}
 
 
 def test_own_nudges_have_rules() -> None:
     found = rules({"prices": ["prices", "{table}:all"]})
-    assert found.kills(event("prices"))[DEFAULT].keys == {"prices", "prices:all"}
+    assert found.deletes(event("prices"))[DEFAULT].keys == {"prices", "prices:all"}
 
 
 def test_automatic_many_to_many_tables_have_rules() -> None:
     found = rules({"shop.Product.categories": "links", "shop.Product_categories": "others"})
-    kills = found.kills(event("public.shop_product_categories", 1))
-    assert kills[DEFAULT].keys == {"links", "others"}
+    deletes = found.deletes(event("public.shop_product_categories", 1))
+    assert deletes[DEFAULT].keys == {"links", "others"}
 
 
 def test_a_proxy_and_its_model_share_a_table() -> None:
     found = rules({"shop.CheapProduct": "cheap:{pk}", "shop.Product": "product:{pk}"})
-    assert found.kills(event(PRODUCT, 1))[DEFAULT].keys == {"cheap:1", "product:1"}
+    assert found.deletes(event(PRODUCT, 1))[DEFAULT].keys == {"cheap:1", "product:1"}
 
 
 def test_a_child_model_dies_with_the_tables_of_all_its_parents() -> None:
     found = rules({"shop.Bistro": "bistro:{pk}", "shop.Place": "place:{pk}"})
     for table in ("shop_restaurant", "shop_bistro"):
-        assert found.kills(event(f"public.{table}", 7))[DEFAULT].keys == {"bistro:7"}
-    assert found.kills(event("public.shop_place", 7))[DEFAULT].keys == {"bistro:7", "place:7"}
+        assert found.deletes(event(f"public.{table}", 7))[DEFAULT].keys == {"bistro:7"}
+    assert found.deletes(event("public.shop_place", 7))[DEFAULT].keys == {"bistro:7", "place:7"}
     assert found.wants_keys() == {
         "public.shop_bistro", "public.shop_restaurant", "public.shop_place"}  # fmt: skip
 
 
 def test_a_table_named_as_such_is_that_table_only() -> None:
-    assert rules({"public.shop_bistro": "b"}).kills(event("public.shop_place", 7)) == {}
+    assert rules({"public.shop_bistro": "b"}).deletes(event("public.shop_place", 7)) == {}
 
 
 def test_a_child_with_a_key_of_its_own_dies_wholly_with_its_parent() -> None:
     seen: list[Event] = []
     found = rules({"shop.Franchise": ["franchise:{pk}", seen.append]})
-    assert found.kills(event("public.shop_franchise", "x"))[DEFAULT].keys == {"franchise:x"}
-    kills = found.kills(event("public.shop_place", 7))[DEFAULT]
-    assert (kills.keys, kills.patterns) == (set(), {"franchise:*"})
+    assert found.deletes(event("public.shop_franchise", "x"))[DEFAULT].keys == {"franchise:x"}
+    deletes = found.deletes(event("public.shop_place", 7))[DEFAULT]
+    assert (deletes.keys, deletes.patterns) == (set(), {"franchise:*"})
     assert [change.keys for change in seen] == [frozenset({("x",)}), None]
     assert "public.shop_place" not in found.wants_keys()
 
@@ -236,16 +236,16 @@ def test_partitions_fire_the_rules_of_their_root(django_postgres: Database) -> N
         registry,
     )
     leaf = "public.shop_order_2026_h1"
-    assert found.kills(event(leaf))[DEFAULT].keys == {"first-half"}
+    assert found.deletes(event(leaf))[DEFAULT].keys == {"first-half"}
     assert [found.asks_about(table) for table in ("public.shop_order", leaf)] == [True, False]
     registry.refresh(connection)
     assert [found.asks_about(table) for table in (leaf, PRODUCT)] == [True, False]
-    assert found.kills(event(leaf))[DEFAULT].keys == {"first-half", "orders"}
+    assert found.deletes(event(leaf))[DEFAULT].keys == {"first-half", "orders"}
     assert seen == ["public.shop_order"]
     assert {leaf, "public.shop_order"} <= found.wants_keys()
 
 
-def test_a_key_that_is_not_the_models_kills_the_keys_of_all_rows(
+def test_a_key_that_is_not_the_models_deletes_the_keys_of_all_rows(
     django_postgres: Database,
 ) -> None:
     django_postgres.execute(
@@ -253,8 +253,10 @@ def test_a_key_that_is_not_the_models_kills_the_keys_of_all_rows(
     )
     registry = Registry()
     registry.refresh(connection)
-    kills = rules({"shop.PriceList": "price:{pk}"}, registry).kills(event("legacy.price_list", 1))
-    assert kills[DEFAULT].patterns == {"price:*"}
+    deletes = rules({"shop.PriceList": "price:{pk}"}, registry).deletes(
+        event("legacy.price_list", 1)
+    )
+    assert deletes[DEFAULT].patterns == {"price:*"}
 
 
 def test_an_heir_fires_its_parent_s_rules_by_the_parent_s_key(django_postgres: Database) -> None:
@@ -269,13 +271,13 @@ def test_an_heir_fires_its_parent_s_rules_by_the_parent_s_key(django_postgres: D
     seen: list[Event] = []
     given = {"shop.Product": ["product:{pk}", seen.append], "public.up": "up:{pk[0]}:{pk[1]}"}
     found = rules(given, registry)
-    kills = found.kills(event("public.other_key", 7))[DEFAULT]
-    assert (kills.keys, kills.patterns) == (set(), {"product:*"})
-    kills = found.kills(event("public.same_key", 7))[DEFAULT]
-    assert (kills.keys, kills.patterns) == ({"product:7"}, set())
+    deletes = found.deletes(event("public.other_key", 7))[DEFAULT]
+    assert (deletes.keys, deletes.patterns) == (set(), {"product:*"})
+    deletes = found.deletes(event("public.same_key", 7))[DEFAULT]
+    assert (deletes.keys, deletes.patterns) == ({"product:7"}, set())
     assert [(each.payload, each.keys) for each in seen] == [(PRODUCT, None), (PRODUCT, {(7,)})]
-    kills = found.kills(event("public.turned", (2, 1)))[DEFAULT]
-    assert (kills.keys, kills.patterns) == ({"up:1:2"}, set())
+    deletes = found.deletes(event("public.turned", (2, 1)))[DEFAULT]
+    assert (deletes.keys, deletes.patterns) == ({"up:1:2"}, set())
 
 
 def test_a_leaf_s_key_is_the_model_s_though_the_root_has_none(django_postgres: Database) -> None:
@@ -288,13 +290,13 @@ def test_a_leaf_s_key_is_the_model_s_though_the_root_has_none(django_postgres: D
     registry.refresh(connection)
     seen: list[Event] = []
     found = rules({"shop.Order": ["order:{pk[0]}", seen.append]}, registry)
-    kills = found.kills(event("public.leaf", ("2026-02-03", 7)))[DEFAULT]
-    assert (kills.keys, kills.patterns) == ({"order:7"}, set())
+    deletes = found.deletes(event("public.leaf", ("2026-02-03", 7)))[DEFAULT]
+    assert (deletes.keys, deletes.patterns) == ({"order:7"}, set())
     assert [(each.payload, each.keys) for each in seen] == [("public.shop_order", None)]
 
 
 def test_a_column_too_many_of_a_table_without_model_widens() -> None:
-    assert killed("k:{pk[1]}", event("a.b", 1), "a.b") == (set(), {"k:*"})
+    assert deleted("k:{pk[1]}", event("a.b", 1), "a.b") == (set(), {"k:*"})
 
 
 @pytest.mark.parametrize(
@@ -314,22 +316,22 @@ def test_a_raising_function_is_logged_with_its_rule_and_nothing_is_lost(
 ) -> None:
     path = f"tests.shop.cachekeys.{name}"
     with caplog.at_level(logging.ERROR, "django_pgnudge.rules"):
-        kills = rules({"shop.Product": [path, "products"]}).kills(event(PRODUCT, 1))[DEFAULT]
+        deletes = rules({"shop.Product": [path, "products"]}).deletes(event(PRODUCT, 1))[DEFAULT]
     assert "PGNUDGE[\"INVALIDATE\"]['shop.Product']" in caplog.text
     assert path in caplog.text
     known = {"all-of-it"} if name == "raises_for_rows" else set()
-    assert kills == Kills({"products"} | known, whole=name != "raises_for_rows")
+    assert deletes == Deletes({"products"} | known, whole=name != "raises_for_rows")
 
 
 @pytest.mark.parametrize("entry", ["*", "**", "{pk}*", "*{pk}", "{pk}"])
 def test_a_pattern_for_everything_is_the_whole_version(entry: str) -> None:
     found = rules({"shop.Product": entry})
-    assert found.kills(event(PRODUCT))[DEFAULT] == Kills(whole=True)
+    assert found.deletes(event(PRODUCT))[DEFAULT] == Deletes(whole=True)
     assert found.everything()[DEFAULT].whole
-    empty = found.kills(event("public.shop_coupon", ""))
+    empty = found.deletes(event("public.shop_coupon", ""))
     assert empty == {}
-    coupon = rules({"shop.Coupon": entry}).kills(event("public.shop_coupon", ""))[DEFAULT]
-    assert coupon == (Kills({""}) if entry == "{pk}" else Kills(whole=True))
+    coupon = rules({"shop.Coupon": entry}).deletes(event("public.shop_coupon", ""))[DEFAULT]
+    assert coupon == (Deletes({""}) if entry == "{pk}" else Deletes(whole=True))
 
 
 def test_functions_that_are_not_asked_cost_the_whole_version() -> None:
@@ -337,11 +339,15 @@ def test_functions_that_are_not_asked_cost_the_whole_version() -> None:
         pytest.fail("asked")
 
     found = rules({"shop.Product": [never, "products"], "shop.Order": {"keys": "a", "version": 2}})
-    assert found.kills(event(PRODUCT, 1), ask=False) == {DEFAULT: Kills({"products"}, whole=True)}
-    assert found.kills(event("public.shop_order"), ask=False) == {CacheRef(version=2): Kills({"a"})}
+    assert found.deletes(event(PRODUCT, 1), ask=False) == {
+        DEFAULT: Deletes({"products"}, whole=True)
+    }
+    assert found.deletes(event("public.shop_order"), ask=False) == {
+        CacheRef(version=2): Deletes({"a"})
+    }
 
 
-def test_everything_is_all_that_any_change_could_kill() -> None:
+def test_everything_is_all_that_any_change_could_delete() -> None:
     found = rules(
         {
             "shop.Bistro": ["bistros", "bistro:{pk}"],
@@ -350,8 +356,8 @@ def test_everything_is_all_that_any_change_could_kill() -> None:
         }
     )
     assert found.everything() == {
-        DEFAULT: Kills({"bistros", "prices"}, {"bistro:*"}),
-        CacheRef("fast", 4): Kills({"orders"}, {"order:*", "x:*"}),
+        DEFAULT: Deletes({"bistros", "prices"}, {"bistro:*"}),
+        CacheRef("fast", 4): Deletes({"orders"}, {"order:*", "x:*"}),
     }
 
 
@@ -362,8 +368,8 @@ def test_a_function_is_asked_once_for_everything_however_many_tables_fire_it() -
 
 
 def test_keys_are_escaped_where_they_go_into_a_pattern() -> None:
-    kills = killed("c:{pk}:*", event("public.shop_coupon", "a*[b"), "shop.Coupon")
-    assert kills == (set(), {"c:a[*][[]b:*"})
+    deletes = deleted("c:{pk}:*", event("public.shop_coupon", "a*[b"), "shop.Coupon")
+    assert deletes == (set(), {"c:a[*][[]b:*"})
 
 
 def test_rules_loaded_before_the_registry_was_refreshed_follow_it(
@@ -375,8 +381,8 @@ def test_rules_loaded_before_the_registry_was_refreshed_follow_it(
     with connection.cursor() as cursor:
         cursor.execute("SET search_path TO tenant, public")
     registry.refresh(connection)
-    assert found.kills(event("tenant.shop_product"))[DEFAULT].keys == {"products"}
-    assert found.kills(event(PRODUCT)) == {}
+    assert found.deletes(event("tenant.shop_product"))[DEFAULT].keys == {"products"}
+    assert found.deletes(event(PRODUCT)) == {}
 
 
 def test_only_rules_that_look_at_rows_want_keys() -> None:
@@ -471,12 +477,12 @@ def test_rules_in_code_are_as_good_as_those_in_the_setting() -> None:
 
     found = rules({"shop.Product": "more"})
     assert category_keys(event("x")) == ["categories"], "decorating leaves the function as it is"
-    assert found.kills(event(PRODUCT, 1)) == {
-        DEFAULT: Kills({"more"}, set()),
-        CacheRef("default", 2): Kills({"products", "product:1"}, set()),
+    assert found.deletes(event(PRODUCT, 1)) == {
+        DEFAULT: Deletes({"more"}, set()),
+        CacheRef("default", 2): Deletes({"products", "product:1"}, set()),
     }
-    assert found.kills(event("public.shop_category")) == {
-        CacheRef("fast"): Kills({"categories"}, set())
+    assert found.deletes(event("public.shop_category")) == {
+        CacheRef("fast"): Deletes({"categories"}, set())
     }
 
 
@@ -514,9 +520,9 @@ def test_again_is_a_number_of_seconds(again: Any) -> None:
 def test_again_names_what_is_deleted_once_more_and_when() -> None:
     rules = [{"keys": ["a", "p:{pk}"], "again": 2}, {"keys": "b"}, {"keys": "c", "again": 5.0}]
     with override_settings(PGNUDGE={"INVALIDATE": {"public.t": rules}}):
-        (kills,) = load_rules(Registry()).kills(event("public.t", 1)).values()
-    assert kills.keys == {"a", "b", "c", "p:1"}
-    assert kills.later == {2.0: Kills(keys={"a", "p:1"}), 5.0: Kills(keys={"c"})}
+        (deletes,) = load_rules(Registry()).deletes(event("public.t", 1)).values()
+    assert deletes.keys == {"a", "b", "c", "p:1"}
+    assert deletes.later == {2.0: Deletes(keys={"a", "p:1"}), 5.0: Deletes(keys={"c"})}
 
 
 @pytest.fixture
@@ -536,8 +542,8 @@ def tenants(django_postgres: Database) -> Registry:
 
 
 def fired(ruleset: RuleSet, change: Event) -> tuple[set[str], set[str]]:
-    kills = ruleset.kills(change).get(DEFAULT, Kills())
-    return kills.keys, kills.patterns
+    deletes = ruleset.deletes(change).get(DEFAULT, Deletes())
+    return deletes.keys, deletes.patterns
 
 
 def test_a_starred_rule_fires_for_the_table_of_each_schema_with_its_name_in_the_keys(
@@ -616,5 +622,7 @@ def test_a_model_is_that_of_each_schema_where_a_starred_rule_or_the_site_says_so
     with override_settings(PGNUDGE={"NUDGED": {"SCOPE": "tests.checks.test_checks.path_of"}}):
         tenants.refresh(connection)
         assert tenants.models_of("acme.shop_place") == (models.Place,)
-        assert not tenants.unknown("acme.shop_place"), "the catalogs need not be read again for it"
+        assert not tenants.may_mean_more("acme.shop_place"), (
+            "the catalogs need not be read again for it"
+        )
         assert tenants.payload_of("shop.Place") == "public.shop_place", "a label still means one"

@@ -20,7 +20,7 @@ CREATE: Final = "; ".join(
 )
 
 KEYS: Final = tuple(f"table:{table}" for table in TABLES)
-"""The one cache key that a change of a table kills."""
+"""The one cache key that a change of a table deletes."""
 
 STORED: Final = tuple(f":1:{key}" for key in KEYS)
 """The same as Redis has them, with Django's prefix and version."""
