@@ -9,10 +9,11 @@ lint:
     ruff format --check .
     lint-imports
 
-# Types of the package, then of servers, tests and benchmarks
+# Types of the package, of servers, tests and benchmarks, and of the shop
 types:
     mypy
     MYPYPATH=example_project mypy -p servers -p tests -p benchmarks
+    MYPYPATH=example_project mypy --config-file example_project/mypy.ini -p shop -p shop_site
 
 # The tests, or those that are named
 test *names:

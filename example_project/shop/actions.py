@@ -42,7 +42,8 @@ def _action(group: str, title: str, code: str) -> Callable[[Callable[[], str]], 
 def _execute(sql: str) -> int:
     with connection.cursor() as cursor:
         cursor.execute(sql)
-        return cursor.rowcount
+        rows: int = cursor.rowcount
+        return rows
 
 
 NO_PRODUCTS = "There are no products: load the sample again."

@@ -54,7 +54,7 @@ def _listen() -> PubSub | None:
 
 
 def _heard(listener: PubSub) -> list[str]:
-    keys = []
+    keys: list[str] = []
     listener.ping()
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:

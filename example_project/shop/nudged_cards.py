@@ -11,6 +11,7 @@ import re
 import time
 from dataclasses import dataclass
 from html import unescape
+from inspect import unwrap
 from typing import TYPE_CHECKING
 
 from django.template.loader import render_to_string
@@ -69,7 +70,7 @@ def _page(request: HttpRequest) -> Made:
 
 
 def _page_truth(request: HttpRequest) -> Rows:
-    made: Made = json.loads(prices.__wrapped__(_page_request(request)).content)
+    made: Made = json.loads(unwrap(prices)(_page_request(request)).content)
     return made["rows"]
 
 

@@ -8,7 +8,7 @@ QUARTERS = [
     ("2027q1", "2027-01-01", "2027-04-01"),
 ]
 
-CREATE = [
+CREATE = (
     "CREATE SEQUENCE shop_pageview_id_seq",
     """
     CREATE TABLE shop_pageview (
@@ -25,7 +25,7 @@ CREATE = [
         for name, first, after in QUARTERS
     ),
     "CREATE TABLE shop_pageview_other PARTITION OF shop_pageview DEFAULT",
-]
+)
 
 
 class Migration(migrations.Migration):
