@@ -13,25 +13,18 @@ primary key that is not the model's.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from django_pgnudge.events import Event
-from django_pgnudge.log import get_logger
 from django_pgnudge.memo import Memo
 from django_pgnudge.registry import split_db_table
-from django_pgnudge.registry.labels import is_meant, is_starred
-from django_pgnudge.rules.keyspecs import (
-    Fixed,
-    Function,
-    KeySpec,
-    Pattern,
-    Template,
-    parse_result,
-)
+from django_pgnudge.registry.labels import is_starred
+from django_pgnudge.rules.binding import Bound, Starred, bind_rule
+from django_pgnudge.rules.deletes import Deletes
+from django_pgnudge.rules.keyspecs import Function
 from django_pgnudge.rules.parsing import CacheRef, Rule, read_rules
 from django_pgnudge.tenancy import names_tenants
 
@@ -41,93 +34,6 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from django_pgnudge.registry import Registry
-
-logger = get_logger("django_pgnudge.rules")
-
-
-@dataclass(slots=True)
-class Deletes:
-    """What to delete from one version of one cache.
-
-    ``patterns`` are globs in which ``*`` is special and the rest is escaped. ``whole`` means
-    everything, as after a gap; a glob for everything would match sessions too.
-
-    ``later`` is what to delete once more, by the seconds to wait. The second deletion removes a
-    value that was read before the change and stored after the first deletion.
-    """
-
-    keys: set[str] = field(default_factory=set)
-    patterns: set[str] = field(default_factory=set)
-    whole: bool = False
-    later: dict[float, Deletes] = field(default_factory=dict)
-
-    def merge(self, other: Deletes) -> None:
-        """Add everything of another; its sets are copied."""
-        self.keys |= other.keys
-        self.patterns |= other.patterns
-        self.whole |= other.whole
-        for delay, deletes in other.later.items():
-            self.later.setdefault(delay, Deletes()).merge(deletes)
-
-    def add(self, spec: Fixed | Pattern) -> None:
-        """Add one key or pattern."""
-        if isinstance(spec, Fixed):
-            self.keys.add(spec.key)
-        elif spec.glob.strip("*"):
-            self.patterns.add(spec.glob)
-        else:
-            self.whole = True
-
-    def __bool__(self) -> bool:
-        return bool(self.keys or self.patterns or self.whole)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """A rule bound to a table that fires it.
-
-    ``rowwise`` is False if the table's primary key is not that of the rule's model.
-    """
-
-    rule: Rule
-    payload: str
-    specs: tuple[KeySpec, ...]
-    rowwise: bool
-    fills: bool
-    """Whether it has templates to fill in with primary keys."""
-    tenant: str | None = None
-    """The table's schema, if the rule is for each tenant's schema."""
-
-    def wants_keys(self) -> bool:
-        return self.rowwise and any(isinstance(spec, Template | Function) for spec in self.specs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Starred:
-    """A rule for all tables of a name, bound to each table when that first fires it.
-
-    ``pattern`` is the ``target``, or the pattern of a parent of its model.
-    """
-
-    rule: Rule
-    target: str
-    pattern: str
-    rowwise: bool
-
-    def bind(self, payload: str, schema: str, table: str) -> _Bound | None:
-        """The rule bound to this table; None if the table does not fire it."""
-        if not schema or not is_meant(self.pattern, schema, table):
-            return None
-        if self.pattern != self.target:
-            table = self.target.partition(".")[2]
-        bound = _bind(self.rule, payload, schema, table, rowwise=self.rowwise)
-        of_tenant = self.pattern.startswith("*.")
-        return dataclasses.replace(bound, tenant=schema) if of_tenant else bound
-
-    def bind_any(self) -> _Bound:
-        """The rule bound to all its tables together."""
-        schema, _, table = self.target.partition(".")
-        return _bind(self.rule, self.target, schema, table, rowwise=self.rowwise)
 
 
 MOST: Final = 10_000
@@ -141,9 +47,9 @@ class RuleSet:
         self.rules = tuple(rules)
         self._registry = registry
         self._generation = -1
-        self._bound: dict[str, list[_Bound]] = {}
-        self._starred: list[_Starred] = []
-        self._found: Memo[str, list[_Bound]] = Memo(MOST)
+        self._bound: dict[str, list[Bound]] = {}
+        self._starred: list[Starred] = []
+        self._found: Memo[str, list[Bound]] = Memo(MOST)
         self._tenants: frozenset[str] = frozenset()
         self._by_tenant = frozenset(filter(names_tenants, {rule.ref.alias for rule in self.rules}))
         """The caches whose keys contain the current tenant."""
@@ -171,9 +77,7 @@ class RuleSet:
             pks = self._pks(event, payload) if any(bound.fills for bound in bounds) else None
             seen = registry.seen_as(event, payload if root == event.payload else root)
             for bound in bounds:
-                deletes = Deletes()
-                for spec in bound.specs:
-                    _apply(spec, bound, seen, pks, deletes, ask=ask)
+                deletes = bound.deletes(seen, pks, ask=ask)
                 for ref in self._refs(bound.rule, bound.tenant):
                     whole = found.setdefault(ref, Deletes())
                     whole.merge(deletes)
@@ -216,9 +120,7 @@ class RuleSet:
             event = Event(payload, 0.0, 0)
             for bound in bounds:
                 if bound.payload == payload:
-                    deletes = Deletes()
-                    for spec in bound.specs:
-                        _apply(spec, bound, event, None, deletes, ask=ask)
+                    deletes = bound.deletes(event, ask=ask)
                     for ref in self._refs(bound.rule, None):
                         found.setdefault(ref, Deletes()).merge(deletes)
         for starred in self._starred:
@@ -230,7 +132,7 @@ class RuleSet:
                 # A callable needs the name of a real table; for other specs the star is enough.
                 tables = self._registry.tables_like(starred.pattern)
                 for payload in sorted(tables) if isinstance(spec, Function) else [starred.pattern]:
-                    _apply(spec, bound, Event(payload, 0.0, 0), None, deletes, ask=ask)
+                    bound.apply(spec, Event(payload, 0.0, 0), None, deletes, ask=ask)
             for ref in self._refs(starred.rule, None):
                 found.setdefault(ref, Deletes()).merge(deletes)
         return found
@@ -256,7 +158,7 @@ class RuleSet:
         known = (self._registry.tables_like(starred.pattern) for starred in self._starred)
         return frozenset(self._bound).union(*known)
 
-    def _bounds(self, payload: str) -> list[_Bound]:
+    def _bounds(self, payload: str) -> list[Bound]:
         """The bound rules that a table or own nudge fires."""
         exact = self._bound.get(payload, [])
         if not self._starred:
@@ -285,16 +187,16 @@ class RuleSet:
         generation = self._registry.generation
         if generation == self._generation:
             return
-        bound: dict[str, list[_Bound]] = {}
-        starred: list[_Starred] = []
+        bound: dict[str, list[Bound]] = {}
+        starred: list[Starred] = []
         for rule in self.rules:
             target = self._registry.payload_of(rule.target)
             schema, table = self._registry.split(target)
             for payload, rowwise in self._tables(rule.target, target):
                 if is_starred(payload):
-                    starred.append(_Starred(rule, target, payload, rowwise))
+                    starred.append(Starred(rule, target, payload, rowwise))
                 else:
-                    one = _bind(rule, target, schema, table, rowwise=rowwise)
+                    one = bind_rule(rule, target, schema, table, rowwise=rowwise)
                     bound.setdefault(payload, []).append(one)
         self._bound, self._starred, self._generation = bound, starred, generation
         self._found.clear()
@@ -318,14 +220,6 @@ class RuleSet:
             yield payload, shares_pk(model, parent)
 
 
-def _bind(rule: Rule, payload: str, schema: str, table: str, *, rowwise: bool) -> _Bound:
-    specs = tuple(
-        spec.bind(schema, table) if isinstance(spec, Template) else spec for spec in rule.specs
-    )
-    fills = rowwise and any(isinstance(spec, Template) for spec in specs)
-    return _Bound(rule, payload, specs, rowwise, fills)
-
-
 def shares_pk(model: type[Model], parent: type[Model]) -> bool:
     """Whether a row has the same primary key in the tables of ``model`` and ``parent``."""
     current: type[Model] | None = model._meta.concrete_model
@@ -336,62 +230,6 @@ def shares_pk(model: type[Model], parent: type[Model]) -> bool:
             return False
         current = remote.model._meta.concrete_model
     return current is parent
-
-
-def _apply(
-    spec: KeySpec, bound: _Bound, event: Event, pks: list[tuple[Any, ...]] | None, deletes: Deletes,
-    *, ask: bool,
-) -> None:  # fmt: skip
-    if isinstance(spec, Fixed | Pattern):
-        deletes.add(spec)
-    elif isinstance(spec, Function):
-        if ask:
-            _call(spec, bound, event, deletes)
-        else:
-            deletes.whole = True
-    elif pks is None or not bound.rowwise:
-        deletes.add(spec.widen())
-    else:
-        try:
-            for key in map(spec.fill, pks):
-                deletes.add(Pattern(key) if spec.is_glob else Fixed(key))
-        except IndexError:  # {pk[1]} with a key of one column; a system check reports it
-            deletes.add(spec.widen())
-
-
-def _call(spec: Function, bound: _Bound, event: Event, deletes: Deletes) -> None:
-    """Add what a callable returns.
-
-    If it raises, it is called again for the whole table. If that raises too, its keys are unknown,
-    and the whole version of the cache is deleted.
-    """
-    if not bound.rowwise and event.keys is not None:
-        event = dataclasses.replace(event, keys=None)
-    try:
-        for found in parse_result(spec.call(event)):
-            deletes.add(found)
-    except BaseException:
-        # Even a sys.exit() in a callable must not lose the change or end the daemon.
-        rule = bound.rule
-        if event.keys is not None:
-            logger.exception(
-                "%s: %s raised for %d rows of %s; asking it for the whole table",
-                rule.where,
-                spec.name,
-                len(event.keys),
-                event.payload,
-            )
-            _call(spec, bound, dataclasses.replace(event, keys=None), deletes)
-            return
-        logger.exception(
-            "%s: %s raised for the whole of %s; deleting all keys of cache %r, version %s",
-            rule.where,
-            spec.name,
-            event.payload,
-            rule.ref.alias,
-            rule.ref.version,
-        )
-        deletes.whole = True
 
 
 def load_rules(registry: Registry) -> RuleSet:
