@@ -1,7 +1,8 @@
 """From ``schema.table`` to models: the hop between the feed and the rules.
 
 `models` reads Django's app registry. `catalog` reads schemas, partitions and keys from PostgreSQL.
-`published` reads publications.
+`row_keys` turns keys of rows into those of other tables and into values of models. `published`
+reads publications.
 """
 
 from __future__ import annotations

@@ -94,6 +94,11 @@ class Catalog:
     identity: str | None = None
     read_at: float = field(default_factory=time.monotonic)
 
+    def pk_columns(self, payload: str) -> tuple[str, ...] | None:
+        """The names of a table's ``primary_keys``; None if they are unknown."""
+        columns = self.primary_keys.get(payload)
+        return None if columns is None else tuple(column.name for column in columns)
+
     def age(self) -> float:
         """Seconds since it was read."""
         return time.monotonic() - self.read_at

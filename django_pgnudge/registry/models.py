@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps as global_apps
-from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import DateTimeField, Model
-from django.utils import timezone
+from django.db.models import Model
 
 from django_pgnudge.conf import conf
 from django_pgnudge.memo import Memo
@@ -26,6 +23,7 @@ from django_pgnudge.registry import labels
 from django_pgnudge.registry.cache_tables import cache_tables
 from django_pgnudge.registry.catalog import Catalog, find_on_path, payload_for, read_catalog
 from django_pgnudge.registry.labels import is_meant, split_db_table
+from django_pgnudge.registry.row_keys import RowKeys
 from django_pgnudge.registry.selection import selection
 
 if TYPE_CHECKING:
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
 
     from django_pgnudge.decoding import KeyColumn
     from django_pgnudge.events import Event, Key
-
-    _Reader: TypeAlias = tuple[tuple[int, ...], tuple[Field[Any, Any], ...]]
-    """The order in which to take a key's values, and the fields that convert them."""
 
 _MOST_ASKED = 10_000  # the most names remembered as missing from the catalogs
 
@@ -260,8 +255,7 @@ class Registry:
 
     def pk_columns(self, payload: str) -> tuple[str, ...] | None:
         """The names of ``key_columns``."""
-        columns = self.key_columns(payload)
-        return None if columns is None else tuple(column.name for column in columns)
+        return self._catalog.pk_columns(payload)
 
     def age(self) -> float:
         """Seconds since the last refresh."""
@@ -270,6 +264,10 @@ class Registry:
     def tables(self) -> list[str]:
         """The payloads of the tables that the database had at the last refresh."""
         return sorted(self._catalog.tables)
+
+    def is_table(self, payload: str) -> bool:
+        """Whether it is a table of the database or of a model, and not an own nudge."""
+        return payload in self._catalog.tables or payload in self._models
 
     def exists(self, payload: str) -> bool:
         """Whether the database had this table at the last refresh."""
@@ -280,16 +278,7 @@ class Registry:
 
         Without keys if that table's primary key has other columns, or if it has none.
         """
-        if payload == event.payload:
-            return event
-        keys = event.keys
-        if keys is not None:
-            order = self._order(event.payload, self.pk_columns(payload) or ())
-            if order is None or any(len(key) != len(order) for key in keys):
-                keys = None
-            elif order != tuple(range(len(order))):
-                keys = frozenset(tuple(key[at] for at in order) for key in keys)
-        return replace(event, payload=payload, keys=keys)
+        return self._row_keys.seen_as(event, payload)
 
     def seen_at_root(self, event: Event) -> Event:
         """The event of a partition's change for its root table."""
@@ -307,17 +296,7 @@ class Registry:
         of ``payload``. Without a model the key is returned unchanged. None if the model's primary
         key has other columns than the table's: then ``obj.pk`` is unknown.
         """
-        table = payload if table is None else table
-        if (payload, table) not in self._readers:
-            self._readers[payload, table] = self._reader(payload, table)
-        reader = self._readers[payload, table]
-        if reader is None:
-            return key
-        order, fields = reader
-        if not order or len(order) != len(key):
-            return None
-        values = tuple(key[at] for at in order)
-        return tuple(map(_to_python, fields, values)) if fields else values
+        return self._row_keys.values(payload, key, payload if table is None else table)
 
     def selected(self, payload: str) -> bool:
         """Whether ``TABLES`` and ``EXCLUDE`` select a table.
@@ -328,14 +307,7 @@ class Registry:
 
     def _selection(self) -> Callable[[str], bool]:
         """`selected` as a function that reads the settings only once, for many tables."""
-        tables, models = self._catalog.tables, self._models
-        return selection(
-            self.lineage,
-            lambda name: name in tables or name in models,
-            self.payload_of,
-            self.split,
-            self._caches,
-        )
+        return selection(self, self._caches)
 
     def wholly_selected(self, payloads: Iterable[str]) -> frozenset[str]:
         """The payloads that are selected together with every table below them.
@@ -380,42 +352,13 @@ class Registry:
         self._names: Mapping[str, tuple[str, str]] = names
         self._payloads_by_table: Mapping[str, str] = payloads
         self._models: Mapping[str, tuple[type[Model], ...]] = models
-        self._readers: dict[tuple[str, str], _Reader | None] = {}
+        self._row_keys = RowKeys(self._catalog, self.pk_fields)
         self._is_shared = self.has_tenants
         self.generation += 1
-
-    def _order(self, payload: str, names: Sequence[str]) -> tuple[int, ...] | None:
-        """The positions of these columns in the table's keys; None if the key has others."""
-        columns = self.pk_columns(payload)
-        if columns is None or set(columns) != set(names):
-            return None
-        return tuple(map(columns.index, names))
-
-    def _reader(self, payload: str, table: str) -> _Reader | None:
-        fields = self.pk_fields(table)
-        if fields is None:
-            if table == payload:
-                return None
-            return self._order(payload, self.pk_columns(table) or ()) or (), ()
-        names = [str(field.column) for field in fields]
-        if not self._catalog.tables:  # not read yet
-            return tuple(range(len(names))), fields
-        return self._order(payload, names) or (), fields
 
     def _model_payload(self, model: type[Model]) -> str:
         schema, table = split_db_table(model._meta.db_table)
         return payload_for(schema or self._catalog.schemas.get(table, "public"), table)
-
-
-def _to_python(field: Field[Any, Any], value: object) -> Any:
-    try:
-        converted = field.to_python(value)
-    except (ValidationError, ValueError, TypeError):
-        return value
-    if isinstance(field, DateTimeField) and not settings.USE_TZ and timezone.is_aware(converted):
-        # The event has UTC. With USE_TZ off, Django reads naive values in local time.
-        return timezone.make_naive(converted, timezone.get_default_timezone())
-    return converted
 
 
 def _pairs(parents: Mapping[str, Iterable[str]]) -> set[tuple[str, str]]:
