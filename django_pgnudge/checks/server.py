@@ -48,7 +48,7 @@ def run(databases: Sequence[str]) -> list[CheckMessage]:
         return [
             message(
                 "W030",
-                f"The database {conf.DATABASE!r} cannot be asked: {error}",
+                f"The database {conf.DATABASE!r} cannot be queried: {error}",
                 "Make sure that the server runs, and correct DATABASES.",
             )
         ]

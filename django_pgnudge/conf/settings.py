@@ -133,7 +133,7 @@ class Conf:
             Problem(
                 "E002",
                 f"PGNUDGE[{key!r}] is not a setting of django-pgnudge.",
-                f"Known are {', '.join(DEFAULTS)}.{did_you_mean(key, DEFAULTS)}",
+                f"The keys are {', '.join(DEFAULTS)}.{did_you_mean(key, DEFAULTS)}",
             )
             for key in given
             if key not in DEFAULTS

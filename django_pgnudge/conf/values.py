@@ -173,7 +173,7 @@ def _connection(value: Any) -> list[Problem]:
                 Problem(
                     "E002",
                     f'PGNUDGE["{where}"] is not a connection parameter.',
-                    f"Known are {', '.join(sorted(CONNECTION_KEYS))}."
+                    f"The parameters are {', '.join(sorted(CONNECTION_KEYS))}."
                     f"{did_you_mean(name, CONNECTION_KEYS)}",
                 )
             )
@@ -242,7 +242,7 @@ def _feed(value: Any) -> list[Problem]:
                 Problem(
                     "E005",
                     f'PGNUDGE["FEED"][{name!r}] is not a keyword of WalFeed.',
-                    f"Known are {', '.join(sorted(known))}.{did_you_mean(name, known)}",
+                    f"The keywords are {', '.join(sorted(known))}.{did_you_mean(name, known)}",
                 )
             )
     if not problems and value:
@@ -275,7 +275,7 @@ def _resync(value: Any) -> list[Problem]:
         return wrong_value(
             "RESYNC",
             value,
-            "there is no such way of resyncing",
+            "it is not a way to resync",
             allowed + did_you_mean(value, RESYNCS),
         )
     try:
@@ -295,7 +295,7 @@ def _nudged(value: Any) -> list[Problem]:
         Problem(
             "E002",
             f'PGNUDGE["NUDGED"][{name!r}] is not a setting of nudged values.',
-            f"Known are {', '.join(known)}.{did_you_mean(name, known)}",
+            f"The keys are {', '.join(known)}.{did_you_mean(name, known)}",
         )
         for name in value
         if name not in known
@@ -327,7 +327,7 @@ def _nudged_caches(value: Any) -> list[Problem]:
             where,
             value,
             f"{alias!r} is not an alias of CACHES",
-            f"Known are {', '.join(map(repr, settings.CACHES))}."
+            f"CACHES has {', '.join(map(repr, settings.CACHES))}."
             f"{did_you_mean(alias, settings.CACHES)}",
         )
     ]

@@ -1,8 +1,8 @@
 """A thread for each cache alias, so that none waits for another.
 
 A ``CacheWorker`` merges what it has not done yet, so a cache that is down costs bounded memory and
-no truth; it keeps trying, and after an outage it asks for everything of that alias to be cleared,
-because a cache that was away may have come back with keys that had been deleted.
+loses no delete. It keeps trying. After an outage it asks for everything of that alias to be
+cleared, because a cache that was away may have come back with keys that had been deleted.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class CacheWorker:
         self._incarnation: str | None = None
         self._calls: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
         self.memory: CacheMemory | None = None
-        """Of a cache that holds nudged values: behind every round of deletes it is counted."""
+        """Set if the cache holds nudged values. Each round of deletes then raises its mark."""
         self._next_heartbeat = 0.0
         self._thread: threading.Thread | None = None
         self._pipeline: Pipeline | None = None
@@ -147,7 +147,7 @@ class CacheWorker:
         return self.down_since is None and not self._slow
 
     def put_off(self) -> None:
-        """Wait for this cache no more until it answers again."""
+        """Do not wait for this cache until it answers again."""
         with self._wake:
             was_slow, self._slow = self._slow, True
         if not was_slow and self.down_since is None:
@@ -296,8 +296,8 @@ class CacheWorker:
         if not memory.count(invalidation.tokens):
             self.say_forgotten()
 
-    # The short way: a round in one write, its answers awaited by the thread. If it fails it is
-    # taken for not done, and is run step by step, which retries and tells what is wrong.
+    # The short way: a round in one write; the thread waits for the answers. On failure assume that
+    # nothing was done: the round is run step by step, which retries and tells what is wrong.
 
     def _open_pipeline(self) -> None:
         """Make the connection if there can be one. The cache has answered a moment ago."""

@@ -1,7 +1,7 @@
 """The composition root: the one place where the feed and Django meet.
 
 The daemon wires and runs the parts: it finds the server, reads the feed, hands what comes to the
-`Dispatcher`, and keeps the leases. What a batch deletes is the dispatcher's.
+`Dispatcher`, and keeps the leases. The dispatcher decides what a batch deletes.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ class Daemon:
     async def check(self, timeout: float = 30.0) -> str:  # noqa: ASYNC109
         """Say what ``run`` would do. Raises NotReadyError with all that would keep it from that.
 
-        Connects once, deletes no key of the site's, and waits no longer than ``timeout`` seconds
-        and a little, for PostgreSQL and for each cache.
+        Connects once and deletes no key of the site. Waits about ``timeout`` seconds at most, for
+        PostgreSQL and for each cache.
         """
         self._is_trial = True
 
@@ -244,7 +244,7 @@ class Daemon:
         return True
 
     def _wants_all_keys(self) -> bool:
-        # Which rows' tokens readers stand on is not known here.
+        # The daemon does not know which rows the values of readers depend on.
         return anyone_listens() or bool(self.dispatcher.nudged) or self.rules.wants_keys_of_any()
 
     async def _find_server(self) -> dict[str, Any]:
@@ -252,13 +252,13 @@ class Daemon:
         return await self._finder.run(functools.partial(feed_connection, self.using))
 
     async def _locate(self) -> dict[str, Any]:
-        """Where to connect to again: of several hosts another one may be the primary since."""
+        """Where to reconnect: another of several hosts may have become the primary."""
         try:
             found = await self._find_server()
         except ConfigError as exc:
             if not self.connected:
                 raise
-            # It was right before: a service file that is being replaced, say.
+            # It was right before. Perhaps a service file is being replaced.
             raise ConnectionLostError(str(exc)) from exc
         return {name: found[name] for name in _WHERE if name in found}
 

@@ -113,7 +113,7 @@ class Dispatcher:
                 for payload in self._route(event.payload).lineage:
                     seen = self._registry.seen_as(event, payload)
                     tokens |= killed_tokens(names, (payload,), seen)
-        # Nothing but what callables of rules alone can name waits for them.
+        # Only events that callables of rules are asked about wait for them.
         asked: list[Event] = []
         others: list[Event] = []
         for event in batch.events:
@@ -160,15 +160,15 @@ class Dispatcher:
         return worker
 
     def names(self) -> Names | None:
-        """Of the keys of nudged values; None while it is not known which database this is.
+        """The names of keys of nudged values; None until the database has told its identity.
 
-        Until then there is no lease of this daemon's, and its first one begins a new epoch.
+        Until then this daemon has no lease, and its first one begins a new epoch.
         """
         identity = self._registry.identity
         return None if identity is None else Names.of(identity)
 
     async def aclose(self) -> None:
-        """Dispatch nothing more; what caches that answer still have to delete is deleted."""
+        """Dispatch nothing more. Caches that answer finish their deletes."""
         if self._settling is not None:
             self._settling.cancel()
             await asyncio.gather(self._settling, return_exceptions=True)
@@ -219,9 +219,10 @@ class Dispatcher:
         return invalidation
 
     async def _settle(self) -> None:
-        """Have requests answered behind what came before them, and behind what that still means.
+        """Have requests answered after all that came before them, and after unknown names of it
+        have been looked up.
 
-        All that wait at once: any number of them has the catalogs read as often as one.
+        All waiting requests are answered together: the catalogs are read once for all of them.
         """
         while self._requests:
             requests, self._requests = self._requests, {}

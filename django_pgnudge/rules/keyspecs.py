@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _SPECIAL = re.compile(r"([*?\[])")
 _FIELD = re.compile(r"pk|pk\[(\d{1,3})\]|table|schema")
-_ALLOWED: Final = "{pk}, {pk[0]}, {pk[1]}, …, {table}, {schema}; {{ and }} for braces"
+_FIELDS: Final = "{pk}, {pk[0]}, {pk[1]}, …, {table} and {schema}; write {{ and }} for braces"
 
 
 def read_again(value: object) -> float | None:
@@ -321,7 +321,7 @@ def _template(text: str) -> Template:
         pieces = list(string.Formatter().parse(text))
     except ValueError as error:
         raise RuleError(
-            "E008", f"The template {text!r} is malformed: {error}.", f"Allowed are {_ALLOWED}."
+            "E008", f"The template {text!r} is malformed: {error}.", f"The fields are {_FIELDS}."
         ) from error
     for literal, field, spec, conversion in pieces:
         if literal:
@@ -333,7 +333,7 @@ def _template(text: str) -> Template:
             raise RuleError(
                 "E008",
                 f"The template {text!r} has an unknown field.",
-                f"Allowed are {_ALLOWED}.",
+                f"The fields are {_FIELDS}.",
             )
         if match[1] is not None:
             parts.append(Field("pk", int(match[1])))

@@ -114,7 +114,7 @@ def _is_sound(rule: Rule, registry: Registry, problems: list[Problem]) -> bool:
             Problem(
                 "E010",
                 f"{rule.where}: {rule.ref.alias!r} is not an alias of CACHES.",
-                f"Known are {', '.join(map(repr, settings.CACHES))}."
+                f"CACHES has {', '.join(map(repr, settings.CACHES))}."
                 f"{did_you_mean(rule.ref.alias, settings.CACHES)}",
             )
         )

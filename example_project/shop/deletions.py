@@ -1,7 +1,7 @@
-"""The keys that were deleted, by the word of Redis: ``runnudge`` asks once for each nudge.
+"""The keys that Redis says were deleted: ``runnudge`` asks once for each nudge.
 
 Redis publishes each deletion where ``notify-keyspace-events`` has ``E`` and ``g``, as ``manage.py
-demo`` sets it on its own server. Elsewhere nobody knows, and the page says nothing.
+demo`` sets it on its own server. On other servers the page shows no deleted keys.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Order(models.Model):
 
 
 class OrderLine(models.Model):
-    """A line dies with its order, in PostgreSQL: Django neither does it nor hears of it.
+    """PostgreSQL deletes a line with its order. Django does not take part.
 
     The foreign keys' constraints, with ON DELETE CASCADE, are made in the first migration.
     """

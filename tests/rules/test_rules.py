@@ -413,12 +413,12 @@ def test_only_rules_that_look_at_rows_want_keys() -> None:
         ({"key": ""}, "E007", "literal key"),
         ({"key": "a", "cache": "fast"}, "E007", "literal key"),
         ({"keys": "a", "cache": "fats"}, "E010", "Did you mean 'fast'?"),
-        ("p:{id}", "E008", "Allowed are {pk}"),
-        ("p:{}", "E008", "Allowed are {pk}"),
-        ("p:{pk:>5}", "E008", "Allowed are {pk}"),
-        ("p:{pk!r}", "E008", "Allowed are {pk}"),
-        ("p:{pk.id}", "E008", "Allowed are {pk}"),
-        ("p:{pk[x]}", "E008", "Allowed are {pk}"),
+        ("p:{id}", "E008", "The fields are {pk}"),
+        ("p:{}", "E008", "The fields are {pk}"),
+        ("p:{pk:>5}", "E008", "The fields are {pk}"),
+        ("p:{pk!r}", "E008", "The fields are {pk}"),
+        ("p:{pk.id}", "E008", "The fields are {pk}"),
+        ("p:{pk[x]}", "E008", "The fields are {pk}"),
         ("p:{pk", "E008", "malformed"),
         ("p:}", "E008", "malformed"),
         ("p:{pk[1]}", "E008", "Columns are counted from 0, and it has 1"),
@@ -487,7 +487,7 @@ def test_rules_in_code_are_as_good_as_those_in_the_setting() -> None:
 
 
 def test_a_mistake_in_code_is_raised_where_it_is_made() -> None:
-    with pytest.raises(ConfigError, match="Allowed are"):
+    with pytest.raises(ConfigError, match="The fields are"):
         invalidates(models.Product, "p:{id}")
     with pytest.raises(ConfigError, match="version='2'"):
         invalidates(models.Product, "p", version="2")  # type: ignore[call-overload]
