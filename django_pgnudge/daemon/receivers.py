@@ -106,7 +106,7 @@ class Receivers:
                 self._answering.cancel()
 
     async def _publish(self, pending: Pending) -> None:
-        deleted, away = await _settled(pending.submissions)
+        deleted, away = await _when_deleted(pending.submissions)
         if resynced.receivers:
             for reason in pending.reasons:
                 await _patiently(send_resynced, reason, self._using)
@@ -143,7 +143,7 @@ class Receivers:
         self.lsn = max(self.lsn, batch.lsn)
 
 
-async def _settled(
+async def _when_deleted(
     submissions: list[Submission],
 ) -> tuple[int, list[str]]:
     """How many keys were deleted, and the aliases that did not do it (yet)."""

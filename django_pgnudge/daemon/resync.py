@@ -48,7 +48,7 @@ class Resyncer:
             case "clear":
                 return Invalidation(everything=True)
             case "keys":
-                return self._known(refs)
+                return self._keys_of_rules(refs)
             case _:
                 return Invalidation(versions=refs)
 
@@ -60,9 +60,9 @@ class Resyncer:
         for refusal in refusals:
             if may_log((alias, str(refusal.error)), REPEAT_AFTER):
                 logger.error("%s", refusal.error)
-        return self._known({refusal.ref for refusal in refusals if refusal.whole_version})
+        return self._keys_of_rules({refusal.ref for refusal in refusals if refusal.whole_version})
 
-    def _known(self, refs: set[CacheRef]) -> Invalidation:
+    def _keys_of_rules(self, refs: set[CacheRef]) -> Invalidation:
         invalidation = Invalidation()
         for ref, deletes in self._callables.everything().items():
             if ref in refs:
