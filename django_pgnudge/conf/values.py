@@ -275,7 +275,7 @@ def _resync(value: Any) -> list[Problem]:
         return wrong_value(
             "RESYNC",
             value,
-            "it is not a way to resync",
+            "there is no such way to resync",
             allowed + did_you_mean(value, RESYNCS),
         )
     try:
