@@ -17,6 +17,7 @@ __all__ = [
     "ServerError",
     "SettleError",
     "TLSError",
+    "UndeclaredError",
     "UnknownLabelError",
     "UnknownTablesError",
     "UnsupportedError",
