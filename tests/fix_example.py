@@ -49,14 +49,14 @@ PLAIN = {
     "views:2026-10",
     "views:2026-11",
 }
-NUDGED = {"menu()", "tag(3)", "window()", "fragment office", "prices.json"}
+NUDGED = {"menu()", "tag(3)", "window()", "shelves()", "fragment office", "prices.json"}
 ALL = PLAIN | NUDGED
 CATEGORIES = {"category:1", "category:2"}
-OF_ANY_PRODUCT = {"menu()", "fragment office", "prices.json"}
+OF_ANY_PRODUCT = {"menu()", "shelves()", "fragment office", "prices.json"}
 KILLS: dict[str, set[str]] = {
     "save": {"products", "product:1", *CATEGORIES, *OF_ANY_PRODUCT, "window()"},
     "update": {"products", "product:2", *CATEGORIES, *OF_ANY_PRODUCT},
-    "many-to-many": {*CATEGORIES, "fragment office"},
+    "many-to-many": {*CATEGORIES, "shelves()", "fragment office"},
     "order": {"orders", "sales"},
     "raw-sql": {"products", "price:3", *CATEGORIES, *NUDGED},
     "cascade": {"orders", "sales"},

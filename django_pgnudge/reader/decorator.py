@@ -88,6 +88,14 @@ class NudgedFunction(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<nudged {self._name}>"
 
+    @property
+    def tables(self) -> frozenset[str] | None:
+        """The payloads of the tables that runs in this process have read, if it is observed.
+
+        None before anything is known, and for a function that names its dependencies.
+        """
+        return reader_state(self._options.database).learned.of(self._name)
+
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in any case, and keep what it returns."""
         return cast("R", self._get(args, kwargs, may_hit=False))

@@ -21,7 +21,7 @@ from django.urls import reverse
 from django_pgnudge.reader.queryset_tables import tables_of
 from shop.cached import Reading, reading
 from shop.models import Category
-from shop.nudged_values import Made, menu, office, prices, tag, window
+from shop.nudged_values import Made, menu, office, prices, shelves, tag, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +55,13 @@ def _fragment(request: HttpRequest) -> Made:
 def _office_tables() -> str:
     tables = {model._meta.db_table for model in tables_of(office(), "default").models}
     return ", ".join(sorted(tables))
+
+
+def _shelves_tables() -> str:
+    tables = sorted(shelves.tables or ())
+    if not tables:
+        return "PostgreSQL says what it reads, once it has run"
+    return f"PostgreSQL said that it reads {', '.join(tables)}"
 
 
 def _page_request(request: HttpRequest) -> HttpRequest:
@@ -106,6 +113,14 @@ def cards() -> list[NudgedCard]:
             "pgnudge saw that it uses tag(1) and tag(3): it ends with them, too",
             lambda request: window(),
             _window_truth,
+        ),
+        NudgedCard(
+            "shelves()",
+            "Shelves",
+            "@nudged()",
+            _shelves_tables(),
+            lambda request: shelves(),
+            lambda request: shelves.__wrapped__()["rows"],
         ),
         NudgedCard(
             "fragment office",

@@ -136,6 +136,12 @@ def test_the_card_of_a_page_shows_what_its_address_serves(demo: Demo) -> None:
     assert other["made"] > served["made"]
 
 
+def test_a_value_that_names_nothing_shows_what_it_was_seen_to_read(demo: Demo) -> None:
+    demo.settle()
+    tables = "public.shop_category, public.shop_product, public.shop_product_categories"
+    wait_until(lambda: f"PostgreSQL said that it reads {tables}" in demo.get(), "the tables")
+
+
 def test_the_page_shows_the_rules_as_they_are_written(demo: Demo) -> None:
     page = html.unescape(demo.get())
     example = ROOT / "example_project"
