@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import dataclasses
+import functools
 import importlib.util
 import inspect
 import re
@@ -259,6 +260,7 @@ def test_shown_command_lines_of_runnudge_are_accepted() -> None:
         _runnudge().parse_args([argument for argument in arguments if argument])
 
 
+@functools.cache
 def _constants() -> str:
     """Every piece of text in the package's code, with ``%s`` and fields cut out."""
     pieces = []

@@ -151,7 +151,7 @@ def test_a_broken_cache_means_computing(
         monkeypatch.setattr(type(caches["default"]), name, fail)
     default = Counter("value")
     for _ in range(3):
-        assert nudged.get_or_set("key", default, depends_on=[Product]) == "value"
+        assert nudged.get_or_set("key", default, depends_on=[Product], wait=0.1) == "value"
     assert len(default.calls) == 3
     assert caplog.text.count("cache 'default' failed") == 1
     monkeypatch.undo()
