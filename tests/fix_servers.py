@@ -169,7 +169,7 @@ class Servers:
     def get(self, installation: Installation) -> DatabaseServer:
         server = self._running.get(installation.name)
         if server is None:
-            server = open_server(installation, settings=SETTINGS).start()
+            server = open_server(installation, settings=SETTINGS, in_memory=True).start()
             self._running[installation.name] = server
         return server
 
@@ -328,7 +328,7 @@ def postgres_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., P
             if not candidates:
                 pytest.skip(missing("tls" if options.get("tls") else "pgoutput"))
             installation = max(candidates, key=lambda each: len(each.plugins))
-        server = Postgres(installation, **options)
+        server = Postgres(installation, in_memory=True, **options)
         made.append(server)
         note_server(request.node, server, "auto")
         return server.start()

@@ -67,7 +67,12 @@ class DatabaseServer:
 
     def create_database(self, name: str, *, template: str | None = None) -> None:
         sql = f"CREATE DATABASE {_identifier(name)}"
-        self.execute(f"{sql} TEMPLATE {_identifier(template)}" if template else sql)
+        if template:
+            sql += f" TEMPLATE {_identifier(template)}"
+        if self.installation.version[0] >= 15:
+            # The default since then puts each page into the log, which takes twice as long.
+            sql += " STRATEGY FILE_COPY"
+        self.execute(sql)
 
     def drop_database(self, name: str) -> None:
         """Drop it whoever is connected.

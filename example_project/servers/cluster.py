@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from servers.process import (
     Account,
@@ -22,6 +22,9 @@ from servers.process import (
 
 if TYPE_CHECKING:
     from servers.installations import Installation
+
+_ROOM: Final = 2 * 1024**3
+"""Bytes. In a container `/dev/shm` often has 64 MB: too few for one server."""
 
 
 def initdb(installation: Installation, data: Path, account: Account | None) -> None:
@@ -88,6 +91,16 @@ def reachable_directory(preferred: Path) -> Path:
         return preferred
     name = "-".join(preferred.absolute().parts[1:])
     return Path("/var/tmp") / f"pgnudge-{name}"
+
+
+def memory_folder() -> Path | None:
+    """A folder in memory with room for the servers of a few workers; None where there is none."""
+    folder = Path("/dev/shm")
+    try:
+        room = shutil.disk_usage(folder).free
+    except OSError:
+        return None
+    return folder if room >= _ROOM and os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def environment() -> dict[str, str]:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class DockerPostgres(DatabaseServer):
-    """As Postgres, over TCP only: there is no Unix socket, no pg_hba and no certificate to set."""
+    """As Postgres, over TCP only: there is no Unix socket, no pg_hba and no certificate to set.
+
+    Where a container's data lie is the engine's choice: in_memory changes nothing.
+    """
 
     def __init__(
         self,
@@ -26,6 +29,7 @@ class DockerPostgres(DatabaseServer):
         *,
         port: int = 0,
         settings: Mapping[str, object] | None = None,
+        in_memory: bool = False,
     ) -> None:
         self.installation = installation
         self.port = port

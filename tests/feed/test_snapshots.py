@@ -74,7 +74,8 @@ class SlowCommit:
 @pytest.fixture(scope="module")
 def slow_server(feed_server: FeedServer) -> Iterator[DatabaseServer]:
     """A server whose transactions may wait for a standby."""
-    with open_server(feed_server.postgres.installation, settings=SETTINGS) as server:
+    installation = feed_server.postgres.installation
+    with open_server(installation, settings=SETTINGS, in_memory=True) as server:
         yield server
 
 

@@ -62,7 +62,8 @@ def server(certificates: Certificates) -> Iterator[Postgres]:
     if not candidates:
         pytest.skip(missing("tls"))
     best = max(candidates, key=lambda each: len(each.plugins))
-    with Postgres(best, hba=HBA, tls=certificates.server_tls()) as running:
+    tls = certificates.server_tls()
+    with Postgres(best, hba=HBA, tls=tls, in_memory=True) as running:
         for role in ROLES:
             encryption = "md5" if role == "md5" else "scram-sha-256"
             running.execute(
