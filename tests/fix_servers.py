@@ -10,6 +10,7 @@
 | `redis_server` | a running Redis, emptied before the test |
 | `redis_factory` | makes Redis servers of the test's own |
 
+On every installation but that of `any_postgres` a test is `slow`: plain pytest leaves it out.
 A server is started when a test first asks for it and lives to the end of the session. What cannot
 be found is skipped by name, unless PGNUDGE_TEST_REQUIRE (`pgoutput`, `wal2json`, `test_decoding`,
 `redis`, `memcached`, `chromium`, `tls`, `docker`, `compat`, with commas) names it: then the session
@@ -84,6 +85,12 @@ def installations() -> tuple[Installation, ...]:
     return tuple(each for each in found if not wanted or each.name in wanted)
 
 
+def favourite() -> Installation | None:
+    """The one with most plugins: plain `pytest` runs its tests on this one."""
+    found = installations()
+    return max(found, key=lambda each: (len(each.plugins), each.has_tls), default=None)
+
+
 @functools.cache
 def redis_program() -> RedisProgram | None:
     # Tests empty it, so a server that is somebody's (REDIS_URL) is not used.
@@ -142,7 +149,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     found = installations()
     if "feed_server" in metafunc.fixturenames:
         pairs = [
-            pytest.param((each, plugin), id=f"{each.name}-{plugin}")
+            pytest.param((each, plugin), id=f"{each.name}-{plugin}", marks=_marks(each))
             for each in found
             for plugin in each.plugins
         ]
@@ -154,10 +161,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ]
         metafunc.parametrize("feed_server", pairs, indirect=True, scope="session")
     if "postgres" in metafunc.fixturenames and "feed_server" not in metafunc.fixturenames:
-        servers = [pytest.param(each, id=each.name) for each in found] or [
+        servers = [pytest.param(each, id=each.name, marks=_marks(each)) for each in found] or [
             pytest.param(None, id="none", marks=pytest.mark.skip(reason=missing("pgoutput")))
         ]
         metafunc.parametrize("postgres", servers, indirect=True, scope="session")
+
+
+def _marks(installation: Installation) -> list[pytest.MarkDecorator]:
+    """The same on a second server is a repetition, which CI runs."""
+    return [] if installation is favourite() else [pytest.mark.slow]
 
 
 class Servers:
@@ -265,10 +277,10 @@ def feed_server(request: pytest.FixtureRequest, servers: Servers) -> FeedServer:
 
 @pytest.fixture(scope="session")
 def any_postgres(servers: Servers) -> DatabaseServer:
-    found = installations()
-    if not found:
+    chosen = favourite()
+    if chosen is None:
         pytest.skip(missing("pgoutput"))
-    return servers.get(max(found, key=lambda each: (len(each.plugins), each.has_tls)))
+    return servers.get(chosen)
 
 
 @pytest.fixture
