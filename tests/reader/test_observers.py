@@ -91,7 +91,7 @@ def test_where_it_is_checked(
 def test_a_share_of_the_misses(observe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     observe(0.25)
     drawn = iter([0.3, 0.2])
-    monkeypatch.setattr(observers.random, "random", lambda: next(drawn))
+    monkeypatch.setattr("random.random", lambda: next(drawn))
     state = Observed(names)  # only for its state
     assert state() == []
     from django_pgnudge.reader.state import reader_state
