@@ -98,7 +98,11 @@ class SessionBypass:
         if state not in (IDLE, INTRANS):
             return False
         with unwatched():
-            view = session_view(connection)
+            # What is observed was asked for it, at its end.
+            observation = seen.observation
+            view = None if observation is None or state != IDLE else observation.view
+            if view is None:
+                view = session_view(connection)
             if view is None or not self._sees_all(connection, view, seen.scope):
                 return False
         if state == IDLE:

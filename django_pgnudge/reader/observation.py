@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from django_pgnudge.reader.session import SessionView
 
 
 class Observation:
@@ -14,7 +17,9 @@ class Observation:
     touched each relation, if ``explains``.
     """
 
-    __slots__ = ("before", "by_statement", "calls", "explains", "relations", "roles", "why")
+    __slots__ = (
+        "before", "by_statement", "calls", "explains", "relations", "roles", "view", "why",
+    )  # fmt: skip
 
     def __init__(self, *, explains: bool = False) -> None:
         self.explains = explains
@@ -24,6 +29,8 @@ class Observation:
         self.by_statement: dict[int, str] = {}
         self.calls: set[str] = set()
         self.roles: set[str] = set()
+        self.view: SessionView | None = None
+        """What the session saw at the end, if it was asked together with the locks."""
         self.why = ""
 
     def doubt(self, why: str) -> None:

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from django_pgnudge.reader.observation import Observation
-from django_pgnudge.reader.session import IDLE, INERROR, INTRANS, status
+from django_pgnudge.reader.session import IDLE, INERROR, INTRANS, VIEW, SessionView, status
 from django_pgnudge.reader.statements import (
     ENDS,
     READS,
@@ -43,18 +43,26 @@ _MAY_ASK: Final = (
 )
 
 # The view pg_locks would be among the locks; its function is not.
-_TOUCHED: Final = """
-SELECT ARRAY(
+_TOUCHED: Final = f"""
+{VIEW}, CURRENT_USER::pg_catalog.text, ARRAY(
     SELECT l.relation::pg_catalog.int8 FROM pg_catalog.pg_lock_status() l
      WHERE l.locktype OPERATOR(pg_catalog.=) 'relation'
-       AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()),
-    CURRENT_USER::pg_catalog.text
-"""
+       AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())
+"""  # noqa: S608 - nothing in it comes from outside
 
 _REFUSED: Final = "25006"
 """read_only_sql_transaction"""
 
 _TIMEOUT_SINCE: Final = 170000
+
+
+class _Touched(NamedTuple):
+    """What PostgreSQL says of a session in a transaction; no ``view`` with temporary tables."""
+
+    relations: frozenset[int]
+    role: str
+    view: SessionView | None
+
 
 _transactions: WeakKeyDictionary[BaseDatabaseWrapper, ReadTransaction] = WeakKeyDictionary()
 _askable: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
@@ -104,15 +112,18 @@ class ReadTransaction:
             return
         if status(raw) == INTRANS:
             if observation.explains and (found := self._ask()) is not None:
-                observation.before = found[0]
+                observation.before = found.relations
         else:
             self._begin()
 
     def leave(self, observation: Observation) -> None:
         """The end of the observation, which then has all relations."""
-        raw = self._connection.connection
-        if raw is not None:
-            self._look()
+        is_last = self.observations == [observation]
+        if self._connection.connection is not None:
+            was_open = self._is_open
+            found = self._look(and_commit=is_last)
+            if was_open and found is not None:
+                observation.view = found.view
         if observation in self.observations:
             self.observations.remove(observation)
         if not self.observations:
@@ -221,34 +232,46 @@ class ReadTransaction:
         except Exception as error:
             self._doubt(f"its transaction could not be ended ({error})")
 
-    def _look(self, statement: str | None = None) -> None:
-        """Note what the open transaction, whoever opened it, has touched."""
-        raw = self._connection.connection
+    def _look(self, statement: str | None = None, *, and_commit: bool = False) -> _Touched | None:
+        """Note what the open transaction, whoever opened it, has touched.
+
+        ``and_commit``: this is the end, if it was begun here.
+        """
+        raw, found = self._connection.connection, None
         state = IDLE if raw is None else status(raw)
         if state == INTRANS:
-            if (found := self._ask()) is not None:
+            if (found := self._ask(and_commit=and_commit and self._is_open)) is not None:
                 for each in self.observations:
-                    each.take(*found, statement)
+                    each.take(found.relations, found.role, statement)
         elif state == INERROR:
             self._doubt("a statement failed")
         elif self._is_open:
             self._is_open = False
             self._doubt("its transaction was ended by something unseen")
+        return found
 
-    def _ask(self) -> tuple[frozenset[int], str] | None:
-        """The relations that the session holds locks on, and its role; None if PostgreSQL does not
-        say."""
+    def _ask(self, *, and_commit: bool = False) -> _Touched | None:
+        """The relations that the session holds locks on; None if PostgreSQL does not say."""
         raw = self._connection.connection
         if not _may_ask(raw, self._doubt):
             return None
+        # psycopg 3 gives the first result of two statements, psycopg 2 the last.
+        at_once = and_commit and hasattr(raw, "pgconn")
         try:
             with raw.cursor() as cursor:
-                cursor.execute(_TOUCHED)
-                ((found, role),) = cursor.fetchall()
+                cursor.execute(f"{_TOUCHED}; COMMIT" if at_once else _TOUCHED)
+                ((*view, temporary, role, found),) = cursor.fetchall()
         except Exception as error:
             self._doubt(f"PostgreSQL did not say what it read ({error})")
             return None
-        return frozenset(found), role
+        if at_once:
+            self._is_open = False
+        written, isolation, in_recovery, path = view
+        return _Touched(
+            frozenset(found),
+            role,
+            None if temporary else SessionView(written, isolation, in_recovery, tuple(path)),
+        )
 
     def _is_alive(self) -> bool:
         raw = self._connection.connection

@@ -20,11 +20,12 @@ UNKNOWN: Final = 4
 
 _WRITTEN: Final = "SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL"
 
-_VIEW: Final = (
+VIEW: Final = (
     f"{_WRITTEN}, pg_catalog.current_setting('transaction_isolation'),"
     " pg_catalog.pg_is_in_recovery(), pg_catalog.current_schemas(false)::pg_catalog.text[],"
-    " pg_catalog.pg_my_temp_schema()"
+    " pg_catalog.pg_my_temp_schema()::pg_catalog.int8"
 )
+"""What a `SessionView` is made of, if the last is 0: then there are no temporary tables."""
 
 _SHADOWS: Final = """
 SELECT c.relname::pg_catalog.text
@@ -92,7 +93,7 @@ def session_view(connection: BaseDatabaseWrapper) -> SessionView | None:
     """Ask the server what its session sees; None without an answer, as in a failed transaction."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute(_VIEW)
+            cursor.execute(VIEW)
             written, isolation, in_recovery, path, temporary = cursor.fetchone()
             shadows: tuple[str, ...] = ()
             if temporary:
