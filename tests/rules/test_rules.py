@@ -619,7 +619,7 @@ def test_a_model_is_that_of_each_schema_where_a_starred_rule_or_the_site_says_so
     assert tenants.models_of("acme.shop_place") == ()
     change = event("acme.shop_product", 1)
     assert dict(tenants.seen_by_models(change)) == dict.fromkeys(product, change)
-    with override_settings(PGNUDGE={"NUDGED": {"SCOPE": "tests.checks.test_checks.path_of"}}):
+    with override_settings(PGNUDGE={"NUDGED": {"SCOPE": "tests.checks.test_server.path_of"}}):
         tenants.refresh(connection)
         assert tenants.models_of("acme.shop_place") == (models.Place,)
         assert not tenants.may_mean_more("acme.shop_place"), (
