@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,10 +11,10 @@ from django_pgnudge import Batch, ConfigError, WalFeed
 from django_pgnudge.errors import AuthenticationError
 from tests.waiting import until
 
-from .following import following, run
+from .following import feed_of, following, run
 
 if TYPE_CHECKING:
-    from tests.fix_servers import Database
+    pass
 
 pytestmark = pytest.mark.usefixtures("feed_server")
 
@@ -39,10 +39,6 @@ AWKWARD = [
 
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def feed_of(database: Database, **options: Any) -> Any:
-    return WalFeed(**database.feed_options(**options))
 
 
 async def test_what_was_written_before_connecting_is_not_nudged(database):

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from django_pgnudge import WalFeed
 from django_pgnudge.decoding import TableFilter
 from django_pgnudge.feed.coverage import Carried, covered
 from django_pgnudge.feed.queries import Visibility
 from django_pgnudge.feed.visibility import Snapshot
 
-from .following import Follower, following, run
+from .following import Follower, feed_of, following, run
 
 if TYPE_CHECKING:
     from servers.base import DatabaseServer
@@ -166,10 +165,6 @@ async def silent(seen: Follower, database: Database, kind: str) -> list[str]:
                 if sum(seen.counts[name] for name in lineage) == before:
                     missing.append(sql)
     return missing
-
-
-def feed_of(database: Database, **options: Any) -> WalFeed:
-    return WalFeed(**database.feed_options(backoff=(0.01, 0.1), **options))
 
 
 async def test_every_change_of_what_is_covered_comes(feed_server: FeedServer, database: Database):

@@ -16,14 +16,10 @@ from django_pgnudge.feed import slot, stream
 from tests.fix_servers import own_database
 from tests.waiting import until
 
-from .following import following, run
+from .following import feed_of, following, run
 
 PLAIN = "CREATE TABLE t (id serial PRIMARY KEY, name text)"
 QUICK: dict[str, Any] = {"backoff": (0.01, 0.1)}
-
-
-def feed_of(database: Any, /, **options: Any) -> Any:
-    return WalFeed(**database.feed_options(**{**QUICK, **options}))
 
 
 def through(proxy: Any, database: Any, /, **options: Any) -> Any:

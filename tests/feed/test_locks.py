@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_pgnudge import WalFeed
 from django_pgnudge.feed import session_settings
 from tests.waiting import until
 
-from .following import following, run
+from .following import feed_of, following, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +26,6 @@ TABLES = (
     "CREATE TABLE part_2 PARTITION OF parted FOR VALUES FROM (10) TO (20)",
     "CREATE TABLE other (id int PRIMARY KEY)",
 )
-
-
-def feed_of(database: Any) -> WalFeed:
-    return WalFeed(**database.feed_options())
 
 
 def more_than(seen: Follower, count: int) -> bool:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_pgnudge import WalFeed
 from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.feed.stream import Stream
 
-from .following import following, run
+from .following import feed_of, following, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,10 +142,6 @@ READ_BY_QUERIES = {
     "an enum's label": ["ALTER TYPE state RENAME VALUE 'open' TO 'opened'"],
     "a policy": ["ALTER POLICY mine ON other USING (false)"],
 }
-
-
-def feed_of(database: Any, **options: Any) -> WalFeed:
-    return WalFeed(**database.feed_options(**options))
 
 
 async def moves(database: Any, *statements: str, **options: Any) -> Moved:

@@ -15,17 +15,13 @@ from tests.hostile import HostileServer, Peer
 from tests.waiting import until
 from tests.wire import backend
 
-from .following import following, run
+from .following import feed_of, following, run
 
 if TYPE_CHECKING:
     from tests.fix_servers import Database, FeedServer
     from tests.hostile import Script
 
 LEFT_OUT = 'no tuple identifier for UPDATE in table "public"."nokey"'
-
-
-def feed_of(database: Database, **options: Any) -> WalFeed:
-    return WalFeed(**database.feed_options(backoff=(0.01, 0.1), **options))
 
 
 def warning(text: str, severity: str = "WARNING") -> ServerError:

@@ -15,14 +15,13 @@ import psycopg
 import pytest
 from servers.postgres import open_server
 
-from django_pgnudge import WalFeed
 from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.feed.side_connection import SideConnection
 from tests import fix_servers
 from tests.fix_servers import own_database
 from tests.waiting import until
 
-from .following import following, run
+from .following import feed_of, following, run
 from .test_faults import moves
 
 if TYPE_CHECKING:
@@ -87,10 +86,6 @@ def slow(slow_server: DatabaseServer, feed_server: FeedServer) -> Database:
         "INSERT INTO price VALUES (1, 1)",
     )
     return database
-
-
-def feed_of(database: Database, **options: Any) -> Any:
-    return WalFeed(**database.feed_options(backoff=(0.01, 0.1), **options))
 
 
 def price(database: Database) -> int:

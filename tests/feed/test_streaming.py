@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_pgnudge import WalFeed
 from django_pgnudge.feed.coalescer import Coalescer
 from django_pgnudge.feed.side_connection import SideConnection
 from django_pgnudge.wire import LSN
 from tests.fix_servers import own_database
 from tests.waiting import until
 
-from .following import Follower, following, run
+from .following import Follower, feed_of, following, run
 from .test_snapshots import SETTINGS, SlowCommit
 
 if TYPE_CHECKING:
@@ -49,9 +48,8 @@ def streaming(postgres: Any, database: Database) -> Database:
     return database
 
 
-def feed_of(database: Any, **options: Any) -> Any:
-    chosen = {"plugin": "pgoutput", "publication": "every", "backoff": (0.01, 0.1)}
-    return WalFeed(**database.feed_options(**(chosen | options)))
+def streaming_feed(database: Any, **options: Any) -> Any:
+    return feed_of(database, **({"plugin": "pgoutput", "publication": "every"} | options))
 
 
 @contextmanager
@@ -93,7 +91,7 @@ async def told_last(seen: Follower, database: Any) -> None:
 async def half_way(database: Any, **options: Any) -> AsyncIterator[tuple[Any, Follower, Any]]:
     """A followed feed that has had a part of a transaction, table ``a``; yields the feed, its
     follower, and an async function for the statements that go on with it."""
-    feed = feed_of(database, **options)
+    feed = streaming_feed(database, **options)
     async with following(feed) as seen:
         with transaction(database) as execute:
             await execute(big("a"))
@@ -124,7 +122,7 @@ async def test_a_streamed_transaction_nudges_every_row(streaming, monkeypatch):
         commit(self, *args)
 
     monkeypatch.setattr(Coalescer, "stream_commit", noted)
-    async with following(feed_of(streaming)) as seen:
+    async with following(streaming_feed(streaming)) as seen:
         with transaction(streaming) as execute:
             await execute(big("a"), "INSERT INTO b VALUES (7, 'x')", "COMMIT")
         await told_last(seen, streaming)
@@ -154,7 +152,7 @@ async def test_a_savepoint_rolled_back_nudges_nothing_of_it(streaming):
 
 
 async def test_two_streams_and_small_transactions_interleave(streaming):
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     async with following(feed) as seen:
         with transaction(streaming) as one, transaction(streaming) as two:
             for step in range(3):
@@ -171,7 +169,7 @@ async def test_two_streams_and_small_transactions_interleave(streaming):
 
 async def test_truncate_and_messages_come_in_blocks_too(streaming):
     await run(streaming.execute, big("b"))
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     async with following(feed) as seen:
         with transaction(streaming) as execute:
             await execute(
@@ -215,7 +213,7 @@ async def test_a_stream_that_breaks_in_the_middle_is_a_resync(streaming):
 
 async def test_a_row_of_megabytes_comes_in_a_block(streaming):
     await run(streaming.execute, "ALTER TABLE a ALTER body SET STORAGE EXTERNAL")
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     async with following(feed) as seen:
         with transaction(streaming) as execute:
             await execute("INSERT INTO a SELECT 1, repeat('x', 20 * 1024 * 1024)", big("b"))
@@ -267,7 +265,7 @@ async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_f
     """COMMIT has written its record and waits for a standby that does not exist."""
     database = own_database(postgres_factory(settings=SETTINGS), "pgoutput")
     prepare(database)
-    feed = feed_of(database)
+    feed = streaming_feed(database)
     async with following(feed) as seen:
         with SlowCommit(database, big("b"), prepare=big("a")) as commit:
             await until(commit.waits, blocks=True)
@@ -327,7 +325,7 @@ async def test_catching_up_does_not_wait_for_a_transaction_that_runs(streaming):
 
 
 async def test_what_a_transaction_has_written_so_far_is_flushed_for_whoever_catches_up(streaming):
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     behind = "SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn()"
     async with following(feed):
         side = feed._live_stream()._side
@@ -355,7 +353,7 @@ async def test_catching_up_waits_for_the_rest_of_what_is_visible(streaming):
 
 
 async def test_those_who_catch_up_at_once_each_prove_their_own_moment(streaming):
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     async with following(feed) as seen:
         async with held_back(feed):
             proofs = []
@@ -371,7 +369,7 @@ async def test_those_who_catch_up_at_once_each_prove_their_own_moment(streaming)
 
 
 async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(streaming):
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     ask = SideConnection.running_xids
     with transaction(streaming) as execute:
 
