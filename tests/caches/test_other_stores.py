@@ -96,9 +96,8 @@ class ThirdPartyCache(LocMemCache):
 
     def delete_pattern(self, pattern: str, version: int | None = None) -> int | None:
         head = self.make_key("", version=version)
-        cache: Any = self
-        doomed = [key for key in cache._cache if fnmatch.fnmatch(key, head + pattern)]
-        return sum(cache._delete(key) for key in doomed) or None
+        doomed = fnmatch.filter(self._cache, head + pattern)  # type: ignore[attr-defined]
+        return sum(self._delete(key) for key in doomed) or None  # type: ignore[attr-defined]
 
 
 def test_a_backend_of_a_third_party_is_used_by_what_it_offers() -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from django.core.cache import caches as django_caches
 
 from django_pgnudge.daemon import Daemon
-from tests.fakes import FakeFeed, FlakyCache
+from django_pgnudge.registry.catalog import Catalog
+from tests.fakes import FakeFeed, FlakyCache, describe
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 FLAKY = "tests.fakes.FlakyCache"
 PRICES = "legacy.prices"
@@ -22,8 +23,14 @@ IDENTITY = "identity"
 
 
 @asynccontextmanager
-async def running(*, tables: Any = None, **options: Any) -> AsyncIterator[tuple[Daemon, FakeFeed]]:
-    """A daemon that has connected, with its feed; stopped afterwards."""
+async def running(
+    *, catalog: Callable[[], Catalog] = Catalog, described: bool = False, **options: Any
+) -> AsyncIterator[tuple[Daemon, FakeFeed]]:
+    """A daemon that has connected, with its feed; stopped afterwards.
+
+    ``catalog`` is what a look at the database finds, and ``described`` whether the database counts
+    as looked at before the feed is made.
+    """
     feeds: list[FakeFeed] = []
 
     def make(**given: Any) -> FakeFeed:
@@ -33,9 +40,8 @@ async def running(*, tables: Any = None, **options: Any) -> AsyncIterator[tuple[
     daemon = Daemon(feed_class=make, **options)
 
     async def refresh(patience: float | None) -> bool:
-        if tables:
-            tables(daemon.registry)
-        daemon.registry._catalog = replace(daemon.registry._catalog, identity=IDENTITY)
+        describe(daemon.registry, replace(catalog(), identity=IDENTITY))
+        daemon.dispatcher.catalog_refresh.refreshed = described
         return True
 
     daemon.dispatcher.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
@@ -52,9 +58,9 @@ async def running(*, tables: Any = None, **options: Any) -> AsyncIterator[tuple[
 
 def stored(alias: str = "default", *keys: str) -> set[str]:
     names = keys or ("prices", "price:1", "price:2", "other")
-    prefix = ":1:"
-    cache: Any = django_caches[alias]
-    return {key for key in names if prefix + key in cache._cache}
+    cache = django_caches[alias]
+    assert isinstance(cache, FlakyCache)
+    return cache.names().intersection(names)
 
 
 def fill() -> None:

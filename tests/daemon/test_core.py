@@ -86,19 +86,6 @@ async def test_a_bug_of_the_feed_ends_the_daemon_with_it() -> None:
     assert feed.closed
 
 
-async def made_feed() -> FakeFeed:
-    """The feed of a daemon that knows its tables."""
-    daemon = Daemon(feed_class=FakeFeed)
-    daemon.dispatcher.catalog_refresh.refreshed = True
-
-    async def refresh(patience: float | None) -> bool:
-        return True
-
-    daemon.dispatcher.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
-    feed: FakeFeed = await daemon._make_feed()
-    return feed
-
-
 async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(
     heard: Heard, settings: Settings
 ) -> None:
@@ -106,11 +93,11 @@ async def test_the_feed_is_asked_for_the_keys_that_rules_or_receivers_use(
         assert feed.options["keys"] is True
     tables_changed.disconnect(heard.tables)
     model_changed.disconnect(heard.model)
-    feed = await made_feed()
-    assert feed.options["keys"] is True, "nudged values may stand on any row"
+    async with running(described=True) as (_, feed):
+        assert feed.options["keys"] is True, "nudged values may stand on any row"
     settings.PGNUDGE = {**settings.PGNUDGE, "NUDGED": {"CACHES": []}}
-    feed = await made_feed()
-    assert PRICES in feed.options["keys"]  # and the tables of the test app's rules
+    async with running(described=True) as (_, feed):
+        assert PRICES in feed.options["keys"]  # and the tables of the test app's rules
 
 
 async def test_settings_and_options_reach_the_feed(settings: Settings) -> None:
@@ -188,11 +175,12 @@ async def test_a_reconnect_asks_again_where_the_server_is(monkeypatch: pytest.Mo
 async def test_a_permanent_mistake_ends_a_start_and_no_more(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    daemon = Daemon(feed_class=FakeFeed)
     wrong = ServerError("password authentication failed", sqlstate="28P01")
-    assert not daemon._give_up(ConnectionLostError("refused"))
-    assert daemon._give_up(wrong)
-    daemon.connected = True
-    for _ in range(3):
-        assert not daemon._give_up(wrong)
+    async with running() as (daemon, feed):
+        give_up = feed.options["give_up"]
+        assert not give_up(ConnectionLostError("refused"))
+        assert give_up(wrong)
+        daemon.connected = True
+        for _ in range(3):
+            assert not give_up(wrong)
     assert caplog.text.count("waiting will not help") == 1

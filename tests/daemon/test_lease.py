@@ -140,8 +140,10 @@ def test_a_resync_ends_the_epoch_and_the_lease_is_proven_again(site):
     with BackgroundDaemon() as running:
         wait_until(holds, "the lease")
         before = epoch()
-        pid = running.daemon._feed.connection_pid
-        site.execute(f"SELECT pg_terminate_backend({pid})")
+        site.execute(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+            " WHERE database = current_database()"
+        )
         wait_until(lambda: running.daemon.status().resyncs.total() == 2, "the resync")
         wait_until(lambda: epoch() not in (before, None), "the next epoch")
         proven_again(running)
@@ -311,10 +313,13 @@ class Rolled:
 
     @staticmethod
     def _memories() -> tuple[dict[str, Any], dict[str, Any]]:
-        return cache()._cache, cache()._expire_info
+        return cache()._cache, cache()._expire_info  # noqa: SLF001 - as a snapshot of a server has
+
+    def perform(self, invalidation: Invalidation) -> None:
+        self.worker._perform(invalidation)  # noqa: SLF001 - here and now, not in its thread
 
     def round(self, *tokens: str) -> None:
-        self.worker._perform(Invalidation(tokens=set(tokens)))
+        self.perform(Invalidation(tokens=set(tokens)))
 
 
 def test_a_memory_from_before_a_round_ends_the_epoch_at_the_next(settings):
@@ -358,7 +363,7 @@ def test_a_server_replaced_between_the_deletes_and_the_count_forgets_none(settin
 def test_a_cleared_version_takes_the_mark_along_and_no_loss_is_seen(settings, caplog):
     rolled = Rolled(settings)
     rolled.round("a")
-    rolled.worker._perform(Invalidation(everything=True))
+    rolled.perform(Invalidation(everything=True))
     rolled.round("b")
     assert "lost memory" not in caplog.text
 

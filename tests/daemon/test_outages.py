@@ -115,13 +115,18 @@ async def test_a_cache_that_hangs_is_waited_for_once_and_not_for_ever(
 async def test_a_restarted_cache_is_cleared_though_no_delete_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = ["one"]
+    run, asked = ["one"], set()
+
+    def incarnation(alias: str) -> str:
+        asked.add((alias, run[0]))
+        return run[0]
+
     monkeypatch.setattr(cache_worker, "HEARTBEAT", 0.01)
-    monkeypatch.setattr(caches, "incarnation", lambda alias: run[0])
+    monkeypatch.setattr(caches, "incarnation", incarnation)
     async with running() as (daemon, feed):
         feed.say(event(PRICES, 1))
         await until(lambda: daemon.status().batches)
-        await until(lambda: daemon.dispatcher.workers["default"]._incarnation == "one")
+        await until(lambda: ("default", "one") in asked)
         fill()
         run[0] = "two"
         await until(lambda: stored() == set())

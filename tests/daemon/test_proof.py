@@ -258,7 +258,7 @@ def test_the_registry_is_read_behind_the_slot(site):
         # A slot waits for whoever writes.
         writer.execute("BEGIN; INSERT INTO loaded VALUES (2, 'c')")
         starting = BackgroundDaemon()
-        starting._thread.start()
+        starting._thread.start()  # noqa: SLF001 - without waiting for what it proves
         making = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION%'"
         wait_until(lambda: site.execute(making), "the making of a slot")
         writer.execute("COMMIT")

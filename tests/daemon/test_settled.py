@@ -14,7 +14,7 @@ from django_pgnudge.daemon import cache_worker, receivers
 from django_pgnudge.reader.keys import Names
 from django_pgnudge.registry.catalog import Catalog
 from tests.daemon.running import IDENTITY, PRICES, Heard, fill, running, stored
-from tests.fakes import FlakyCache, event
+from tests.fakes import FlakyCache, describe, event
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -50,10 +50,8 @@ async def test_settled_is_answered_behind_what_an_unknown_name_turns_out_to_mean
 
         async def refresh(patience: float | None) -> bool:
             await known.wait()
-            daemon.registry._catalog = Catalog(
-                parents={leaf: (PRICES,)}, roots={leaf: PRICES}, identity=IDENTITY
-            )
-            daemon.registry._index()
+            parents, roots = {leaf: (PRICES,)}, {leaf: PRICES}
+            describe(daemon.registry, Catalog(parents=parents, roots=roots, identity=IDENTITY))
             return True
 
         daemon.dispatcher.catalog_refresh.refresh = refresh  # type: ignore[method-assign]

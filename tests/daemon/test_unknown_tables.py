@@ -10,7 +10,7 @@ from django_pgnudge.daemon import catalog_refresh
 from django_pgnudge.decoding import KeyColumn
 from django_pgnudge.registry.catalog import Catalog
 from tests.daemon.running import PRICES, Heard, fill, running, stored
-from tests.fakes import event
+from tests.fakes import describe, event
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -34,13 +34,10 @@ async def test_a_partition_made_meanwhile_nudges_its_root_once_it_is_known(heard
 
     made = False
 
-    def learn(registry: Any) -> None:
-        if not made:
-            return
-        registry._catalog = attached_to_prices(leaf)
-        registry._index()
+    def learn() -> Catalog:
+        return attached_to_prices(leaf) if made else Catalog()
 
-    async with running(tables=learn) as (_, feed):
+    async with running(catalog=learn) as (_, feed):
         fill()
         made = True
         feed.say(event(leaf, 1))
@@ -61,13 +58,10 @@ async def test_a_table_attached_as_a_partition_later_is_found_though_it_was_not_
     leaf, tables = "legacy.loaded", {"legacy.loaded": ("legacy", "loaded")}
     attached = False
 
-    def learn(registry: Any) -> None:
-        registry._catalog = (
-            attached_to_prices(leaf, tables=tables) if attached else Catalog(tables=tables)
-        )
-        registry._index()
+    def learn() -> Catalog:
+        return attached_to_prices(leaf, tables=tables) if attached else Catalog(tables=tables)
 
-    async with running(tables=learn) as (_, feed):
+    async with running(catalog=learn) as (_, feed):
         feed.connected()
         await until(lambda: heard.calls)
         fill()
@@ -87,11 +81,10 @@ async def test_a_partition_is_kept_in_mind_while_the_catalogs_cannot_be_read(
     async with running() as (daemon, feed):
 
         async def refresh(patience: float | None) -> bool:
-            tries.append(daemon.dispatcher.catalog_refresh._unresolved)
+            tries.append(patience)
             if len(tries) < 3:
                 return False
-            daemon.registry._catalog = attached_to_prices(leaf)
-            daemon.registry._index()
+            describe(daemon.registry, attached_to_prices(leaf))
             return True
 
         daemon.dispatcher.catalog_refresh.refresh = refresh  # type: ignore[method-assign]
@@ -106,14 +99,14 @@ async def test_catalogs_are_read_now_and_then_for_tables_that_mean_nothing(
 ) -> None:
     reads = []
 
-    def learn(registry: Any) -> None:
+    def learn() -> Catalog:
         reads.append(1)
-        registry._catalog = Catalog(tables={"legacy.log": ("legacy", "log")})
-        registry._index()
+        return Catalog(tables={"legacy.log": ("legacy", "log")})
 
-    async with running(tables=learn) as (daemon, feed):
+    async with running(catalog=learn) as (daemon, feed):
         for lsn in range(1, 20):
             feed.say("legacy.log", lsn=lsn)
         await until(lambda: daemon.status().lsn == 19)
         assert len(reads) == 1
-        assert [event.count for event in daemon.dispatcher.catalog_refresh._unresolved] == [19]
+        waiting = daemon.dispatcher.catalog_refresh._unresolved  # noqa: SLF001 - it is bounded
+        assert [event.count for event in waiting] == [19]

@@ -36,7 +36,7 @@ async def test_a_lock_on_a_catalog_holds_up_no_nudge(
     feed_server: Any, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The query that waits for it stands in front of no other."""
-    patient: Mapping[str, str] = {**session_settings._QUERIES, "lock_timeout": "60s"}
+    patient: Mapping[str, str] = {**session_settings._QUERIES, "lock_timeout": "60s"}  # noqa: SLF001 - the wait is to be longer
     monkeypatch.setattr(session_settings, "_QUERIES", patient)
     database.execute(*TABLES)
     async with following(feed_of(database)) as seen:

@@ -19,6 +19,7 @@ from tests.fix_servers import own_database
 from tests.waiting import until
 
 from .following import Follower, feed_of, following, run
+from .inside import changed_by_open_streams, coalescer_of, running_at_handshake, side_of, stream_of
 from .test_snapshots import SETTINGS, SlowCommit
 
 if TYPE_CHECKING:
@@ -65,19 +66,10 @@ def transaction(database: Any) -> Iterator[Callable[..., Any]]:
         yield execute
 
 
-def tables_of(feed: Any) -> set[str]:
-    """What the open streamed transactions have changed so far."""
-    return {
-        payload
-        for streamed in feed._coalescer.streams.values()
-        for part in streamed._parts.values()
-        for payload in part.pending
-    }
-
-
 async def streamed(feed: Any, *tables: str) -> None:
     """Wait until these tables' changes have come in blocks."""
-    await until(lambda: {f"public.{table}" for table in tables} <= tables_of(feed), blocks=True)
+    wanted = {f"public.{table}" for table in tables}
+    await until(lambda: wanted <= changed_by_open_streams(feed), blocks=True)
 
 
 async def told_last(seen: Follower, database: Any) -> None:
@@ -102,7 +94,7 @@ async def half_way(database: Any, **options: Any) -> AsyncIterator[tuple[Any, Fo
 @asynccontextmanager
 async def held_back(feed: Any) -> AsyncIterator[None]:
     """Nothing of the stream is read meanwhile, so no COMMIT comes."""
-    connection = feed._stream.connection
+    connection: Any = stream_of(feed).connection
     kept: list[bytes] = []
     connection.data_received = kept.append
     try:
@@ -138,7 +130,7 @@ async def test_one_that_is_rolled_back_nudges_nothing(streaming):
         await execute("ROLLBACK")
         await told_last(seen, streaming)
         assert seen.counts == {"public.last": 1}
-        assert not feed._coalescer.streams
+        assert not coalescer_of(feed).streams
 
 
 async def test_a_savepoint_rolled_back_nudges_nothing_of_it(streaming):
@@ -178,7 +170,8 @@ async def test_truncate_and_messages_come_in_blocks_too(streaming):
                 "SELECT pg_logical_emit_message(true, 'other', 'not ours')",
                 big("a"),
             )
-            await until(lambda: {"prices", "public.b"} <= tables_of(feed), blocks=True)
+            wanted = {"prices", "public.b"}
+            await until(lambda: wanted <= changed_by_open_streams(feed), blocks=True)
             await told_last(seen, streaming)
             assert seen.counts == {"public.last": 1}
             await execute("COMMIT")
@@ -204,7 +197,7 @@ async def test_a_prepared_transaction_nudges_at_commit_prepared(streaming, endin
 async def test_a_stream_that_breaks_in_the_middle_is_a_resync(streaming):
     async with half_way(streaming) as (feed, seen, execute):
         await run(streaming.execute, f"SELECT pg_terminate_backend({feed.connection_pid})")
-        await until(lambda: not feed._coalescer.streams, blocks=True)
+        await until(lambda: not coalescer_of(feed).streams, blocks=True)
         await execute("COMMIT")
         await seen.resync("reconnected")
         await told_last(seen, streaming)
@@ -234,14 +227,14 @@ async def test_what_is_visible_is_nudged_though_its_commit_has_not_come(streamin
             assert 0 < seen.counts["public.a"] <= ROWS
             assert "public.b" not in seen.counts, "the rest has not been read"
             assert seen.keys("public.a") is None
-            assert feed._coalescer.streams, "its COMMIT has not come"
+            assert coalescer_of(feed).streams, "its COMMIT has not come"
         await told_last(seen, streaming)
     assert seen.counts == {"public.a": ROWS, "public.b": ROWS, "public.last": 1}
 
 
 async def test_what_is_rolled_back_is_not_nudged_early(streaming):
     async with half_way(streaming) as (feed, seen, execute):
-        (half,) = feed._coalescer.streams.values()
+        (half,) = coalescer_of(feed).streams.values()
         async with held_back(feed):
             await execute("ROLLBACK")
             await until(lambda: half.aborted, blocks=True)
@@ -269,7 +262,7 @@ async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_f
     async with following(feed) as seen:
         with SlowCommit(database, big("b"), prepare=big("a")) as commit:
             await until(commit.waits, blocks=True)
-            await until(lambda: feed._coalescer.held, blocks=True)
+            await until(lambda: coalescer_of(feed).held, blocks=True)
             await told_last(seen, database)
             assert seen.counts == {"public.last": 1}
             await run(commit.let_go)
@@ -279,27 +272,29 @@ async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_f
         async with held_back(feed):
             with later:
                 await until(later.waits, blocks=True)
-                looks = await snapshots(feed, 3)
+                looks = await snapshots(3)
                 assert looks
                 assert seen.counts["public.a"] == ROWS, "no snapshot sees it"
                 await run(later.let_go)
                 await seen.until(lambda: seen.counts["public.a"] > ROWS)
 
 
-async def snapshots(feed: Any, number: int) -> int:
-    """Wait until the feed has had so many answers about what is visible."""
-    releaser = feed._stream._releaser
+async def snapshots(number: int) -> int:
+    """Wait until a feed has had so many answers about what is visible."""
     answers = 0
-    original = releaser._release
+    ask = SideConnection.ask_visibility
 
-    def counted(view: Any) -> None:
-        nonlocal answers
-        original(view)
-        answers += 1
+    def counting(self: SideConnection, answered: Callable[[Any], None]) -> None:
+        def told(view: Any) -> None:
+            nonlocal answers
+            answered(view)
+            answers += 1
 
-    releaser._release = counted
-    await until(lambda: answers >= number, blocks=True)
-    releaser._release = original
+        ask(self, told)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SideConnection, "ask_visibility", counting)
+        await until(lambda: answers >= number, blocks=True)
     return answers
 
 
@@ -328,7 +323,7 @@ async def test_what_a_transaction_has_written_so_far_is_flushed_for_whoever_catc
     feed = streaming_feed(streaming)
     behind = "SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn()"
     async with following(feed):
-        side = feed._live_stream()._side
+        side: Any = side_of(feed)
         with transaction(streaming) as execute:
             # Until the server has something in its buffers that nobody has flushed.
             while not int((await side.rows(behind, at_least=1))[0][0]):
@@ -381,11 +376,11 @@ async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(stre
             patch.setattr(SideConnection, "running_xids", running)
             async with following(feed) as seen:
                 await streamed(feed, "a")
-                (xid,) = feed._coalescer.streams
-                assert xid in feed._stream._handshake.running
-                assert not feed._coalescer.has_streamed(xid)
+                (xid,) = coalescer_of(feed).streams
+                assert xid in running_at_handshake(feed)
+                assert not coalescer_of(feed).has_streamed(xid)
                 await execute("COMMIT")
                 await told_last(seen, streaming)
-                await until(lambda: not feed._coalescer.is_watching_xids, blocks=True)
+                await until(lambda: not coalescer_of(feed).is_watching_xids, blocks=True)
     assert seen.resyncs == ["connected"]
     assert seen.counts == {"public.a": ROWS, "public.last": 1}

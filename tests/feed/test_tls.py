@@ -62,8 +62,8 @@ def server(certificates: Certificates) -> Iterator[Postgres]:
 
 
 def use_certificate(server: Postgres, pair: Pair) -> None:
-    server._write("server.crt", pair.cert.read_bytes())
-    server._write("server.key", pair.key.read_bytes())
+    (server.data / "server.crt").write_bytes(pair.cert.read_bytes())
+    (server.data / "server.key").write_bytes(pair.key.read_bytes())
     server.reload()
 
 

@@ -9,6 +9,7 @@ from django_pgnudge.errors import AuthenticationError
 from tests.waiting import until
 
 from .following import feed_of, following, run
+from .inside import coalescer_of
 from .tables import AWKWARD, PLAIN, quoted
 
 pytestmark = pytest.mark.usefixtures("feed_server")
@@ -117,7 +118,7 @@ async def test_a_debounce_gathers_what_comes_meanwhile(database):
         await run(database.execute, "INSERT INTO t VALUES (1)")
         await seen.payload("public.t")
         await run(database.execute, "INSERT INTO t VALUES (2)")
-        await until(lambda: feed._coalescer.ready, blocks=True)
+        await until(lambda: coalescer_of(feed).ready, blocks=True)
     assert seen.counts == {"public.t": 1}
 
 

@@ -193,6 +193,6 @@ def test_a_registry_that_is_read_anew_is_never_seen_half_read(registry: Registry
                 seen.append(registry.payload_of("shop_product"))
                 yield item
 
-    registry._by_table = Looked(registry._by_table)
-    registry._index()
+    registry._by_table = Looked(registry._by_table)  # noqa: SLF001 - half of it is read
+    registry._index()  # noqa: SLF001 - as `refresh` does
     assert set(seen) == {"public.shop_product"}
