@@ -1,4 +1,4 @@
-"""Two caches that fail when told, and a receiver."""
+"""Caches of a daemon: two that fail when told, or a Redis with nudged values; and a receiver."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_django.fixtures import Settings
+    from servers.redis import Redis
+
+    from tests.fix_servers import Database
 
 
 @pytest.fixture
@@ -57,3 +60,19 @@ def heard() -> Iterator[Heard]:
     tables_changed.disconnect(listener.tables)
     model_changed.disconnect(listener.model)
     resynced.disconnect(listener.resync)
+
+
+@pytest.fixture
+def values_in_redis(settings: Settings, redis_server: Redis) -> None:
+    """Nudged values are in a Redis, and their lease is of two seconds."""
+    settings.CACHES = {
+        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url},
+        # Rules of the test app name it.
+        "fast": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    }
+    settings.PGNUDGE = {"NUDGED": {"CACHES": ["default"], "LEASE": 2.0}}
+
+
+@pytest.fixture
+def site(values_in_redis: None, django_postgres: Database) -> Database:
+    return django_postgres
