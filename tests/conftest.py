@@ -13,6 +13,7 @@ for _number, _usual in (
 
 pytest_plugins = (
     "tests.fix_servers",
+    "tests.fix_caches",
     "tests.fix_django",
     "tests.fix_proxy",
     "tests.fix_tls",

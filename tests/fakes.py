@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
+from unittest import mock
 
 from django.core.cache.backends.locmem import LocMemCache
+from django.db import connections
 
 from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.events import Batch, Event, Resync
 from django_pgnudge.feed.fingerprint import Fingerprint, Moved
 from django_pgnudge.feed.survey import Survey
+from django_pgnudge.registry import models
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from django_pgnudge.events import FeedItem, Key, ResyncReason
+    from django_pgnudge.registry import Registry
+    from django_pgnudge.registry.catalog import Catalog
 
 
 async def _nothing() -> object:
@@ -93,6 +98,12 @@ def event(payload: str, *pks: int, keys: Collection[Key] | None = None, count: i
     return Event(payload, 0.0, count, frozenset(keys) if keys is not None else None)
 
 
+def describe(registry: Registry, catalog: Catalog) -> None:
+    """Let a registry read this of its database."""
+    with mock.patch.object(models, "read_catalog", return_value=catalog):
+        registry.refresh(connections["default"])
+
+
 class FlakyCache(LocMemCache):
     """Local memory that is down, or hangs, when told by alias."""
 
@@ -110,3 +121,7 @@ class FlakyCache(LocMemCache):
             msg = f"{self._name} is down"
             raise ConnectionError(msg)
         return str(super().make_key(key, version))
+
+    def names(self) -> set[str]:
+        """The keys that it holds, also while it is away."""
+        return {key.split(":", 2)[2] for key in self._cache}  # type: ignore[attr-defined]

@@ -51,7 +51,7 @@ REDIS = {
 @pytest.fixture(autouse=True)
 def _declared_by_this_test_alone() -> Iterator[None]:
     """The system checks, which `runnudge` runs too, would find the slips of other tests."""
-    with mock.patch.dict(declared._declared, clear=True):
+    with mock.patch.dict(declared._declared, clear=True):  # noqa: SLF001 - no test knows another's
         yield
 
 
@@ -169,7 +169,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for name in METHODS:
         monkeypatch.setattr(kind, name, counted(name))
-    exchange = RedisValueStore._exchange
+    exchange = RedisValueStore._exchange  # noqa: SLF001 - each round of questions
 
     def exchanged(self: Any, *args: Any) -> Any:
         # Of a Redis the backend is not asked, but its server.

@@ -23,7 +23,6 @@ from django_pgnudge.registry import Registry
 from django_pgnudge.rules import load_rules
 from django_pgnudge.rules.keyspecs import Fixed, parse_key
 from django_pgnudge.rules.registration import sandbox
-from tests.caches.test_stores import cache_table, enumerable  # noqa: F401 - fixtures
 from tests.shop import models
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def backwards(key: str, prefix: str, version: int) -> str:
 
 
 @pytest.fixture(params=OPTIONS, ids=["plain", "prefix", "version", "function"])
-def cache(request: pytest.FixtureRequest, enumerable: Any, settings: Settings) -> None:  # noqa: F811
+def cache(request: pytest.FixtureRequest, enumerable: Any, settings: Settings) -> None:
     settings.CACHES = {"default": {**enumerable(), **request.param}}
     django_caches["default"].clear()
 

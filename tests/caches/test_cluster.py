@@ -78,7 +78,7 @@ def cluster(
     }
     yield _cluster
     caches.values("default")  # made, if it was not
-    store = caches._wrap("default", django_caches["default"])
+    store = caches._wrap("default", django_caches["default"])  # noqa: SLF001 - its connections
     store.let_go()
 
 
@@ -158,7 +158,7 @@ def test_rules_delete_and_nudged_values_follow(site: BackgroundDaemon) -> None:
 def test_all_that_proves_a_value_is_on_one_node_and_the_values_are_not(
     site: BackgroundDaemon, cluster: RedisCluster
 ) -> None:
-    names, key = names_of(), cluster_values()._key
+    names, key = names_of(), cache().make_key
     proofs = [names.lease, names.mark("x"), names.table("public.a"), names.bulk("public.b")]
     assert len({cluster.home(key(name)).port for name in proofs}) == 1
     assert len({cluster.home(key(names.entry(str(n)))).port for n in range(100)}) == 3
@@ -246,7 +246,7 @@ def test_a_value_that_comes_late_is_judged_by_the_time_when_it_came(cluster: Red
     values = cluster_values()
     question = apart(values, cluster)
     values.keep(question.entry, "stamp", 1, 60)
-    slow = cluster.home(values._key(question.entry))
+    slow = cluster.home(cache().make_key(question.entry))
     values.ask(question)  # both nodes are connected
     before = values.now(question.lease)
     slow.pause()
@@ -268,25 +268,26 @@ def test_where_every_node_hangs_a_read_waits_once_and_none_is_forgotten(
     question = apart(values, cluster)
     values.ask(question)
     asked: list[Question] = []
-    ask_after = values._ask_after
+    ask_after = values._ask_after  # noqa: SLF001 - each round of questions
 
     def note(commands: list[bytes], question: Question) -> Any:
         asked.append(question)
         return ask_after(commands, question)
 
     monkeypatch.setattr(values, "_ask_after", note)
-    known = set(values._cluster.nodes_manager.startup_nodes)
+    known_nodes = values._cluster.nodes_manager  # noqa: SLF001 - the library tells nobody
+    known = set(known_nodes.startup_nodes)
     running = [node for node in cluster.nodes if node.running]
     for node in running:
         node.pause()
     try:
-        with pytest.raises(values._slow):
+        with pytest.raises((redis.exceptions.TimeoutError, valkey.exceptions.TimeoutError)):
             values.ask(question)
     finally:
         for node in running:
             node.resume()
     assert len(asked) == 1
-    assert set(values._cluster.nodes_manager.startup_nodes) >= known
+    assert set(known_nodes.startup_nodes) >= known
     cluster.wait_until_whole()
 
 
@@ -310,7 +311,7 @@ def test_where_the_value_s_node_is_away_no_token_is_made(cluster: RedisCluster) 
     values = cluster_values()
     question = apart(values, cluster)
     values.ask(question)
-    cluster.home(values._key(question.entry)).kill()
+    cluster.home(cache().make_key(question.entry)).kill()
     with pytest.raises(Exception, match="Connection"):
         values.make(question, {question.tokens[0]: ("0" * 24, None)})
     assert not values.has(question.tokens[0])
@@ -319,10 +320,10 @@ def test_where_the_value_s_node_is_away_no_token_is_made(cluster: RedisCluster) 
 def test_what_a_node_refuses_is_asked_of_the_one_that_has_it(cluster: RedisCluster) -> None:
     values = cluster_values()
     values.set("entry", 1, 60)
-    cluster.move(values._key("entry"))
+    cluster.move(cache().make_key("entry"))
     values.drop(["entry"])
     assert values.get("entry") is None
-    cluster.move(values._key("entry"))
+    cluster.move(cache().make_key("entry"))
     values.set("entry", 2, 60)
     assert values.get("entry") == 2
 
@@ -332,7 +333,7 @@ def test_a_reader_needs_one_connection_where_one_node_has_all(
 ) -> None:
     values = cluster_values()
     opened: list[Any] = []
-    connect = values._connect
+    connect = values._connect  # noqa: SLF001 - each connection
 
     def note(pool: Any) -> Any:
         opened.append(pool)
@@ -379,14 +380,14 @@ def cluster_values() -> ClusterValueStore:
 
 
 def lease_key() -> str:
-    return cluster_values()._key(names_of().lease)
+    return str(cache().make_key(names_of().lease))
 
 
 def apart(values: ClusterValueStore, cluster: RedisCluster) -> Question:
     """A question to two nodes."""
-    home = cluster.home(values._key("{a}lease"))
+    home = cluster.home(cache().make_key("{a}lease"))
     names = (f"entry{number}" for number in range(100))
-    entry = next(name for name in names if cluster.home(values._key(name)) is not home)
+    entry = next(name for name in names if cluster.home(cache().make_key(name)) is not home)
     return Question("{a}lease", entry, ("{a}token",))
 
 

@@ -15,6 +15,7 @@ from valkey import exceptions as valkey_errors
 
 from django_pgnudge import caches
 from django_pgnudge.caches import _wrap
+from django_pgnudge.caches.rounds import Packed, Pipeline
 from django_pgnudge.daemon.cache_memory import CacheMemory
 from django_pgnudge.daemon.cache_worker import CacheWorker, Outcome
 from django_pgnudge.daemon.invalidation import Invalidation
@@ -52,6 +53,11 @@ def own_clients() -> list[Any]:
     return clients
 
 
+def is_open(worker: CacheWorker) -> bool:
+    """Whether the next round goes the short way. Nothing tells but a round that does."""
+    return worker._resting and worker._pipeline is not None  # noqa: SLF001
+
+
 @pytest.fixture
 async def worker(server: Redis) -> AsyncIterator[CacheWorker]:
     """One whose short way is open."""
@@ -62,14 +68,12 @@ async def worker(server: Redis) -> AsyncIterator[CacheWorker]:
     )
     made.memory = CacheMemory("default", NAMES)
     await done(made, invalidation("first"))
-    wait_until(lambda: made._resting, "the thread to have nothing to do")
-    assert made._pipeline is not None
     clients = await made.call(own_clients)
-    wait_until(lambda: made._resting, "the thread to have nothing to do")
+    thread = await made.call(threading.current_thread)
+    wait_until(lambda: is_open(made), "the thread to have nothing to do")
     yield made
     made.close()
-    assert made._thread is not None
-    made._thread.join(10)
+    thread.join(10)
     for client in clients:
         client.connection_pool.disconnect()
 
@@ -122,18 +126,16 @@ async def test_a_round_is_tokens_then_keys_then_the_mark_then_tokens(
 
 
 @pytest.fixture
-def senders(worker: CacheWorker) -> list[threading.Thread]:
+def senders(worker: CacheWorker, monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     """The threads that sent rounds the short way."""
     found = []
-    send = worker._send_round
+    send = Pipeline.send
 
-    def sent(*args: Any, **kwargs: Any) -> Any:
-        it = send(*args, **kwargs)
-        if it is not None:
-            found.append(threading.current_thread())
-        return it
+    def sent(self: Pipeline, packed: Packed) -> None:
+        send(self, packed)
+        found.append(threading.current_thread())
 
-    worker._send_round = sent  # type: ignore[method-assign]
+    monkeypatch.setattr(Pipeline, "send", sent)
     return found
 
 
@@ -160,7 +162,7 @@ async def test_a_redis_that_hangs_does_not_hold_up_the_loop(
     async with asyncio.timeout(10):
         assert (await first).deleted == 1
         assert (await second).deleted == 1
-    assert senders == [threading.current_thread(), worker._thread]
+    assert senders == [threading.current_thread(), await worker.call(threading.current_thread)]
 
 
 def hangs(server: Redis) -> bool:
@@ -178,7 +180,7 @@ async def test_what_is_too_long_for_one_write_is_left_to_the_thread(
     keys = [f"{'long' * 10}{number}" for number in range(500)]
     django_caches["default"].set_many(dict.fromkeys(keys, 1))
     assert (await done(worker, invalidation(*keys))).deleted == 500
-    assert senders == [worker._thread]
+    assert senders == [await worker.call(threading.current_thread)]
 
 
 async def test_a_connection_that_was_cut_costs_nothing_but_time(
@@ -224,7 +226,7 @@ async def test_a_key_that_cannot_be_sent_does_not_keep_the_others_alive(
 
 
 async def test_a_server_without_unlink_is_not_asked_again(
-    worker: CacheWorker, client: Client
+    worker: CacheWorker, client: Client, senders: list[threading.Thread]
 ) -> None:
     client.execute_command("ACL SETUSER default -unlink")
     before = epoch(worker)
@@ -232,8 +234,7 @@ async def test_a_server_without_unlink_is_not_asked_again(
         for _ in range(2):
             django_caches["default"].set("a", 1)
             assert await done(worker, invalidation("a")) == Outcome(done=True, deleted=1)
-        wait_until(lambda: worker._resting, "the thread to have nothing to do")
-        assert worker._pipeline is None
+        assert len(senders) == 1
         assert epoch(worker) == before, "the mark of the round that was refused is known"
     finally:
         client.execute_command("ACL SETUSER default +unlink")

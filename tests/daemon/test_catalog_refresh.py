@@ -10,7 +10,7 @@ from django_pgnudge.daemon import catalog_refresh as catalog_refresh_module
 from django_pgnudge.daemon.catalog_refresh import CatalogRefresh
 from django_pgnudge.registry import Registry
 from django_pgnudge.registry.catalog import Catalog
-from tests.fakes import event
+from tests.fakes import describe, event
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ class World:
 
     async def refresh(self, patience: float | None) -> bool:
         self.looks += 1
-        self.registry._catalog = self.catalog
-        self.registry._index()
+        describe(self.registry, self.catalog)
         return True
 
 

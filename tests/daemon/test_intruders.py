@@ -13,22 +13,18 @@ from servers.process import wait_until
 
 import django_pgnudge
 from django_pgnudge.daemon.background import BackgroundDaemon
-from django_pgnudge.reader.keys import Lease
 from django_pgnudge.reader.settled import settled
-from tests.fix_nudged import lease_in, names_of
+from tests.daemon.leases import holds, plant
+from tests.fix_nudged import names_of
 from tests.shop.models import Category
 
 TABLE = "public.shop_category"
 
 
 @pytest.fixture
-def site(settings: Any, redis_server: Any, django_postgres: Any) -> Any:
-    settings.CACHES = {
-        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url},
-        "fast": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    }
+def site(values_in_redis: None, settings: Any, django_postgres: Any) -> Any:
     settings.PGNUDGE = {
-        "NUDGED": {"CACHES": ["default"], "LEASE": 2.0},
+        **settings.PGNUDGE,
         "INVALIDATE": {"prices": "price-list"},
     }
     return django_postgres
@@ -52,14 +48,6 @@ def live() -> Iterator[BackgroundDaemon]:
     with BackgroundDaemon() as running:
         wait_until(lambda: holds() and settled(10), "the lease")
         yield running
-
-
-def holds() -> Lease | None:
-    return lease_in("default", names_of())
-
-
-def plant(*names: str) -> None:
-    caches["default"].set_many(dict.fromkeys(names, "planted"), None)
 
 
 def size() -> int:

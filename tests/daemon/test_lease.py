@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from django.core.cache import caches
 from django.db import connection, transaction
 from servers.process import free_port, wait_until
 
@@ -17,60 +15,20 @@ from django_pgnudge.daemon.cache_memory import CacheMemory
 from django_pgnudge.daemon.cache_worker import CacheWorker
 from django_pgnudge.daemon.invalidation import Invalidation
 from django_pgnudge.errors import CacheError, SettleError
-from django_pgnudge.reader.keys import Dependency, Lease, Names
+from django_pgnudge.reader.keys import Dependency, Names
 from django_pgnudge.reader.settled import asettled, settled
+from tests.daemon.leases import (
+    cache,
+    cleared_daemon,
+    epoch,
+    gone,
+    holds,
+    plant,
+    proven_again,
+    table_name,
+)
 from tests.fix_nudged import lease_in, names_of
 from tests.shop.models import Category
-
-
-@pytest.fixture
-def site(settings: Any, redis_server: Any, django_postgres: Any) -> Any:
-    settings.CACHES = {
-        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url},
-        # Rules of the test app name it.
-        "fast": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    }
-    settings.PGNUDGE = {"NUDGED": {"CACHES": ["default"], "LEASE": 2.0}}
-    return django_postgres
-
-
-def cache() -> Any:
-    return caches["default"]
-
-
-def holds() -> Lease | None:
-    """The lease that a reader would find."""
-    return lease_in("default", names_of())
-
-
-def epoch() -> str | None:
-    lease = holds()
-    return None if lease is None else lease.epoch
-
-
-def plant(*names: str) -> None:
-    cache().set_many(dict.fromkeys(names, "planted"), None)
-
-
-def gone(*names: str) -> bool:
-    return not cache().get_many(names)
-
-
-def proven_again(running: BackgroundDaemon) -> None:
-    """Wait for a lease that this daemon has proven from here on."""
-    before = running.daemon.status().renewals
-    wait_until(lambda: running.daemon.status().renewals > before and holds(), "a renewal")
-
-
-@contextmanager
-def cleared_daemon() -> Iterator[BackgroundDaemon]:
-    """A daemon whose first Resync is over, which would clear what is planted before.
-
-    A daemon that is slow has tried to get its lease, in vain, before that.
-    """
-    with BackgroundDaemon() as running:
-        wait_until(holds, "the lease")
-        yield running
 
 
 def test_a_live_daemon_holds_a_lease_and_a_stopped_one_lets_it_lapse(site):
@@ -140,8 +98,10 @@ def test_a_resync_ends_the_epoch_and_the_lease_is_proven_again(site):
     with BackgroundDaemon() as running:
         wait_until(holds, "the lease")
         before = epoch()
-        pid = running.daemon._feed.connection_pid
-        site.execute(f"SELECT pg_terminate_backend({pid})")
+        site.execute(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+            " WHERE database = current_database()"
+        )
         wait_until(lambda: running.daemon.status().resyncs.total() == 2, "the resync")
         wait_until(lambda: epoch() not in (before, None), "the next epoch")
         proven_again(running)
@@ -311,10 +271,13 @@ class Rolled:
 
     @staticmethod
     def _memories() -> tuple[dict[str, Any], dict[str, Any]]:
-        return cache()._cache, cache()._expire_info
+        return cache()._cache, cache()._expire_info  # noqa: SLF001 - as a snapshot of a server has
+
+    def perform(self, invalidation: Invalidation) -> None:
+        self.worker._perform(invalidation)  # noqa: SLF001 - here and now, not in its thread
 
     def round(self, *tokens: str) -> None:
-        self.worker._perform(Invalidation(tokens=set(tokens)))
+        self.perform(Invalidation(tokens=set(tokens)))
 
 
 def test_a_memory_from_before_a_round_ends_the_epoch_at_the_next(settings):
@@ -358,7 +321,7 @@ def test_a_server_replaced_between_the_deletes_and_the_count_forgets_none(settin
 def test_a_cleared_version_takes_the_mark_along_and_no_loss_is_seen(settings, caplog):
     rolled = Rolled(settings)
     rolled.round("a")
-    rolled.worker._perform(Invalidation(everything=True))
+    rolled.perform(Invalidation(everything=True))
     rolled.round("b")
     assert "lost memory" not in caplog.text
 
@@ -368,12 +331,6 @@ def test_a_cache_that_forgets_at_once_is_an_error(settings, monkeypatch):
     monkeypatch.setattr(CacheMemory, "look", lambda memory, tokens: None)
     with pytest.raises(CacheError, match="forgets"):
         rolled.round("a")
-
-
-def table_name() -> str:
-    from django_pgnudge.registry import Registry
-
-    return Registry("default").payload_of(Category)
 
 
 def test_two_databases_behind_one_redis_have_nothing_in_common(site, settings, other_database):

@@ -15,7 +15,7 @@ from servers.process import wait_until
 from django_pgnudge.daemon import catalog_refresh
 from django_pgnudge.daemon.background import BackgroundDaemon
 from django_pgnudge.reader.settled import settled
-from tests.daemon.test_lease import (
+from tests.daemon.leases import (
     cleared_daemon,
     epoch,
     gone,
@@ -50,14 +50,9 @@ SCHEMA = (
 
 
 @pytest.fixture
-def site(settings: Any, redis_server: Any, django_postgres: Database) -> Database:
-    settings.CACHES = {
-        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url},
-        # Rules of the test app name it.
-        "fast": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    }
+def site(values_in_redis: None, settings: Any, django_postgres: Database) -> Database:
     settings.PGNUDGE = {
-        "NUDGED": {"CACHES": ["default"], "LEASE": 2.0},
+        **settings.PGNUDGE,
         "INVALIDATE": {f"public.{table}": [f"list of {table}"] for table in ("a", "b", "parent")},
     }
     django_postgres.execute(*SCHEMA)
@@ -258,7 +253,7 @@ def test_the_registry_is_read_behind_the_slot(site):
         # A slot waits for whoever writes.
         writer.execute("BEGIN; INSERT INTO loaded VALUES (2, 'c')")
         starting = BackgroundDaemon()
-        starting._thread.start()
+        starting._thread.start()  # noqa: SLF001 - without waiting for what it proves
         making = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION%'"
         wait_until(lambda: site.execute(making), "the making of a slot")
         writer.execute("COMMIT")
@@ -348,18 +343,14 @@ def test_no_lease_is_written_when_the_name_cannot_be_reached_anew(site, proxy_to
         assert running.daemon.status().resyncs.total() == 1
 
 
+@pytest.mark.usefixtures("values_in_redis")
 def test_a_daemon_follows_the_name_to_a_promoted_standby(
-    settings, redis_server, postgres_factory, proxy_to, django_db_blocker, caplog
+    postgres_factory, proxy_to, django_db_blocker, caplog
 ):
     """Split brain: the old primary is alive, and every connection to it."""
     from tests.feed.standby import Standby
     from tests.fix_django import TEMPLATE, migrate_template
 
-    settings.CACHES = {
-        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url},
-        "fast": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    }
-    settings.PGNUDGE = {"NUDGED": {"CACHES": ["default"], "LEASE": 2.0}}
     primary = postgres_factory()
     with django_db_blocker.unblock():
         migrate_template(primary)

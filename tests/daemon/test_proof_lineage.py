@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from servers.process import wait_until
 
-from tests.daemon.test_lease import cleared_daemon, gone, plant, proven_again
+from tests.daemon.leases import cleared_daemon, gone, plant, proven_again
 from tests.fix_nudged import names_of
 
 if TYPE_CHECKING:
@@ -20,12 +20,7 @@ LEASE = 3600.0
 
 
 @pytest.fixture
-def site(settings: Any, redis_server: Any, django_postgres: Database) -> Database:
-    settings.CACHES = {
-        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url},
-        # Rules of the test app name it.
-        "fast": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    }
+def site(values_in_redis: None, settings: Any, django_postgres: Database) -> Database:
     settings.PGNUDGE = {
         "NUDGED": {"CACHES": ["default"], "LEASE": LEASE},
         "INVALIDATE": {"public.a": ["list of a"]},

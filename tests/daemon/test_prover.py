@@ -13,7 +13,7 @@ from django_pgnudge.errors import ConnectionLostError, NotCurrentError
 from django_pgnudge.feed.fingerprint import Moved
 from django_pgnudge.registry import Registry
 from django_pgnudge.registry.catalog import Catalog
-from tests.fakes import FakeFeed, event
+from tests.fakes import FakeFeed, describe, event
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class World:
     async def refresh(self, patience: float | None) -> bool:
         self.reads += 1
         if self.readable:
-            self.registry._catalog = self.catalog
-            self.registry._index()
+            describe(self.registry, self.catalog)
         return self.readable
 
     async def map(self) -> int:
@@ -265,8 +264,7 @@ async def test_a_change_that_waits_for_two_looks_at_the_catalogs_counts_once() -
         if looks == 1:
             catalog_refresh.add([event(LEAF, count=3)])
         else:
-            registry._catalog = Catalog(tables=TABLES, parents={LEAF: (OLD,)}, roots={LEAF: OLD})
-            registry._index()
+            describe(registry, Catalog(tables=TABLES, parents={LEAF: (OLD,)}, roots={LEAF: OLD}))
         return True
 
     catalog_refresh.refresh = refresh  # type: ignore[method-assign]

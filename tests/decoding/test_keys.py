@@ -173,7 +173,7 @@ def test_python_reads_what_postgres_reads_but_for_the_characters_that_are_listed
     three = [b"\x8f" + pair for pair in two]
     with database.connect() as connection:
         connection.execute(CONVERT.encode())
-        for encoding, codec in base._CODECS.items():
+        for encoding, codec in base._CODECS.items():  # noqa: SLF001 - all there are
             if encoding in ("SQL_ASCII", "UTF8"):
                 continue
             texts = one + two + three if encoding.startswith("EUC_J") else one
@@ -181,7 +181,7 @@ def test_python_reads_what_postgres_reads_but_for_the_characters_that_are_listed
             rows = connection.execute(
                 "SELECT raw, convert(raw, %s) FROM unnest(%s::bytea[]) raw", [encoding, texts]
             ).fetchall()
-            listed = base._OTHER_CHARACTERS.get(codec, frozenset())
+            listed = base._OTHER_CHARACTERS.get(codec, frozenset())  # noqa: SLF001 - all there are
             for raw, text in rows:
                 with contextlib.suppress(UnicodeDecodeError):
                     python = bytes(raw).decode(codec)

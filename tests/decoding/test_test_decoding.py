@@ -278,10 +278,10 @@ def test_remembered_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(decoder, TestDecoding)
     for number in range(100):
         decoder.scan(backend.xlog(b"table public.t%d: INSERT: id[integer]:1" % number), 0)
-        assert len(decoder._tables) <= 10
+        assert len(decoder._tables) <= 10  # noqa: SLF001 - it is bounded
     decoder.forget_tables()
     decoder.scan(backend.xlog(b"table public.%b: INSERT: id[integer]:1" % (b"x" * MAX_NAME)), 0)
-    assert decoder._tables == {}
+    assert decoder._tables == {}  # noqa: SLF001 - it is bounded
 
 
 @pytest.mark.parametrize(

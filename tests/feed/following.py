@@ -6,9 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django_pgnudge import Event
+from django_pgnudge import Event, WalFeed
+
+if TYPE_CHECKING:
+    from tests.fix_servers import Database
 
 DEADLINE = 20.0
 
@@ -73,6 +76,11 @@ class Follower:
 
     async def resync(self, reason: str, times: int = 1) -> None:
         await self.until(lambda: self.resyncs.count(reason) >= times, f"Resync {reason!r}")
+
+
+def feed_of(database: Database, /, **options: Any) -> Any:
+    """A feed of this database that is quick to connect again."""
+    return WalFeed(**database.feed_options(**({"backoff": (0.01, 0.1)} | options)))
 
 
 @asynccontextmanager

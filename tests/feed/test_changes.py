@@ -135,9 +135,9 @@ def test_a_hundred_thousand_savepoints_are_kept_in_bounds():
     for subxid in range(100_000):
         coalescer.stream_made_by(1000 + subxid)
         coalescer.rows(f"public.t{subxid % 3}", 1, [(subxid,)])
-        assert len(streamed._parts) <= MAX_PARTS
+        assert len(streamed._parts) <= MAX_PARTS  # noqa: SLF001 - it is bounded
     coalescer.stream_stop()
-    assert list(streamed._parts) == [8]
+    assert list(streamed._parts) == [8]  # noqa: SLF001 - it is bounded
     coalescer.stream_abort(8, 1000)
     coalescer.stream_abort(8, 90_000)
     coalescer.stream_commit(8, 77, 5.0)
@@ -158,7 +158,7 @@ def test_more_tables_in_all_than_a_transaction_may_have_are_an_overflow():
     for made_by in range(3):
         block(coalescer, 8, *((8 + made_by, f"s{made_by}.t{n}", 1, None) for n in range(5)))
     (streamed,) = coalescer.streams.values()
-    assert sum(len(part.pending) for part in streamed._parts.values()) <= 10
+    assert sum(len(part.pending) for part in streamed._parts.values()) <= 10  # noqa: SLF001 - it is bounded
     coalescer.stream_commit(8, 77, 5.0)
     coalescer.release()
     assert coalescer.take() == Resync("overflow")

@@ -127,7 +127,7 @@ class SlowClosing:
         return [
             each
             for each in self.connections
-            if not (each.closed.done() and each._transport.is_closing())
+            if not (each.closed.done() and each._transport.is_closing())  # noqa: SLF001 - is it left open?
         ]
 
 

@@ -302,7 +302,7 @@ async def test_statuses_for_a_server_that_reads_nothing_do_not_pile_up(
     async with HostileServer(script) as server:
         connection = await connected(server)
         await connection.execute("START_REPLICATION")
-        transport = connection._transport
+        transport = connection._transport  # noqa: SLF001 - what it has been given to write
         assert transport is not None
         written: list[bytes] = []
         monkeypatch.setattr(transport, "write", written.append)

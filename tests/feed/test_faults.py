@@ -10,20 +10,18 @@ from typing import Any
 import pytest
 from servers.process import free_port
 
-from django_pgnudge import ConfigError, PgNudgeError, ServerError, WalFeed
+from django_pgnudge import Batch, ConfigError, PgNudgeError, ServerError, WalFeed
+from django_pgnudge.decoding import DECODERS
 from django_pgnudge.errors import ConnectionLostError, ProtocolError
 from django_pgnudge.feed import slot, stream
 from tests.fix_servers import own_database
 from tests.waiting import until
 
-from .following import following, run
+from .following import feed_of, following, run
+from .inside import stream_of
 
 PLAIN = "CREATE TABLE t (id serial PRIMARY KEY, name text)"
 QUICK: dict[str, Any] = {"backoff": (0.01, 0.1)}
-
-
-def feed_of(database: Any, /, **options: Any) -> Any:
-    return WalFeed(**database.feed_options(**{**QUICK, **options}))
 
 
 def through(proxy: Any, database: Any, /, **options: Any) -> Any:
@@ -56,8 +54,10 @@ async def test_a_hard_abort_without_a_goodbye_leaves_no_slot(feed_server, databa
     feed = feed_of(database)
     async with following(feed) as seen:
         old = feed.slot_name
-        feed._stream.connection.session.data_to_send()
-        feed._stream.connection._transport.abort()
+        stream_of(feed).connection.session.data_to_send()
+        transport = stream_of(feed).connection._transport  # noqa: SLF001 - no goodbye
+        assert transport is not None
+        transport.abort()
         await seen.resync("reconnected")
         await until(lambda: old not in database.slots(), blocks=True)
 
@@ -93,7 +93,7 @@ async def test_a_server_that_is_shut_down_in_order_says_so(feed_server, postgres
     feed = feed_of(database)
     async with following(feed) as seen:
         ends = []
-        stream = feed._stream
+        stream = stream_of(feed)
         stream.connection.closed.add_done_callback(lambda closed: ends.append(closed.result()))
         await run(server.restart, "fast")
         await until(lambda: ends, blocks=True)
@@ -130,7 +130,7 @@ async def test_a_quiet_server_is_not_taken_for_lost(database):
     async with following(feed) as seen:
         # Longer than that, as no answer comes before its status was sent.
         for _ in range(60):
-            await moves(feed._stream.connection)
+            await moves(stream_of(feed).connection)
         await goes_on(seen, database)
     assert seen.resyncs == ["connected"]
 
@@ -271,10 +271,10 @@ async def test_a_bug_of_ours_is_raised_and_never_hangs(database, monkeypatch):
     async with feed:
         assert (await anext(feed)).reason == "connected"
 
-        def broken(buffer: bytes, pos: int) -> int:
+        def broken(self: object, buffer: bytes, pos: int) -> int:
             raise ZeroDivisionError("a bug")
 
-        monkeypatch.setattr(feed._stream._decoder, "scan", broken)
+        monkeypatch.setattr(DECODERS[feed.plugin_in_use], "scan", broken)
         await run(database.execute, "INSERT INTO t VALUES (1)")
         with pytest.raises(ZeroDivisionError, match="a bug"):
             async with asyncio.timeout(20):
@@ -310,7 +310,8 @@ async def test_one_resync_the_consumer_has_not_taken_covers_any_number(database)
             await run(database.execute, f"SELECT pg_terminate_backend({pid})")
             await until(lambda: feed.connection_pid not in (pid, None), blocks=True)
         assert (await anext(feed)).reason == "connected"
-        assert feed._mailbox.pending_resync is None
+        await run(database.execute, "SELECT pg_logical_emit_message(true, 'pgnudge', 'next')")
+        assert isinstance(await anext(feed), Batch)
 
 
 async def test_the_end_of_the_loop_without_a_close_is_quiet(database):
@@ -325,7 +326,7 @@ async def test_the_end_of_the_loop_without_a_close_is_quiet(database):
 
 def test_no_password_is_in_the_representation_of_anything():
     feed = WalFeed(user="u", database="d", password="hunter2")
-    assert "hunter2" not in repr(feed._settings)
+    assert "hunter2" not in repr(vars(feed))
     assert "hunter2" not in repr(feed)
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_pgnudge import WalFeed
 from django_pgnudge.feed import session_settings
 from tests.waiting import until
 
-from .following import following, run
+from .following import feed_of, following, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,10 +28,6 @@ TABLES = (
 )
 
 
-def feed_of(database: Any) -> WalFeed:
-    return WalFeed(**database.feed_options())
-
-
 def more_than(seen: Follower, count: int) -> bool:
     return seen.counts["public.other"] > count
 
@@ -41,7 +36,7 @@ async def test_a_lock_on_a_catalog_holds_up_no_nudge(
     feed_server: Any, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The query that waits for it stands in front of no other."""
-    patient: Mapping[str, str] = {**session_settings._QUERIES, "lock_timeout": "60s"}
+    patient: Mapping[str, str] = {**session_settings._QUERIES, "lock_timeout": "60s"}  # noqa: SLF001 - the wait is to be longer
     monkeypatch.setattr(session_settings, "_QUERIES", patient)
     database.execute(*TABLES)
     async with following(feed_of(database)) as seen:

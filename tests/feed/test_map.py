@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from django_pgnudge import WalFeed
 from django_pgnudge.errors import ConnectionLostError
-from django_pgnudge.feed.stream import Stream
 
-from .following import following, run
+from .moving import SCHEMA, keeps_names, moves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from django_pgnudge.feed.fingerprint import Moved
-    from django_pgnudge.feed.survey import Survey
-
-SCHEMA = (
-    "CREATE SCHEMA shop",
-    "CREATE TABLE shop.plain (id int PRIMARY KEY, code int NOT NULL UNIQUE, note text)",
-    "CREATE TABLE other (id int PRIMARY KEY)",
-    "CREATE TABLE a (id int) PARTITION BY LIST (id)",
-    "CREATE TABLE b (id int) PARTITION BY LIST (id)",
-    "CREATE TABLE leaf PARTITION OF a FOR VALUES IN (1)",
-    "CREATE TABLE loaded (id int)",
-    "CREATE TABLE child () INHERITS (other)",
-    "CREATE MATERIALIZED VIEW kept AS SELECT * FROM other",
-    "CREATE VIEW seen AS SELECT id FROM other",
-    "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-    "CREATE TYPE state AS ENUM ('open', 'shut')",
-    "CREATE POLICY mine ON other USING (true)",
-)
 
 THERE_AND_BACK: dict[str, tuple[Sequence[str], set[str]]] = {
     "a partition moves to another table": (
@@ -145,29 +123,6 @@ READ_BY_QUERIES = {
 }
 
 
-def feed_of(database: Any, **options: Any) -> WalFeed:
-    return WalFeed(**database.feed_options(**options))
-
-
-async def moves(database: Any, *statements: str, **options: Any) -> Moved:
-    """What a survey says of these statements, after one that accepted the map before them."""
-    async with following(feed_of(database, **options)) as seen:
-        before = await seen.feed.survey()
-        assert not before.moved
-        await run(database.execute, *statements)
-        survey: Survey = await seen.feed.survey()
-        await seen.feed.relearn(survey)
-        seen.feed.accept(survey)
-        assert not (await seen.feed.survey()).moved
-    return survey.moved
-
-
-def keeps_names(feed_server: Any) -> bool:
-    """Whether tables go on to come under a name of their schema that is no more."""
-    version = feed_server.postgres.installation.version
-    return bool(feed_server.plugin == "pgoutput" and version < (16, 0))
-
-
 @pytest.mark.parametrize("change", THERE_AND_BACK)
 async def test_a_table_that_changed_has_moved_also_if_it_is_back(feed_server, database, change):
     database.execute(*SCHEMA)
@@ -262,153 +217,3 @@ async def test_a_publication_that_changed_has_moved_also_if_it_is_back(postgres,
     assert moved.payloads == payloads
     assert moved.publication is whole
     assert not moved.reading
-
-
-async def test_a_change_while_the_slot_is_made_has_moved_and_keys_are_those_behind_it(
-    feed_server, database
-):
-    database.execute(*SCHEMA)
-    feed = feed_of(database)
-    with database.connect() as writer:
-        # A slot waits for whoever writes.
-        writer.execute("BEGIN; INSERT INTO loaded VALUES (1)")
-        async with following(feed, live=False) as seen:
-            making = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION%'"
-            while not await run(database.execute, making):
-                pass
-            await run(
-                database.execute,
-                "ALTER TABLE shop.plain DROP CONSTRAINT plain_pkey, ADD PRIMARY KEY (code)",
-            )
-            await run(writer.execute, "COMMIT")
-            await seen.resync("connected")
-            assert (await feed.survey()).moved.payloads == {"shop.plain"}
-            await run(database.execute, "INSERT INTO shop.plain VALUES (1, 22)")
-            await seen.payload("shop.plain")
-            assert seen.keys("shop.plain") == {(22,)}
-
-
-async def test_keys_are_read_anew_as_the_map_has_them(feed_server, database):
-    database.execute(*SCHEMA)
-    async with following(feed_of(database)) as seen:
-        await run(database.execute, "INSERT INTO shop.plain VALUES (1, 22)")
-        await seen.payload("shop.plain")
-        assert seen.keys("shop.plain") == {(1,)}
-        await run(
-            database.execute,
-            "ALTER TABLE shop.plain DROP CONSTRAINT plain_pkey, ADD PRIMARY KEY (code)",
-        )
-        survey = await seen.feed.survey()
-        await seen.feed.relearn(survey)
-        seen.items.clear()
-        await run(database.execute, "INSERT INTO shop.plain VALUES (2, 33)")
-        await seen.payload("shop.plain")
-        assert seen.keys("shop.plain") == {(33,)}
-
-
-async def test_what_is_covered_is_read_again_if_the_map_moved_meanwhile(
-    feed_server, database, monkeypatch
-):
-    database.execute(*SCHEMA)
-    async with following(feed_of(database)) as seen:
-        read = Stream.covered
-
-        async def covered(stream: Stream) -> frozenset[str]:
-            monkeypatch.setattr(Stream, "covered", read)
-            found = await read(stream)
-            await run(database.execute, "ALTER TABLE shop.plain SET UNLOGGED")
-            return found
-
-        monkeypatch.setattr(Stream, "covered", covered)
-        survey = await seen.feed.survey()
-        assert "shop.plain" in survey.covered, "as it was a moment before"
-        assert survey.moved.payloads == {"shop.plain"}
-        await seen.feed.relearn(survey)
-        seen.feed.accept(survey)
-        survey = await seen.feed.survey()
-        assert not survey.moved
-        assert "shop.plain" not in survey.covered
-
-
-async def test_changes_come_under_the_name_that_a_schema_has_now(feed_server, database):
-    """pgoutput before PostgreSQL 16 goes on with the name under which it has sent a table."""
-    database.execute(*SCHEMA)
-    async with following(feed_of(database)) as seen:
-        await run(database.execute, "INSERT INTO shop.plain VALUES (1, 1)")
-        await seen.payload("shop.plain")
-        await run(database.execute, "ALTER SCHEMA shop RENAME TO odd")
-        with suppress(ConnectionLostError):
-            assert "odd.plain" in (await seen.feed.survey()).moved.payloads
-        goes_on = database.plugin == "pgoutput" and feed_server.postgres.installation.version < (
-            16,
-            0,
-        )
-        if goes_on:
-            await seen.resync("reconnected")
-        await run(database.execute, "INSERT INTO odd.plain VALUES (2, 2)")
-        await seen.payload("odd.plain")
-        assert seen.resyncs == ["connected", *["reconnected"] * keeps_names(feed_server)]
-
-
-async def test_what_is_covered_is_not_asked_again_while_the_map_stands_still(
-    feed_server, database, monkeypatch
-):
-    database.execute(*SCHEMA)
-    async with following(feed_of(database)) as seen:
-        first = await seen.feed.survey()
-
-        async def covered(stream: Stream) -> frozenset[str]:
-            raise AssertionError("asked again")
-
-        with monkeypatch.context() as patched:
-            patched.setattr(Stream, "covered", covered)
-            assert (await seen.feed.survey()).covered == first.covered
-        await run(database.execute, "CREATE TABLE odd (id int PRIMARY KEY)")
-        assert "public.odd" in (await seen.feed.survey()).covered
-
-
-async def test_a_survey_of_a_stream_that_has_ended_is_worth_nothing(postgres, database):
-    database.execute(*SCHEMA, "CREATE PUBLICATION every FOR ALL TABLES")
-    async with following(feed_of(database, plugin="pgoutput", publication="every")) as seen:
-        survey = await seen.feed.survey()
-        await run(database.execute, f"SELECT pg_terminate_backend({seen.feed.connection_pid})")
-        await seen.resync("reconnected")
-        with pytest.raises(ConnectionLostError, match="meanwhile"):
-            seen.feed.accept(survey)
-        with pytest.raises(ConnectionLostError, match="meanwhile"):
-            await seen.feed.relearn(survey)
-
-
-async def test_a_role_that_may_only_replicate_can_survey(postgres, database):
-    database.execute(
-        *SCHEMA, "CREATE PUBLICATION every FOR ALL TABLES",
-        f"CREATE ROLE nudge_{database.name} LOGIN REPLICATION",
-    )  # fmt: skip
-    try:
-        feed = feed_of(
-            database, plugin="pgoutput", publication="every", user=f"nudge_{database.name}"
-        )
-        async with following(feed) as seen:
-            survey = await seen.feed.survey()
-        assert "public.other" in survey.covered
-        assert survey.stream.identity.system is not None
-    finally:
-        database.execute(f"DROP ROLE nudge_{database.name}")
-
-
-async def test_a_server_that_tells_its_role_no_identifier_is_told_by_its_start(postgres, database):
-    """Some made of PostgreSQL have no pg_control_system, and any can revoke it."""
-    role = f"nudge_{database.name}"
-    database.execute(
-        "CREATE PUBLICATION every FOR ALL TABLES",
-        f"CREATE ROLE {role} LOGIN REPLICATION",
-        "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC",
-    )
-    try:
-        feed = feed_of(database, plugin="pgoutput", publication="every", user=role)
-        async with following(feed) as seen:
-            survey = await seen.feed.survey()
-        assert survey.stream.identity.system is None
-        assert "started at" in str(survey.stream.identity)
-    finally:
-        database.execute(f"DROP ROLE {role}")

@@ -99,9 +99,9 @@ async def test_a_proxy_that_hangs_up_on_who_is_silent_is_spoken_to(
     with HAProxy(any_postgres, idle=IDLE) as proxy:
         async with following(through(proxy, database)) as seen:
             await seen.resync("reconnected", 2)
-            stream, began = seen.feed._stream, time.monotonic()
+            slot_name, began = seen.feed.slot_name, time.monotonic()
             await until(lambda: time.monotonic() > began + 3 * IDLE / 1000, blocks=True)
-            assert seen.feed._stream is stream, "it lives longer than the proxy's patience"
+            assert seen.feed.slot_name == slot_name, "it lives longer than the proxy's patience"
             database.execute("INSERT INTO t VALUES (1)")
             await seen.payload("public.t")
             assert seen.resyncs.count("reconnected") == 2

@@ -15,17 +15,13 @@ from tests.hostile import HostileServer, Peer
 from tests.waiting import until
 from tests.wire import backend
 
-from .following import following, run
+from .following import feed_of, following, run
 
 if TYPE_CHECKING:
     from tests.fix_servers import Database, FeedServer
     from tests.hostile import Script
 
 LEFT_OUT = 'no tuple identifier for UPDATE in table "public"."nokey"'
-
-
-def feed_of(database: Database, **options: Any) -> WalFeed:
-    return WalFeed(**database.feed_options(backoff=(0.01, 0.1), **options))
 
 
 def warning(text: str, severity: str = "WARNING") -> ServerError:
@@ -235,7 +231,7 @@ async def test_a_server_that_warns_again_and_again_is_not_met_in_a_tight_loop() 
         async with following(hostile_feed(server, backoff=(0.001, 1000.0))) as seen:
             await seen.resync("reconnected", times=3)
             # As after so many failures.
-            assert seen.feed._backoff.attempts >= 3
+            assert seen.feed._backoff.attempts >= 3  # noqa: SLF001 - the next wait is not seen
 
 
 def test_what_is_said_is_remembered_within_bounds() -> None:
@@ -244,7 +240,7 @@ def test_what_is_said_is_remembered_within_bounds() -> None:
     for number in range(3000):
         notices.take(warning(f'no tuple data for DELETE in table "s"."t{number}"'))
     assert len(told) == 3000
-    assert len(notices._said) <= 1000
+    assert len(notices._said) <= 1000  # noqa: SLF001 - it is bounded
 
 
 @pytest.mark.parametrize(

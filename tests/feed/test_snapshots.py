@@ -15,14 +15,14 @@ import psycopg
 import pytest
 from servers.postgres import open_server
 
-from django_pgnudge import WalFeed
 from django_pgnudge.errors import ConnectionLostError
 from django_pgnudge.feed.side_connection import SideConnection
 from tests import fix_servers
 from tests.fix_servers import own_database
 from tests.waiting import until
 
-from .following import following, run
+from .following import feed_of, following, run
+from .inside import coalescer_of, running_at_handshake, stream_of
 from .test_faults import moves
 
 if TYPE_CHECKING:
@@ -90,10 +90,6 @@ def slow(slow_server: DatabaseServer, feed_server: FeedServer) -> Database:
     return database
 
 
-def feed_of(database: Database, **options: Any) -> Any:
-    return WalFeed(**database.feed_options(backoff=(0.01, 0.1), **options))
-
-
 def price(database: Database) -> int:
     return int(database.execute("SELECT v FROM price WHERE id = 1")[0][0])
 
@@ -115,7 +111,7 @@ async def test_with_visibility_a_nudge_comes_when_the_new_row_is_read(slow):
     async with following(feed_of(slow)) as seen:
         with SlowCommit(slow, UPDATE) as commit:
             await until(commit.waits, blocks=True)
-            await until(lambda: seen.feed._coalescer.held, blocks=True)
+            await until(lambda: coalescer_of(seen.feed).held, blocks=True)
             await run(slow.execute, "INSERT INTO other VALUES (1)")
             await seen.payload("public.other")
             assert seen.counts == {"public.other": 1}, "the held one delays no other"
@@ -129,8 +125,8 @@ async def test_a_held_transaction_does_not_stop_status_and_keepalives(slow):
     feed = feed_of(slow, status_interval=0.02, liveness_timeout=1.0)
     async with following(feed) as seen:
         with SlowCommit(slow, UPDATE) as commit:
-            await until(lambda: feed._coalescer.held, blocks=True)
-            connection = feed._stream.connection
+            await until(lambda: coalescer_of(feed).held, blocks=True)
+            connection = stream_of(feed).connection
             for _ in range(60):
                 await moves(connection)
             assert not seen.counts
@@ -143,7 +139,7 @@ async def test_subtransactions_become_visible_with_their_parent(slow):
     savepoints = "SAVEPOINT a; INSERT INTO price VALUES (7, 7); RELEASE a; SAVEPOINT b"
     async with following(feed_of(slow)) as seen:
         with SlowCommit(slow, UPDATE, prepare=savepoints) as commit:
-            await until(lambda: seen.feed._coalescer.held, blocks=True)
+            await until(lambda: coalescer_of(seen.feed).held, blocks=True)
             await run(slow.execute, "INSERT INTO other VALUES (1)")
             await seen.payload("public.other")
             assert seen.counts == {"public.other": 1}
@@ -166,7 +162,7 @@ async def test_what_is_held_stays_held_while_the_checking_connection_is_broken(s
     async with following(feed_of(slow)) as seen:
         broken = True
         await run(slow.execute, "INSERT INTO other VALUES (1)")
-        await until(lambda: seen.feed._coalescer.held, blocks=True)
+        await until(lambda: coalescer_of(seen.feed).held, blocks=True)
         assert not seen.counts, "never let through unchecked"
         broken = False
         await seen.payload("public.other")
@@ -186,15 +182,19 @@ async def test_a_stream_that_is_blind_for_too_long_ends_in_a_resync(slow):
             await run(slow.execute, "INSERT INTO other VALUES (1)")
             await until(lambda: "could not read a snapshot" in str(feed.last_error), blocks=True)
         await seen.resync("reconnected")
-        assert not feed._coalescer.held
+        assert not coalescer_of(feed).held
 
 
 async def test_a_terminated_checking_connection_is_opened_again(slow):
     async with following(feed_of(slow)) as seen:
         await run(slow.execute, "INSERT INTO other VALUES (1)")
         await seen.payload("public.other")
-        pid = seen.feed._stream._side._connection.session.backend_pid
-        await run(slow.execute, f"SELECT pg_terminate_backend({pid})")
+        await run(
+            slow.execute,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname ="
+            " current_database() AND backend_type = 'client backend' AND application_name ="
+            " 'django_pgnudge'",
+        )
         await run(slow.execute, "INSERT INTO other VALUES (2)")
         await seen.until(lambda: seen.counts["public.other"] == 2)
     assert seen.resyncs == ["connected"], "the stream itself was not harmed"
@@ -278,10 +278,10 @@ async def test_a_transaction_running_at_the_handshake_that_is_streamed_needs_no_
         async with following(feed) as seen:
             await reached.wait()
             assert observed == [True]
-            assert feed._stream._handshake.running
+            assert running_at_handshake(feed)
             await run(late.execute, "COMMIT")
             await seen.payload("public.price")
-            await until(lambda: feed._coalescer._streamed_xids is None, blocks=True)
+            await until(lambda: not coalescer_of(feed).is_watching_xids, blocks=True)
             assert seen.resyncs == ["connected"]
     late.close()
 
@@ -299,6 +299,6 @@ async def test_a_transaction_running_at_the_handshake_that_aborts_needs_no_resyn
         patch.setattr(SideConnection, "running_xids", running)
         async with following(feed) as seen:
             await run(late.execute, "ROLLBACK")
-            await until(lambda: feed._coalescer._streamed_xids is None, blocks=True)
+            await until(lambda: not coalescer_of(feed).is_watching_xids, blocks=True)
             assert seen.resyncs == ["connected"]
     late.close()

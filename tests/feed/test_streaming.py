@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_pgnudge import WalFeed
 from django_pgnudge.feed.coalescer import Coalescer
 from django_pgnudge.feed.side_connection import SideConnection
 from django_pgnudge.wire import LSN
 from tests.fix_servers import own_database
 from tests.waiting import until
 
-from .following import Follower, following, run
+from .following import Follower, feed_of, following, run
+from .inside import changed_by_open_streams, coalescer_of, running_at_handshake, side_of, stream_of
 from .test_snapshots import SETTINGS, SlowCommit
 
 if TYPE_CHECKING:
@@ -49,9 +49,8 @@ def streaming(postgres: Any, database: Database) -> Database:
     return database
 
 
-def feed_of(database: Any, **options: Any) -> Any:
-    chosen = {"plugin": "pgoutput", "publication": "every", "backoff": (0.01, 0.1)}
-    return WalFeed(**database.feed_options(**(chosen | options)))
+def streaming_feed(database: Any, **options: Any) -> Any:
+    return feed_of(database, **({"plugin": "pgoutput", "publication": "every"} | options))
 
 
 @contextmanager
@@ -67,19 +66,10 @@ def transaction(database: Any) -> Iterator[Callable[..., Any]]:
         yield execute
 
 
-def tables_of(feed: Any) -> set[str]:
-    """What the open streamed transactions have changed so far."""
-    return {
-        payload
-        for streamed in feed._coalescer.streams.values()
-        for part in streamed._parts.values()
-        for payload in part.pending
-    }
-
-
 async def streamed(feed: Any, *tables: str) -> None:
     """Wait until these tables' changes have come in blocks."""
-    await until(lambda: {f"public.{table}" for table in tables} <= tables_of(feed), blocks=True)
+    wanted = {f"public.{table}" for table in tables}
+    await until(lambda: wanted <= changed_by_open_streams(feed), blocks=True)
 
 
 async def told_last(seen: Follower, database: Any) -> None:
@@ -93,7 +83,7 @@ async def told_last(seen: Follower, database: Any) -> None:
 async def half_way(database: Any, **options: Any) -> AsyncIterator[tuple[Any, Follower, Any]]:
     """A followed feed that has had a part of a transaction, table ``a``; yields the feed, its
     follower, and an async function for the statements that go on with it."""
-    feed = feed_of(database, **options)
+    feed = streaming_feed(database, **options)
     async with following(feed) as seen:
         with transaction(database) as execute:
             await execute(big("a"))
@@ -104,7 +94,7 @@ async def half_way(database: Any, **options: Any) -> AsyncIterator[tuple[Any, Fo
 @asynccontextmanager
 async def held_back(feed: Any) -> AsyncIterator[None]:
     """Nothing of the stream is read meanwhile, so no COMMIT comes."""
-    connection = feed._stream.connection
+    connection: Any = stream_of(feed).connection
     kept: list[bytes] = []
     connection.data_received = kept.append
     try:
@@ -124,7 +114,7 @@ async def test_a_streamed_transaction_nudges_every_row(streaming, monkeypatch):
         commit(self, *args)
 
     monkeypatch.setattr(Coalescer, "stream_commit", noted)
-    async with following(feed_of(streaming)) as seen:
+    async with following(streaming_feed(streaming)) as seen:
         with transaction(streaming) as execute:
             await execute(big("a"), "INSERT INTO b VALUES (7, 'x')", "COMMIT")
         await told_last(seen, streaming)
@@ -140,7 +130,7 @@ async def test_one_that_is_rolled_back_nudges_nothing(streaming):
         await execute("ROLLBACK")
         await told_last(seen, streaming)
         assert seen.counts == {"public.last": 1}
-        assert not feed._coalescer.streams
+        assert not coalescer_of(feed).streams
 
 
 async def test_a_savepoint_rolled_back_nudges_nothing_of_it(streaming):
@@ -154,7 +144,7 @@ async def test_a_savepoint_rolled_back_nudges_nothing_of_it(streaming):
 
 
 async def test_two_streams_and_small_transactions_interleave(streaming):
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     async with following(feed) as seen:
         with transaction(streaming) as one, transaction(streaming) as two:
             for step in range(3):
@@ -171,7 +161,7 @@ async def test_two_streams_and_small_transactions_interleave(streaming):
 
 async def test_truncate_and_messages_come_in_blocks_too(streaming):
     await run(streaming.execute, big("b"))
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     async with following(feed) as seen:
         with transaction(streaming) as execute:
             await execute(
@@ -180,7 +170,8 @@ async def test_truncate_and_messages_come_in_blocks_too(streaming):
                 "SELECT pg_logical_emit_message(true, 'other', 'not ours')",
                 big("a"),
             )
-            await until(lambda: {"prices", "public.b"} <= tables_of(feed), blocks=True)
+            wanted = {"prices", "public.b"}
+            await until(lambda: wanted <= changed_by_open_streams(feed), blocks=True)
             await told_last(seen, streaming)
             assert seen.counts == {"public.last": 1}
             await execute("COMMIT")
@@ -206,7 +197,7 @@ async def test_a_prepared_transaction_nudges_at_commit_prepared(streaming, endin
 async def test_a_stream_that_breaks_in_the_middle_is_a_resync(streaming):
     async with half_way(streaming) as (feed, seen, execute):
         await run(streaming.execute, f"SELECT pg_terminate_backend({feed.connection_pid})")
-        await until(lambda: not feed._coalescer.streams, blocks=True)
+        await until(lambda: not coalescer_of(feed).streams, blocks=True)
         await execute("COMMIT")
         await seen.resync("reconnected")
         await told_last(seen, streaming)
@@ -215,7 +206,7 @@ async def test_a_stream_that_breaks_in_the_middle_is_a_resync(streaming):
 
 async def test_a_row_of_megabytes_comes_in_a_block(streaming):
     await run(streaming.execute, "ALTER TABLE a ALTER body SET STORAGE EXTERNAL")
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     async with following(feed) as seen:
         with transaction(streaming) as execute:
             await execute("INSERT INTO a SELECT 1, repeat('x', 20 * 1024 * 1024)", big("b"))
@@ -236,14 +227,14 @@ async def test_what_is_visible_is_nudged_though_its_commit_has_not_come(streamin
             assert 0 < seen.counts["public.a"] <= ROWS
             assert "public.b" not in seen.counts, "the rest has not been read"
             assert seen.keys("public.a") is None
-            assert feed._coalescer.streams, "its COMMIT has not come"
+            assert coalescer_of(feed).streams, "its COMMIT has not come"
         await told_last(seen, streaming)
     assert seen.counts == {"public.a": ROWS, "public.b": ROWS, "public.last": 1}
 
 
 async def test_what_is_rolled_back_is_not_nudged_early(streaming):
     async with half_way(streaming) as (feed, seen, execute):
-        (half,) = feed._coalescer.streams.values()
+        (half,) = coalescer_of(feed).streams.values()
         async with held_back(feed):
             await execute("ROLLBACK")
             await until(lambda: half.aborted, blocks=True)
@@ -267,11 +258,11 @@ async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_f
     """COMMIT has written its record and waits for a standby that does not exist."""
     database = own_database(postgres_factory(settings=SETTINGS), "pgoutput")
     prepare(database)
-    feed = feed_of(database)
+    feed = streaming_feed(database)
     async with following(feed) as seen:
         with SlowCommit(database, big("b"), prepare=big("a")) as commit:
             await until(commit.waits, blocks=True)
-            await until(lambda: feed._coalescer.held, blocks=True)
+            await until(lambda: coalescer_of(feed).held, blocks=True)
             await told_last(seen, database)
             assert seen.counts == {"public.last": 1}
             await run(commit.let_go)
@@ -281,27 +272,29 @@ async def test_nothing_is_nudged_early_before_it_is_visible(postgres, postgres_f
         async with held_back(feed):
             with later:
                 await until(later.waits, blocks=True)
-                looks = await snapshots(feed, 3)
+                looks = await snapshots(3)
                 assert looks
                 assert seen.counts["public.a"] == ROWS, "no snapshot sees it"
                 await run(later.let_go)
                 await seen.until(lambda: seen.counts["public.a"] > ROWS)
 
 
-async def snapshots(feed: Any, number: int) -> int:
-    """Wait until the feed has had so many answers about what is visible."""
-    releaser = feed._stream._releaser
+async def snapshots(number: int) -> int:
+    """Wait until a feed has had so many answers about what is visible."""
     answers = 0
-    original = releaser._release
+    ask = SideConnection.ask_visibility
 
-    def counted(view: Any) -> None:
-        nonlocal answers
-        original(view)
-        answers += 1
+    def counting(self: SideConnection, answered: Callable[[Any], None]) -> None:
+        def told(view: Any) -> None:
+            nonlocal answers
+            answered(view)
+            answers += 1
 
-    releaser._release = counted
-    await until(lambda: answers >= number, blocks=True)
-    releaser._release = original
+        ask(self, told)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SideConnection, "ask_visibility", counting)
+        await until(lambda: answers >= number, blocks=True)
     return answers
 
 
@@ -327,10 +320,10 @@ async def test_catching_up_does_not_wait_for_a_transaction_that_runs(streaming):
 
 
 async def test_what_a_transaction_has_written_so_far_is_flushed_for_whoever_catches_up(streaming):
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     behind = "SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn()"
     async with following(feed):
-        side = feed._live_stream()._side
+        side: Any = side_of(feed)
         with transaction(streaming) as execute:
             # Until the server has something in its buffers that nobody has flushed.
             while not int((await side.rows(behind, at_least=1))[0][0]):
@@ -355,7 +348,7 @@ async def test_catching_up_waits_for_the_rest_of_what_is_visible(streaming):
 
 
 async def test_those_who_catch_up_at_once_each_prove_their_own_moment(streaming):
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     async with following(feed) as seen:
         async with held_back(feed):
             proofs = []
@@ -371,7 +364,7 @@ async def test_those_who_catch_up_at_once_each_prove_their_own_moment(streaming)
 
 
 async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(streaming):
-    feed = feed_of(streaming)
+    feed = streaming_feed(streaming)
     ask = SideConnection.running_xids
     with transaction(streaming) as execute:
 
@@ -383,11 +376,11 @@ async def test_one_running_at_the_handshake_counts_once_its_commit_has_come(stre
             patch.setattr(SideConnection, "running_xids", running)
             async with following(feed) as seen:
                 await streamed(feed, "a")
-                (xid,) = feed._coalescer.streams
-                assert xid in feed._stream._handshake.running
-                assert not feed._coalescer.has_streamed(xid)
+                (xid,) = coalescer_of(feed).streams
+                assert xid in running_at_handshake(feed)
+                assert not coalescer_of(feed).has_streamed(xid)
                 await execute("COMMIT")
                 await told_last(seen, streaming)
-                await until(lambda: not feed._coalescer.is_watching_xids, blocks=True)
+                await until(lambda: not coalescer_of(feed).is_watching_xids, blocks=True)
     assert seen.resyncs == ["connected"]
     assert seen.counts == {"public.a": ROWS, "public.last": 1}

@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from servers.postgres import Postgres
 
-from django_pgnudge.errors import (
-    AuthenticationError,
-    ConfigError,
-    ConnectionLostError,
-    PgNudgeError,
-    ServerError,
-    TLSError,
-)
+from django_pgnudge.errors import AuthenticationError, ConnectionLostError, ServerError, TLSError
 from django_pgnudge.feed import TLS, WalFeed
 from django_pgnudge.feed.address import Address
 from django_pgnudge.feed.connect import connect
@@ -27,10 +20,14 @@ from tests.feed.following import following
 from tests.fix_servers import installations, missing
 from tests.fix_tls import KEY_PASSWORD
 
+from .encrypted import PASSWORD, address, encrypted, refused
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.fix_tls import Certificates, Pair
+
+pytestmark = pytest.mark.usefixtures("home")
 
 HBA = [
     "hostssl all scram 127.0.0.1/32 scram-sha-256",
@@ -46,14 +43,6 @@ HBA = [
     "host all trusted 127.0.0.1/32 trust",
 ]
 ROLES = ["scram", "md5", "clear", "tlsonly", "plainonly", "verified", "trusted", "prepared"]
-PASSWORD = "correct horse"
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test sees the files of whoever runs it."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +63,8 @@ def server(certificates: Certificates) -> Iterator[Postgres]:
 
 
 def use_certificate(server: Postgres, pair: Pair) -> None:
-    server._write("server.crt", pair.cert.read_bytes())
-    server._write("server.key", pair.key.read_bytes())
+    (server.data / "server.crt").write_bytes(pair.cert.read_bytes())
+    (server.data / "server.key").write_bytes(pair.key.read_bytes())
     server.reload()
 
 
@@ -84,30 +73,6 @@ def certified(server: Postgres, certificates: Certificates) -> Iterator[Callable
     """`certified(pair)`: the server with another certificate."""
     yield lambda pair: use_certificate(server, pair)
     use_certificate(server, certificates.server)
-
-
-def address(server: Postgres, user: str = "trusted", **options: Any) -> Address:
-    host = options.pop("host", "127.0.0.1")
-    password = options.pop("password", PASSWORD)
-    database = options.pop("database", "postgres")
-    return Address(host, server.port, user, database, password, TLS(**options))
-
-
-async def encrypted(where: Address) -> bool:
-    """Connect; whether the server says that the connection is encrypted."""
-    connection = await connect(where, replication=False)
-    try:
-        ((ssl_in_use,),) = await connection.rows(
-            "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
-        )
-        return ssl_in_use == "true"
-    finally:
-        await connection.close()
-
-
-async def refused(where: Address, kind: type[PgNudgeError], why: str) -> None:
-    with pytest.raises(kind, match=why):
-        await encrypted(where)
 
 
 @pytest.mark.parametrize(
@@ -417,49 +382,3 @@ async def test_a_closed_connection_is_gone_from_the_server(server: Postgres) -> 
     await connection.close()
     assert isinstance(connection.closed.result(), ConnectionLostError)
     assert server.execute(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}") == [(0,)]
-
-
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        ({"mode": "always"}, "mode='always' is not one of disable, allow"),
-        ({"channel_binding": "maybe"}, "channel_binding='maybe'"),
-        ({"negotiation": "fast"}, "negotiation='fast'"),
-        ({"mode": "prefer", "negotiation": "direct"}, "needs mode 'require'"),
-        ({"mode": "require", "rootcert": "system"}, "needs mode 'verify-full'"),
-    ],
-)
-def test_settings_that_cannot_be_are_named(options: dict[str, Any], why: str) -> None:
-    with pytest.raises(ConfigError, match=why):
-        TLS(**options)
-
-
-def test_the_argument_of_a_feed_is_understood() -> None:
-    assert TLS.of(False).mode == "disable"
-    assert TLS.of(True) == TLS("verify-full", rootcert="system")
-    given = TLS("require")
-    assert TLS.of(given) is given
-    context = ssl.create_default_context()
-    assert (TLS.of(context).mode, TLS.of(context).make_context()) == ("verify-full", context)
-    context.check_hostname = False
-    assert TLS.of(context).mode == "require"
-    with pytest.raises(ConfigError, match="neither a bool"):
-        TLS.of("require")  # type: ignore[arg-type]
-
-
-def test_the_platforms_authorities_are_used_where_asked_for() -> None:
-    context = TLS("verify-full", rootcert="system").make_context()
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-
-
-def test_a_key_password_is_not_shown() -> None:
-    assert "hidden" not in repr(TLS(key_password="hidden"))
-
-
-def test_a_home_that_cannot_be_found_has_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home() -> Path:
-        raise RuntimeError
-
-    monkeypatch.setattr(Path, "home", no_home)
-    assert TLS("require").make_context().verify_mode is ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""runnudge as users run it: a process, a PostgreSQL, a Redis. And what ends it with which words."""
+"""runnudge as users run it: a process, a PostgreSQL, a Redis."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ import io
 import json
 import os
 import signal
-import socketserver
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 from django.core.cache import caches as django_caches
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.db import connections
 from servers.process import ServerFailedError, free_port, wait_until
 
 from django_pgnudge.daemon import Daemon
-from django_pgnudge.daemon.connect_hints import explain
-from django_pgnudge.errors import AuthenticationError, ConnectionLostError, ServerError, TLSError
 from tests import ROOT
 
 if TYPE_CHECKING:
@@ -357,134 +353,3 @@ def test_collections_leave_out_what_was_there_at_the_start(
     call_command("runnudge")
     assert frozen[0] > 10_000
     assert gc.get_freeze_count() == 0
-
-
-class WebServer(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        self.request.recv(1000)
-        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-
-def mistake(**options: Any) -> str:
-    with pytest.raises(CommandError) as caught:
-        call_command("runnudge", **options)
-    return str(caught.value)
-
-
-@pytest.mark.usefixtures("django_postgres")
-class TestPermanentMistakes:
-    """Each ends the first connect in words that name the fix."""
-
-    @pytest.fixture(autouse=True)
-    def restored(self) -> Iterator[dict[str, Any]]:
-        using = connections.settings["default"]
-        before = dict(using)
-        yield using
-        connections["default"].close()
-        using.clear()
-        using.update(before)
-
-    @pytest.fixture
-    def using(self, restored: dict[str, Any]) -> dict[str, Any]:
-        return restored
-
-    def test_wal_level(
-        self, using: dict[str, Any], postgres_factory: Callable[..., Postgres]
-    ) -> None:
-        server = postgres_factory(settings={"wal_level": "replica"})
-        using.update(
-            HOST=server.host, PORT=str(server.port), USER=server.user, NAME="postgres",
-            PASSWORD=server.password or "",
-        )  # fmt: skip
-        assert "Set wal_level = logical" in mistake()
-
-    def test_a_role_without_replication(
-        self, using: dict[str, Any], django_postgres: Database
-    ) -> None:
-        django_postgres.execute("DROP ROLE IF EXISTS plain", "CREATE ROLE plain LOGIN PASSWORD 'p'")
-        using.update(USER="plain", PASSWORD="p")
-        assert "REPLICATION attribute" in mistake()
-
-    def test_a_plugin_that_is_not_installed_or_not_allowed(self, django_postgres: Database) -> None:
-        if "wal2json" in django_postgres.postgres.plugins:
-            pytest.skip("this server has wal2json")
-        said = mistake(plugin="wal2json")
-        assert "not installed" in said or "output_plugin_libraries" in said
-
-    def test_a_publication_that_does_not_exist(self) -> None:
-        assert "CreatePublication" in mistake(plugin="pgoutput", publication="nope")
-
-    def test_a_database_that_does_not_exist(self, using: dict[str, Any]) -> None:
-        using["NAME"] = "no_such_database"
-        assert "Check the database's name" in mistake()
-
-    def test_a_user_that_does_not_exist(self, using: dict[str, Any]) -> None:
-        using.update(USER="nobody_here", PASSWORD="wrong")
-        said = mistake()
-        assert "Check the user" in said or "Check user and password" in said
-        assert "wrong" not in said
-
-    def test_something_that_is_not_postgresql(self, using: dict[str, Any]) -> None:
-        with socketserver.TCPServer(("127.0.0.1", 0), WebServer) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            using.update(HOST="127.0.0.1", PORT=str(server.server_address[1]))
-            using["OPTIONS"] = {"sslmode": "disable"}
-            try:
-                assert "does not speak PostgreSQL" in mistake()
-            finally:
-                server.shutdown()
-
-    def test_tls_that_the_server_does_not_offer(self, using: dict[str, Any]) -> None:
-        using["HOST"] = "127.0.0.1"
-        using["OPTIONS"] = {"sslmode": "verify-full", "sslrootcert": "/nowhere.pem"}
-        assert "Check sslmode" in mistake()
-
-    def test_a_setting_that_cannot_be(self, settings: Settings) -> None:
-        settings.PGNUDGE = {"PLUGIN": "decoderbufs"}
-        assert 'PGNUDGE["PLUGIN"]' in mistake()
-        settings.PGNUDGE = {}
-        assert "debounce" in mistake(debounce=-1.0)
-
-
-@pytest.mark.parametrize(
-    ("sqlstate", "message", "words"),
-    [
-        ("42501", 'library "wal2json" may not be used as an output plugin',
-         "output_plugin_libraries"),
-        ("42501", "permission denied to start WAL sender", "REPLICATION attribute"),
-        ("58P01", 'could not access file "wal2json": No such file', "not installed"),
-        ("42704", 'publication "p" does not exist', 'PGNUDGE["PUBLICATION"]'),
-        ("55000", 'logical decoding requires "wal_level" >= "logical"', "wal_level = logical"),
-        ("0A000", "logical decoding cannot be used while in recovery", "is a standby"),
-        ("28P01", 'password authentication failed for user "joe"', "Check user and password"),
-        ("28000", "no pg_hba.conf entry for replication connection", "pg_hba.conf needs a line"),
-        ("28000", 'role "joe" does not exist', "Check the user"),
-        ("3D000", 'database "x" does not exist', "Check the database's name"),
-        ("08P01", "unsupported startup parameter: replication", "pgbouncer"),
-    ],
-)  # fmt: skip
-def test_permanent_server_errors_are_explained(sqlstate: str, message: str, words: str) -> None:
-    assert words in (explain(ServerError(message, sqlstate=sqlstate)) or "")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ServerError("the database system is starting up", sqlstate="57P03"),
-        ServerError("sorry, too many clients already", sqlstate="53300"),
-        ServerError("all replication slots are in use", sqlstate="53400"),
-        ServerError("replication slot is active", sqlstate="55006"),
-        ServerError("the object is not ready", sqlstate="55000"),
-        ServerError("cannot do that yet", sqlstate="0A000"),
-        ConnectionLostError("refused"),
-        psycopg.OperationalError("down"),
-        ValueError("a bug"),
-    ],
-)
-def test_what_may_pass_is_waited_for(error: Exception) -> None:
-    assert explain(error) is None
-
-
-def test_failures_of_identity_are_permanent() -> None:
-    assert explain(AuthenticationError("the server's signature is wrong"))
-    assert explain(TLSError("the certificate has expired"))

@@ -1,4 +1,4 @@
-"""What the documentation shows as code is run, its rules and its SQL included."""
+"""The Python of the documentation is run, its rules included."""
 
 from __future__ import annotations
 
@@ -18,17 +18,7 @@ from django.template import Engine
 from django.test import override_settings
 
 import django_pgnudge
-from django_pgnudge import (
-    Batch,
-    Event,
-    Resync,
-    WalFeed,
-    fragment,
-    nudged,
-    page,
-    signals,
-    site,
-)
+from django_pgnudge import Batch, Event, Resync, WalFeed, fragment, nudged, page, signals, site
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.values import import_callable
 from django_pgnudge.daemon.resync import Resyncer
@@ -375,43 +365,3 @@ def test_documented_template_fields_are_those_that_parse() -> None:
 
 def test_parts_of_a_rule_are_documented() -> None:
     assert tuple(column("rules.md", "In the settings")) == _RULE_KEYS
-
-
-def test_documented_sql_is_accepted_by_a_server(postgres_factory: Any) -> None:
-    server = postgres_factory()
-    server.create_database("app")
-    server.execute("CREATE ROLE app LOGIN", "app")
-    server.execute("CREATE SCHEMA legacy", "app")
-    server.execute(
-        "CREATE TABLE legacy.price_list (code text NOT NULL,"
-        " CONSTRAINT price_list_code_key UNIQUE (code))",
-        "app",
-    )
-    for table in ("shop_product", "shop_category"):
-        server.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, price numeric)", "app")
-    knows_list = server.execute(
-        "SELECT 1 FROM pg_settings WHERE name = 'output_plugin_libraries'", "app"
-    )
-    messages_flush = server.execute(
-        "SELECT to_regprocedure('pg_logical_emit_message(boolean, text, text, boolean)')::text",
-        "app",
-    ) != [(None,)]
-    ran = 0
-    for block in blocks():
-        if block.language != "sql":
-            continue
-        for statement in filter(str.strip, block.code.split(";")):
-            if "ON FUNCTION pg_logical_emit_message" in statement and (
-                messages_flush != ("text, boolean)" in statement)
-            ):
-                continue
-            if "output_plugin_libraries" not in statement or knows_list:
-                server.execute(statement, "app")
-                ran += 1
-    assert ran > 10
-    assert server.execute(
-        "SELECT rolreplication FROM pg_roles WHERE rolname IN ('app', 'nudge')"
-    ) == [
-        (True,),
-        (True,),
-    ]

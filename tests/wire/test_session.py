@@ -1,3 +1,5 @@
+"""wire/session.py: what a server says, in each state of a session."""
+
 from __future__ import annotations
 
 from struct import unpack
@@ -10,7 +12,6 @@ from hypothesis import strategies as st
 from django_pgnudge.errors import (
     AuthenticationError,
     ConnectionLostError,
-    PgNudgeError,
     ProtocolError,
     ServerError,
 )
@@ -26,69 +27,15 @@ from django_pgnudge.wire import (
     Session,
     SessionEvent,
     State,
-    StreamStarted,
     XLogData,
-    framing,
-    session,
 )
 
 from . import backend
+from .sessions import STATES, conversation, feed, new, querying, ready, streaming
 from .test_framing import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-def new(password: str | None = None, tls: object | None = None) -> Session:
-    return Session(
-        Credentials("jane", password, tls),
-        database="shop",
-        replication=True,
-        parameters={"application_name": "test"},
-    )
-
-
-def feed(made: Session, *chunks: bytes) -> list[SessionEvent]:
-    events: list[SessionEvent] = []
-    for chunk in chunks:
-        if made.receive(chunk):
-            events += iter(made.next_event, None)
-    return events
-
-
-def ready() -> Session:
-    made = new()
-    assert feed(made, backend.login()) == [Ready()]
-    made.data_to_send()
-    return made
-
-
-def querying(sql: str = "SELECT 1") -> Session:
-    made = ready()
-    made.query(sql)
-    return made
-
-
-def streaming() -> Session:
-    made = querying("START_REPLICATION")
-    assert feed(made, backend.copy_both()) == [StreamStarted()]
-    made.data_to_send()
-    return made
-
-
-def _log_in() -> Session:
-    made = new()
-    feed(made, backend.authentication(0))
-    return made
-
-
-STATES = {
-    State.STARTUP: new,
-    State.LOGIN: _log_in,
-    State.IDLE: ready,
-    State.QUERY: querying,
-    State.STREAM: streaming,
-}
 
 
 def test_the_fixtures_reach_their_states() -> None:
@@ -150,36 +97,6 @@ def test_scram_runs_inside_a_session() -> None:
 def test_protocol_negotiation_is_accepted() -> None:
     made = new()
     assert feed(made, backend.message(b"v", b"\0\3\0\0\0\0\0\0"), backend.login()) == [Ready()]
-
-
-def conversation() -> tuple[bytes, list[SessionEvent]]:
-    """What a server says from the start of a stream to its clean end."""
-    data = b"".join(
-        [
-            backend.copy_both(),
-            backend.keepalive(0x10, reply=True),
-            backend.xlog(b"one", 1, 2),
-            backend.notice("n"),
-            backend.parameter("TimeZone", "UTC"),
-            backend.xlog(b"two", 3, 4),
-            backend.copy_done(),
-            backend.complete("COPY 0"),
-            backend.complete("START_REPLICATION"),
-            backend.ready(),
-        ]
-    )
-    notice = ServerError("n", sqlstate="00000", severity="NOTICE")
-    events: list[SessionEvent] = [
-        StreamStarted(),
-        Keepalive(0x10, True),
-        XLogData(1, 2, b"one"),
-        Notice(notice),
-        ParameterChanged("TimeZone", "UTC"),
-        XLogData(3, 4, b"two"),
-        CopyDone(),
-        QueryResult((), ()),
-    ]
-    return data, events
 
 
 def comparable(events: Iterable[SessionEvent]) -> list[str]:
@@ -381,51 +298,3 @@ def test_a_stream_carries_only_data_and_keepalives(body: bytes) -> None:
     made = streaming()
     feed(made, backend.copy_data(body))
     assert isinstance(made.error, ProtocolError)
-
-
-def test_a_message_too_long_to_hold_gives_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "MAX_MESSAGE", 200)
-    monkeypatch.setattr(session, "OVERSIZED_PREFIX", 100)
-    long = backend.xlog(b"y" * 1000, 1, 2)
-    data = backend.keepalive(9) + long + backend.keepalive(10)
-    expected = [Keepalive(9, False), XLogData(1, 2, b"y" * 75, complete=False)]
-    expected.append(Keepalive(10, False))
-    assert feed(streaming(), data) == expected
-    assert feed(streaming(), *split(data, range(len(data)))) == expected
-
-
-def test_a_long_message_outside_a_stream_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "MAX_MESSAGE", 200)
-    made = querying()
-    feed(made, backend.copy_data(b"x" * 1000))
-    assert isinstance(made.error, ProtocolError)
-
-
-def test_parameters_are_bounded() -> None:
-    made = new()
-    feed(made, backend.authentication(0), backend.parameter("a" * 9999, "b" * 9999))
-    assert max(map(len, [*made.parameters, *made.parameters.values()])) == 256
-    feed(made, *(backend.parameter(f"p{number}", "v") for number in range(10_000)))
-    assert isinstance(made.error, ProtocolError)
-    assert len(made.parameters) < 300
-
-
-@pytest.mark.parametrize("row", [("x" * 1000,), ()])
-def test_results_are_bounded(row: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_MAX_RESULT", 100_000)
-    made = querying()
-    feed(made, backend.row_description("a"), backend.data_row(*row) * 5000)
-    assert isinstance(made.error, ProtocolError)
-    assert "exceeds" in str(made.error)
-
-
-@given(st.sampled_from(list(STATES)), st.lists(st.integers(0, 300), max_size=5), st.data())
-def test_mutated_messages_end_in_a_documented_error_or_nothing(
-    state: State, cuts: list[int], data: st.DataObject
-) -> None:
-    good = bytearray(backend.login() + conversation()[0])
-    for place in data.draw(st.lists(st.integers(0, len(good) - 1), max_size=6)):
-        good[place] = data.draw(st.integers(0, 255))
-    made = STATES[state]()
-    feed(made, *split(bytes(good), cuts))
-    assert made.error is None or isinstance(made.error, PgNudgeError)
