@@ -25,7 +25,7 @@ MAKE: Final = (
         if "." not in table
     )
     + f"""
-CREATE FUNCTION {READ}(query text) RETURNS json LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION {READ}(query text) RETURNS json LANGUAGE plpgsql VOLATILE AS $$
 DECLARE found json;
 BEGIN
     EXECUTE 'SELECT coalesce(json_agg(row_to_json(q)), ''[]'') FROM (' || query || ') q (a, b, c)'
@@ -34,7 +34,12 @@ BEGIN
 END $$;
 """
 )
-"""Views over views, and a function that hides which tables it reads."""
+"""Views over views, and a function that hides which tables it reads.
+
+It is VOLATILE, so that what it reads has a snapshot of its own, taken after its locks. A STABLE one
+would read with the snapshot of before it waited for a partition to be detached: a state that never
+was.
+"""
 
 WAYS: Final = ("table", "view", "function", "transaction", "inside")
 
