@@ -61,7 +61,8 @@ def fragment(name: str, *vary_on: object) -> DjangosKeys:
     """The key of ``{% cache timeout name … %}`` with the same values after the name.
 
     A value may be a template such as ``"{pk}"``, filled in from each changed row. ``"*"`` means any
-    values: it deletes all fragments of that name, and needs a cache that can delete by pattern.
+    values: it deletes all fragments of that name, and needs a cache that can delete by pattern. The
+    name ``"*"`` means all fragments.
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f"fragment({name!r}): pass the name that follows {{% cache timeout.")
@@ -73,6 +74,7 @@ def page(*, prefix: str = "") -> DjangosKeys:
     """All pages of ``cache_page(timeout, key_prefix=prefix)``.
 
     Their keys contain digests of URL and headers, so this needs a cache that can delete by pattern.
+    The prefix ``"*"`` means any prefix.
     """
     if not isinstance(prefix, str):
         raise TypeError(f"page(prefix={prefix!r}): pass the key_prefix of cache_page, a string.")
@@ -82,8 +84,8 @@ def page(*, prefix: str = "") -> DjangosKeys:
 def site(*, prefix: str | None = None) -> DjangosKeys:
     """All pages of the cache middleware: ``UpdateCacheMiddleware`` and its subclasses.
 
-    ``prefix`` is by default ``CACHE_MIDDLEWARE_KEY_PREFIX``. Needs a cache that can delete by
-    pattern.
+    ``prefix`` is by default ``CACHE_MIDDLEWARE_KEY_PREFIX``, and ``"*"`` means any prefix. Needs a
+    cache that can delete by pattern.
     """
     if not (prefix is None or isinstance(prefix, str)):
         raise TypeError(f"site(prefix={prefix!r}): pass CACHE_MIDDLEWARE_KEY_PREFIX, a string.")

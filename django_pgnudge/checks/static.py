@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
@@ -18,6 +19,7 @@ from django_pgnudge.conf.libpq import may_lead_to_a_standby
 from django_pgnudge.errors import PgNudgeError, UnknownLabelError
 from django_pgnudge.reader.declared import declared_mistakes
 from django_pgnudge.registry import Registry
+from django_pgnudge.registry.labels import EVERY_TABLE
 from django_pgnudge.rules import Rule, read_rules
 from django_pgnudge.rules.keyspecs import Fixed, Pattern, Template
 
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from django.core.checks import CheckMessage
+
+
+_SESSION_TABLES = (
+    "django.contrib.sessions.backends.db",
+    "django.contrib.sessions.backends.cached_db",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +125,18 @@ def check_patterns(site: _Site) -> Iterator[CheckMessage]:
             for spec in rule.specs
             if isinstance(spec, Pattern) or (isinstance(spec, Template) and spec.is_glob)
         ]
+        clears = conf.is_usable("RESYNC") and conf.RESYNC == "clear"
         for text in dict.fromkeys(texts):
+            if clears and text == repr("*"):
+                # All of the cache: then a change calls its clear(), as a Resync does.
+                continue
             yield message(
                 "E011",
                 f"{rule.where}: {text} is a pattern, and the cache {rule.ref.alias!r} cannot"
                 " delete by pattern.",
                 "Use a cache that can (Redis), or fixed keys; write a key that contains a star as"
-                ' {"key": "…"}.',
+                ' {"key": "…"}. Or give these keys a cache of their own, name all of it by "*",'
+                ' and set PGNUDGE["RESYNC"] to "clear": then each change calls its clear().',
             )
 
 
@@ -235,6 +248,27 @@ def check_selected(site: _Site) -> Iterator[CheckMessage]:
         )
 
 
+def check_every_table(site: _Site) -> Iterator[CheckMessage]:
+    """A session that is stored in a table is a change at many requests."""
+    rule = next((rule for rule in site.rules if rule.target == EVERY_TABLE), None)
+    stored = settings.SESSION_ENGINE in _SESSION_TABLES
+    if rule is None or not stored or not apps.is_installed("django.contrib.sessions"):
+        return
+    if not (conf.is_usable("TABLES") and conf.is_usable("EXCLUDE")):
+        return
+    try:
+        if not site.registry.selected(site.registry.payload_of("sessions.Session")):
+            return
+    except UnknownLabelError:  # in TABLES or EXCLUDE; check_labels reports it
+        return
+    yield message(
+        "W011",
+        f"{rule.where} fires for django_session, too: each request that saves its session deletes"
+        " all keys of the rule.",
+        'Add "sessions.Session" to PGNUDGE["EXCLUDE"], or store sessions elsewhere.',
+    )
+
+
 _CHECKS: tuple[Callable[[_Site], Iterator[CheckMessage]], ...] = (
     check_engine,
     check_hosts,
@@ -249,6 +283,7 @@ _CHECKS: tuple[Callable[[_Site], Iterator[CheckMessage]], ...] = (
     check_visible,
     check_nudged_caches,
     check_selected,
+    check_every_table,
 )
 
 

@@ -6,7 +6,7 @@ A star names many tables at once: ``*.shop_product``, ``stock.*``.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from django.core.exceptions import FieldDoesNotExist
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     ByTable: TypeAlias = Mapping[tuple[str | None, str], Sequence[type[Model]]]
+
+EVERY_TABLE: Final = "*.*"
+"""The name that means all tables of all schemas."""
 
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:\."((?:[^"]|"")+)")?')
 

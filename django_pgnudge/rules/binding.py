@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django_pgnudge.log import get_logger
-from django_pgnudge.registry.labels import is_meant
+from django_pgnudge.registry.labels import EVERY_TABLE, is_meant
 from django_pgnudge.rules.deletes import Deletes
 from django_pgnudge.rules.keyspecs import Fixed, Function, KeySpec, Pattern, Template, parse_result
 
@@ -114,7 +114,8 @@ class Starred:
         if self.pattern != self.target:
             table = self.target.partition(".")[2]
         bound = bind_rule(self.rule, payload, schema, table, rowwise=self.rowwise)
-        of_tenant = self.pattern.startswith("*.")
+        # A table of any schema may be shown to any tenant.
+        of_tenant = self.pattern.startswith("*.") and self.pattern != EVERY_TABLE
         return dataclasses.replace(bound, tenant=schema) if of_tenant else bound
 
     def bind_any(self) -> Bound:

@@ -261,13 +261,20 @@ def _begins_as_module(path: str) -> bool:
 def _djangos(keys: DjangosKeys) -> tuple[KeySpec, ...]:
     if keys.name is None:
         prefix = settings.CACHE_MIDDLEWARE_KEY_PREFIX if keys.prefix is None else keys.prefix
+        tail = "*" if prefix == "*" else f"{glob_escape(prefix)}.*"
         # Delete both. Django first looks up the list of headers of a URL. If only that list were
         # deleted, the next request would store it again and old pages would be found again.
         return tuple(
-            Pattern(f"views.decorators.cache.cache_{part}.{glob_escape(prefix)}.*", keys.written)
+            Pattern(f"views.decorators.cache.cache_{part}.{tail}", keys.written)
             for part in ("header", "page")
         )
-    if "*" in keys.vary_on:
+    if keys.name == "*" and set(keys.vary_on) - {"*"}:
+        raise RuleError(
+            "E008",
+            f"{keys.written} names all fragments, and a value that one of them varies on.",
+            'Write fragment("*") for all fragments, or name the one that you mean.',
+        )
+    if "*" in (keys.name, *keys.vary_on):
         return (_all_fragments(keys.name, keys.written),)
     templates = tuple(map(_vary_template, keys.vary_on))
     if all(isinstance(part, str) for each in templates for part in each.parts):
@@ -300,6 +307,8 @@ def _all_fragments(name: str, written: str = "") -> Pattern:
     # Matches everything that Django puts after the name.
     whole = make_template_fragment_key(name, ["*"])
     head, _, _ = whole.rpartition(".")
+    if name == "*":
+        return Pattern(f"{glob_escape(head.removesuffix('*'))}*", written)
     return Pattern(f"{glob_escape(head)}.*", written)
 
 

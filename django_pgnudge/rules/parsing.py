@@ -11,11 +11,15 @@ from django.conf import settings
 from django_pgnudge.conf import Problem, conf, did_you_mean
 from django_pgnudge.errors import RuleError, UnknownLabelError
 from django_pgnudge.registry import Registry
+from django_pgnudge.registry.labels import EVERY_TABLE
 from django_pgnudge.rules.keyspecs import Fixed, KeySpec, Template, read_again
 from django_pgnudge.rules.registration import by_cache, registrations
 
 if TYPE_CHECKING:
     from django.db.models import Model
+
+_ANY: Final = "*"
+"""The target of a rule for every table. As a payload it would be any own nudge."""
 
 _RULE_KEYS: Final = ("keys", "cache", "version", "again")
 
@@ -56,7 +60,8 @@ def read_rules(registry: Registry) -> tuple[list[Rule], list[Problem]]:
     for entry in registrations():
         for alias, specs in entry.specs.items():
             ref = CacheRef(alias, entry.version)
-            rules.append(Rule(entry.target, specs, ref, entry.where, entry.again))
+            target = EVERY_TABLE if entry.target == _ANY else entry.target
+            rules.append(Rule(target, specs, ref, entry.where, entry.again))
     return [rule for rule in rules if _is_sound(rule, registry, problems)], problems
 
 
@@ -103,7 +108,8 @@ def _rules(label: str, entry: dict[Any, Any], where: str) -> Iterator[Rule]:
         raise RuleError("E007", f"'version' is {version!r}.", "It is a whole number or None.")
     again = read_again(entry.get("again"))
     for found, specs in by_cache(keys, alias).items():
-        yield Rule(label, specs, CacheRef(found, version), where, again)
+        target = EVERY_TABLE if label == _ANY else label
+        yield Rule(target, specs, CacheRef(found, version), where, again)
 
 
 def _is_sound(rule: Rule, registry: Registry, problems: list[Problem]) -> bool:

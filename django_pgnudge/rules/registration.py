@@ -76,7 +76,8 @@ def invalidates(
 
     Without keys it decorates a function that returns them.
 
-    ``target`` is a model, a model label, ``schema.table`` or an own nudge's payload. Keys are
+    ``target`` is a model, a model label, ``schema.table``, an own nudge's payload, or ``"*"`` for
+    every table. Keys are
     written as in ``PGNUDGE["INVALIDATE"]``. ``again`` deletes them once more after that many
     seconds. Raises RuleError, a ConfigError, for an invalid key.
     """

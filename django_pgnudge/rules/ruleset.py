@@ -3,8 +3,8 @@
 A rule for a model fires for the model's table. With multi-table inheritance it also fires for the
 tables of the parents, because a query of the model reads them too. It does not fire for the tables
 of children. A rule for ``schema.table`` fires only for that table; ``*`` for the schema or the
-table means all tables of that name. Every rule also fires for the table's partitions and for tables
-that inherit from it in PostgreSQL.
+table means all tables of that name, and ``*`` alone all tables. Every rule also fires for the
+table's partitions and for tables that inherit from it in PostgreSQL.
 
 A key that depends on rows becomes a pattern if the rows are unknown: a bulk change, TRUNCATE, or a
 primary key that is not the model's.
@@ -21,7 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_pgnudge.events import Event
 from django_pgnudge.memo import Memo
 from django_pgnudge.registry import split_db_table
-from django_pgnudge.registry.labels import is_starred
+from django_pgnudge.registry.labels import EVERY_TABLE, is_starred
 from django_pgnudge.rules.binding import Bound, Starred, bind_rule
 from django_pgnudge.rules.deletes import Deletes
 from django_pgnudge.rules.keyspecs import Function
@@ -56,7 +56,8 @@ class RuleSet:
         self.asks = any(isinstance(spec, Function) for rule in self.rules for spec in rule.specs)
         """Whether a rule has a callable, which may run queries or hang."""
         for rule in self.rules:
-            if isinstance(rule.target, str) and rule.target.startswith("*."):
+            target = rule.target
+            if isinstance(target, str) and target.startswith("*.") and target != EVERY_TABLE:
                 registry.look_everywhere(registry.payload_of(rule.target))
         self._sync()
 

@@ -8,7 +8,7 @@ import pytest
 from django.db import connections
 from django.test import override_settings
 
-from django_pgnudge import nudged, own, page
+from django_pgnudge import nudged, own, page, site
 from django_pgnudge.checks import anchor, static
 from tests.checks.asking import check, check_server, ids, rules
 
@@ -55,6 +55,8 @@ def test_sound_settings_are_silent() -> None:
         ({"FEED": {"backoff": "0.1"}}, "E003"),
         ({"INVALIDATE": rules("p"), "TABLES": ["shop.Category"]}, "W004"),
         ({"INVALIDATE": rules("p", cache="files")}, "W005"),
+        ({"INVALIDATE": {"*": {"keys": "*", "cache": "files"}}, "RESYNC": "keys"}, "E011"),
+        ({"INVALIDATE": {"*": {"keys": "p:*", "cache": "own"}}, "EXCLUDE": []}, "W011"),
     ],
 )
 def test_each_mistake_has_its_number_and_is_alone(pgnudge: dict[str, Any], expected: str) -> None:
@@ -63,6 +65,15 @@ def test_each_mistake_has_its_number_and_is_alone(pgnudge: dict[str, Any], expec
     assert found[0].hint is not None
     assert found[0].hint.endswith(anchor(expected))
     assert found[0].is_serious() == expected.startswith("E")
+
+
+def test_a_rule_for_every_table_may_clear_a_whole_cache() -> None:
+    rule = {"*": [{"keys": "*", "cache": "own"}, {"keys": site(), "cache": "own"}]}
+    assert check(INVALIDATE=rule) == []
+    rule = {"*": [{"keys": "*", "cache": "files"}]}
+    assert check(INVALIDATE=rule, RESYNC="clear") == []
+    (refused,) = check(INVALIDATE=rule, RESYNC="keys")
+    assert 'PGNUDGE["RESYNC"] to "clear"' in str(refused.hint)
 
 
 @pytest.mark.parametrize(

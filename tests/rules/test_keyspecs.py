@@ -6,8 +6,11 @@ import fnmatch
 from typing import Any
 
 import pytest
+from django.core.cache.utils import make_template_fragment_key
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
+from django_pgnudge import fragment, page, site
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import Deletes
 from django_pgnudge.rules.keyspecs import Fixed, glob_escape, parse_key
@@ -168,3 +171,41 @@ def test_what_is_no_importable_callable_is_a_key(entry: str, doubt: str) -> None
     assert doubt in found.doubt
     assert bool(doubt) is bool(found.doubt)
     assert parse_key({"key": entry}) == Fixed(entry)
+
+
+@pytest.mark.parametrize(
+    ("entry", "there", "not_there"),
+    [
+        (
+            fragment("*"),
+            [make_template_fragment_key("menu"), make_template_fragment_key("side", ["en"])],
+            ["views.decorators.cache.cache_page..GET.a.b", "template.other"],
+        ),
+        (
+            page(prefix="*"),
+            [
+                "views.decorators.cache.cache_page..GET.a.b.en-us.UTC",
+                "views.decorators.cache.cache_header.products.a.en-us.UTC",
+            ],
+            [make_template_fragment_key("menu"), "views.decorators.cache.other"],
+        ),
+        (
+            site(prefix="*"),
+            ["views.decorators.cache.cache_page.anything.GET.a.b.en-us.UTC"],
+            [make_template_fragment_key("menu")],
+        ),
+    ],
+)
+def test_a_star_means_all_that_django_caches(
+    entry: Any, there: list[str], not_there: list[str]
+) -> None:
+    _, patterns = deleted([entry], event(PRODUCT))
+    for key in there:
+        assert any(fnmatch.fnmatchcase(key, glob) for glob in patterns), key
+    for key in not_there:
+        assert not any(fnmatch.fnmatchcase(key, glob) for glob in patterns), key
+
+
+def test_all_fragments_cannot_vary_on_a_value() -> None:
+    with pytest.raises(ImproperlyConfigured, match="names all fragments"):
+        rules({"*": fragment("*", 7)})

@@ -6,11 +6,13 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
+from django_pgnudge import invalidates
 from django_pgnudge.events import Event
 from django_pgnudge.registry import Registry
 from django_pgnudge.rules import Deletes, RuleSet
+from django_pgnudge.rules import ruleset as ruleset_module
 from tests.fix_servers import Database
-from tests.rules.deleting import DEFAULT, event, rules
+from tests.rules.deleting import DEFAULT, PRODUCT, event, rules
 from tests.shop import models
 
 
@@ -96,6 +98,37 @@ def test_a_starred_callable_gets_the_table_that_changed_and_each_at_a_resync(
     assert ruleset.everything()[DEFAULT].keys == {
         "acme", "by acme.shop_product", "by public.shop_product", "by umbrella.shop_product",
     }  # fmt: skip
+
+
+def test_a_rule_for_every_table_fires_for_each_and_for_no_own_nudge(tenants: Registry) -> None:
+    ruleset = rules({"*": ["all", "{schema}.{table}"], PRODUCT: "products"}, tenants)
+    for payload, keys in (
+        ("acme.shop_product", {"all", "acme.shop_product"}),
+        (PRODUCT, {"all", "public.shop_product", "products"}),
+        ("unheard.of", {"all", "unheard.of"}),
+    ):
+        assert ruleset.deletes(event(payload))[DEFAULT].keys == keys
+    assert ruleset.deletes(event("prices")) == {}
+    assert ruleset.deletes(event("*")) == {}
+    assert {"acme.shop_product", PRODUCT} <= ruleset.payloads()
+    assert ruleset.everything()[DEFAULT].keys == {"all", "products"}
+    assert ruleset.everything()[DEFAULT].patterns == {"*.*"}
+
+
+def test_a_rule_for_every_table_deletes_the_keys_of_each_tenant(
+    tenants: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ruleset_module, "names_tenants", lambda alias: True)
+    ruleset = rules({"*": "pages", "*.shop_product": "products"}, tenants)
+    found = ruleset.deletes(event("acme.shop_product"))
+    served = {ref.tenant for ref, deletes in found.items() if "pages" in deletes.keys}
+    assert served >= {"acme", "public"}
+    assert [r.tenant for r, deletes in found.items() if "products" in deletes.keys] == ["acme"]
+
+
+def test_a_rule_for_every_table_may_stand_beside_models() -> None:
+    invalidates("*", "all")
+    assert rules({}).deletes(event("public.anything"))[DEFAULT].keys == {"all"}
 
 
 def test_a_model_is_that_of_each_schema_where_a_starred_rule_or_the_site_says_so(
