@@ -48,6 +48,8 @@ SETTINGS = {"autovacuum": "off"}
 """Of a server that tests share: at a handshake its transactions would be a Resync's reason."""
 
 COMPAT = {
+    "django-cachalot": "cachalot",
+    "django-cacheops": "cacheops",
     "django-mptt": "mptt",
     "django-oscar": "oscar",
     "django-simple-history": "simple_history",

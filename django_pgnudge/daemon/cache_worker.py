@@ -377,10 +377,13 @@ class CacheWorker:
         self._next_heartbeat = 0.0
 
     def _is_other_server(self) -> bool:
-        found = caches.incarnation(self.alias)
+        found = self._ask_incarnation()
         self._next_heartbeat = time.monotonic() + HEARTBEAT
         last, self._incarnation = self._incarnation, found
         return last is not None and last != found
+
+    def _ask_incarnation(self) -> str | None:
+        return caches.incarnation(self.alias)
 
     def _failed(self, invalidation: Invalidation, exc: BaseException) -> None:
         with self._wake:

@@ -107,7 +107,7 @@ class Daemon:
             catalog_refresh=self.dispatcher.catalog_refresh,
             registry=self.registry,
             dispatch=self.dispatcher.dispatch,
-            ruled=self.rules.payloads,
+            ruled=self._ruled,
             widen=self._widen_filter,
         )
         self._filter: list[str] | None = None
@@ -245,7 +245,17 @@ class Daemon:
 
     def _wants_all_keys(self) -> bool:
         # The daemon does not know which rows the values of readers depend on.
-        return anyone_listens() or bool(self.dispatcher.nudged) or self.rules.wants_keys_of_any()
+        return (
+            anyone_listens()
+            or bool(self.dispatcher.nudged)
+            or self.rules.wants_keys_of_any()
+            or self.dispatcher.third_party.wants_rows
+        )
+
+    def _ruled(self) -> frozenset[str]:
+        """The payloads whose changes invalidate more than nudged values."""
+        ruled = self.rules.payloads()
+        return ruled.union(self.registry.tables()) if self.dispatcher.third_party.workers else ruled
 
     async def _find_server(self) -> dict[str, Any]:
         """Blocking look-ups go to a thread that does not hold up the exit."""

@@ -21,6 +21,7 @@ from django_pgnudge.daemon.merging import rename_events, spell_out
 from django_pgnudge.daemon.receivers import Receivers
 from django_pgnudge.daemon.resync import Resyncer
 from django_pgnudge.daemon.rule_callables import RuleCallables
+from django_pgnudge.daemon.third_party import ThirdParty
 from django_pgnudge.decoding.nudges import SETTLE_PREFIX
 from django_pgnudge.errors import NotCurrentError
 from django_pgnudge.feed.changes import MAX_REQUESTS
@@ -69,7 +70,8 @@ class Dispatcher:
     def __init__(
         self, using: str, registry: Registry, rules: RuleSet, nudged: Sequence[str]
     ) -> None:
-        self.workers: dict[str, CacheWorker] = {}
+        self.third_party = ThirdParty(registry)
+        self.workers: dict[str, CacheWorker] = {**self.third_party.workers}
         self.nudged = tuple(nudged)
         self.catalog_refresh = CatalogRefresh(using, registry, self.dispatch)
         self.receivers = Receivers(using, registry, self._answer)
@@ -119,6 +121,7 @@ class Dispatcher:
         for event in batch.events:
             (asked if self._rules.asks_about(event.payload) else others).append(event)
         invalidations = self._callables.invalidations_at_once(others)
+        invalidations |= self.third_party.changed(batch.events)
         fires = bool(invalidations or asked)
         for alias in self.nudged:
             invalidations.setdefault(alias, Invalidation()).tokens |= tokens
@@ -134,6 +137,7 @@ class Dispatcher:
         """Take anything for changed: end all nudged values, and clear by ``PGNUDGE["RESYNC"]``."""
         # First, since readers trust their leases, and what is cleared by rules may take its time.
         submissions = [self.submit(alias, Invalidation(epoch=True)) for alias in self.nudged]
+        submissions += self._submit_all(self.third_party.everything())
         if self._resyncer.is_call():
             self._resyncer.call_soon(reason)
         else:

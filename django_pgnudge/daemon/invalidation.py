@@ -10,6 +10,7 @@ from typing import Final
 from django_pgnudge.caches import Mark, Round
 from django_pgnudge.caches.store import CHUNK
 from django_pgnudge.rules import CacheRef, Deletes
+from django_pgnudge.third_party import Rows, Table
 
 SHARES: Final = 4
 """What comes within this part of a delay is deleted again together."""
@@ -29,15 +30,25 @@ class Invalidation:
     """Tokens of nudged values."""
     epoch: bool = False
     """Whether all nudged values end, those of tokens that nobody can name too."""
+    changes: dict[Table, Rows] = field(default_factory=dict)
+    """Tables that changed, for the cache of a third-party package."""
     later: dict[float, Invalidation] = field(default_factory=dict)
     """What to do once more, by the seconds to wait; not part of the work itself."""
 
     def __bool__(self) -> bool:
-        return bool(self.deletes or self.versions or self.everything or self.tokens or self.epoch)
+        return bool(
+            self.deletes
+            or self.versions
+            or self.everything
+            or self.tokens
+            or self.epoch
+            or self.changes
+        )
 
     def size(self) -> int:
         keys = sum(len(deletes.keys) + len(deletes.patterns) for deletes in self.deletes.values())
-        return keys + len(self.tokens)
+        rows = sum(1 if rows is None else len(rows) for rows in self.changes.values())
+        return keys + len(self.tokens) + rows
 
     def is_plain(self) -> bool:
         """Whether it is so few plain keys and tokens that one command of each kind will do."""
@@ -62,9 +73,15 @@ class Invalidation:
         for delay, again in deletes.later.items():
             self.later.setdefault(delay, Invalidation()).add(ref, again)
 
+    def add_change(self, table: Table, rows: Rows) -> None:
+        """Rows of a table, None for any, changed."""
+        known = self.changes.get(table, frozenset())
+        self.changes[table] = None if known is None or rows is None else known | rows
+
     def bound(self) -> None:
-        """Forget single keys past the limit, for whole versions and the epoch."""
+        """Forget single keys and rows past the limit, for whole versions, tables and the epoch."""
         if self.size() > MAX_PENDING:
+            self.changes = dict.fromkeys(self.changes)
             self.versions |= set(self.deletes)
             self.deletes.clear()
             if self.tokens:
@@ -78,6 +95,8 @@ class Invalidation:
         self.everything |= other.everything
         self.tokens |= other.tokens
         self.epoch |= other.epoch
+        for table, rows in other.changes.items():
+            self.add_change(table, rows)
 
     def begins_epoch(self) -> bool:
         """Whether what proves nudged values may be among what is deleted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -32,18 +33,20 @@ class Site:
     ) -> None:
         self.postgres = postgres
         self.database = database
+        self.redis = redis
         self._logs = logs
+        self.package = package = project if "." in project else f"tests.compat.{project}"
         where = {
             "HOST": postgres.host, "PORT": str(postgres.port), "USER": postgres.user,
             "PASSWORD": postgres.password or "", "NAME": database,
         }  # fmt: skip
         self._environment = os.environ | {
-            "DJANGO_SETTINGS_MODULE": f"tests.compat.{project}.settings",
+            "DJANGO_SETTINGS_MODULE": f"{package}.settings",
             "PGNUDGE_COMPAT": json.dumps({"database": where, "redis": redis.url}),
             "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
         }
         self._started: list[subprocess.Popen[str]] = []
-        self._worker = self._start("worker", "-m", "tests.compat.worker", project)
+        self._worker = self._start("worker", "-m", "tests.compat.worker", package)
 
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
         with (self._logs / f"{name}.log").open("a") as log:
@@ -134,22 +137,16 @@ class Site:
                     pipe.close()
 
 
-@pytest.fixture(scope="module")
-def site(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
-    """The module's PROJECT, on a database of its own, built and followed; it needs its PACKAGES."""
-    lacking = [name for name in request.module.PACKAGES if find_spec(COMPAT[name]) is None]
-    if lacking:
-        pytest.skip(f"{missing('compat')} ({', '.join(lacking)})")
-    project: str = request.module.PROJECT
+@contextlib.contextmanager
+def made_site(request: pytest.FixtureRequest, project: str, logs: Path) -> Iterator[Site]:
+    """A project on a database of its own, built and followed."""
     postgres: DatabaseServer = request.getfixturevalue("any_postgres")
     redis: Redis = request.getfixturevalue("_session_redis")
     redis.start()
     redis.command("FLUSHALL")
     name = fresh_name("compat")
     postgres.create_database(name)
-    made = Site(project, postgres, name, redis, tmp_path_factory.mktemp(project))
+    made = Site(project, postgres, name, redis, logs)
     try:
         made.step("build")
         made.follow()
@@ -157,3 +154,16 @@ def site(
     finally:
         made.end()
         postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """The module's PROJECT; it needs its PACKAGES."""
+    lacking = [name for name in request.module.PACKAGES if find_spec(COMPAT[name]) is None]
+    if lacking:
+        pytest.skip(f"{missing('compat')} ({', '.join(lacking)})")
+    project: str = request.module.PROJECT
+    with made_site(request, project, tmp_path_factory.mktemp(project)) as made:
+        yield made

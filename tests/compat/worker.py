@@ -1,4 +1,4 @@
-"""A project's process: `python -m tests.compat.worker PROJECT` sets it up and runs its steps.
+"""A project's process: `python -m tests.compat.worker PACKAGE` sets it up and runs its steps.
 
 One JSON object a line: `{"step": name, "arguments": [...]}` in, `{"answer": ...}` or
 `{"error": traceback}` out. What the project prints goes to stderr.
@@ -15,8 +15,8 @@ from importlib import import_module
 from typing import Any
 
 
-def main(project: str) -> None:
-    os.environ["DJANGO_SETTINGS_MODULE"] = f"tests.compat.{project}.settings"
+def main(package: str) -> None:
+    os.environ["DJANGO_SETTINGS_MODULE"] = f"{package}.settings"
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -29,7 +29,7 @@ def main(project: str) -> None:
         "problems": problems, "settled": settled, "proven": proven,
         "get": pages.get, "stale": pages.stale, "warm": pages.warm,
     }  # fmt: skip
-    steps = import_module(f"tests.compat.{project}.steps")
+    steps = import_module(f"{package}.steps")
     for line in sys.stdin:
         asked: dict[str, Any] = json.loads(line)
         try:

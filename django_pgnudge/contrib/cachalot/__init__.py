@@ -1,0 +1,1 @@
+"""Tells django-cachalot of every change of its tables: ``django_pgnudge.contrib.cachalot``."""

@@ -1,0 +1,1 @@
+"""Tells django-cacheops of every change of a row: ``django_pgnudge.contrib.cacheops``."""

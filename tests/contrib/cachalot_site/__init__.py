@@ -1,0 +1,1 @@
+"""A project; see its settings."""

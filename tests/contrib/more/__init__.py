@@ -1,0 +1,1 @@
+"""Models of tables that the test app has no models for."""
