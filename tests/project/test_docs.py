@@ -296,7 +296,7 @@ def test_the_layers_are_those_that_import_linter_holds() -> None:
         for contract in project["tool"]["importlinter"]["contracts"]
         if contract["type"] == "layers"
     ]
-    (picture,) = [block.code for block in blocks() if block.code.startswith("testing ▶")]
+    (picture,) = [block.code for block in blocks() if block.code.startswith("contrib ▶")]
     shown = [set(re.findall(r"\w+", layer)) for layer in picture.split("▶")]
     assert shown == [set(re.findall(r"\w+", layer)) for layer in layers]
 

@@ -59,6 +59,8 @@ from tests.doc_pages import (
 )
 
 _LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
+MOVES = ("cache_page", "cache", "middleware", "cachalot", "cacheops")
+"""What tests/contrib moves from, by the settings of the page."""
 _REDIS = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://x"},
     "fast": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://y"},
@@ -137,6 +139,7 @@ def test_every_mark_on_the_pages_is_one_that_a_test_knows() -> None:
         "emit",
         "feed",
         "scope",
+        *(f"moving {what}" for what in MOVES),
         "",
     }
     assert {block.mark for block in blocks()} == known
