@@ -317,7 +317,8 @@ class DependencyResolver:
                 )
             return False
         finally:
-            connection.close()
+            if connection.connection is not None:  # on an event loop there is none
+                connection.close()
         self._meanings.clear()
         self._has_read = True
         return True

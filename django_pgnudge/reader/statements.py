@@ -7,9 +7,12 @@ looked at for what no lock shows: a changed session, the clock, a random number,
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge.memo import Memo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Statements that begin with these leave search_path, role and temporary tables alone, but for the
 # functions they call and what they select into.
@@ -42,6 +45,9 @@ _QUOTED: Final = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | \$(\w*)\$.*?\$\1\$ | --[^\n]* | /\*.*?\*/""",
     re.DOTALL | re.VERBOSE,
 )
+_PLACEHOLDER: Final = re.compile(r"%(?:\(\w+\))?[sbt]")
+_OPERATOR: Final = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
+_INTO: Final = re.compile(r"\binto\b")
 _SPECIAL_DATE: Final = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'", re.IGNORECASE)
 _CALL: Final = re.compile(r"([a-z_][a-z0-9_$]*)\s*\(")
 
@@ -132,13 +138,33 @@ def _more_than_rows(sql: str) -> tuple[str, frozenset[str]]:
         return _said(word[1]), frozenset()
     if _AGE_OF_ONE.search(bare):
         return "the clock (age)", frozenset()
-    calls = set(_CALL.findall(bare)) - _NO_FUNCTIONS
+    calls = calls_in(sql)
+    why = more_than_arguments(calls)
+    return why, frozenset() if why else calls
+
+
+def calls_in(sql: str) -> frozenset[str]:
+    """The names of functions that a text may call."""
+    calls = set(_CALL.findall(_QUOTED.sub(" '' ", sql).lower())) - _NO_FUNCTIONS
     # Functions may be quoted, too.
     calls |= {name.replace('""', '"') for name in re.findall(r'"((?:[^"]|"")+)"\s*\(', sql)}
-    for name in sorted(calls):
-        if why := _why_of(name):
-            return why, frozenset()
-    return "", frozenset(calls)
+    return frozenset(calls)
+
+
+def more_than_arguments(calls: Iterable[str]) -> str:
+    """What the functions of PostgreSQL among these read besides; empty if nothing."""
+    return next(filter(None, map(_why_of, sorted(calls))), "")
+
+
+def operators_in(sql: str) -> frozenset[str]:
+    """The operators of a text, which may have a driver's placeholders."""
+    bare = _QUOTED.sub(" ", _PLACEHOLDER.sub(" ", sql)).replace("%%", "%")
+    return frozenset(_OPERATOR.findall(bare))
+
+
+def selects_into(sql: str) -> bool:
+    """Whether a SELECT may make a table."""
+    return _INTO.search(_QUOTED.sub(" ", sql).lower()) is not None
 
 
 def _why_of(name: str) -> str:
