@@ -39,8 +39,11 @@ from django_pgnudge.reader.protocol import (
 from django_pgnudge.reader.scope import entry_name, on_loop, scope_of
 from django_pgnudge.reader.single_flight import flights
 from django_pgnudge.reader.state import reader_state
+from django_pgnudge.registry.trees import is_tree, models_now
 
 if TYPE_CHECKING:
+    from django.db.models import Model
+
     from django_pgnudge.reader.dependencies import DependsOn
     from django_pgnudge.reader.entries import Believes, Judgement, Stamp
     from django_pgnudge.reader.keys import Coverage, Lease
@@ -81,11 +84,13 @@ class NudgedOptions:
 class Planned:
     """The keys of a value, where it is, and the function that says whether a lease there counts.
 
-    Valid as long as the registry has this ``generation``, and ``conf`` that of ``settings``.
+    Valid as long as the registry has this ``generation``, ``conf`` that of ``settings``, and Django
+    these ``models``, if it depends on a tree of models.
     """
 
     generation: int
     settings: int
+    models: list[type[Model]] | None
     assumed: frozenset[str] | None
     plan: Plan
     place: Place
@@ -123,6 +128,7 @@ class Value:
         self._since = since
         self._is_observed = options.is_observed
         self._shows_earlier = shows_earlier and options.is_observed
+        self._has_tree = any(map(is_tree, self.depends_on))
         self._planned: Planned | None = None
 
     def get(self, compute: Callable[[], Any], *, may_hit: bool = True) -> Any:
@@ -215,10 +221,12 @@ class Value:
         """The keys to ask for, and where; None if it cannot be cached."""
         resolver, planned, settings = self._resolver, self._planned, conf.generation
         assumed = self.state.learned.of(self.what) if self._is_observed else None
+        models = models_now() if self._has_tree else None
         if (
             planned is not None
             and planned.generation == resolver.registry.generation
             and planned.settings == settings
+            and planned.models is models
             and (planned.assumed is assumed or planned.assumed == assumed)
             and not resolver.doubted
         ):
@@ -267,7 +275,7 @@ class Value:
             plans[entry, dependencies, assumed] = plan
         place = self.place(names.lease)
         believes = partial(self.state.clock(place.ground).believes, skew=conf.NUDGED["SKEW"])
-        self._planned = Planned(generation, settings, assumed, plan, place, believes)
+        self._planned = Planned(generation, settings, models, assumed, plan, place, believes)
         return self._planned
 
     def place(self, lease: str) -> Place:

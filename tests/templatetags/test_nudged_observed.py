@@ -593,16 +593,26 @@ async def test_an_async_view_that_renders_in_its_thread(nudge_fake: NudgeFake) -
 
 
 @pytest.mark.usefixtures("fresh_threads")
-async def test_an_async_view_that_renders_on_the_loop_says_so(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    site = Site(products)
-    for _ in range(5):
+async def test_a_loop_cannot_ask_postgres_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    site, other = Site(products), Site(products, "other")
+
+    async def get(site: Site, model: Any, *, in_thread: bool = False) -> None:
         with nudged.reading():
-            count = await Category.objects.acount()
-            site.render({"text": count})
-    assert site.renderings == 5
-    assert "fragment 'it'" in caplog.text
+            count = await model.objects.acount()
+            if in_thread:
+                await sync_to_async(site.render)({"text": count})
+            else:
+                site.render({"text": count})
+
+    for _ in range(3):
+        await get(site, Category, in_thread=True)
+    for _ in range(3):
+        await get(site, Category)  # what these texts read is known
+    assert site.renderings == 3
+    for _ in range(4):
+        await get(other, Product)
+    assert other.renderings == 4
+    assert "You cannot call this from an async context" in caplog.text
 
 
 def test_two_users_see_each_their_own() -> None:
