@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from decimal import Decimal
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakSet
 
 from django_pgnudge.reader.request_thread import request
 
@@ -58,7 +59,7 @@ class Transcript:
     ``why`` says why something may be missing; empty if all is there.
     """
 
-    __slots__ = ("_others", "_plain", "observations", "why")
+    __slots__ = ("__weakref__", "_others", "_plain", "observations", "why")
 
     def __init__(self) -> None:
         self._plain: dict[tuple[str, Scope, str], Statement] = {}
@@ -95,7 +96,23 @@ class _Taking:
 
     def __init__(self) -> None:
         self.is_on = False
-        self.open: set[Transcript] = set()
+        # Weak, for a request that is cut off may never be told to have finished.
+        self._open: WeakSet[Transcript] = WeakSet()
+        self._lock = threading.Lock()
+
+    def begin(self) -> Transcript:
+        transcript = Transcript()
+        with self._lock:
+            self._open.add(transcript)
+        return transcript
+
+    def end(self, transcript: Transcript) -> None:
+        with self._lock:
+            self._open.discard(transcript)
+
+    def open(self) -> list[Transcript]:
+        with self._lock:
+            return list(self._open)
 
 
 taking: Final = _Taking()
@@ -112,17 +129,13 @@ def take_transcripts() -> None:
 
 def begin_transcript() -> Transcript | None:
     """Begin one, if they are taken."""
-    if not taking.is_on:
-        return None
-    transcript = Transcript()
-    taking.open.add(transcript)
-    return transcript
+    return taking.begin() if taking.is_on else None
 
 
 def end_transcript(transcript: Transcript | None) -> None:
     """Nothing is added to it any more."""
     if transcript is not None:
-        taking.open.discard(transcript)
+        taking.end(transcript)
 
 
 @contextmanager
@@ -146,8 +159,8 @@ def transcripts_here() -> tuple[Transcript, ...]:
     """
     of_request = getattr(request, "transcript", None)
     here = _of_blocks.get() if of_request is None else (*_of_blocks.get(), of_request)
-    if not here and taking.open and _may_work_for_another():
-        for each in tuple(taking.open):
+    if not here and _may_work_for_another():
+        for each in taking.open():
             each.doubt(
                 "a thread that serves no request queried meanwhile, and may have worked for it"
             )

@@ -17,4 +17,4 @@ def takes_transcripts() -> Iterator[None]:
     transcript.taking.is_on = True
     yield
     transcript.taking.is_on = False
-    assert not transcript.taking.open
+    assert not transcript.taking.open()

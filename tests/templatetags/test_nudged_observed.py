@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
+from django.core.signals import request_started
 from django.db import connection, connections, transaction
 from django.template import Context, RequestContext
 from django.test import RequestFactory
@@ -341,3 +343,17 @@ def test_after_by_stands_what_tells_renderings_apart() -> None:
         if turn == 4:
             before = site.renderings
     assert site.renderings == before
+
+
+def test_a_request_that_is_never_finished_leaves_nothing() -> None:
+    """As one that an ASGI server cuts off."""
+
+    def cut_off() -> None:
+        request_started.send(None)
+        assert len(transcript.taking.open()) == 1
+
+    thread = threading.Thread(target=cut_off)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert not transcript.taking.open()
