@@ -47,6 +47,7 @@ _QUOTED: Final = re.compile(
 )
 _PLACEHOLDER: Final = re.compile(r"%(?:\(\w+\))?[sbt]")
 _OPERATOR: Final = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
+_SETS_PATH: Final = re.compile(r"\s*set\s+(?:session\s+)?search_path\s*(?:=|to\b)", re.IGNORECASE)
 _INTO: Final = re.compile(r"\binto\b")
 _SPECIAL_DATE: Final = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'", re.IGNORECASE)
 _CALL: Final = re.compile(r"([a-z_][a-z0-9_$]*)\s*\(")
@@ -100,6 +101,11 @@ def alters_session(sql: Any, params: Any = None) -> bool:
         said = lowered + repr(params).lower()
         return any(word in said for word in ("search_path", "role", "authorization"))
     return "temp" in lowered and _INTO_TEMPORARY.search(lowered) is not None
+
+
+def only_sets_search_path(sql: Any) -> bool:
+    """Whether a statement sets the session's search_path, and does nothing else."""
+    return isinstance(sql, str) and is_one_statement(sql) and _SETS_PATH.match(sql) is not None
 
 
 def first_word(sql: str) -> str:

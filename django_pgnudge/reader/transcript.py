@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakSet
 
 from django_pgnudge.reader.request_thread import request
+from django_pgnudge.reader.statements import only_sets_search_path
 
 if TYPE_CHECKING:
     from django_pgnudge.reader.observation import Observation
@@ -73,6 +74,10 @@ class Transcript:
 
     def add(self, statement: Statement) -> None:
         """A statement is about to run."""
+        if not (self._plain or self._others or self.observations) and only_sets_search_path(
+            statement.sql
+        ):
+            return  # before all that is read; a value is kept only if the path is its scope
         if statement.is_plain():
             key = statement.using, statement.scope, statement.sql
             if key not in self._plain and self._has_room():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import uuid
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,8 @@ from tests.shop.models import Category, Place, Product, Review
 from tests.templatetags.observed_site import ENGINE, Site, a_request, execute, learned, products
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django_pgnudge.testing import NudgeFake
 
 pytestmark = pytest.mark.usefixtures("real_sessions", "no_connections_closed", "takes_transcripts")
@@ -357,3 +360,61 @@ def test_a_request_that_is_never_finished_leaves_nothing() -> None:
     thread.join()
     gc.collect()
     assert not transcript.taking.open()
+
+
+@pytest.fixture
+def tenants(settings: Any) -> Iterator[ContextVar[str]]:
+    tenant: ContextVar[str] = ContextVar("tenant", default="acme")
+    settings.PGNUDGE = {"NUDGED": {"SCOPE": lambda using: (tenant.get(), "public")}}
+    for schema in ("acme", "umbrella"):
+        execute(f"CREATE SCHEMA {schema}")
+        execute(f"CREATE TABLE {schema}.shop_product (LIKE shop_product INCLUDING ALL)")
+        execute(f"INSERT INTO {schema}.shop_product (name, price) VALUES ('{schema}', 0)")
+    yield tenant
+    execute("SET search_path TO DEFAULT")
+
+
+@pytest.mark.parametrize("reads_first", [False, True])
+def test_tenants_see_each_their_own(
+    tenants: ContextVar[str],
+    nudge_fake: NudgeFake,
+    reads_first: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def view() -> dict[str, Any]:
+        if reads_first:
+            Place.objects.count()
+        execute(f"SET search_path TO {tenants.get()}, public")
+        return products()
+
+    site = Site(view)
+    for tenant in ("acme", "umbrella"):
+        tenants.set(tenant)
+        assert site.is_kept() is not reads_first
+        assert site.get() == tenant
+    if reads_first:
+        assert "done more than read (SET)" in caplog.text
+        return
+    before = site.renderings
+    assert learned() == {"acme.shop_product", "umbrella.shop_product"}
+    nudge_fake.changed("acme.shop_product")
+    site.get()
+    assert site.renderings == before
+    nudge_fake.changed("umbrella.shop_product")
+    site.get()
+    assert site.renderings == before + 1
+
+
+def test_a_path_that_is_no_scope(caplog: pytest.LogCaptureFixture) -> None:
+    execute("CREATE SCHEMA other")
+    execute("CREATE TABLE other.shop_product (LIKE shop_product INCLUDING ALL)")
+
+    def view() -> dict[str, Any]:
+        execute("SET search_path TO other, public")
+        return products()
+
+    try:
+        assert not Site(view).is_kept()
+        assert "has the search_path other, public" in caplog.text
+    finally:
+        execute("SET search_path TO DEFAULT")
