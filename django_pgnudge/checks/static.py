@@ -20,6 +20,7 @@ from django_pgnudge.errors import PgNudgeError, UnknownLabelError
 from django_pgnudge.reader.declared import declared_mistakes
 from django_pgnudge.registry import Registry
 from django_pgnudge.registry.labels import EVERY_TABLE
+from django_pgnudge.registry.trees import models_in_tree
 from django_pgnudge.rules import Rule, read_rules
 from django_pgnudge.rules.keyspecs import Fixed, Pattern, Template
 
@@ -41,6 +42,14 @@ class _Site:
 
     registry: Registry
     rules: list[Rule]
+
+    def payloads(self, rule: Rule, payload: str) -> Iterator[str]:
+        """The table of a rule, and those below it if its target is a tree."""
+        yield payload
+        target = rule.target
+        top = self.registry.model_of(target) if isinstance(target, str) else target
+        if rule.is_tree and top is not None:
+            yield from map(self.registry.payload_of, models_in_tree(top))
 
     def aliases(self) -> list[str]:
         """The sorted aliases of usable caches that rules name."""
@@ -237,7 +246,7 @@ def check_selected(site: _Site) -> Iterator[CheckMessage]:
     for rule in site.rules:
         try:
             payload = site.registry.payload_of(rule.target)
-            if site.registry.selected(payload):
+            if any(map(site.registry.selected, site.payloads(rule, payload))):
                 continue
         except UnknownLabelError:  # in TABLES or EXCLUDE; check_labels reports it
             return

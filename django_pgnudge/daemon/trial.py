@@ -152,7 +152,8 @@ def _rule_lines(rules: RuleSet, payload_of: Callable[[Rule], str]) -> Iterator[s
     for rule in rules.rules:
         version = "" if rule.ref.version is None else f" version {rule.ref.version}"
         keys = ", ".join(dict.fromkeys(map(_written, rule.specs)))
-        yield f"{payload_of(rule)}: {keys} in cache {rule.ref.alias!r}{version}"
+        below = " and below" if rule.is_tree else ""
+        yield f"{payload_of(rule)}{below}: {keys} in cache {rule.ref.alias!r}{version}"
 
 
 def _written(spec: KeySpec) -> str:

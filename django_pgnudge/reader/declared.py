@@ -11,6 +11,7 @@ from django.db.models import Model
 
 from django_pgnudge.errors import UnknownLabelError
 from django_pgnudge.reader.dependencies import Row, parents_of
+from django_pgnudge.registry.trees import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,4 +65,12 @@ def _targets(registry: Registry) -> Iterator[tuple[str, str | type[Model]]]:
         if options.database == registry.using:
             for entry in depends_on:
                 target = entry.target if isinstance(entry, Row) else entry
-                yield what, type(target) if isinstance(target, Model) else target
+                if isinstance(target, Model):
+                    yield what, type(target)
+                    continue
+                try:
+                    whole = list(expanded([target], registry.model_of))
+                except UnknownLabelError:  # what is asked for it says so, too
+                    whole = [target]
+                for each in whole:
+                    yield what, each

@@ -28,6 +28,7 @@ from django_pgnudge.reader.nested import note_unkept, reading, reading_since
 from django_pgnudge.reader.scope import scope_of
 from django_pgnudge.reader.state import reader_state
 from django_pgnudge.reader.value import WAIT, NudgedOptions, Value
+from django_pgnudge.registry.trees import tree
 
 logger = get_logger("django_pgnudge.nudged")
 
@@ -240,6 +241,7 @@ class Nudged:
     """Cached values that are at most a lease late; see the page on nudged values."""
 
     row = staticmethod(row)
+    tree = staticmethod(tree)
     reading = staticmethod(reading)
 
     @overload
@@ -270,10 +272,11 @@ class Nudged:
         """Cache what a function or coroutine function returns, until what it read changes.
 
         Without ``dependencies`` PostgreSQL is asked what the function read. ``dependencies`` are
-        models, labels, ``schema.table``, own nudges and ``nudged.row``; ``depends_on`` gets the
-        function's arguments and returns more of them. If any are named, the value depends on these
-        alone, or with ``observe=True`` also on what the function read. ``timeout`` and
-        ``cache`` are Django's; ``key`` gets the arguments and returns what tells results apart.
+        models, labels, ``schema.table``, own nudges, ``nudged.row`` and ``nudged.tree``;
+        ``depends_on`` gets the function's arguments and returns more of them. If any are named, the
+        value depends on these alone, or with ``observe=True`` also on what the function read.
+        ``timeout`` and ``cache`` are Django's; ``key`` gets the arguments and returns what tells
+        results apart.
         ``wait`` is how many seconds to wait for another caller who computes the same, 0 for none.
         """
         if len(dependencies) == 1 and inspect.isroutine(dependencies[0]):

@@ -25,6 +25,7 @@ from django_pgnudge.reader.query_watch import unwatched
 from django_pgnudge.reader.row_keys import as_key_value, assumed_column
 from django_pgnudge.reader.scope import UNKNOWN_SCOPE, Scope
 from django_pgnudge.registry import Registry
+from django_pgnudge.registry.trees import expanded, is_tree
 from django_pgnudge.rules.ruleset import shares_pk
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class DependencyResolver:
 
         Raises ConfigError for an entry without a meaning.
         """
-        entries = tuple(entries)
+        entries = self._listed(entries)
         if (self.doubted or not self._has_read) and not self._ask() and not self._has_read:
             return None
         # Before they are looked up: another thread may read the tables meanwhile.
@@ -167,7 +168,8 @@ class DependencyResolver:
     def may_ask(self, entries: tuple[DependsOn, ...]) -> bool:
         """Whether ``dependencies`` may ask PostgreSQL."""
         try:
-            return self.doubted or (self.registry.generation, entries) not in self._meanings
+            known = self.registry.generation, self._listed(entries)
+            return self.doubted or known not in self._meanings
         except TypeError:
             return True
 
@@ -177,6 +179,13 @@ class DependencyResolver:
             return True
         # A schema may have been made since, or a privilege granted.
         return self._ask() and path == self.path
+
+    def _listed(self, entries: Iterable[DependsOn]) -> tuple[DependsOn, ...]:
+        """The entries, with the models that each tree has now."""
+        entries = tuple(entries)
+        if not any(map(is_tree, entries)):
+            return entries
+        return tuple(expanded(entries, self.registry.model_of))
 
     def _meanings_of(self, entries: tuple[DependsOn, ...]) -> frozenset[Dependency]:
         found = frozenset(each for entry in entries for each in self._meaning(entry))
@@ -317,7 +326,8 @@ class DependencyResolver:
                 )
             return False
         finally:
-            connection.close()
+            if connection.connection is not None:  # on an event loop there is none
+                connection.close()
         self._meanings.clear()
         self._has_read = True
         return True

@@ -21,7 +21,14 @@ from django_pgnudge.caches import Question, ValueStore
 from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.reader.bypass import in_cache_transaction
 from django_pgnudge.reader.lazy_values import evaluate, find_lazy
-from django_pgnudge.reader.nested import Collected, Ground, collect_on, collecting
+from django_pgnudge.reader.nested import (
+    Collected,
+    Ground,
+    collect_on,
+    collecting,
+    transcript_here,
+    used_here,
+)
 from django_pgnudge.reader.observation import Observation
 from django_pgnudge.reader.protocol import (
     FORBIDDEN,
@@ -43,6 +50,7 @@ from django_pgnudge.reader.protocol import (
 from django_pgnudge.reader.query_watch import Seen, unwatched, watch_on, watching
 
 if TYPE_CHECKING:
+    from django_pgnudge.reader.dependencies import DependencyResolver
     from django_pgnudge.reader.scope import Scope
     from django_pgnudge.reader.state import ReaderState
 
@@ -53,7 +61,8 @@ logger = get_logger("django_pgnudge.nudged")
 class Place:
     """Where a value lives: what is known of its database, a cache alias, its name for logs, the
     name of the lease that stands for it, and its scope. ``explains``: if it is observed, each
-    relation is noted with the statement that touched it."""
+    relation is noted with the statement that touched it. ``shows_earlier``: if it is observed, it
+    depends on what the request has read before, too."""
 
     state: ReaderState
     alias: str
@@ -61,6 +70,7 @@ class Place:
     lease: str
     scope: Scope = None
     explains: bool = False
+    shows_earlier: bool = False
     ground: Ground = field(init=False, repr=False)
     """What the value is proved by."""
 
@@ -111,16 +121,30 @@ class Computation:
         PostgreSQL is asked whether everybody would have computed the same.
         """
         ground = self._place.ground
-        others = [stamp for used in self._used for stamp in used.stamps(ground)]
-        why = next(filter(None, (used.trouble(ground) for used in self._used)), "")
         state, observation, touched = self._place.state, self._seen.observation, None
+        resolver, collected = state.resolver(self._place.scope), self._used
+        if observation is not None and self._place.shows_earlier:
+            collected = [*collected, self._add_earlier(observation, resolver)]
+        others = [stamp for used in collected for stamp in used.stamps(ground)]
+        why = next(filter(None, (used.trouble(ground) for used in collected)), "")
         private = bool(why) or not state.sessions.may_keep(self._seen, self._place.what)
         if observation is not None:
-            touched = state.relations.touched(observation, state.resolver(self._place.scope))
+            touched = state.relations.touched(observation, resolver)
             unsure = touched.why or ("" if touched.payloads or others else _NOTHING)
             if unsure and not (private or self._place.explains):
                 private, why = True, unsure
         return Computed(value, tuple(others), private, why, touched)
+
+    def _add_earlier(self, observation: Observation, resolver: DependencyResolver) -> Collected:
+        """What the request has read and used so far."""
+        transcript, place = transcript_here(), self._place
+        if transcript is None:
+            observation.doubt("nothing has noted what was read before it")
+        else:
+            place.state.explained.add_to(
+                observation, transcript, resolver.registry.generation, place.scope
+            )
+        return used_here() or Collected()
 
 
 def ask_cache(place: Place, question: Question) -> Any:

@@ -19,6 +19,12 @@ from django.core.signals import request_finished, request_started
 from django_pgnudge.reader.entries import MOST_TOKENS, Stamp
 from django_pgnudge.reader.query_watch import watch_nothing
 from django_pgnudge.reader.request_thread import request
+from django_pgnudge.reader.transcript import (
+    Transcript,
+    begin_transcript,
+    end_transcript,
+    transcribed,
+)
 
 Ground: TypeAlias = tuple[str, str]
 """What a value is proved by: a cache alias and the name of the lease in it."""
@@ -126,17 +132,21 @@ def _here() -> list[Collected]:
     here = [*going_on]
     if innermost is not None:
         here.append(innermost)
-    if block is not None:
+    while block is not None:
         here.append(block.used)
+        block = block.outer
     return here
 
 
 class _Block:
-    """A request, or a ``with`` block: since when, and which nudged values it has used."""
+    """A request, or a ``with`` block: since when, which nudged values it has used, and what it has
+    queried, if that is noted."""
 
-    def __init__(self) -> None:
+    def __init__(self, outer: _Block | None = None) -> None:
         self.since = time.monotonic()
         self.used = Collected()
+        self.transcript = begin_transcript()
+        self.outer = outer
 
 
 def _block_here() -> _Block | None:
@@ -156,27 +166,37 @@ def used_here() -> Collected | None:
     return None if block is None else block.used
 
 
+def transcript_here() -> Transcript | None:
+    """What the block or the request has queried; None if that is not noted."""
+    block = _block_here()
+    return None if block is None else block.transcript
+
+
 @contextmanager
 def reading() -> Iterator[None]:
     """Everything that is handed to nudged values in this block has been read in it.
 
     For tasks, commands and async views. A request in a thread is such a block by itself.
     """
-    token = _block.set(_Block())
+    block = _Block(_block_here())
+    token = _block.set(block)
     try:
-        yield
+        with transcribed(block.transcript):
+            yield
     finally:
         _block.reset(token)
 
 
 def _begin_request(**kwargs: Any) -> None:
-    _forget_open()
-    request.block = _Block()
+    _end_request()
+    request.block = block = _Block()
+    request.transcript = block.transcript
 
 
 def _end_request(**kwargs: Any) -> None:
     _forget_open()
-    request.block = None
+    end_transcript(getattr(request, "transcript", None))
+    request.block = request.transcript = None
 
 
 def _forget_open() -> None:

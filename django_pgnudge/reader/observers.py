@@ -30,7 +30,10 @@ _LONGEST_STATEMENT: Final = 300
 
 
 class ValueObserver:
-    """For a value that depends on what it reads."""
+    """For a value that depends on what it reads.
+
+    ``vouch`` is asked about the stamp to store, if it is only then known whether it may be.
+    """
 
     def __init__(
         self,
@@ -40,12 +43,14 @@ class ValueObserver:
         *,
         knows: bool,
         plan_again: Callable[[], Plan | None],
+        vouch: Callable[[Stamp], bool] | None = None,
     ) -> None:
         self.key = names.learned(what)
         self.knows = knows
         self._what = what
         self._state = state
         self._plan_again = plan_again
+        self._vouch = vouch
 
     def recall(self, listed: object) -> Plan | None:
         """A new plan, for the tables that another process has listed."""
@@ -92,7 +97,8 @@ class ValueObserver:
         for other in computed.others:
             keys.update(other.tokens)
         tokens = {key: whole.tokens[key] for key in keys}
-        return Stamp(whole.epoch, whole.coverage, tokens)
+        stamp = Stamp(whole.epoch, whole.coverage, tokens)
+        return stamp if self._vouch is None or self._vouch(stamp) else None
 
 
 class DeclaredObserver:

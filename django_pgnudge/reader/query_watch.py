@@ -23,6 +23,7 @@ from django_pgnudge.reader.request_thread import may_be_a_helper
 from django_pgnudge.reader.scope import Scope, on_loop, scope_on, sets_path
 from django_pgnudge.reader.session import INTRANS, has_written, reported_path, status
 from django_pgnudge.reader.statements import alters_session
+from django_pgnudge.reader.transcript import Statement, quiet, taking, transcripts_here
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -160,7 +161,7 @@ def watch_nothing() -> None:
 def unwatched() -> AbstractContextManager[None]:
     """Note nothing: for the package's own statements."""
     # Mostly nothing watches a hit.
-    return _unwatched() if _watchers.get() or _going_on.get() else _AS_IT_IS
+    return _unwatched() if _watchers.get() or _going_on.get() or taking.is_on else _AS_IT_IS
 
 
 _AS_IT_IS: Final = nullcontext()
@@ -168,10 +169,11 @@ _AS_IT_IS: Final = nullcontext()
 
 @contextmanager
 def _unwatched() -> Iterator[None]:
-    token, going_on = _watchers.set(()), _going_on.set(())
+    token, going_on, was_quiet = _watchers.set(()), _going_on.set(()), quiet.set(True)
     try:
         yield
     finally:
+        quiet.reset(was_quiet)
         _going_on.reset(going_on)
         _watchers.reset(token)
 
@@ -185,6 +187,8 @@ def execute_wrapper(
     if alters and (notes := _notes_of(connection.connection)) is not None:
         notes.doubt = True
     watchers = _watchers.get() + _going_on.get()
+    if taking.is_on and not quiet.get():
+        _transcribe(watchers, connection, sql, params, many)
     if not watchers:
         if active and may_be_a_helper():
             for each in tuple(active):
@@ -205,6 +209,31 @@ def execute_wrapper(
                 seen.has_run(connection)
 
 
+def _transcribe(
+    watchers: tuple[Seen, ...], connection: BaseDatabaseWrapper, sql: Any, params: Any, many: bool
+) -> None:
+    """Note a statement for the fragments of this request."""
+    if not (transcripts := transcripts_here()):
+        return
+    seen_by = _observing(watchers, connection)
+    for each in transcripts:
+        if seen_by:
+            each.observations[seen_by[0]] = connection.alias
+        else:
+            each.add(Statement(connection.alias, scope_on(connection), sql, params, many))
+
+
+def _observing(watchers: tuple[Seen, ...], connection: BaseDatabaseWrapper) -> list[Observation]:
+    """Those that PostgreSQL is asked for, whenever this connection has run a statement."""
+    if connection.vendor != "postgresql":
+        return []
+    return [
+        seen.observation
+        for seen in watchers
+        if seen.observation is not None and seen.using == connection.alias
+    ]
+
+
 def _observed(
     watchers: tuple[Seen, ...],
     alters: bool,
@@ -216,12 +245,8 @@ def _observed(
 ) -> Any:
     """Run a statement, and let PostgreSQL say what it touched."""
     connection: BaseDatabaseWrapper = context["connection"]
-    observing = [
-        seen.observation
-        for seen in watchers
-        if seen.observation is not None and seen.using == connection.alias
-    ]
-    if not observing or connection.vendor != "postgresql":
+    observing = _observing(watchers, connection)
+    if not observing:
         return execute(sql, params, many, context)
     transaction = transaction_on(connection)
     alone = [each for each in observing if each not in transaction.observations]

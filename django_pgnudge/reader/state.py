@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django_pgnudge.memo import Memo
 from django_pgnudge.reader.bypass import SessionBypass
 from django_pgnudge.reader.dependencies import DependencyResolver
+from django_pgnudge.reader.explained import ExplainedTexts
 from django_pgnudge.reader.learned import LearnedTables
 from django_pgnudge.reader.lease_clock import LeaseClock
 from django_pgnudge.reader.relations import Relations
@@ -53,6 +54,7 @@ class ReaderState:
         """The payloads that a stream carries, by their digest."""
         self.token_ages = TokenAges()
         self.relations = Relations(using)
+        self.explained = ExplainedTexts(using)
         self.learned = LearnedTables(MOST_VALUES)
         self.scopes: Memo[Scope, DependencyResolver] = Memo(MOST_SCOPES)
         self.clocks: Memo[Ground, LeaseClock] = Memo(MOST_CLOCKS)

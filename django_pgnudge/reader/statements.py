@@ -7,9 +7,12 @@ looked at for what no lock shows: a changed session, the clock, a random number,
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django_pgnudge.memo import Memo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Statements that begin with these leave search_path, role and temporary tables alone, but for the
 # functions they call and what they select into.
@@ -42,6 +45,10 @@ _QUOTED: Final = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | \$(\w*)\$.*?\$\1\$ | --[^\n]* | /\*.*?\*/""",
     re.DOTALL | re.VERBOSE,
 )
+_PLACEHOLDER: Final = re.compile(r"%(?:\(\w+\))?[sbt]")
+_OPERATOR: Final = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
+_SETS_PATH: Final = re.compile(r"\s*set\s+(?:session\s+)?search_path\s*(?:=|to\b)", re.IGNORECASE)
+_INTO: Final = re.compile(r"\binto\b")
 _SPECIAL_DATE: Final = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'", re.IGNORECASE)
 _CALL: Final = re.compile(r"([a-z_][a-z0-9_$]*)\s*\(")
 
@@ -96,6 +103,11 @@ def alters_session(sql: Any, params: Any = None) -> bool:
     return "temp" in lowered and _INTO_TEMPORARY.search(lowered) is not None
 
 
+def only_sets_search_path(sql: Any) -> bool:
+    """Whether a statement sets the session's search_path, and does nothing else."""
+    return isinstance(sql, str) and is_one_statement(sql) and _SETS_PATH.match(sql) is not None
+
+
 def first_word(sql: str) -> str:
     """The first word of a statement in lower case, past comments and parentheses."""
     found = _FIRST_WORD.match(sql[:1000].lower())
@@ -132,13 +144,33 @@ def _more_than_rows(sql: str) -> tuple[str, frozenset[str]]:
         return _said(word[1]), frozenset()
     if _AGE_OF_ONE.search(bare):
         return "the clock (age)", frozenset()
-    calls = set(_CALL.findall(bare)) - _NO_FUNCTIONS
+    calls = calls_in(sql)
+    why = more_than_arguments(calls)
+    return why, frozenset() if why else calls
+
+
+def calls_in(sql: str) -> frozenset[str]:
+    """The names of functions that a text may call."""
+    calls = set(_CALL.findall(_QUOTED.sub(" '' ", sql).lower())) - _NO_FUNCTIONS
     # Functions may be quoted, too.
     calls |= {name.replace('""', '"') for name in re.findall(r'"((?:[^"]|"")+)"\s*\(', sql)}
-    for name in sorted(calls):
-        if why := _why_of(name):
-            return why, frozenset()
-    return "", frozenset(calls)
+    return frozenset(calls)
+
+
+def more_than_arguments(calls: Iterable[str]) -> str:
+    """What the functions of PostgreSQL among these read besides; empty if nothing."""
+    return next(filter(None, map(_why_of, sorted(calls))), "")
+
+
+def operators_in(sql: str) -> frozenset[str]:
+    """The operators of a text, which may have a driver's placeholders."""
+    bare = _QUOTED.sub(" ", _PLACEHOLDER.sub(" ", sql)).replace("%%", "%")
+    return frozenset(_OPERATOR.findall(bare))
+
+
+def selects_into(sql: str) -> bool:
+    """Whether a SELECT may make a table."""
+    return _INTO.search(_QUOTED.sub(" ", sql).lower()) is not None
 
 
 def _why_of(name: str) -> str:

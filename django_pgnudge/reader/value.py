@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,8 +39,11 @@ from django_pgnudge.reader.protocol import (
 from django_pgnudge.reader.scope import entry_name, on_loop, scope_of
 from django_pgnudge.reader.single_flight import flights
 from django_pgnudge.reader.state import reader_state
+from django_pgnudge.registry.trees import is_tree, models_now
 
 if TYPE_CHECKING:
+    from django.db.models import Model
+
     from django_pgnudge.reader.dependencies import DependsOn
     from django_pgnudge.reader.entries import Believes, Judgement, Stamp
     from django_pgnudge.reader.keys import Coverage, Lease
@@ -80,11 +84,13 @@ class NudgedOptions:
 class Planned:
     """The keys of a value, where it is, and the function that says whether a lease there counts.
 
-    Valid as long as the registry has this ``generation``, and ``conf`` that of ``settings``.
+    Valid as long as the registry has this ``generation``, ``conf`` that of ``settings``, and Django
+    these ``models``, if it depends on a tree of models.
     """
 
     generation: int
     settings: int
+    models: list[type[Model]] | None
     assumed: frozenset[str] | None
     plan: Plan
     place: Place
@@ -95,7 +101,8 @@ class Value:
     """A value, by its name in the cache and what it depends on.
 
     ``handed``: the computation is handed objects that were read before. ``since`` is when reading
-    them began, if that is known.
+    them began, if that is known. ``shows_earlier``: nothing names them, so if the value is observed
+    it depends on all that was read since then.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class Value:
         *,
         handed: bool = False,
         since: float | None = None,
+        shows_earlier: bool = False,
     ) -> None:
         self.name = name
         self.options = options
@@ -119,6 +127,8 @@ class Value:
         self._handed = handed
         self._since = since
         self._is_observed = options.is_observed
+        self._shows_earlier = shows_earlier and options.is_observed
+        self._has_tree = any(map(is_tree, self.depends_on))
         self._planned: Planned | None = None
 
     def get(self, compute: Callable[[], Any], *, may_hit: bool = True) -> Any:
@@ -211,10 +221,12 @@ class Value:
         """The keys to ask for, and where; None if it cannot be cached."""
         resolver, planned, settings = self._resolver, self._planned, conf.generation
         assumed = self.state.learned.of(self.what) if self._is_observed else None
+        models = models_now() if self._has_tree else None
         if (
             planned is not None
             and planned.generation == resolver.registry.generation
             and planned.settings == settings
+            and planned.models is models
             and (planned.assumed is assumed or planned.assumed == assumed)
             and not resolver.doubted
         ):
@@ -263,13 +275,15 @@ class Value:
             plans[entry, dependencies, assumed] = plan
         place = self.place(names.lease)
         believes = partial(self.state.clock(place.ground).believes, skew=conf.NUDGED["SKEW"])
-        self._planned = Planned(generation, settings, assumed, plan, place, believes)
+        self._planned = Planned(generation, settings, models, assumed, plan, place, believes)
         return self._planned
 
     def place(self, lease: str) -> Place:
         """Where it lives; ``lease`` is the name of the lease that stands for it."""
         explains = not self._is_observed
-        return Place(self.state, self.alias, self.what, lease, self.scope, explains)
+        return Place(
+            self.state, self.alias, self.what, lease, self.scope, explains, self._shows_earlier
+        )
 
     def _recipe(
         self, planned: Planned, *, on_loop: bool = False, store: Store = store_entry
@@ -287,7 +301,7 @@ class Value:
             coverages=self.state.coverages,
             may_store=partial(self._may_store, planned),
             observer=self._observer(planned),
-            vouch=partial(self._vouch, planned.place),
+            vouch=self._look_at if self._shows_earlier else partial(self._vouch, planned.place),
             refuse=self._refuse,
             store=store,
             # Another caller may have been handed objects that were read long before.
@@ -303,6 +317,7 @@ class Value:
                 names,
                 knows=planned.assumed is not None,
                 plan_again=self._plan_again,
+                vouch=partial(self._vouch, planned.place) if self._shows_earlier else None,
             )
         how = how_to_check(self.state)
         if how == "off":
@@ -368,11 +383,16 @@ class Value:
                 " 'with nudged.reading():'.",
                 self.what,
             )
+        is_old = self._look_at(stamp, self._since)
         used = used_here()
         if used is not None and (why := used.against(place.ground, stamp)):
             self._refuse(why)
             return False
-        return self.state.token_ages.all_since((stamp.epoch, *stamp.tokens.values()), self._since)
+        return is_old
+
+    def _look_at(self, stamp: Stamp, since: float | None = math.inf) -> bool:
+        """Note that these tokens stand; whether they all did at ``since``."""
+        return self.state.token_ages.all_since((stamp.epoch, *stamp.tokens.values()), since)
 
     def _warn(self, once: str, words: str, *args: object) -> None:
         if may_log(once):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django_pgnudge.conf import Problem, conf, did_you_mean
 from django_pgnudge.errors import RuleError, UnknownLabelError
 from django_pgnudge.registry import Registry
 from django_pgnudge.registry.labels import EVERY_TABLE
+from django_pgnudge.registry.trees import PLUS, is_tree
 from django_pgnudge.rules.keyspecs import Fixed, KeySpec, Template, read_again
 from django_pgnudge.rules.registration import by_cache, registrations
 
@@ -40,7 +42,8 @@ class CacheRef:
 class Rule:
     """The keys that a change of ``target`` deletes in one cache; ``where`` is the rule's source.
 
-    After ``again`` seconds the keys are deleted once more; None means never.
+    After ``again`` seconds the keys are deleted once more; None means never. ``is_tree``: the
+    target is a model, and a change of the tables below it deletes the keys, too.
     """
 
     target: str | type[Model]
@@ -48,6 +51,7 @@ class Rule:
     ref: CacheRef
     where: str
     again: float | None = None
+    is_tree: bool = False
 
 
 def read_rules(registry: Registry) -> tuple[list[Rule], list[Problem]]:
@@ -62,7 +66,19 @@ def read_rules(registry: Registry) -> tuple[list[Rule], list[Problem]]:
             ref = CacheRef(alias, entry.version)
             target = EVERY_TABLE if entry.target == _ANY else entry.target
             rules.append(Rule(target, specs, ref, entry.where, entry.again))
+    rules = [replace(rule, **_tree(rule.target, registry)) for rule in rules]
     return [rule for rule in rules if _is_sound(rule, registry, problems)], problems
+
+
+def _tree(target: str | type[Model], registry: Registry) -> dict[str, Any]:
+    """The model on top of a tree, as the target; nothing for any other target."""
+    if not (isinstance(target, str) and is_tree(target)):
+        return {}
+    top = target.removesuffix(PLUS)
+    with suppress(UnknownLabelError):  # which is found again
+        if registry.model_of(top.removeprefix("*.")) is None:
+            return {}
+    return {"target": top, "is_tree": True}
 
 
 def _setting(label: str, value: object, where: str, problems: list[Problem]) -> Iterator[Rule]:

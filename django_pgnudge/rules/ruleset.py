@@ -2,9 +2,9 @@
 
 A rule for a model fires for the model's table. With multi-table inheritance it also fires for the
 tables of the parents, because a query of the model reads them too. It does not fire for the tables
-of children. A rule for ``schema.table`` fires only for that table; ``*`` for the schema or the
-table means all tables of that name, and ``*`` alone all tables. Every rule also fires for the
-table's partitions and for tables that inherit from it in PostgreSQL.
+of children, unless its target is a tree. A rule for ``schema.table`` fires only for that table;
+``*`` for the schema or the table means all tables of that name, and ``*`` alone all tables. Every
+rule also fires for the table's partitions and for tables that inherit from it in PostgreSQL.
 
 A key that depends on rows becomes a pattern if the rows are unknown: a bulk change, TRUNCATE, or a
 primary key that is not the model's.
@@ -22,6 +22,7 @@ from django_pgnudge.events import Event
 from django_pgnudge.memo import Memo
 from django_pgnudge.registry import split_db_table
 from django_pgnudge.registry.labels import EVERY_TABLE, is_starred
+from django_pgnudge.registry.trees import models_in_tree
 from django_pgnudge.rules.binding import Bound, Starred, bind_rule
 from django_pgnudge.rules.deletes import Deletes
 from django_pgnudge.rules.keyspecs import Function
@@ -58,7 +59,9 @@ class RuleSet:
         for rule in self.rules:
             target = rule.target
             if isinstance(target, str) and target.startswith("*.") and target != EVERY_TABLE:
-                registry.look_everywhere(registry.payload_of(rule.target))
+                for payload, _ in self._tables(rule, registry.payload_of(target)):
+                    if payload.startswith("*."):
+                        registry.look_everywhere(payload)
         self._sync()
 
     def deletes(self, event: Event, *, ask: bool = True) -> dict[CacheRef, Deletes]:
@@ -193,7 +196,7 @@ class RuleSet:
         for rule in self.rules:
             target = self._registry.payload_of(rule.target)
             schema, table = self._registry.split(target)
-            for payload, rowwise in self._tables(rule.target, target):
+            for payload, rowwise in self._tables(rule, target):
                 if is_starred(payload):
                     starred.append(Starred(rule, target, payload, rowwise))
                 else:
@@ -205,20 +208,24 @@ class RuleSet:
             getattr(settings, "PUBLIC_SCHEMA_NAME", "public")
         }
 
-    def _tables(self, entry: str | type[Model], target: str) -> Iterator[tuple[str, bool]]:
+    def _tables(self, rule: Rule, target: str) -> Iterator[tuple[str, bool]]:
         """The tables that fire a rule, and whether each has the primary key of its model."""
+        entry, everywhere = rule.target, target.startswith("*.")
         yield target, True
-        model = self._registry.model_of(entry) if isinstance(entry, str) else entry
-        if model is None:
+        top = self._registry.model_of(entry) if isinstance(entry, str) else entry
+        if top is None:
             return
-        for parent in model._meta.all_parents:
-            if parent._meta.proxy or parent._meta.concrete_model is model._meta.concrete_model:
-                continue
-            payload = self._registry.payload_of(parent)
-            schema, table = split_db_table(parent._meta.db_table)
-            if target.startswith("*.") and schema is None:
-                payload = f"*.{table}"
-            yield payload, shares_pk(model, parent)
+        seen = {top._meta.concrete_model}
+        for model in models_in_tree(top) if rule.is_tree else (top,):
+            for each in (model, *model._meta.all_parents):
+                if each._meta.proxy or each._meta.concrete_model in seen:
+                    continue
+                seen.add(each._meta.concrete_model)
+                payload = self._registry.payload_of(each)
+                schema, table = split_db_table(each._meta.db_table)
+                if everywhere and schema is None:
+                    payload = f"*.{table}"
+                yield payload, shares_pk(top, each) or shares_pk(each, top)
 
 
 def shares_pk(model: type[Model], parent: type[Model]) -> bool:

@@ -8,9 +8,11 @@
     {% endnudged %}
 
 After ``on`` come labels, tables, own nudges, objects (the row of each) and querysets (the tables
-they read). After ``by`` come values that distinguish renderings. Objects, querysets and everything
-that the fragment reads from the request distinguish renderings without ``by``: see
-`django_pgnudge.pages.recording`. A fragment with a token or a message is not kept.
+they read). Without ``on`` the fragment depends on what the request has read so far and on what it
+reads itself: see `django_pgnudge.reader.transcript`. After ``by`` come values that distinguish
+renderings. Objects, querysets and everything that the fragment reads from the request distinguish
+renderings without ``by``: see `django_pgnudge.pages.recording`. A fragment with a token or a
+message is not kept.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ from django_pgnudge.pages.responses import shown_in
 from django_pgnudge.pages.template_inputs import asked_in, named_in, used_in
 from django_pgnudge.reader.arguments import Attributes, digest, unwrapped
 from django_pgnudge.reader.decorator import check_dependencies
-from django_pgnudge.reader.nested import note_unkept, reading_since
+from django_pgnudge.reader.nested import note_unkept, reading_since, transcript_here
 from django_pgnudge.reader.queryset_tables import is_queryset, tables_of
+from django_pgnudge.reader.transcript import take_transcripts
 from django_pgnudge.reader.value import WAIT, NudgedOptions, Value
 
 if TYPE_CHECKING:
@@ -85,13 +88,21 @@ class NudgedNode(template.Node):
         self._vary_on = vary_on
         self._cache = cache
         self._source = source
+        self._is_observed = not depends_on
+        if self._is_observed:
+            take_transcripts()
         self._what = f"fragment {name!r}"
         self._named = named_in([*depends_on, *vary_on])
         self._wait = WAIT
         self._shows_blocks = bool(nodelist.get_nodes_by_type(BlockNode)) or "block.super" in source
 
     def render(self, context: Context) -> Any:
-        options = NudgedOptions(self._seconds(context), self._alias(context), wait=self._wait)
+        options = NudgedOptions(
+            self._seconds(context),
+            self._alias(context),
+            wait=self._wait,
+            is_observed=self._is_observed,
+        )
         asked = asked_in(context)
         named = self._named.inputs(context, asked)
         try:
@@ -102,6 +113,9 @@ class NudgedNode(template.Node):
             return self.nodelist.render(context)
 
         def compute() -> str:
+            if self._is_observed and transcript_here() is None:
+                self._say_untold()
+                raise _UnkeptError(str(self.nodelist.render(context)), "")
             if asked is None:
                 return str(self.nodelist.render(context))
             with used_in(context, asked, named) as (reads, used):
@@ -133,6 +147,19 @@ class NudgedNode(template.Node):
                 self._say(found.why)
             return found.rendering
 
+    def _say_untold(self) -> None:
+        if reading_since() is None:
+            self._say(
+                "it is rendered outside of a request, so nothing has noted what it shows. Read and"
+                " render inside 'with nudged.reading():', or name what it depends on after 'on'"
+            )
+        elif may_log(f"untold {self._what}"):
+            logger.info(
+                "nudged: %s is rendered and not cached: what requests read is noted from the next"
+                " one on.",
+                self._what,
+            )
+
     def _inputs(self) -> frozenset[str]:
         return _learned.get(self._source, frozenset())
 
@@ -154,7 +181,7 @@ class NudgedNode(template.Node):
                 else:
                     depends_on.append(entry)
                     shown += [entry] if isinstance(entry, Model) else []
-        check_dependencies(tuple(depends_on), self._what)
+        check_dependencies(tuple(depends_on), self._what, may_be_empty=self._is_observed)
         vary_on = [_said(each.resolve(context)) for each in self._vary_on]
         way = (context.autoescape, context.use_l10n, context.use_tz, *shown_in())
         read = {} if asked is None else note_values(asked, self._inputs() - named)
@@ -171,6 +198,7 @@ class NudgedNode(template.Node):
             self._what,
             handed=True,
             since=reading_since(),
+            shows_earlier=True,
         )
 
     def _blocks(self, context: Context) -> tuple[object, ...]:
@@ -248,32 +276,32 @@ def _entries(value: Any, written: FilterExpression) -> Iterator[Any]:
 
 @register.tag("nudged")
 def do_nudged(parser: Parser, token: Token) -> NudgedNode:
-    """``{% nudged timeout name on dependency … [by value …] [using="cache"] %}``."""
+    """``{% nudged timeout name [on dependency …] [by value …] [using="cache"] %}``."""
     bits = token.split_contents()
-    if len(bits) < 5 or bits[3] != "on":
+    rest, cache = bits[3:], None
+    if rest and rest[-1].startswith("using="):
+        cache = rest.pop().removeprefix("using=")
+    if len(bits) < 3 or (rest and rest[0] not in ("on", "by")):
         raise TemplateSyntaxError(
-            '{% nudged %} is written {% nudged timeout name on "shop.Product" … [by value …]'
+            '{% nudged %} is written {% nudged timeout name [on "shop.Product" …] [by value …]'
             ' [using="cache"] %}.'
         )
+    split = rest.index("by") if "by" in rest else len(rest)
+    for word, named in (("on", rest[:split]), ("by", rest[split:])):
+        if named == [word]:
+            raise TemplateSyntaxError(f"{{% nudged %}} names nothing after {word!r}.")
     before: list[Any] = list(parser.tokens)  # in reverse order: the next token is the last
     nodelist = parser.parse(("endnudged",))
     inside = [(each.token_type, each.contents) for each in before[len(parser.tokens) :]]
     # With the template's name, because a path in the fragment may be relative to it.
     source = repr((bits[3:], inside, getattr(parser.origin, "template_name", None)))
     parser.delete_first_token()
-    rest, cache = bits[4:], None
-    if rest[-1].startswith("using="):
-        cache = parser.compile_filter(rest.pop().removeprefix("using="))
-    split = rest.index("by") if "by" in rest else len(rest)
-    depends_on, vary_on = rest[:split], rest[split + 1 :]
-    if not depends_on:
-        raise TemplateSyntaxError("{% nudged %} names nothing after 'on'.")
     return NudgedNode(
         nodelist,
         parser.compile_filter(bits[1]),
         bits[2].strip("\"'"),
-        [parser.compile_filter(bit) for bit in depends_on],
-        [parser.compile_filter(bit) for bit in vary_on],
-        cache,
+        [parser.compile_filter(bit) for bit in rest[:split][1:]],
+        [parser.compile_filter(bit) for bit in rest[split:][1:]],
+        None if cache is None else parser.compile_filter(cache),
         source,
     )

@@ -180,7 +180,7 @@ def test_the_documented_fragment_is_understood() -> None:
     (block,) = [block for block in blocks() if block.language == "django"]
     engine = Engine(libraries={"nudged": "django_pgnudge.templatetags.nudged"})
     nodes = engine.from_string(block.code).nodelist.get_nodes_by_type(NudgedNode)
-    assert len(nodes) == 2
+    assert len(nodes) == 3
 
 
 def test_what_nudge_fake_is_documented_to_do_it_does(nudge_fake: Any) -> None:
