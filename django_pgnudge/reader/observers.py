@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 logger = get_logger("django_pgnudge.nudged")
 
 _LONGEST_STATEMENT: Final = 300
+_NOTHING: Final = "it read nothing in the database, so nothing tells when it changes"
 
 
 class ValueObserver:
-    """For a value that depends on what it reads."""
+    """For a value that depends on what it reads.
+
+    ``why`` says which table is not in the stream, if that has kept the value from being stored.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class ValueObserver:
     ) -> None:
         self.key = names.learned(what)
         self.knows = knows
+        self.why = ""
         self._what = what
         self._state = state
         self._plan_again = plan_again
@@ -63,6 +68,12 @@ class ValueObserver:
             return None
         return sorted(self._state.learned.of(self._what) or ())
 
+    def doubt(self, computed: Computed) -> str:
+        """Why this may not be all that it depends on."""
+        assert computed.touched is not None
+        why = computed.touched.why
+        return why or ("" if computed.touched.payloads or computed.others else _NOTHING)
+
     def narrow(self, plan: Plan, whole: Stamp, computed: Computed) -> Stamp | None:
         """The stamp with the tokens of just those tables that were read."""
         if computed.touched is None:
@@ -78,6 +89,7 @@ class ValueObserver:
         coverage = self._state.coverages.get(whole.coverage)
         uncovered = ["it"] if coverage is None else sorted(frozenset(needed.values()) - coverage)
         if uncovered:
+            self.why = f"it read {', '.join(uncovered)}, whose changes the stream does not carry"
             if may_log(f"uncovered {self._what}"):
                 logger.warning(
                     "nudged: %s read %s, whose changes the stream does not carry, so it is called"
@@ -113,6 +125,10 @@ class DeclaredObserver:
     def learn(self, touched: Touched) -> list[str] | None:
         """Nothing is to be learned."""
         return None
+
+    def doubt(self, computed: Computed) -> str:
+        """What it depends on is named, whatever else was seen."""
+        return ""
 
     def narrow(self, plan: Plan, whole: Stamp, computed: Computed) -> Stamp | None:
         """The same stamp. Raises UndeclaredError if ``OBSERVE`` is "raise"."""
