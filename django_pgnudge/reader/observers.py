@@ -71,8 +71,8 @@ class ValueObserver:
     def doubt(self, computed: Computed) -> str:
         """Why this may not be all that it depends on."""
         assert computed.touched is not None
-        why = computed.touched.why
-        return why or ("" if computed.touched.payloads or computed.others else _NOTHING)
+        stands_on = computed.touched.payloads or any(each.tokens for each in computed.others)
+        return computed.touched.why or ("" if stands_on else _NOTHING)
 
     def narrow(self, plan: Plan, whole: Stamp, computed: Computed) -> Stamp | None:
         """The stamp with the tokens of just those tables that were read."""
