@@ -248,6 +248,15 @@ def test_a_busy_table_is_found_and_said_once(
     assert len(said) == 1
 
 
+def test_a_page_that_is_hit_in_between_is_worth_keeping(real_sessions: NudgeFake) -> None:
+    shows(lambda request: "")
+    learn()
+    visitor = Visitor()
+    for _ in range(2 * MOST_IN_A_ROW):
+        assert [says(visitor), says(visitor)] == ["miss", "hit"]
+        real_sessions.changed(Product)
+
+
 class TestBusyTables:
     def rows(self, busy: BusyTables, count: int, *tokens: str, entry: str = "page") -> str | None:
         found = None
