@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .feed import TLS, WalFeed
     from .names import fragment, own, page, site
     from .pages.conditional import nudged_condition
+    from .pages.marks import never_nudged, nudged_site
     from .pages.page import nudged_page
     from .reader.decorator import nudged
     from .reader.settled import asettled, settled
@@ -47,9 +48,11 @@ __all__ = [
     "emit",
     "fragment",
     "invalidates",
+    "never_nudged",
     "nudged",
     "nudged_condition",
     "nudged_page",
+    "nudged_site",
     "own",
     "page",
     "settled",
@@ -65,9 +68,11 @@ _LAZY = {
     "emit": "django_pgnudge.emitting",
     "fragment": "django_pgnudge.names",
     "invalidates": "django_pgnudge.rules.registration",
+    "never_nudged": "django_pgnudge.pages.marks",
     "nudged": "django_pgnudge.reader.decorator",
     "nudged_condition": "django_pgnudge.pages.conditional",
     "nudged_page": "django_pgnudge.pages.page",
+    "nudged_site": "django_pgnudge.pages.marks",
     "own": "django_pgnudge.names",
     "page": "django_pgnudge.names",
     "settled": "django_pgnudge.reader.settled",

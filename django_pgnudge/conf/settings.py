@@ -100,7 +100,8 @@ class Conf:
     @cached_property
     def NUDGED(self) -> Mapping[str, Any]:  # noqa: N802
         """``CACHES`` (aliases), ``LEASE``, ``SKEW`` (seconds), ``SCOPE`` (imported, or None), and
-        ``OBSERVE`` (``"warn"``, ``"raise"``, ``"off"``, a share, or None)."""
+        ``OBSERVE`` (``"warn"``, ``"raise"``, ``"off"``, a share, or None),
+        ``SITE`` (``"all"`` or ``"marked"``), ``HEADER`` (a bool)."""
         given = {**DEFAULTS["NUDGED"], **self._read("NUDGED")}
         scope = given["SCOPE"]
         return MappingProxyType(
@@ -109,6 +110,8 @@ class Conf:
                 "LEASE": float(given["LEASE"]),
                 "SKEW": float(given["SKEW"]),
                 "OBSERVE": given["OBSERVE"],
+                "SITE": given["SITE"],
+                "HEADER": given["HEADER"],
                 "SCOPE": scope if scope is None or callable(scope) else import_callable(scope),
             }
         )

@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 
 PLUGINS: Final = ("auto", "pgoutput", "wal2json", "test_decoding")
 RESYNCS: Final = ("versions", "keys", "clear")
+SITES: Final = ("all", "marked")
 
 CONNECTION_KEYS: Final = frozenset({
     "application_name", "channel_binding", "connect_timeout", "database", "dbname", "gssencmode",
@@ -40,7 +41,15 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "INVALIDATE": MappingProxyType({}),
         "RESYNC": "versions",
         "NUDGED": MappingProxyType(
-            {"CACHES": ("default",), "LEASE": 10.0, "SKEW": 1.0, "SCOPE": None, "OBSERVE": None}
+            {
+                "CACHES": ("default",),
+                "LEASE": 10.0,
+                "SKEW": 1.0,
+                "SCOPE": None,
+                "OBSERVE": None,
+                "SITE": "all",
+                "HEADER": False,
+            }
         ),
     }
 )
@@ -310,6 +319,10 @@ def _nudged(value: Any) -> list[Problem]:
         problems += _scope(value["SCOPE"])
     if "OBSERVE" in value:
         problems += _observe(value["OBSERVE"])
+    if "SITE" in value:
+        problems += _site(value["SITE"])
+    if "HEADER" in value:
+        problems += _header(value["HEADER"])
     return problems
 
 
@@ -366,6 +379,23 @@ def _observe(value: Any) -> list[Problem]:
         "that is no way to check declared dependencies",
         'Use "warn", "raise", "off", or a share of the misses to check, such as 0.01.',
     )
+
+
+def _site(value: Any) -> list[Problem]:
+    if value in SITES:
+        return []
+    return wrong_value(
+        'NUDGED"]["SITE',
+        value,
+        "that does not say which pages NudgedSiteMiddleware keeps",
+        f"Use one of {', '.join(map(repr, SITES))}.{did_you_mean(value, SITES)}",
+    )
+
+
+def _header(value: Any) -> list[Problem]:
+    if isinstance(value, bool):
+        return []
+    return wrong_value('NUDGED"]["HEADER', value, "it is not True or False", "Give True or False.")
 
 
 def _scope(value: Any) -> list[Problem]:

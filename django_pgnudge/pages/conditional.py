@@ -29,8 +29,7 @@ from django_pgnudge.pages.recording import RecordedInputs, note_values
 from django_pgnudge.pages.responses import is_late, vary_of, vary_on_what_was_used, why_personal
 from django_pgnudge.pages.view_names import ViewName, call_key
 from django_pgnudge.reader.arguments import digest
-from django_pgnudge.reader.declared import declare
-from django_pgnudge.reader.decorator import check_dependencies
+from django_pgnudge.reader.declared import check_dependencies, declare
 from django_pgnudge.reader.executor import Computation, Place, arun, run
 from django_pgnudge.reader.protocol import stamp_now
 from django_pgnudge.reader.scope import on_loop

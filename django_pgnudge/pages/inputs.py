@@ -17,6 +17,7 @@ An input is a text, ``"<kind> <name>"``:
 ``session key``     the key of the session
 ``session data``    the data of the session, unless its row was read for the page
 ``body of``         the body of the request
+``language of``     the language that Django finds for the request, of those of the site
 ``store X``         an attribute that a custom session store adds to the session
 ``match X``         an attribute of ``resolver_match``, the URL resolver's result
 ``attribute X``     any other attribute of the request
@@ -35,6 +36,7 @@ from django.http import HttpRequest
 from django.http.request import HttpHeaders
 from django.urls import ResolverMatch
 from django.utils.functional import LazyObject, empty
+from django.utils.translation import get_language_from_request
 
 from django_pgnudge.reader.arguments import unwrapped
 from django_pgnudge.reader.content_text import content_digest
@@ -137,6 +139,9 @@ class RequestInputs:
             return self.text(self.request.body)
         if kind == "session":
             return self._of_session(name)
+        if kind == "language":
+            found = (get_language_from_request(self.request, check_path=by) for by in (False, True))
+            return self.text(tuple(found))
         if kind == "all":
             return self.text(dict(_items(self._mapping(name))))
         return self._item(kind, name)

@@ -155,6 +155,18 @@ class RecordedInputs:
     def wrote(self, name: str) -> None:
         self._written.add(name)
 
+    def holds_back(self, name: str) -> bool:
+        """Whether this read does not count, or not yet."""
+        return False
+
+    def follow(self, name: str) -> None:
+        """Count what was held back if this read depends on it."""
+
+    @property
+    def expects_session(self) -> bool:
+        """Whether a session that the request is given later was made of what is recorded."""
+        return False
+
     def must_have_data(self, session: SessionBase) -> bool:
         """Whether the session's data are an input: its row's read was not seen, or it has none."""
         return self._had_loaded or not loads_its_row(session)
@@ -237,12 +249,7 @@ class _Watch:
             if isinstance(held.get(name), Items | Headers):
                 held[name].kind, held[name].watch = kind, self
                 recording.add(name)
-        session = held.get("session")
-        if is_session(session):
-            if not isinstance(session, NotedSession):
-                own: Any = type(session)
-                object.__setattr__(session, "__class__", session_that_notes(own))
-            raw(session)[WATCH] = self
+        self._install_session(held.get("session"))
         for value in list(held.values()):
             if type(value) is SimpleLazyObject:
                 ask_again(value)
@@ -253,10 +260,25 @@ class _Watch:
         holders = (("attribute", request), ("wrapper", asked.wrapper), ("match", match))
         for kind, holder in holders:
             if holder is not None and not issubclass(type(holder), NotedHolder):
-                own = type(holder)
+                own: Any = type(holder)
                 self._kinds.append((holder, own))
                 object.__setattr__(holder, "__class__", holder_that_notes(own, kind))
                 raw(holder)[WATCH] = self
+
+    def _install_session(self, session: Any) -> None:
+        if is_session(session):
+            if not isinstance(session, NotedSession):
+                own: Any = type(session)
+                object.__setattr__(session, "__class__", session_that_notes(own))
+            raw(session)[WATCH] = self
+
+    def got_session(self) -> None:
+        """Record the reads of a session that middleware has made just now."""
+        if any(reads.expects_session for reads in self.active):
+            session = raw(self._asked.request).get("session")
+            self._install_session(session)
+            if not is_session(session):  # its reads are not seen
+                self.note("session data")
 
     def put_back(self) -> None:
         for holder, kind in self._kinds:
@@ -295,7 +317,11 @@ class _Watch:
         held["_read_started"] = has_begun
 
     def note(self, name: str, value: Callable[[], str] | None = None) -> None:
-        new = [reads for reads in list(self.active) if reads.lacks(name)]
+        for reads in list(self.active):
+            reads.follow(name)
+        new = [
+            reads for reads in list(self.active) if reads.lacks(name) and not reads.holds_back(name)
+        ]
         if not new:
             return
         kind, _, attribute = name.partition(" ")

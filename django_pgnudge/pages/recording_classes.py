@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cache
@@ -17,6 +18,8 @@ from django_pgnudge.pages.inputs import own_class, raw
 
 SESSION_CHANGED: Final = "session changed"
 """The name that is recorded as written when the session is changed."""
+
+SESSION_MIDDLEWARE: Final = "django.contrib.sessions.middleware"
 
 WATCH: Final = "_pgnudge_watch"
 """The attribute of a request and of a session that holds its ``Notes``."""
@@ -46,6 +49,26 @@ class Notes(Protocol):
     def session(self, session: SessionBase) -> None:
         """The session's data were read, and are loaded."""
 
+    def got_session(self) -> None:
+        """The request was given a session."""
+
+
+def reader() -> str:
+    """The name of the module that reads now: the first that does not only record reads."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if name not in _RECORDING:
+            return name
+        frame = frame.f_back
+    return ""
+
+
+_RECORDING: Final = frozenset(
+    f"django_pgnudge.pages.{each}"
+    for each in ("inputs", "recording", "recording_classes", "site_inputs")
+)
+
 
 class NotedHolder:
     """A request, or another holder of attributes, that records which of them are read."""
@@ -61,6 +84,12 @@ class NotedHolder:
                     with watch.meta_as_it_is(self):
                         super().__getattribute__(name)
         return super().__getattribute__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        watch = raw(self).get(WATCH)
+        if name == "session" and watch is not None:
+            watch.got_session()
 
     def __delattr__(self, name: str) -> None:
         raw(self)[WATCH].attribute(type(self).pgnudge_kind, self, name)
@@ -107,7 +136,7 @@ _OF_EVERY_SESSION: Final = frozenset(
 )
 """Public attributes of Django's session stores. Others are attributes of a custom store."""
 
-_read_key: Final[Callable[[Any], Any]] = SessionBase._get_session_key  # noqa: SLF001
+read_key: Final[Callable[[Any], Any]] = SessionBase._get_session_key  # noqa: SLF001
 _write_key: Final[Callable[[Any, Any], None]] = SessionBase._set_session_key  # noqa: SLF001
 """The base class's methods: a signed-cookie session overrides them, and its key is all its data."""
 
@@ -135,6 +164,10 @@ class NotedSession:
             raw(self)[WATCH].wrote(SESSION_CHANGED)
 
     def is_empty(self) -> bool:
+        asks_for_nothing = getattr(own_class(self), "is_empty", None) is SessionBase.is_empty
+        if asks_for_nothing and reader() == SESSION_MIDDLEWARE:
+            # It asks after each request whether there is a cookie to delete.
+            return not read_key(self) and not raw(self).get("_session_cache")
         if self._noted_key() is None:  # without a key it may still have data that were set
             raw(self)[WATCH].note("session data")
         return bool(super().is_empty())  # type: ignore[misc]
@@ -155,7 +188,7 @@ class NotedSession:
     def _noted_key(self) -> Any:
         self.accessed = True
         raw(self)[WATCH].note("session key")
-        return _read_key(self)
+        return read_key(self)
 
     session_key = property(_noted_key)
     _session_key = property(_noted_key, _write_key)

@@ -1,4 +1,4 @@
-"""The dependencies that decorators were given, for the system checks.
+"""The dependencies that decorators were given: checked at once, and kept for the system checks.
 
 Kept by the name of what is decorated: as many as the source has.
 """
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.db.models import Model
 
-from django_pgnudge.errors import UnknownLabelError
+from django_pgnudge.errors import ConfigError, UnknownLabelError
 from django_pgnudge.reader.dependencies import Row, parents_of
 from django_pgnudge.registry.trees import expanded
 
@@ -74,3 +74,35 @@ def _targets(registry: Registry) -> Iterator[tuple[str, str | type[Model]]]:
                     whole = [target]
                 for each in whole:
                     yield what, each
+
+
+def observes(
+    dependencies: tuple[object, ...], by_arguments: object, observe: bool | None, what: str
+) -> bool:
+    """Whether a decorator with these arguments depends on what is read; raises as the next one."""
+    if observe is None:
+        observe = not dependencies and by_arguments is None
+    check_dependencies(dependencies, what, may_be_empty=observe or by_arguments is not None)
+    if by_arguments is not None and (isinstance(by_arguments, type) or not callable(by_arguments)):
+        name = what.removesuffix("()")
+        raise ConfigError(
+            f"{name}(depends_on={by_arguments!r}): it is a function that gets the arguments and"
+            " returns what the result depends on. What is known before is named without"
+            f" depends_on=: @{name}({'3600, ' if name == 'nudged_page' else ''}Product)."
+        )
+    return observe
+
+
+def check_dependencies(
+    depends_on: tuple[object, ...], what: str, *, may_be_empty: bool = False
+) -> None:
+    """Raise ConfigError, where it is written, for what nothing can depend on."""
+    if not depends_on and not may_be_empty:
+        raise ConfigError(f"{what} names nothing that the value depends on.")
+    for entry in depends_on:
+        is_model = isinstance(entry, type) and issubclass(entry, Model)
+        if not (is_model or isinstance(entry, Model | str | Row)) or entry == "":
+            raise ConfigError(
+                f"{what}: {entry!r} is nothing to depend on. Name a model, its label, a"
+                " 'schema.table', an own nudge, nudged.row(model, pk), or a saved instance."
+            )

@@ -15,14 +15,13 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
-from django.db.models import Model
 
 from django_pgnudge.conf import conf
 from django_pgnudge.errors import ConfigError, UnsureError
 from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.reader.arguments import bind, digest, instances_in, unwrapped
-from django_pgnudge.reader.declared import declare
-from django_pgnudge.reader.dependencies import DependsOn, Row, listed, row
+from django_pgnudge.reader.declared import check_dependencies, declare, observes
+from django_pgnudge.reader.dependencies import DependsOn, listed, row
 from django_pgnudge.reader.function_names import name_of, qualified_name, signature_of
 from django_pgnudge.reader.nested import note_unkept, reading, reading_since
 from django_pgnudge.reader.scope import scope_of
@@ -281,15 +280,7 @@ class Nudged:
         """
         if len(dependencies) == 1 and inspect.isroutine(dependencies[0]):
             return self()(dependencies[0])  # @nudged without parentheses
-        if observe is None:
-            observe = not dependencies and depends_on is None
-        check_dependencies(dependencies, "nudged()", may_be_empty=observe or depends_on is not None)
-        if depends_on is not None and (isinstance(depends_on, type) or not callable(depends_on)):
-            raise ConfigError(
-                f"nudged(depends_on={depends_on!r}): it is a function that gets the arguments and"
-                " returns what the result depends on. What is known before is named without"
-                " depends_on=: @nudged(Product)."
-            )
+        observe = observes(dependencies, depends_on, observe, "nudged()")
 
         def decorate(function: Callable[P, R]) -> NudgedFunction[P, R]:
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -404,21 +395,6 @@ def _name(key: str, version: int | None) -> str:
     if not isinstance(key, str) or not key:
         raise ConfigError(f"nudged: {key!r} is no cache key. Give a string.")
     return f"key {version!r}:{key}"
-
-
-def check_dependencies(
-    depends_on: tuple[object, ...], what: str, *, may_be_empty: bool = False
-) -> None:
-    """Raise ConfigError, where it is written, for what nothing can depend on."""
-    if not depends_on and not may_be_empty:
-        raise ConfigError(f"{what} names nothing that the value depends on.")
-    for entry in depends_on:
-        is_model = isinstance(entry, type) and issubclass(entry, Model)
-        if not (is_model or isinstance(entry, Model | str | Row)) or entry == "":
-            raise ConfigError(
-                f"{what}: {entry!r} is nothing to depend on. Name a model, its label, a"
-                " 'schema.table', an own nudge, nudged.row(model, pk), or a saved instance."
-            )
 
 
 nudged = Nudged()

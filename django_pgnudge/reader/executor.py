@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.core.cache import caches as django_caches
@@ -78,19 +78,21 @@ class Place:
         object.__setattr__(self, "ground", (self.alias, self.lease))
 
 
-_NOTHING: Final = "it read nothing in the database, so nothing tells when it changes"
-
-
 class Computation:
     """One call of the function, and what was seen of it.
 
     ``watched`` goes around the call, and around all else that makes the result, such as the
-    rendering of a response.
+    rendering of a response. ``observation`` is that of an earlier part of the same result.
     """
 
-    def __init__(self, place: Place, *, is_observed: bool = False) -> None:
+    def __init__(
+        self, place: Place, *, is_observed: bool = False, observation: Observation | None = None
+    ) -> None:
         self._place = place
-        observation = Observation(explains=place.explains) if is_observed else None
+        if observation is None and is_observed:
+            observation = Observation(explains=place.explains)
+        elif observation is not None:
+            observation.view = None  # what its session sees is asked again at the end
         self._seen = Seen(place.state.using, place.scope, observation)
         self._used: list[Collected] = []
         self._going_on = ExitStack()
@@ -130,10 +132,7 @@ class Computation:
         private = bool(why) or not state.sessions.may_keep(self._seen, self._place.what)
         if observation is not None:
             touched = state.relations.touched(observation, resolver)
-            unsure = touched.why or ("" if touched.payloads or others else _NOTHING)
-            if unsure and not (private or self._place.explains):
-                private, why = True, unsure
-        return Computed(value, tuple(others), private, why, touched)
+        return Computed(value, tuple(others), private, why, touched, observation)
 
     def _add_earlier(self, observation: Observation, resolver: DependencyResolver) -> Collected:
         """What the request has read and used so far."""

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 logger = get_logger("django_pgnudge.nudged")
 
 _LONGEST_STATEMENT: Final = 300
+_NOTHING: Final = "it read nothing in the database, so nothing tells when it changes"
 
 
 class ValueObserver:
     """For a value that depends on what it reads.
 
     ``vouch`` is asked about the stamp to store, if it is only then known whether it may be.
+    ``why`` says which table is not in the stream, if that has kept the value from being stored.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class ValueObserver:
     ) -> None:
         self.key = names.learned(what)
         self.knows = knows
+        self.why = ""
         self._what = what
         self._state = state
         self._plan_again = plan_again
@@ -68,6 +71,12 @@ class ValueObserver:
             return None
         return sorted(self._state.learned.of(self._what) or ())
 
+    def doubt(self, computed: Computed) -> str:
+        """Why this may not be all that it depends on."""
+        assert computed.touched is not None
+        stands_on = computed.touched.payloads or any(each.tokens for each in computed.others)
+        return computed.touched.why or ("" if stands_on else _NOTHING)
+
     def narrow(self, plan: Plan, whole: Stamp, computed: Computed) -> Stamp | None:
         """The stamp with the tokens of just those tables that were read."""
         if computed.touched is None:
@@ -83,6 +92,7 @@ class ValueObserver:
         coverage = self._state.coverages.get(whole.coverage)
         uncovered = ["it"] if coverage is None else sorted(frozenset(needed.values()) - coverage)
         if uncovered:
+            self.why = f"it read {', '.join(uncovered)}, whose changes the stream does not carry"
             if may_log(f"uncovered {self._what}"):
                 logger.warning(
                     "nudged: %s read %s, whose changes the stream does not carry, so it is called"
@@ -119,6 +129,10 @@ class DeclaredObserver:
     def learn(self, touched: Touched) -> list[str] | None:
         """Nothing is to be learned."""
         return None
+
+    def doubt(self, computed: Computed) -> str:
+        """What it depends on is named, whatever else was seen."""
+        return ""
 
     def narrow(self, plan: Plan, whole: Stamp, computed: Computed) -> Stamp | None:
         """The same stamp. Raises UndeclaredError if ``OBSERVE`` is "raise"."""

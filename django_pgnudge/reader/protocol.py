@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from django_pgnudge.caches import Question
     from django_pgnudge.reader.entries import Stamp
     from django_pgnudge.reader.keys import Coverage, Lease
+    from django_pgnudge.reader.observation import Observation
     from django_pgnudge.reader.relations import Touched
     from django_pgnudge.reader.single_flight import Flight, SingleFlight
 
@@ -137,7 +138,8 @@ class Computed:
 
     ``others`` are the stamps of the nudged values it used. ``private``: the result is its caller's
     alone, and must be neither stored nor handed over. ``why``: the reason, if it is not logged yet.
-    ``touched`` are the payloads that it read, if it was observed.
+    ``touched`` are the payloads that it read, and ``observation`` is how that was seen, if it was
+    observed.
     """
 
     value: Any
@@ -145,11 +147,12 @@ class Computed:
     private: bool = False
     why: str = ""
     touched: Touched | None = None
+    observation: Observation | None = None
 
 
 Step: TypeAlias = Ask | Make | Get | Has | Add | Keep | Put | Delete | Sleep | Join | Compute
 Steps: TypeAlias = Generator[Step, Any, Any]
-Store: TypeAlias = "Callable[[Recipe, Any, Stamp], Step | None]"
+Store: TypeAlias = "Callable[[Recipe, Computed, Stamp], Step | None]"
 
 
 class Observer(Protocol):
@@ -157,8 +160,9 @@ class Observer(Protocol):
 
     ``key`` is where processes tell each other which tables a function touches. ``knows``: this
     process knows it. ``recall`` is told what is there, and makes a plan of it, if it can.
-    ``learn`` returns what is to be stored there, if that is news. ``narrow`` returns the stamp to
-    store a value under, from one with more tokens; None if the value must not be stored.
+    ``learn`` returns what is to be stored there, if that is news. ``doubt`` says why what was seen
+    is not enough to store a value; empty if it is. ``narrow`` returns the stamp to store a value
+    under, from one with more tokens; None if the value must not be stored.
     """
 
     key: str
@@ -166,6 +170,7 @@ class Observer(Protocol):
 
     def recall(self, listed: object) -> Plan | None: ...
     def learn(self, touched: Touched) -> list[str] | None: ...
+    def doubt(self, computed: Computed) -> str: ...
     def narrow(self, plan: Plan, whole: Stamp, computed: Computed) -> Stamp | None: ...
 
 
@@ -175,7 +180,9 @@ class Recipe:
 
     ``believes`` says whether a lease counts. ``coverages`` keeps what streams carry, by digest.
     ``may_store`` is called with the lease and its coverage, or with None, None and the reason.
-    ``store`` makes the step that keeps the value, or None. ``vouch`` says whether all that the
+    ``store`` makes the step that keeps the value, or None. ``is_unfinished`` says whether what the
+    function returned is still to be made, such as a response that is not rendered: then ``store``
+    gets the stamp of before, and calls `prove` at the end. ``vouch`` says whether all that the
     function is handed was read under these tokens too. ``refuse`` is told why a result is not
     stored. ``timeout`` is the entry's, as the user gave it; ``lifetime`` is the same in seconds.
     ``wait`` is how many seconds to wait for others who compute the same value; 0 is without
@@ -199,6 +206,7 @@ class Recipe:
     store: Store
     observer: Observer | None = None
     hands_over: bool = True
+    is_unfinished: Callable[[Any], bool] = lambda value: False
     clock: Callable[[], float] = time.monotonic
 
     def judged(self, answer: Any, may_hit: bool = True) -> Judgement:
@@ -219,9 +227,9 @@ class Read:
     stored: bool = False
 
 
-def store_entry(recipe: Recipe, value: Any, stamp: Stamp) -> Step | None:
+def store_entry(recipe: Recipe, computed: Computed, stamp: Stamp) -> Step | None:
     """Keep the value under the plan's key."""
-    return Keep(recipe.plan.entry, stamp, value, recipe.timeout)
+    return Keep(recipe.plan.entry, stamp, computed.value, recipe.timeout)
 
 
 def read(recipe: Recipe, flights: SingleFlight, *, may_hit: bool = True) -> Steps:
@@ -353,30 +361,63 @@ def _compute(recipe: Recipe, state: Judgement, storable: bool) -> Steps:
         if stamp is not None and not recipe.vouch(stamp):
             stamp = None
     computed: Computed = yield Compute(is_observed=observer is not None)
-    if observer is not None and computed.touched is not None:
-        news = observer.learn(computed.touched)
-        if news is not None and storable:
+    if recipe.is_unfinished(computed.value):
+        return (yield from _begin_to_store(recipe, computed, stamp))
+    whole, private = yield from prove(recipe, computed, stamp, learns=storable)
+    if whole is None:
+        return Read(computed.value, private=private)
+    step = recipe.store(recipe, computed, whole)
+    if step is not None:
+        yield step
+    return Read(computed.value, whole, stored=step is not None)
+
+
+def prove(
+    recipe: Recipe, computed: Computed, stamp: Stamp | None, *, learns: bool = True
+) -> Generator[Step, Any, tuple[Stamp | None, bool]]:
+    """What a result is to be stored under, from the stamp of before it was computed.
+
+    Returns None if it must not be stored, and whether it is its caller's alone. With ``learns``
+    other processes are told what it touched.
+    """
+    observer, touched = recipe.observer, computed.touched
+    private, why = computed.private, computed.why
+    if observer is not None and touched is not None:
+        news = observer.learn(touched)
+        if news is not None and learns:
             yield Put(observer.key, news, LEARNED_SECONDS)
-    if computed.private:
+        if not private and (doubt := observer.doubt(computed)):
+            private, why = True, doubt
+    if private:
+        if why:
+            recipe.refuse(why)
+        return None, True
+    # The nudged values it used may be as old as a lease by themselves.
+    may_be_old = bool(computed.others)
+    if stamp is None:
+        return None, may_be_old
+    whole = stamp.with_others(computed.others)
+    if whole is None:
+        recipe.refuse("the nudged values it used are of before a change, or too many to name")
+        return None, True
+    if observer is not None and touched is not None:
+        # If that is None, its tokens are taken before the next time.
+        return observer.narrow(recipe.plan, whole, computed), may_be_old
+    return whole, may_be_old
+
+
+def _begin_to_store(recipe: Recipe, computed: Computed, stamp: Stamp | None) -> Steps:
+    """Go on with a result that is still to be made; what made it so far is noted with the rest."""
+    if computed.private or stamp is None:
         if computed.why:
             recipe.refuse(computed.why)
-        return Read(computed.value, private=True)
-    if stamp is not None:
-        whole = stamp.with_others(computed.others)
-        if whole is None:
-            recipe.refuse("the nudged values it used are of before a change, or too many to name")
-            return Read(computed.value, private=True)
-        if observer is not None and computed.touched is not None:
-            whole = observer.narrow(recipe.plan, whole, computed)
-            if whole is None:
-                # The next time its tokens are taken before.
-                return Read(computed.value, private=bool(computed.others))
-        step = recipe.store(recipe, computed.value, whole)
-        if step is not None:
-            yield step
-        return Read(computed.value, whole, stored=step is not None)
-    # The nudged values it used may be as old as a lease by themselves.
-    return Read(computed.value, private=bool(computed.others))
+        return Read(computed.value, private=computed.private or bool(computed.others))
+    named = {key: stamp.tokens[key] for key in recipe.plan.required}
+    so_far = stamp._replace(tokens=named).with_others(computed.others)
+    step = recipe.store(recipe, computed, stamp)
+    if step is not None:
+        yield step
+    return Read(computed.value, so_far, private=so_far is None)
 
 
 def _may_store(recipe: Recipe, state: Judgement) -> Generator[Step, Any, bool]:

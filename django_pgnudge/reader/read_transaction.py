@@ -112,7 +112,7 @@ class ReadTransaction:
             return
         if status(raw) == INTRANS:
             if observation.explains and (found := self._ask()) is not None:
-                observation.before = found.relations
+                observation.before |= found.relations - observation.relations
         else:
             self._begin()
 

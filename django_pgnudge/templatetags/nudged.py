@@ -34,7 +34,7 @@ from django_pgnudge.pages.recording import MOST_INPUTS, note_values
 from django_pgnudge.pages.responses import shown_in
 from django_pgnudge.pages.template_inputs import asked_in, named_in, used_in
 from django_pgnudge.reader.arguments import Attributes, digest, unwrapped
-from django_pgnudge.reader.decorator import check_dependencies
+from django_pgnudge.reader.declared import check_dependencies
 from django_pgnudge.reader.nested import note_unkept, reading_since, transcript_here
 from django_pgnudge.reader.queryset_tables import is_queryset, tables_of
 from django_pgnudge.reader.transcript import take_transcripts

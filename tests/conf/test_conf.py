@@ -84,8 +84,18 @@ CHANGED: dict[str, tuple[Any, Any]] = {
             "SKEW": 2,
             "SCOPE": "tests.shop.cachekeys.order_keys",
             "OBSERVE": 0.01,
+            "SITE": "marked",
+            "HEADER": True,
         },
-        {"CACHES": ("fast",), "LEASE": 3.0, "SKEW": 2.0, "SCOPE": order_keys, "OBSERVE": 0.01},
+        {
+            "CACHES": ("fast",),
+            "LEASE": 3.0,
+            "SKEW": 2.0,
+            "SCOPE": order_keys,
+            "OBSERVE": 0.01,
+            "SITE": "marked",
+            "HEADER": True,
+        },
     ),
 }
 
@@ -243,7 +253,14 @@ def test_the_package_is_imported_without_settings() -> None:
 
 
 def test_nudged_has_defaults_for_what_is_left_out() -> None:
-    others = {"CACHES": ("default",), "SKEW": 1.0, "SCOPE": None, "OBSERVE": None}
+    others = {
+        "CACHES": ("default",),
+        "SKEW": 1.0,
+        "SCOPE": None,
+        "OBSERVE": None,
+        "SITE": "all",
+        "HEADER": False,
+    }
     assert {**others, "LEASE": 10.0} == conf.NUDGED
     with override_settings(PGNUDGE={"NUDGED": {"LEASE": 3}}):
         assert {**others, "LEASE": 3} == conf.NUDGED
@@ -259,6 +276,8 @@ def test_nudged_has_defaults_for_what_is_left_out() -> None:
         ({"LEASE": True}, "E003", "True"),
         ({"CACHES": "default"}, "E003", "'default'"),
         ({"CACHES": ["defualt"]}, "E003", "Did you mean 'default'"),
+        ({"SITE": "market"}, "E003", "Did you mean 'marked'"),
+        ({"HEADER": "yes"}, "E003", "Give True or False"),
     ],
 )
 def test_wrong_values_of_nudged_are_named(value: Any, id_: str, words: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
@@ -27,7 +28,7 @@ from django_pgnudge import nudged_condition, nudged_page
 from tests.shop.models import Product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from django.http import HttpRequest
 
@@ -59,6 +60,11 @@ TEMPLATES = [
         },
     }
 ]
+
+View = Callable[..., Any]
+
+page: Callable[[View], View] = nudged_page(60, Product)
+"""How the views of this site are nudged, except those below ``/site/``, which are not."""
 
 runs: Counter[str] = Counter()
 _lock = threading.Lock()
@@ -97,8 +103,8 @@ def marked(request: Any, use: str, response: Any) -> Any:
     return response
 
 
-def plain(use: str) -> Callable[..., Any]:
-    @nudged_page(60, Product)
+def plain(use: str, nudge: Callable[[View], View] = page) -> View:
+    @nudge
     def view(request: HttpRequest) -> Any:
         list(Product.objects.all())
         return marked(request, use, HttpResponse(words(request, use, request.user)))
@@ -106,8 +112,8 @@ def plain(use: str) -> Callable[..., Any]:
     return view
 
 
-def template(use: str) -> Callable[..., Any]:
-    @nudged_page(60, Product)
+def template(use: str, nudge: Callable[[View], View] = page) -> View:
+    @nudge
     def view(request: HttpRequest) -> Any:
         list(Product.objects.all())
         context = {"use": use, "run": ran(request)}
@@ -127,30 +133,32 @@ def as_api(view: Callable[..., Any], authenticated_by: Sequence[Any] = ()) -> Ca
     return api
 
 
-def api(use: str) -> Callable[..., Any]:
-    @nudged_page(60, Product)
+def api(use: str, nudge: Callable[[View], View] = page) -> View:
+    @nudge
     def view(request: Any) -> Any:
+        list(Product.objects.all())
         return marked(request, use, Response({"text": words(request, use, request.user)}))
 
     return as_api(view, authenticated_by(use))
 
 
-def viewset(use: str) -> Callable[..., Any]:
+def viewset(use: str, nudge: Callable[[View], View] = page) -> View:
     class Pages(ViewSet):  # type: ignore[misc]
         authentication_classes = authenticated_by(use)
         renderer_classes = [JSONRenderer]
 
-        @method_decorator(nudged_page(60, Product))
+        @method_decorator(nudge)
         def list(self, request: Any) -> Any:
+            Product.objects.count()
             return marked(request, use, Response({"text": words(request, use, request.user)}))
 
     view: Callable[..., Any] = Pages.as_view({"get": "list"})
     return view
 
 
-def coroutine(use: str) -> Callable[..., Any]:
+def coroutine(use: str, nudge: Callable[[View], View] = page) -> View:
     @transaction.non_atomic_requests
-    @nudged_page(60, Product)
+    @nudge
     async def view(request: Any) -> Any:
         [product async for product in Product.objects.all()]
         user = await request.auser() if use == "session" else None
@@ -159,18 +167,19 @@ def coroutine(use: str) -> Callable[..., Any]:
     return view
 
 
-def coroutine_template(use: str) -> Callable[..., Any]:
+def coroutine_template(use: str, nudge: Callable[[View], View] = page) -> View:
     @transaction.non_atomic_requests
-    @nudged_page(60, Product)
+    @nudge
     async def view(request: HttpRequest) -> Any:
+        [product async for product in Product.objects.all()]
         context = {"use": use, "run": ran(request)}
         return marked(request, use, TemplateResponse(request, "page.html", context))
 
     return view
 
 
-def streaming(use: str) -> Callable[..., Any]:
-    @nudged_page(60, Product)
+def streaming(use: str, nudge: Callable[[View], View] = page) -> View:
+    @nudge
     def view(request: Any) -> Any:
         text = words(request, use, request.user)
         return marked(request, use, StreamingHttpResponse(iter([text])))
@@ -178,7 +187,7 @@ def streaming(use: str) -> Callable[..., Any]:
     return view
 
 
-KINDS: dict[str, Callable[[str], Callable[..., Any]]] = {
+KINDS: dict[str, Callable[..., View]] = {
     each.__name__: each
     for each in (plain, template, api, viewset, coroutine, coroutine_template, streaming)
 }
@@ -262,4 +271,9 @@ urlpatterns = [
     path("say/", say),
     *(path(f"{name}/", view) for name, view in PRODUCTS.items()),
     *(path(f"{kind}/{use}/", make(use)) for kind, make in KINDS.items() for use in USES),
+    *(
+        path(f"site/{kind}/{use}/", make(use, as_it_is))
+        for kind, make in KINDS.items()
+        for use in USES
+    ),
 ]

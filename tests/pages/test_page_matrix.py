@@ -1,4 +1,5 @@
-"""nudged_page in whole requests: nobody gets a byte of another's page, and what is all's is shared.
+"""nudged_page, and the middleware for whole sites, in whole requests: nobody gets a byte of
+another's page, and what is all's is shared.
 
 Two users and an anonymous visitor take turns at pages of each kind, which use each thing of their
 reader, with middleware that adds to the context and without, with ATOMIC_REQUESTS and without.
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 # No token, being letters and digits, has one of these in it.
 PEOPLE = ANN, BOB, NOBODY = ("ann-one", "bob-two", "nobody-at-all")
 TURNS = (ANN, BOB, NOBODY, BOB, ANN, NOBODY)
+SITE = "django_pgnudge.middleware.NudgedSiteMiddleware"
 TOUCHING = f"{Touching.__module__}.{Touching.__qualname__}"
 
 
@@ -63,8 +65,10 @@ def cookies(django_postgres: Any, nudge_fake: NudgeFake, settings: Any) -> Itera
 
 
 @contextmanager
-def arranged(*, touching: bool, atomic: bool, more: Sequence[str] = ()) -> Iterator[None]:
-    middleware = [*MIDDLEWARE, *more, *([TOUCHING] if touching else [])]
+def arranged(
+    *, touching: bool, atomic: bool, first: Sequence[str] = (), more: Sequence[str] = ()
+) -> Iterator[None]:
+    middleware = [*first, *MIDDLEWARE, *more, *([TOUCHING] if touching else [])]
     database = mock.patch.dict(connections.settings["default"], ATOMIC_REQUESTS=atomic)
     with override_settings(MIDDLEWARE=middleware), database:
         yield
@@ -109,8 +113,13 @@ class Visitor:
         return None
 
 
-def visit(kind: str, use: str, cell: str, browser: Browser, cookies: Any) -> Iterator[str]:
-    """All take their turns at one page; yields what is wrong with what they get."""
+def visit(
+    kind: str, use: str, cell: str, browser: Browser, cookies: Any, run: range | None = None
+) -> Iterator[str]:
+    """All take their turns at one page; yields what is wrong with what they get.
+
+    ``run`` is how often its view may run; by default once for each who gets another page.
+    """
     visitors = {name: Visitor(name, browser, cookies[name]) for name in PEOPLE}
     for turn, name in enumerate(TURNS):
         message = f"{name} {turn}"
@@ -121,11 +130,12 @@ def visit(kind: str, use: str, cell: str, browser: Browser, cookies: Any) -> Ite
             yield f"{use} {cell}: {name}'s page in turn {turn} {reason}"
         if TOUCHING in cell and "template" in kind and b"touched;" not in response.content:
             yield f"{use} {cell}: {name}'s page in turn {turn} was not touched"
-    expected = len(TURNS)
-    if kind != "streaming" and use in ("session", "none"):
-        expected = len(PEOPLE) if use == "session" else 1
-    if runs.pop(cell, 0) != expected:
-        yield f"{use} {cell}: the view did not run {expected} times"
+    expected = range(len(TURNS), len(TURNS) + 1)
+    if "streaming" not in kind and use in ("session", "none"):
+        once = len(PEOPLE) if use == "session" else 1
+        expected = range(once, once + 1) if run is None else run
+    if (ran := runs.pop(cell, 0)) not in expected:
+        yield f"{use} {cell}: the view ran {ran} times, not {expected}"
 
 
 def handler_of(kind: str) -> Browser:
@@ -139,6 +149,21 @@ def test_nobody_gets_another_s_page_and_what_is_all_s_is_shared(kind: str, cooki
         with arranged(touching=touching, atomic=atomic):
             cell = f"{TOUCHING if touching else ''} {'atomic' if atomic else ''}"
             wrong += visit(kind, use, cell, handler_of(kind), cookies)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_the_same_over_the_whole_site(kind: str, cookies: Any) -> None:
+    """Of views that nobody has nudged; and all their readers have cookies."""
+    wrong: list[str] = []
+    for use, touching, atomic in itertools.product(USES, (False, True), (False, True)):
+        with arranged(touching=touching, atomic=atomic, first=[SITE]):
+            cell = f"{TOUCHING if touching else ''} {'atomic' if atomic else ''}"
+            browser = handler_of(kind)
+            # Once more for each that may learn which tables are read.
+            first = range(1, 3) if use == "none" else range(3, 5)
+            wrong += visit(f"site/{kind}", use, cell, browser, cookies, first)
+            wrong += visit(f"site/{kind}", use, cell, browser, cookies, range(1))
     assert not wrong, "\n".join(wrong)
 
 
