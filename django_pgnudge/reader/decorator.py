@@ -388,7 +388,17 @@ def _named(
     else:
         check_dependencies(entries, f"nudged.get_or_set({key!r})")
     since = reading_since() if handed else None
-    return Value(_name(key, version), entries, options, what, handed=handed, since=since)
+    family = f"default {_function_name(default)}"
+    return Value(
+        _name(key, version), entries, options, what, handed=handed, since=since, family=family
+    )
+
+
+def _function_name(function: Any) -> str:
+    """The same for all objects that one definition makes: closures, partials, bound methods."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return qualified_name(function if hasattr(function, "__qualname__") else type(function))
 
 
 def _name(key: str, version: int | None) -> str:

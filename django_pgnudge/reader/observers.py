@@ -40,6 +40,7 @@ class ValueObserver:
     def __init__(
         self,
         what: str,
+        family: str,
         state: ReaderState,
         names: Names,
         *,
@@ -47,10 +48,11 @@ class ValueObserver:
         plan_again: Callable[[], Plan | None],
         vouch: Callable[[Stamp], bool] | None = None,
     ) -> None:
-        self.key = names.learned(what)
+        self.key = names.learned(family)
         self.knows = knows
         self.why = ""
         self._what = what
+        self._family = family
         self._state = state
         self._plan_again = plan_again
         self._vouch = vouch
@@ -61,15 +63,15 @@ class ValueObserver:
             return None
         if not all(isinstance(each, str) for each in listed):
             return None
-        self._state.learned.learn(self._what, frozenset(listed))
+        self._state.learned.learn(self._family, frozenset(listed))
         return self._plan_again()
 
     def learn(self, touched: Touched) -> list[str] | None:
         """Assume these tables for the next run. What has a reason not to be kept teaches nothing:
         it may have been cut short, and it would be learned for nothing."""
-        if touched.why or not self._state.learned.learn(self._what, touched.payloads):
+        if touched.why or not self._state.learned.learn(self._family, touched.payloads):
             return None
-        return sorted(self._state.learned.of(self._what) or ())
+        return sorted(self._state.learned.of(self._family) or ())
 
     def doubt(self, computed: Computed) -> str:
         """Why this may not be all that it depends on."""

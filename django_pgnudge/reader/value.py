@@ -102,7 +102,8 @@ class Value:
 
     ``handed``: the computation is handed objects that were read before. ``since`` is when reading
     them began, if that is known. ``shows_earlier``: nothing names them, so if the value is observed
-    it depends on all that was read since then.
+    it depends on all that was read since then. ``family`` names the values that are computed by one
+    function: what one of them reads is assumed of the others.
     """
 
     def __init__(
@@ -115,10 +116,12 @@ class Value:
         handed: bool = False,
         since: float | None = None,
         shows_earlier: bool = False,
+        family: str | None = None,
     ) -> None:
         self.name = name
         self.options = options
         self.what = what
+        self._family = what if family is None else family
         self.depends_on = tuple(depends_on)
         self.alias = options.alias
         self.state = reader_state(options.database)
@@ -220,7 +223,7 @@ class Value:
     def _plan(self) -> Planned | None:
         """The keys to ask for, and where; None if it cannot be cached."""
         resolver, planned, settings = self._resolver, self._planned, conf.generation
-        assumed = self.state.learned.of(self.what) if self._is_observed else None
+        assumed = self.state.learned.of(self._family) if self._is_observed else None
         models = models_now() if self._has_tree else None
         if (
             planned is not None
@@ -313,6 +316,7 @@ class Value:
         if self._is_observed:
             return ValueObserver(
                 self.what,
+                self._family,
                 self.state,
                 names,
                 knows=planned.assumed is not None,

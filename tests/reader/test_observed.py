@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("real_sessions")
 
 
+FAMILY = "default tests.reader.test_observed.Observed._compute"
+
+
 class Observed:
     """A value without dependencies; ``calls`` is how often it was computed."""
 
@@ -67,6 +70,16 @@ def test_a_value_depends_on_what_it_read(nudge_fake: NudgeFake) -> None:
     assert value() == ["one", "two"]
     assert value.calls == 3
     assert value.is_kept()
+
+
+def test_what_a_function_reads_is_known_under_any_key() -> None:
+    first = Observed(names, "first")
+    assert first.is_kept()
+    for number in range(3):
+        other = Observed(names, f"other {number}")
+        other()
+        other()
+        assert other.calls == 1
 
 
 def test_a_value_may_consist_of_others(nudge_fake: NudgeFake) -> None:
@@ -128,7 +141,7 @@ def test_everything_that_postgres_touches_is_a_dependency(
     sql, tables = READS[shape]
     value = Observed(lambda: execute(sql))
     assert value.is_kept()
-    assert reader_state("default").learned.of("nudged value 'value'") == tables
+    assert reader_state("default").learned.of(FAMILY) == tables
     for table in ("public.shop_place", *tables):
         assert value.is_kept()
         before = value.calls
@@ -145,7 +158,7 @@ def test_a_function_may_open_transactions(nudge_fake: NudgeFake) -> None:
         return [*before, *after]
 
     assert Observed(read).is_kept()
-    assert reader_state("default").learned.of("nudged value 'value'") == {
+    assert reader_state("default").learned.of(FAMILY) == {
         "public.shop_product",
         "public.shop_category",
     }

@@ -18,7 +18,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from django_pgnudge import nudged
 from django_pgnudge.reader.observation import active
 from django_pgnudge.reader.state import reader_state
-from tests.reader.test_observed import Observed, execute, names
+from tests.reader.test_observed import FAMILY, Observed, execute, names
 from tests.shop.models import Category, Product
 
 if TYPE_CHECKING:
@@ -36,8 +36,12 @@ def _nothing_is_left_behind() -> Iterator[None]:
     assert not {"set_autocommit", "commit", "rollback"} & vars(connection).keys()
 
 
+COROUTINE = f"default {__name__}.Coroutine.__call__.<locals>.compute"
+
+
 def learned() -> set[str]:
-    return set(reader_state("default").learned.of("nudged value 'value'") or ())
+    tables = reader_state("default").learned
+    return {each for family in (FAMILY, COROUTINE) for each in tables.of(family) or ()}
 
 
 def test_what_a_savepoint_read_before_it_was_rolled_back_counts() -> None:
@@ -318,8 +322,9 @@ async def test_tasks_that_share_a_connection_are_told_apart() -> None:
             nudged.aget_or_set("products", products), nudged.aget_or_set("categories", categories)
         )
     tables = reader_state("default").learned
-    assert tables.of("nudged value 'products'") == {"public.shop_product"}
-    assert tables.of("nudged value 'categories'") == {"public.shop_category"}
+    here = f"default {__name__}.test_tasks_that_share_a_connection_are_told_apart.<locals>"
+    assert tables.of(f"{here}.products") == {"public.shop_product"}
+    assert tables.of(f"{here}.categories") == {"public.shop_category"}
 
 
 @pytest.mark.usefixtures("fresh_threads")
