@@ -27,6 +27,7 @@ from django_pgnudge import nudged
 Compute = Callable[[], Any]
 
 USERS: Final = ("", "ann", "bob")
+VIEWS: Final = ("everybody", "mine", "late", "unnamed", "whole")
 
 
 class AnothersError(Exception):
@@ -153,7 +154,5 @@ def everything() -> list[Any]:
             found.append(Nested(row("price", number), inner))
             found.append(Nested(row("part", number), inner))
         found += [Tenant(tenant, number) for tenant in TENANTS]
-        found += [
-            Page(view, number, user) for user in USERS for view in ("everybody", "mine", "late")
-        ]
+        found += [Page(view, number, user) for user in USERS for view in VIEWS]
     return found

@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import path
 
 from benchmarks.consistency.site.models import Product
-from django_pgnudge import nudged_page
+from django_pgnudge import nudged_page, nudged_site
 
 LASTS: Final = 3600
 
@@ -54,6 +54,18 @@ def late(request: HttpRequest, row: int) -> HttpResponse:
     return TemplateResponse(request, template, {"rows": json.dumps(_rows(row))})
 
 
+@nudged_page(LASTS)
+def unnamed(request: HttpRequest, row: int) -> HttpResponse:
+    """The same without a dependency named."""
+    return JsonResponse({"rows": _rows(row), "name": request.session.get("name", "")})
+
+
+@nudged_site
+def whole(request: HttpRequest, row: int) -> HttpResponse:
+    """The same, kept by the middleware of the whole site."""
+    return JsonResponse({"rows": _rows(row), "name": request.session.get("name", "")})
+
+
 class TemplateMiddleware:
     """Does nothing, but has Django render after it."""
 
@@ -71,4 +83,6 @@ urlpatterns = [
     path("everybody/<int:row>", everybody),
     path("mine/<int:row>", mine),
     path("late/<int:row>", late),
+    path("unnamed/<int:row>", unnamed),
+    path("whole/<int:row>", whole),
 ]

@@ -52,6 +52,7 @@ ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "benchmarks.consistency.site.pages"
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 MIDDLEWARE = [
+    "django_pgnudge.middleware.NudgedSiteMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "benchmarks.consistency.site.pages.TemplateMiddleware",
 ]
@@ -90,6 +91,7 @@ PGNUDGE: dict[str, Any] = {
     "NUDGED": {
         "CACHES": [NUDGED_CACHE, SECOND_CACHE],
         "LEASE": SITE["lease"],
+        "SITE": "marked",
         "SCOPE": "benchmarks.consistency.site.tenants.scope",
     },
 }
