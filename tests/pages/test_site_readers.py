@@ -66,6 +66,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "the session": lambda request: request.session.get("name"),
     "the key of the session": lambda request: request.session.session_key,
     "whether there is a session": lambda request: request.session.is_empty(),
+    "the key, by its method": lambda request: request.session._get_session_key(),
     "a copy of the session": lambda request: dict(request.session.items()),
     "the user": lambda request: request.user.username,
     "whether it is a user": lambda request: request.user.is_authenticated,
