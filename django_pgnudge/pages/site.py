@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, resolve
+from django.urls import resolve
 from django.utils import timezone, translation
 from django.utils.cache import get_conditional_response, get_max_age
 from django.utils.http import parse_http_date_safe
@@ -196,7 +196,7 @@ def _route_of(request: HttpRequest) -> tuple[str, object]:
     """
     try:
         match = resolve(request.path_info)
-    except Resolver404:
+    except Exception:  # of path converters too; what is raised is raised again below
         return "?", None
     return f"/{match.route}", match.func
 
