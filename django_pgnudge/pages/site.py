@@ -45,6 +45,9 @@ HEADER: Final = "X-Nudged"
 _NOT_MARKED: Final = "its view is not marked by nudged_site"
 _NEVER: Final = "its view is marked by never_nudged"
 
+_COMPARED: Final = "meta HTTP_IF_MATCH"
+"""What Django's ``get_conditional_response`` reads too, and what counts as an input."""
+
 _ONCE: Final = 3600.0
 """Seconds between two equal lines about a busy table."""
 
@@ -121,7 +124,8 @@ class Site:
             self._marked_routes.add(_route_of(request)[0] if isinstance(page, str) else page.route)
         if not isinstance(page, str) and page.is_hit:
             self.busy.hit(page.route)
-            response = _answered_conditionally(request, response)
+            if page.is_answered_conditionally:
+                response = _answered_conditionally(request, response)
         if isinstance(response, HttpResponseBase) and (settings.DEBUG or conf.NUDGED["HEADER"]):
             why = page if isinstance(page, str) else page.why_not_kept
             said = "hit" if not isinstance(page, str) and page.is_hit else "miss"
@@ -143,6 +147,11 @@ class SitePage(Page):
         super().__init__(base, asked, make_value)
         self.route = route
         self._site = site
+
+    @property
+    def is_answered_conditionally(self) -> bool:
+        """Whether Django compared what a browser has with such a page when it was made."""
+        return _COMPARED in (self._inputs or ())
 
     def _new_reads(self) -> SiteInputs:
         return SiteInputs(self._asked)

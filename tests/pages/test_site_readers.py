@@ -244,6 +244,22 @@ def test_a_browser_that_has_a_page_is_told_so_by_a_hit(settings: Any) -> None:
     assert (runs, again.content) == (["/"] * 3, b"")
 
 
+def test_a_browser_that_has_a_page_is_not_told_so_unless_the_site_does(
+    real_sessions: NudgeFake,
+) -> None:
+    """A view's own ``Last-Modified`` need not tell when its page has changed."""
+    since = "Wed, 01 Jan 2020 00:00:00 GMT"
+    headers = {"Last-Modified": since, "ETag": '"fixed"'}
+    shows(lambda request: HttpResponse(products(), headers=headers))
+    assert is_kept(Visitor())
+    Product.objects.create(name="new")
+    real_sessions.changed(Product)
+    sent = {"If-Modified-Since": since, "If-None-Match": '"fixed"'}
+    for said in ("miss", "hit"):
+        answer = Visitor().get(**sent)
+        assert (answer.status_code, *shown(answer)) == (200, "new", said)
+
+
 LANGUAGES = [("en", "English"), ("de", "German"), ("fr", "French")]
 
 
