@@ -190,6 +190,10 @@ class NotedSession:
         raw(self)[WATCH].note("session key")
         return read_key(self)
 
+    def _get_session_key(self) -> Any:
+        raw(self)[WATCH].note("session key")
+        return super()._get_session_key()  # type: ignore[misc]
+
     session_key = property(_noted_key)
     _session_key = property(_noted_key, _write_key)
     _session = property(_get_session)

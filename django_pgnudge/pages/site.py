@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, resolve
+from django.urls import resolve
 from django.utils import timezone, translation
 from django.utils.cache import get_conditional_response, get_max_age
 from django.utils.http import parse_http_date_safe
@@ -44,6 +44,9 @@ HEADER: Final = "X-Nudged"
 
 _NOT_MARKED: Final = "its view is not marked by nudged_site"
 _NEVER: Final = "its view is marked by never_nudged"
+
+_COMPARED: Final = "meta HTTP_IF_MATCH"
+"""What Django's ``get_conditional_response`` reads too, and what counts as an input."""
 
 _ONCE: Final = 3600.0
 """Seconds between two equal lines about a busy table."""
@@ -121,7 +124,8 @@ class Site:
             self._marked_routes.add(_route_of(request)[0] if isinstance(page, str) else page.route)
         if not isinstance(page, str) and page.is_hit:
             self.busy.hit(page.route)
-            response = _answered_conditionally(request, response)
+            if page.is_answered_conditionally:
+                response = _answered_conditionally(request, response)
         if isinstance(response, HttpResponseBase) and (settings.DEBUG or conf.NUDGED["HEADER"]):
             why = page if isinstance(page, str) else page.why_not_kept
             said = "hit" if not isinstance(page, str) and page.is_hit else "miss"
@@ -143,6 +147,11 @@ class SitePage(Page):
         super().__init__(base, asked, make_value)
         self.route = route
         self._site = site
+
+    @property
+    def is_answered_conditionally(self) -> bool:
+        """Whether Django compared what a browser has with such a page when it was made."""
+        return _COMPARED in (self._inputs or ())
 
     def _new_reads(self) -> SiteInputs:
         return SiteInputs(self._asked)
@@ -196,7 +205,7 @@ def _route_of(request: HttpRequest) -> tuple[str, object]:
     """
     try:
         match = resolve(request.path_info)
-    except Resolver404:
+    except Exception:  # of path converters too; what is raised is raised again below
         return "?", None
     return f"/{match.route}", match.func
 

@@ -261,7 +261,7 @@ def _observed(
             if not transaction.after(sql, error):
                 raise
         else:
-            transaction.after(sql, None)
+            transaction.after(sql, None, context["cursor"].cursor)
             return done
         return execute(sql, params, many, context)
 

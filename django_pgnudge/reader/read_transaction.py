@@ -11,6 +11,9 @@ after a statement that failed. So a function that writes, catches errors or open
 behaves as it would alone. A statement that is refused only because of READ ONLY is run again
 outside.
 
+Rows of a server-side cursor may still be asked for when a later statement fails. So while one is
+open, a savepoint is set before each statement: what was declared before it is left.
+
 Python's drivers open transactions behind Django's methods, which no execute wrapper sees. So
 ``set_autocommit``, ``commit`` and ``rollback`` of the connection are wrapped, on this connection
 and for as long as a computation is observed on it.
@@ -53,6 +56,8 @@ _TOUCHED: Final = f"""
 _REFUSED: Final = "25006"
 """read_only_sql_transaction"""
 
+_SAVEPOINT: Final = "pgnudge_statement"
+
 _TIMEOUT_SINCE: Final = 170000
 
 
@@ -93,13 +98,19 @@ def pause_reading(connection: BaseDatabaseWrapper) -> None:
 class ReadTransaction:
     """All that is observed on one connection of Django."""
 
-    __slots__ = ("__weakref__", "_connection", "_is_open", "_raw", "observations")
+    __slots__ = (
+        "__weakref__", "_connection", "_cursors", "_is_open", "_is_saved", "_raw", "observations",
+    )  # fmt: skip
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
         self._is_open = False
         """Whether a transaction is open that was begun here."""
         self._raw: Any = None
+        self._cursors: list[Any] = []
+        """The driver's server-side cursors that were declared in this transaction."""
+        self._is_saved = False
+        """Whether a savepoint was set before the statement that runs."""
         self.observations: list[Observation] = []
 
     def enter(self, observation: Observation) -> None:
@@ -147,13 +158,14 @@ class ReadTransaction:
         word = first_word(text)
         reads = word in READS and not many and not alters and is_one_statement(text)
         if self._is_open and not self._is_alive():
-            self._is_open = False
+            self._end()  # it may have failed where no statement runs: while rows were fetched
             self._doubt("its transaction was ended by something unseen")
         why, calls = more_than_rows(text) if reads else ("", frozenset())
         if reads and not why:
             for each in self.observations:
                 each.calls |= calls
             self._begin()
+            self._save()
             return
         # It may do what takes effect at once only where no transaction is open.
         self._look()
@@ -166,16 +178,23 @@ class ReadTransaction:
                 + ("" if is_one_statement(text) else " and more")
             )
 
-    def after(self, sql: Any, error: Exception | None) -> bool:
+    def after(self, sql: Any, error: Exception | None, cursor: Any = None) -> bool:
         """A statement has run; whether it must be run again, since READ ONLY refused it."""
+        is_saved, self._is_saved = self._is_saved, False
         if error is None:
+            if is_saved and self._is_open:
+                self._run(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+            if self._is_open and getattr(cursor, "name", None):
+                self._cursors.append(cursor)
             if any(each.explains for each in self.observations):
                 self._look(sql if isinstance(sql, str) else repr(sql))
             return False
         if self._is_open:
             self._is_open = False
             with suppress(Exception):
-                self._run("ROLLBACK")
+                if is_saved:
+                    self._run(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+                self._run("COMMIT" if is_saved else "ROLLBACK")
             refused = _sqlstate(error) == _REFUSED
             self._doubt(
                 "one of its statements did not only read" if refused else "a statement failed"
@@ -219,13 +238,20 @@ class ReadTransaction:
             with suppress(Exception):
                 self._run("ROLLBACK")
             return
-        self._is_open, self._raw = True, raw
+        self._is_open, self._raw, self._cursors = True, raw, []
+
+    def _save(self) -> None:
+        """Set a savepoint if a server-side cursor is open here."""
+        self._cursors = [each for each in self._cursors if not each.closed]
+        if self._is_open and self._cursors:
+            self._run(f"SAVEPOINT {_SAVEPOINT}")
+            self._is_saved = True
 
     def _end(self) -> None:
         """Commit, if the transaction is open that was begun here."""
         if not self._is_open:
             return
-        self._is_open = False
+        self._is_open, self._cursors = False, []
         try:
             if self._connection.connection is self._raw:
                 self._run("COMMIT")

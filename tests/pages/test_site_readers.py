@@ -66,6 +66,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "the session": lambda request: request.session.get("name"),
     "the key of the session": lambda request: request.session.session_key,
     "whether there is a session": lambda request: request.session.is_empty(),
+    "the key, by its method": lambda request: request.session._get_session_key(),
     "a copy of the session": lambda request: dict(request.session.items()),
     "the user": lambda request: request.user.username,
     "whether it is a user": lambda request: request.user.is_authenticated,
@@ -241,6 +242,22 @@ def test_a_browser_that_has_a_page_is_told_so_by_a_hit(settings: Any) -> None:
     again = Visitor().get(**{"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.headers["X-Nudged"]) == (304, "hit")
     assert (runs, again.content) == (["/"] * 3, b"")
+
+
+def test_a_browser_that_has_a_page_is_not_told_so_unless_the_site_does(
+    real_sessions: NudgeFake,
+) -> None:
+    """A view's own ``Last-Modified`` need not tell when its page has changed."""
+    since = "Wed, 01 Jan 2020 00:00:00 GMT"
+    headers = {"Last-Modified": since, "ETag": '"fixed"'}
+    shows(lambda request: HttpResponse(products(), headers=headers))
+    assert is_kept(Visitor())
+    Product.objects.create(name="new")
+    real_sessions.changed(Product)
+    sent = {"If-Modified-Since": since, "If-None-Match": '"fixed"'}
+    for said in ("miss", "hit"):
+        answer = Visitor().get(**sent)
+        assert (answer.status_code, *shown(answer)) == (200, "new", said)
 
 
 LANGUAGES = [("en", "English"), ("de", "German"), ("fr", "French")]

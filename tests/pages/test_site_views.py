@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.http import HttpResponse
-from django.test import RequestFactory
+from django.http import Http404, HttpResponse
+from django.test import AsyncClient, Client, RequestFactory
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 from django.views import View
 
 from django_pgnudge import never_nudged
@@ -16,6 +18,7 @@ from tests.pages.small_site import (
     SITE,
     Visitor,
     is_kept,
+    marked,
     ready,
     runs,
     says,
@@ -30,6 +33,13 @@ if TYPE_CHECKING:
 def site(real_sessions: NudgeFake, settings: Any) -> None:
     ready(real_sessions, settings)
 
+
+class Unknown(StringConverter):
+    def to_python(self, value: str) -> str:
+        raise Http404
+
+
+register_converter(Unknown, "nudged_unknown")
 
 NEVER = ("never", "calls_never", "never_by_dispatch", "never_by_method", "never_async")
 
@@ -77,3 +87,13 @@ def test_a_mark_on_a_bare_method_is_refused() -> None:
 
     with pytest.raises(ConfigError, match=r"Decorate a method by method_decorator\(\)"):
         Bare.as_view()(RequestFactory().get("/"))
+
+
+@pytest.mark.parametrize("browser", [Client, AsyncClient])
+def test_what_a_path_converter_raises_is_answered_below(
+    browser: type[Client | AsyncClient], settings: Any
+) -> None:
+    settings.ROOT_URLCONF = (path("<nudged_unknown:name>/", marked),)
+    settings.MIDDLEWARE = [SITE, f"{small_site.__name__}.Reading"]
+    answer = Visitor(browser).get("/any/")
+    assert (answer.status_code, answer.headers["X-Reviews"]) == (404, "0")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 from django.utils.functional import SimpleLazyObject
 
 from django_pgnudge import nudged
@@ -188,6 +189,57 @@ def test_a_function_may_catch_errors_of_the_database(caplog: pytest.LogCaptureFi
     assert not value.is_kept()
     assert value() == 0
     assert "a statement failed" in caplog.text
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1 / 0", "SELECT writes()"])
+def test_rows_of_a_server_side_cursor_outlive_a_statement_that_fails_or_is_refused(
+    statement: str,
+) -> None:
+    execute(
+        "CREATE OR REPLACE FUNCTION writes() RETURNS bigint LANGUAGE sql AS"
+        " 'INSERT INTO shop_category (name) VALUES (''x'') RETURNING id'"
+    )
+    Product.objects.bulk_create(Product(name=f"{number}") for number in range(3))
+
+    def function() -> list[str]:
+        found = []
+        for each in Product.objects.order_by("pk").iterator(chunk_size=1):
+            with suppress(DataError):
+                execute(statement)
+            found.append(each.name)
+        return found
+
+    assert Observed(function)() == ["0", "1", "2"]
+    assert Category.objects.count() == (3 if "writes" in statement else 0)
+
+
+def test_a_function_may_catch_errors_of_rows_that_it_fetches() -> None:
+    def function() -> int:
+        with suppress(DataError), connection.chunked_cursor() as cursor:
+            cursor.execute("SELECT 1 / (2 - n) FROM generate_series(1, 3) AS n")
+            cursor.fetchmany(1)
+            cursor.fetchmany(1)
+        return Product.objects.count()
+
+    assert Observed(function)() == 0
+
+
+def test_a_value_that_queries_while_it_reads_a_server_side_cursor_is_kept(
+    nudge_fake: NudgeFake,
+) -> None:
+    Product.objects.create(name="one")
+
+    def function() -> list[tuple[str, int]]:
+        rows = Product.objects.iterator(chunk_size=1)
+        return [(each.name, Category.objects.count()) for each in rows]
+
+    value = Observed(function)
+    assert value.is_kept()
+    for model in (Product, Category):
+        nudge_fake.changed(model)
+        before = value.calls
+        assert value() == [("one", 0)]
+        assert value.calls == before + 1
 
 
 REASONS = {
