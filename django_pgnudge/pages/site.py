@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http.response import HttpResponseBase
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
 logger = get_logger("django_pgnudge.nudged")
 
 HEADER: Final = "X-Nudged"
+
+_KEPT_ELSEWHERE: Final = {"django.contrib.sites": "sites.Site", "wagtail": "wagtailcore.Site"}
+"""Models of which these apps keep rows in memory, or in a cache, from request to request.
+
+Most pages show them, and no query tells which.
+"""
 
 _NOT_MARKED: Final = "its view is not marked by nudged_site"
 _NEVER: Final = "its view is marked by never_nudged"
@@ -103,8 +110,10 @@ class Site:
             return "its host is not allowed"
         options = NudgedOptions(seconds, is_observed=True)
 
+        kept = [label for app, label in _KEPT_ELSEWHERE.items() if apps.is_installed(app)]
+
         def make_value(name: str) -> Value:
-            return Value(name, (), options, what)
+            return Value(name, kept, options, what)
 
         return SitePage(self, route, base, RequestInputs(request), make_value)
 

@@ -6,9 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.apps import apps
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from django.contrib.sites.shortcuts import get_current_site
+from django.db import connection
 from django.http import HttpResponse
 from django.middleware.csrf import get_token
 from django.template import engines
@@ -39,7 +42,7 @@ from tests.pages.small_site import (
 from tests.shop.models import Product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from django_pgnudge.testing import NudgeFake
 
@@ -302,3 +305,33 @@ def test_what_one_request_has_activated_is_not_there_at_the_next(settings: Any) 
         assert paris == ("Europe/Paris de", "hit" if turn else "miss")
         assert (timezone.get_current_timezone_name(), translation.get_language()) == first
         assert shown(Visitor().get()) == (" ".join(first), "hit" if turn else "miss")
+
+
+@pytest.mark.usefixtures("contrib_sites")
+def test_a_page_depends_on_the_sites_that_django_keeps_in_memory(
+    real_sessions: NudgeFake,
+) -> None:
+    sites: Any = apps.get_app_config("sites").get_model("Site")
+    shows(lambda request: get_current_site(request).name)
+    assert [shown(Visitor().get())[1] for _ in range(4)][-1] == "hit"
+    site = sites.objects.get()
+    site.name = "new"
+    site.save()
+    real_sessions.changed(sites)
+    text, how = shown(Visitor().get())
+    assert how == "miss"
+    assert "new" in text
+
+
+@pytest.fixture
+def contrib_sites(site: None, settings: Any, real_sessions: NudgeFake) -> Iterator[None]:
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "django.contrib.sites"]
+    settings.SITE_ID = 1
+    sites: Any = apps.get_app_config("sites").get_model("Site")
+    with connection.schema_editor() as editor:
+        editor.create_model(sites)
+    sites.objects.clear_cache()
+    sites.objects.create(pk=1, domain="old.test", name="old")
+    real_sessions.resync()
+    yield
+    sites.objects.clear_cache()
