@@ -35,6 +35,8 @@ IDS: Final[dict[str, str]] = {
     "W010": "Several hosts are named, and the first that answers may be a standby",
     "W011": "A rule for every table fires for sessions",
     "W012": "Another package caches where runnudge cannot reach",
+    "W013": "Nudged values are meant for the memory of one process",
+    "W014": "Middleware that reads requests stands above NudgedSiteMiddleware",
     "W020": "wal_level is not logical",
     "W021": "The role may not replicate",
     "W022": "The server does not allow the output plugin",

@@ -320,7 +320,7 @@ def check_messages(facts: Facts) -> Iterator[CheckMessage]:
             "I031",
             f"Every role of the database {facts.alias!r} may write own nudges, and so fire the"
             " rules and invalidate the values that depend on them.",
-            "If you do not trust every role with that, run as a superuser, in this database:"
+            "Do nothing if you trust your roles. Else run as a superuser, in this database:"
             f" REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC;"
             f" GRANT EXECUTE ON FUNCTION {functions} TO {roles};",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.apps import apps
 from django.conf import settings
@@ -17,7 +17,7 @@ from django_pgnudge.checks.sharing import check_sharing
 from django_pgnudge.conf import conf
 from django_pgnudge.conf.libpq import may_lead_to_a_standby
 from django_pgnudge.errors import PgNudgeError, UnknownLabelError
-from django_pgnudge.reader.declared import declared_mistakes
+from django_pgnudge.reader.declared import declared_mistakes, uses_nudged
 from django_pgnudge.registry import Registry
 from django_pgnudge.registry.labels import EVERY_TABLE
 from django_pgnudge.registry.trees import models_in_tree
@@ -68,6 +68,20 @@ def run() -> list[CheckMessage]:
     for check in _CHECKS:
         found += check(site)
     return found
+
+
+_SITE: Final = "django_pgnudge.middleware.NudgedSiteMiddleware"
+
+_READ_REQUESTS: Final = (
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.contrib.flatpages.middleware.FlatpageFallbackMiddleware",
+    "django.contrib.redirects.middleware.RedirectFallbackMiddleware",
+)
 
 
 def check_engine(site: _Site) -> Iterator[CheckMessage]:
@@ -240,6 +254,34 @@ def check_nudged_caches(site: _Site) -> Iterator[CheckMessage]:
             )
 
 
+def check_nudged_in_memory(site: _Site) -> Iterator[CheckMessage]:
+    if not (conf.is_usable("NUDGED") and (uses_nudged() or _SITE in settings.MIDDLEWARE)):
+        return
+    for alias in conf.NUDGED["CACHES"]:
+        if isinstance(_cache(alias), LocMemCache):
+            yield message(
+                "W013",
+                f"The cache {alias!r} is in the memory of each process, where runnudge can keep no"
+                " lease: nudged values are computed each time.",
+                "Use a cache that processes share, such as Redis, or name one in"
+                ' PGNUDGE["NUDGED"]["CACHES"].',
+            )
+
+
+def check_middleware(site: _Site) -> Iterator[CheckMessage]:
+    middleware = list(settings.MIDDLEWARE)
+    if _SITE not in middleware:
+        return
+    above = [each for each in middleware[: middleware.index(_SITE)] if each in _READ_REQUESTS]
+    if above:
+        yield message(
+            "W014",
+            f"{', '.join(above)} stands above NudgedSiteMiddleware, which does not see what that"
+            " reads, and serves pages without it.",
+            f"Write {_SITE!r} first in MIDDLEWARE.",
+        )
+
+
 def check_selected(site: _Site) -> Iterator[CheckMessage]:
     if not (conf.is_usable("TABLES") and conf.is_usable("EXCLUDE")):
         return
@@ -291,6 +333,8 @@ _CHECKS: tuple[Callable[[_Site], Iterator[CheckMessage]], ...] = (
     check_shared,
     check_visible,
     check_nudged_caches,
+    check_nudged_in_memory,
+    check_middleware,
     check_selected,
     check_every_table,
 )

@@ -137,13 +137,17 @@ def _keys(count: int | None) -> str:
     return f"{count:,} {'key' if count == 1 else 'keys'}"
 
 
+def _nothing_to_count(rules: RuleSet) -> str:
+    return "what your function clears" if rules.rules else "nothing: there are no rules"
+
+
 def describe(rules: RuleSet, payload_of: Callable[[Rule], str], counts: list[str]) -> str:
     """What ``runnudge`` would do, for people."""
     return "\n".join([
         "Ready. Rules:" if rules.rules else "Ready. There are no rules.",
         *(f"  {line}" for line in _rule_lines(rules, payload_of)),
         f'A Resync, as at each start, clears by PGNUDGE["RESYNC"] = {conf.RESYNC!r}:',
-        *(f"  {line}" for line in counts or ["what your function clears, or nothing"]),
+        *(f"  {line}" for line in counts or [_nothing_to_count(rules)]),
         f"Nudged values are kept in {', '.join(map(repr, conf.NUDGED['CACHES'])) or 'no cache'}.",
     ])  # fmt: skip
 

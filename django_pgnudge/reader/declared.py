@@ -34,6 +34,11 @@ def declare(what: str, depends_on: Iterable[DependsOn], options: NudgedOptions) 
     _declared[what] = _Declared(tuple(depends_on), options)
 
 
+def uses_nudged() -> bool:
+    """Whether anything that is imported is decorated."""
+    return bool(_declared)
+
+
 def declared_tables(registry: Registry) -> Iterator[tuple[str, str]]:
     """Who depends on which table of the registry's database, as payloads; without own nudges.
 

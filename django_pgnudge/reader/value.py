@@ -9,13 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
+from django.core.cache import caches as django_caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
+from django.core.cache.backends.locmem import LocMemCache
 
 from django_pgnudge import caches
 from django_pgnudge.conf import conf
 from django_pgnudge.log import get_logger, may_log
 from django_pgnudge.reader.entries import (
     NO_ANSWER,
+    NO_LEASE,
     NOT_BELIEVED,
     UNREADABLE,
     Hit,
@@ -362,6 +365,7 @@ class Value:
         # The alias may lead to another database by now, whose leases have other names.
         self._resolver.doubt()
         hint = {
+            NO_LEASE: _no_lease_hint(self.alias, self.state.using),
             NOT_BELIEVED: "Set the clocks of this host and of runnudge's by one source (NTP).",
             UNREADABLE: "Give the cache a KEY_PREFIX that no other program uses.",
         }.get(why, f"Is runnudge running for the database {self.state.using!r}?")
@@ -401,6 +405,12 @@ class Value:
     def _warn(self, once: str, words: str, *args: object) -> None:
         if may_log(once):
             logger.warning(f"nudged: {words}", *args)
+
+
+def _no_lease_hint(alias: str, using: str) -> str:
+    if isinstance(django_caches[alias], LocMemCache):
+        return "It is in the memory of this process, which runnudge cannot reach: use Redis, say."
+    return f"Is runnudge running for the database {using!r}?"
 
 
 def _refusal(alias: str) -> str | None:

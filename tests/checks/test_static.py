@@ -206,3 +206,43 @@ def test_a_cache_that_cannot_hold_nudged_values_is_told(
     found = [each for each in static.run() if each.id == "django_pgnudge.W006"]
     assert len(found) == (words is not None)
     assert words is None or words in found[0].msg
+
+
+SITE = "django_pgnudge.middleware.NudgedSiteMiddleware"
+SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
+SECURITY = "django.middleware.security.SecurityMiddleware"
+
+
+def test_nudged_values_in_the_memory_of_one_process_are_warned_about(settings: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    assert check() == []  # a site that has none
+
+    @nudged()
+    def menu() -> int:
+        return 1
+
+    (found,) = check()
+    assert found.id == "django_pgnudge.W013"
+    assert "'default'" in found.msg
+
+
+def test_the_site_s_middleware_in_the_memory_of_one_process_too(settings: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    settings.MIDDLEWARE = [SITE, SESSIONS]
+    assert ids(check()) == ["W013"]
+
+
+@pytest.mark.parametrize(
+    ("middleware", "found"),
+    [
+        ([SITE, SESSIONS], []),
+        ([SECURITY, SITE, SESSIONS], []),
+        ([SECURITY, SESSIONS, SITE], ["W014"]),
+        ([SESSIONS], []),
+    ],
+)
+def test_what_stands_above_the_site_s_middleware(
+    settings: Any, middleware: list[str], found: list[str]
+) -> None:
+    settings.MIDDLEWARE = middleware
+    assert [each for each in ids(check()) if each != "W013"] == found

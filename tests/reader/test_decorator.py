@@ -225,7 +225,7 @@ def test_no_lease_is_said_once_in_a_while(
     nudge_fake.no_lease()
     for _ in range(3):
         nudged.get_or_set("key", Counter(1), depends_on=[Product])
-    assert caplog.text.count("Is runnudge running") == 1
+    assert caplog.text.count("there is no lease") == 1
 
 
 # Keys.
