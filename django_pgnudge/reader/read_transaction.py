@@ -197,7 +197,8 @@ class ReadTransaction:
 
     def _begin(self) -> None:
         raw = self._connection.connection
-        if self._is_open or raw is None or not _may_ask(raw, self._doubt):
+        # Without autocommit the driver begins a transaction before the next statement, of its own.
+        if self._is_open or raw is None or not raw.autocommit or not _may_ask(raw, self._doubt):
             return
         state = status(raw)
         if state == INTRANS:

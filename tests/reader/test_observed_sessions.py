@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection, connections, transaction
+from psycopg import IsolationLevel
 
 from django_pgnudge import nudged
 from django_pgnudge.reader.observation import active
@@ -369,3 +371,51 @@ async def test_a_task_that_returns_a_lazy_queryset(nudge_fake: NudgeFake) -> Non
     value = Coroutine(read)
     assert await value.is_kept()
     assert learned() == {"public.shop_product", "public.shop_category"}
+
+
+def fails_first_in_a_transaction() -> None:
+    with transaction.atomic():
+        with suppress(DatabaseError):
+            execute("SELECT 1/0")
+        Product.objects.count()
+
+
+def test_the_transaction_of_a_function_is_its_own_from_the_first_statement() -> None:
+    """A driver begins it only before the first statement."""
+    with pytest.raises(DatabaseError, match="current transaction is aborted"):
+        fails_first_in_a_transaction()
+    with pytest.raises(DatabaseError, match="current transaction is aborted"):
+        Observed(fails_first_in_a_transaction)()
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_the_isolation_of_a_function_is_its_own(
+    by_hand: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read() -> tuple[Any, ...]:
+        if not by_hand:
+            with transaction.atomic():
+                return Product.objects.count(), execute("SELECT isolation()")
+        transaction.set_autocommit(False)
+        try:
+            return Product.objects.count(), execute("SELECT isolation()")
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+
+    execute(
+        "CREATE FUNCTION isolation() RETURNS text LANGUAGE sql AS"
+        " $$SELECT current_setting('transaction_isolation')$$"
+    )
+    connection.close()
+    options = connection.settings_dict["OPTIONS"]
+    monkeypatch.setitem(
+        connection.settings_dict,
+        "OPTIONS",
+        {**options, "isolation_level": IsolationLevel.REPEATABLE_READ},
+    )
+    try:
+        Product.objects.count()
+        assert Observed(read)() == read() == (0, [("repeatable read",)])
+    finally:
+        connection.close()
