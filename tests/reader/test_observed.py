@@ -225,6 +225,27 @@ def test_what_depends_on_more_than_rows_is_computed_and_said(
     assert connection.connection.info.transaction_status == 0
 
 
+def on_an_instance() -> Category:
+    category = Category(name="not saved")
+    category.products = Product.objects.all()  # type: ignore[attr-defined]
+    return category
+
+
+def on_the_instances_of_a_queryset() -> Any:
+    found = Category.objects.all()
+    for each in found:
+        each.products = Product.objects.filter(categories=each)
+    return found
+
+
+def on_what_was_prefetched() -> Any:
+    found = list(Category.objects.prefetch_related("product_set"))
+    for each in found:
+        for product in each.product_set.all():
+            product.like_it = Product.objects.filter(name=product.name)
+    return found
+
+
 LAZY: dict[str, Callable[[], Any]] = {
     "a queryset": Product.objects.all,
     "a queryset in a list": lambda: [Category.objects.count(), Product.objects.all()],
@@ -232,6 +253,9 @@ LAZY: dict[str, Callable[[], Any]] = {
         "names": SimpleLazyObject(names),
         "rows": Category.objects.count(),
     },
+    "a queryset on an instance": on_an_instance,
+    "querysets on the instances of a queryset": on_the_instances_of_a_queryset,
+    "querysets on instances that were prefetched": on_what_was_prefetched,
     "a raw queryset": lambda: Product.objects.raw("SELECT * FROM shop_product"),
 }
 
@@ -240,6 +264,7 @@ LAZY: dict[str, Callable[[], Any]] = {
 def test_what_is_read_when_a_result_is_looked_at_counts_too(
     shape: str, nudge_fake: NudgeFake
 ) -> None:
+    Category.objects.create(name="one").product_set.add(Product.objects.create(name="one"))
     value = Observed(LAZY[shape])
     kept = value.is_kept()
     before = value.calls
@@ -252,3 +277,13 @@ def test_what_is_read_when_a_result_is_looked_at_counts_too(
 def test_a_generator_is_computed_each_time() -> None:
     value = Observed(lambda: (each for each in Product.objects.all()))
     assert not value.is_kept()
+
+
+def test_an_instance_may_be_part_of_itself() -> None:
+    def read() -> Any:
+        category = Category.objects.get()
+        category.me = [category, Category.objects.all()]  # type: ignore[attr-defined]
+        return category
+
+    Category.objects.create(name="one")
+    assert Observed(read).is_kept()
