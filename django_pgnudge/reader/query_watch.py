@@ -250,8 +250,9 @@ def _observed(
         return execute(sql, params, many, context)
     transaction = transaction_on(connection)
     alone = [each for each in observing if each not in transaction.observations]
+    is_named = bool(getattr(context["cursor"].cursor, "name", None))
     for each in alone:
-        if getattr(context["cursor"].cursor, "name", None):
+        if is_named:
             each.doubt("a task reads rows from a server-side cursor when it is no longer observed")
     with transaction.statement(alone):
         transaction.before(sql, many=many, alters=alters)
@@ -261,7 +262,7 @@ def _observed(
             if not transaction.after(sql, error):
                 raise
         else:
-            transaction.after(sql, None)
+            transaction.after(sql, None, is_named=is_named)
             return done
         return execute(sql, params, many, context)
 

@@ -53,6 +53,10 @@ _TOUCHED: Final = f"""
 _REFUSED: Final = "25006"
 """read_only_sql_transaction"""
 
+_SAVE: Final = "SAVEPOINT pgnudge"
+_RELEASE: Final = "RELEASE SAVEPOINT pgnudge"
+_UNDO: Final = "ROLLBACK TO SAVEPOINT pgnudge"
+
 _TIMEOUT_SINCE: Final = 170000
 
 
@@ -93,12 +97,14 @@ def pause_reading(connection: BaseDatabaseWrapper) -> None:
 class ReadTransaction:
     """All that is observed on one connection of Django."""
 
-    __slots__ = ("__weakref__", "_connection", "_is_open", "_raw", "observations")
+    __slots__ = ("__weakref__", "_connection", "_has_cursor", "_is_open", "_raw", "observations")
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
         self._is_open = False
         """Whether a transaction is open that was begun here."""
+        self._has_cursor = False
+        """Whether a cursor was declared in it. Alone, it would outlive a statement that fails."""
         self._raw: Any = None
         self.observations: list[Observation] = []
 
@@ -154,6 +160,8 @@ class ReadTransaction:
             for each in self.observations:
                 each.calls |= calls
             self._begin()
+            if self._is_open and self._has_cursor:
+                self._run(_SAVE)
             return
         # It may do what takes effect at once only where no transaction is open.
         self._look()
@@ -166,16 +174,25 @@ class ReadTransaction:
                 + ("" if is_one_statement(text) else " and more")
             )
 
-    def after(self, sql: Any, error: Exception | None) -> bool:
-        """A statement has run; whether it must be run again, since READ ONLY refused it."""
+    def after(self, sql: Any, error: Exception | None, *, is_named: bool = False) -> bool:
+        """A statement has run; whether it must be run again, since READ ONLY refused it.
+
+        ``is_named``: it has declared a cursor.
+        """
         if error is None:
+            if self._is_open and self._has_cursor:
+                self._run(_RELEASE)
+            self._has_cursor = self._has_cursor or (is_named and self._is_open)
             if any(each.explains for each in self.observations):
                 self._look(sql if isinstance(sql, str) else repr(sql))
             return False
         if self._is_open:
+            if self._has_cursor and self._is_in_error():
+                with suppress(Exception):
+                    self._run(_UNDO)
             self._is_open = False
             with suppress(Exception):
-                self._run("ROLLBACK")
+                self._run("COMMIT")  # a ROLLBACK, if the transaction has failed
             refused = _sqlstate(error) == _REFUSED
             self._doubt(
                 "one of its statements did not only read" if refused else "a statement failed"
@@ -220,7 +237,7 @@ class ReadTransaction:
             with suppress(Exception):
                 self._run("ROLLBACK")
             return
-        self._is_open, self._raw = True, raw
+        self._is_open, self._has_cursor, self._raw = True, False, raw
 
     def _end(self) -> None:
         """Commit, if the transaction is open that was begun here."""
@@ -277,6 +294,10 @@ class ReadTransaction:
     def _is_alive(self) -> bool:
         raw = self._connection.connection
         return raw is self._raw and status(raw) == INTRANS
+
+    def _is_in_error(self) -> bool:
+        raw = self._connection.connection
+        return raw is self._raw and status(raw) == INERROR
 
     def _run(self, sql: str) -> None:
         with self._raw_now().cursor() as cursor:

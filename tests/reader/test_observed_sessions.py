@@ -419,3 +419,19 @@ def test_the_isolation_of_a_function_is_its_own(
         assert Observed(read)() == read() == (0, [("repeatable read",)])
     finally:
         connection.close()
+
+
+def test_rows_from_a_server_side_cursor_outlive_a_statement_that_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def read() -> list[str]:
+        found = []
+        for each in Product.objects.order_by("name").iterator(chunk_size=2):
+            found.append(each.name)
+            with suppress(DatabaseError):
+                execute("SELECT 1/0")
+        return found
+
+    Product.objects.bulk_create(Product(name=str(n)) for n in range(5))
+    assert Observed(read)() == ["0", "1", "2", "3", "4"]
+    assert "a statement failed" in caplog.text
