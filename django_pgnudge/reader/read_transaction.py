@@ -277,7 +277,7 @@ class ReadTransaction:
         at_once = and_commit and hasattr(raw, "pgconn")
         try:
             with raw.cursor() as cursor:
-                cursor.execute(f"{_TOUCHED}; COMMIT" if at_once else _TOUCHED)
+                cursor.execute(f"{_TOUCHED}; COMMIT" if at_once else _TOUCHED, **_unprepared(raw))
                 ((*view, temporary, role, found),) = cursor.fetchall()
         except Exception as error:
             self._doubt(f"PostgreSQL did not say what it read ({error})")
@@ -300,11 +300,9 @@ class ReadTransaction:
         return raw is self._raw and status(raw) == INERROR
 
     def _run(self, sql: str) -> None:
-        with self._raw_now().cursor() as cursor:
-            cursor.execute(sql)
-
-    def _raw_now(self) -> Any:
-        return self._connection.connection
+        raw: Any = self._connection.connection
+        with raw.cursor() as cursor:
+            cursor.execute(sql, **_unprepared(raw))
 
     def _doubt(self, why: str) -> None:
         for each in self.observations:
@@ -355,6 +353,12 @@ def _may_ask(raw: Any, doubt: Callable[[str], None]) -> bool:
     if not allowed:
         doubt("its role may not call pg_lock_status(), which tells what it reads: GRANT EXECUTE")
     return bool(allowed)
+
+
+def _unprepared(raw: Any) -> dict[str, bool]:
+    """Options for several statements at once: psycopg 3 prepares what it has seen a few times, with
+    ``server_side_binding`` and ``prepare_threshold``, and PostgreSQL prepares no two."""
+    return {"prepare": False} if hasattr(raw, "pgconn") else {}
 
 
 def _sqlstate(error: BaseException) -> str | None:
