@@ -203,6 +203,11 @@ REASONS = {
     "WITH x AS (DELETE FROM shop_category RETURNING 1) SELECT * FROM x": "did not only read",
     "SELECT * FROM shop_product FOR UPDATE": "did not only read",
     "SELECT * FROM late": "a view that reads the clock (now)",
+    "SHOW work_mem": "it ran SHOW",
+    "EXPLAIN SELECT * FROM shop_product": "it ran EXPLAIN",
+    "SELECT * FROM shop_product WHERE 'today 10:00'::timestamp > '2000-01-01'": "the clock ('today",
+    "SELECT lo_create(0)": "the state of the server (lo_create)",
+    "SELECT größe() FROM shop_product": "the function größe reads the clock (now)",
     "SELECT told()": "the function told reads random values (random)",
     "SELECT * FROM stored": "whose changes the stream does not carry",
 }
@@ -214,6 +219,7 @@ def test_what_depends_on_more_than_rows_is_computed_and_said(
 ) -> None:
     execute("CREATE VIEW late AS SELECT * FROM shop_product WHERE now() > '2000-01-01'")
     execute("CREATE FUNCTION told() RETURNS float8 LANGUAGE sql AS 'SELECT random()'")
+    execute("CREATE FUNCTION größe() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'")
     execute("CREATE MATERIALIZED VIEW stored AS SELECT * FROM shop_product")
     reader_state("default").coverages["fake"] = frozenset(
         {"public.shop_product", "public.shop_category"}

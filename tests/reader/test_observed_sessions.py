@@ -201,8 +201,12 @@ def test_the_session_may_be_idle_for_long(nudge_fake: NudgeFake) -> None:
     def read() -> str:
         Product.objects.count()
         threading.Event().wait(0.05)  # something else
-        return str(execute("SHOW idle_in_transaction_session_timeout")[0][0])
+        return str(execute("SELECT timeout_now()")[0][0])
 
+    execute(
+        "CREATE FUNCTION timeout_now() RETURNS text LANGUAGE sql AS"
+        " $$SELECT current_setting('idle_in_transaction_session_timeout')$$"
+    )
     try:
         assert Observed(read)() == "0"
     finally:
