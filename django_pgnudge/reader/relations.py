@@ -14,7 +14,7 @@ from django.db import connections
 
 from django_pgnudge.memo import Memo
 from django_pgnudge.reader.query_watch import unwatched
-from django_pgnudge.reader.statements import more_than_rows
+from django_pgnudge.reader.statements import catches_errors, executes, more_than_rows
 
 if TYPE_CHECKING:
     from django_pgnudge.reader.dependencies import DependencyResolver
@@ -39,12 +39,18 @@ SELECT c.oid::pg_catalog.int8, n.nspname::pg_catalog.text, c.relname::pg_catalog
  WHERE c.oid OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.int8[]::pg_catalog.oid[])
 """
 
+# What an aggregate consists of counts as the aggregate.
 _FUNCTIONS: Final = """
-SELECT p.proname::pg_catalog.text, p.provolatile::pg_catalog.text, l.lanname::pg_catalog.text,
+SELECT c.proname::pg_catalog.text, p.provolatile::pg_catalog.text, l.lanname::pg_catalog.text,
        COALESCE(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc)
-  FROM pg_catalog.pg_proc p
+  FROM pg_catalog.pg_proc c
+  LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) c.oid
+  JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) ANY (ARRAY[
+       c.oid, a.aggtransfn::pg_catalog.oid, a.aggfinalfn::pg_catalog.oid,
+       a.aggcombinefn::pg_catalog.oid, a.aggmtransfn::pg_catalog.oid,
+       a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid])
   JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
- WHERE p.proname OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[]::pg_catalog.name[])
+ WHERE c.proname OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[]::pg_catalog.name[])
    AND p.oid OPERATOR(pg_catalog.>=) 16384
    AND p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog."char"
 """
@@ -209,4 +215,11 @@ def _why_of(volatility: str, language: str, body: str) -> tuple[str, frozenset[s
     if language not in _IN_THE_SERVER:
         return ("is volatile" if volatility == "v" else ""), frozenset()
     why, calls = more_than_rows(body)
+    if language == "plpgsql":
+        if catches_errors(body):
+            return "catches errors, which hides what it has read before", frozenset()
+        if executes(body):
+            # Its statements stand in strings.
+            inner, more = more_than_rows(body.replace("'", " "))
+            why, calls = why or inner, calls | more
     return (f"reads {why}" if why else ""), calls

@@ -49,6 +49,8 @@ _PLACEHOLDER: Final = re.compile(r"%(?:\(\w+\))?[sbt]")
 _OPERATOR: Final = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
 _SETS_PATH: Final = re.compile(r"\s*set\s+(?:session\s+)?search_path\s*(?:=|to\b)", re.IGNORECASE)
 _INTO: Final = re.compile(r"\binto\b")
+_CATCHES: Final = re.compile(r"\bexception\s+when\b")
+_EXECUTES: Final = re.compile(r"\bexecute\b")
 _SPECIAL_DATE: Final = re.compile(
     r"'\s*(now|today|tomorrow|yesterday)(?:\s+[\w:.+/-]+)*\s*'", re.IGNORECASE
 )
@@ -173,6 +175,20 @@ def operators_in(sql: str) -> frozenset[str]:
 def selects_into(sql: str) -> bool:
     """Whether a SELECT may make a table."""
     return _INTO.search(_QUOTED.sub(" ", sql).lower()) is not None
+
+
+def catches_errors(body: str) -> bool:
+    """Whether a function in PL/pgSQL has a block that catches errors.
+
+    PostgreSQL releases the locks of such a block when it fails, and the variables keep what was
+    read. What it refuses in a READ ONLY transaction may be caught, too.
+    """
+    return _CATCHES.search(_QUOTED.sub(" ", body).lower()) is not None
+
+
+def executes(body: str) -> bool:
+    """Whether a function in PL/pgSQL runs statements that stand in strings."""
+    return _EXECUTES.search(_QUOTED.sub(" ", body).lower()) is not None
 
 
 def _why_of(name: str) -> str:

@@ -190,6 +190,26 @@ def test_a_function_may_catch_errors_of_the_database(caplog: pytest.LogCaptureFi
     assert "a statement failed" in caplog.text
 
 
+TELLING = """
+    CREATE VIEW late AS SELECT * FROM shop_product WHERE now() > '2000-01-01';
+    CREATE FUNCTION told() RETURNS float8 LANGUAGE sql AS 'SELECT random()';
+    CREATE FUNCTION größe() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()';
+    CREATE FUNCTION step(timestamptz, bigint) RETURNS timestamptz LANGUAGE sql STABLE AS
+        'SELECT now()';
+    CREATE AGGREGATE latest(bigint) (sfunc = step, stype = timestamptz);
+    CREATE FUNCTION in_a_string() RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+        DECLARE found timestamptz;
+        BEGIN EXECUTE 'SELECT now() FROM shop_product' INTO found; RETURN found; END $$;
+    CREATE FUNCTION catching() RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+        DECLARE found bigint;
+        BEGIN
+            found := (SELECT count(*) FROM shop_category);
+            RETURN 1 / 0;
+        EXCEPTION WHEN OTHERS THEN RETURN found;
+        END $$;
+    CREATE MATERIALIZED VIEW stored AS SELECT * FROM shop_product;
+"""
+
 REASONS = {
     "SELECT now()": "the clock (now)",
     "SELECT 1 WHERE CURRENT_DATE > '2000-01-01'": "the clock (current_date)",
@@ -208,6 +228,9 @@ REASONS = {
     "SELECT * FROM shop_product WHERE 'today 10:00'::timestamp > '2000-01-01'": "the clock ('today",
     "SELECT lo_create(0)": "the state of the server (lo_create)",
     "SELECT größe() FROM shop_product": "the function größe reads the clock (now)",
+    "SELECT latest(id) FROM shop_product": "the function latest reads the clock (now)",
+    "SELECT in_a_string()": "the function in_a_string reads the clock (now)",
+    "SELECT catching() FROM shop_product": "the function catching catches errors",
     "SELECT told()": "the function told reads random values (random)",
     "SELECT * FROM stored": "whose changes the stream does not carry",
 }
@@ -217,10 +240,7 @@ REASONS = {
 def test_what_depends_on_more_than_rows_is_computed_and_said(
     sql: str, nudge_fake: NudgeFake, caplog: pytest.LogCaptureFixture
 ) -> None:
-    execute("CREATE VIEW late AS SELECT * FROM shop_product WHERE now() > '2000-01-01'")
-    execute("CREATE FUNCTION told() RETURNS float8 LANGUAGE sql AS 'SELECT random()'")
-    execute("CREATE FUNCTION größe() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'")
-    execute("CREATE MATERIALIZED VIEW stored AS SELECT * FROM shop_product")
+    execute(TELLING)
     reader_state("default").coverages["fake"] = frozenset(
         {"public.shop_product", "public.shop_category"}
     )
