@@ -439,3 +439,61 @@ def test_rows_from_a_server_side_cursor_outlive_a_statement_that_fails(
     Product.objects.bulk_create(Product(name=str(n)) for n in range(5))
     assert Observed(read)() == ["0", "1", "2", "3", "4"]
     assert "a statement failed" in caplog.text
+
+
+def by_copy(cursor: Any) -> None:
+    with cursor.copy("COPY shop_category (name) FROM STDIN") as copy:
+        copy.write("new\n")
+
+
+PAST_WRAPPERS: dict[str, Any] = {
+    "callproc": lambda cursor: cursor.callproc("writes"),
+    "copy": by_copy,
+    "stream": lambda cursor: list(cursor.stream("SELECT writes()")),
+}
+
+
+@pytest.mark.parametrize("how", PAST_WRAPPERS)
+def test_what_a_cursor_hands_to_the_driver_is_done_as_it_would_be_alone(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read() -> int:
+        found = Product.objects.count()
+        with connection.cursor() as cursor:
+            PAST_WRAPPERS[how](cursor)
+        return found
+
+    execute(
+        "CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS"
+        " $$INSERT INTO shop_category (name) VALUES ('new') RETURNING 1$$"
+    )
+    assert not Observed(read).is_kept()
+    assert Category.objects.count() == 3
+    assert f"it called {how}() of a cursor" in caplog.text
+
+
+def test_a_new_connection_is_used_past_the_wrappers_first() -> None:
+    def read() -> int:
+        with connection.cursor() as cursor, cursor.copy("COPY shop_category TO STDOUT") as copy:
+            list(copy)
+        return Product.objects.count()
+
+    value = Observed(read)
+    for calls in range(3):
+        connection.close()
+        value()
+        assert value.calls == calls + 1
+
+
+@pytest.mark.usefixtures("fresh_threads")
+async def test_what_a_task_hands_to_the_driver_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    def copied() -> None:
+        with connection.cursor() as cursor:
+            by_copy(cursor)
+
+    async def read() -> int:
+        await sync_to_async(copied)()
+        return await Product.objects.acount()
+
+    assert not await Coroutine(read).is_kept()
+    assert "it called copy() of a cursor" in caplog.text
