@@ -259,7 +259,7 @@ def _observed(
         transaction.before(sql, many=many, alters=alters)
         try:
             done = execute(sql, params, many, context)
-        except Exception as error:
+        except BaseException as error:  # also one that a signal raises while it runs
             if not transaction.after(sql, error):
                 raise
         else:

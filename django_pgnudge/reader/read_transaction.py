@@ -152,6 +152,9 @@ class ReadTransaction:
         text = sql if isinstance(sql, str) else self._text_of(sql)
         word = first_word(text)
         reads = word in READS and not many and not alters and is_one_statement(text)
+        if self._is_open and self._is_in_error():
+            self._doubt("a statement failed")
+            self._end()
         if self._is_open and not self._is_alive():
             self._is_open = False
             self._doubt("its transaction was ended by something unseen")
@@ -174,7 +177,7 @@ class ReadTransaction:
                 + ("" if is_one_statement(text) else " and more")
             )
 
-    def after(self, sql: Any, error: Exception | None, *, is_named: bool = False) -> bool:
+    def after(self, sql: Any, error: BaseException | None, *, is_named: bool = False) -> bool:
         """A statement has run; whether it must be run again, since READ ONLY refused it.
 
         ``is_named``: it has declared a cursor.

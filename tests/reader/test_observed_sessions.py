@@ -6,12 +6,14 @@ Each is right, or computed and said why.
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection, connections, transaction
@@ -497,3 +499,38 @@ async def test_what_a_task_hands_to_the_driver_is_said(caplog: pytest.LogCapture
 
     assert not await Coroutine(read).is_kept()
     assert "it called copy() of a cursor" in caplog.text
+
+
+def test_a_signal_during_a_statement_leaves_the_session_as_it_would_alone() -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    def read() -> int:
+        Product.objects.count()
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            execute("SELECT slowly() FROM shop_category")
+        return Product.objects.count()
+
+    execute("CREATE FUNCTION slowly() RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(10)'")
+    Category.objects.create(name="one")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        assert Observed(read)() == 0
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert connection.connection.info.transaction_status == 0
+
+
+def test_a_statement_of_the_driver_fails(caplog: pytest.LogCaptureFixture) -> None:
+    def read() -> int:
+        Product.objects.count()
+        with suppress(psycopg.Error), connection.connection.cursor() as cursor:
+            cursor.execute("SELECT 1/0")
+        return Product.objects.count()
+
+    value = Observed(read)
+    assert value() == 0
+    assert not value.is_kept()
+    assert "a statement failed" in caplog.text
+    assert connection.connection.info.transaction_status == 0
