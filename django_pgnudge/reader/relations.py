@@ -14,7 +14,7 @@ from django.db import connections
 
 from django_pgnudge.memo import Memo
 from django_pgnudge.reader.query_watch import unwatched
-from django_pgnudge.reader.statements import catches_errors, executes, more_than_rows
+from django_pgnudge.reader.statements import catches_errors, executes, may_read, more_than_rows
 
 if TYPE_CHECKING:
     from django_pgnudge.reader.dependencies import DependencyResolver
@@ -42,6 +42,7 @@ SELECT c.oid::pg_catalog.int8, n.nspname::pg_catalog.text, c.relname::pg_catalog
 # What an aggregate consists of counts as the aggregate.
 _FUNCTIONS: Final = """
 SELECT c.proname::pg_catalog.text, p.provolatile::pg_catalog.text, l.lanname::pg_catalog.text,
+       p.proparallel OPERATOR(pg_catalog.=) 's'::pg_catalog."char",
        COALESCE(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc)
   FROM pg_catalog.pg_proc c
   LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) c.oid
@@ -56,6 +57,7 @@ SELECT c.proname::pg_catalog.text, p.provolatile::pg_catalog.text, l.lanname::pg
 """
 
 _IN_THE_SERVER: Final = ("sql", "plpgsql")
+_COMPILED: Final = ("c", "internal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,8 @@ class Relations:
         if not missing:
             return
         found: dict[str, tuple[str, frozenset[str]]] = {}
-        for name, volatility, language, body in self._ask(_FUNCTIONS, missing):
-            why, calls = _why_of(volatility, language, body or "")
+        for name, volatility, language, is_parallel, body in self._ask(_FUNCTIONS, missing):
+            why, calls = _why_of(volatility, language, is_parallel, body or "")
             before, more = found.get(name, ("", frozenset()))
             found[name] = (before or why, more | calls)
         for name in missing:
@@ -211,7 +213,16 @@ def _relation(
     return Relation(payload, payload, all_rows_for=role if has_policies else None)
 
 
-def _why_of(volatility: str, language: str, body: str) -> tuple[str, frozenset[str]]:
+def _why_of(
+    volatility: str, language: str, is_parallel: bool, body: str
+) -> tuple[str, frozenset[str]]:
+    if (
+        is_parallel
+        and language not in _COMPILED
+        and (language not in _IN_THE_SERVER or may_read(body))
+    ):
+        # A worker has locks of its own, and releases them when it is done.
+        return "is PARALLEL SAFE, and what it reads in a worker is not seen", frozenset()
     if language not in _IN_THE_SERVER:
         return ("is volatile" if volatility == "v" else ""), frozenset()
     why, calls = more_than_rows(body)

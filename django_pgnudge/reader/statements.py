@@ -50,6 +50,7 @@ _OPERATOR: Final = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
 _SETS_PATH: Final = re.compile(r"\s*set\s+(?:session\s+)?search_path\s*(?:=|to\b)", re.IGNORECASE)
 _INTO: Final = re.compile(r"\binto\b")
 _CATCHES: Final = re.compile(r"\bexception\s+when\b")
+_MAY_READ: Final = re.compile(r"\b(?:from|table|execute)\b")
 _EXECUTES: Final = re.compile(r"\bexecute\b")
 _SPECIAL_DATE: Final = re.compile(
     r"'\s*(now|today|tomorrow|yesterday)(?:\s+[\w:.+/-]+)*\s*'", re.IGNORECASE
@@ -184,6 +185,11 @@ def catches_errors(body: str) -> bool:
     read. What it refuses in a READ ONLY transaction may be caught, too.
     """
     return _CATCHES.search(_QUOTED.sub(" ", body).lower()) is not None
+
+
+def may_read(body: str) -> bool:
+    """Whether a function's own text may read a table."""
+    return _MAY_READ.search(_QUOTED.sub(" ", body).lower()) is not None
 
 
 def executes(body: str) -> bool:

@@ -207,6 +207,8 @@ TELLING = """
             RETURN 1 / 0;
         EXCEPTION WHEN OTHERS THEN RETURN found;
         END $$;
+    CREATE FUNCTION in_a_worker(bigint) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS
+        'BEGIN RETURN (SELECT count(*) FROM shop_category); END';
     CREATE MATERIALIZED VIEW stored AS SELECT * FROM shop_product;
 """
 
@@ -231,6 +233,7 @@ REASONS = {
     "SELECT latest(id) FROM shop_product": "the function latest reads the clock (now)",
     "SELECT in_a_string()": "the function in_a_string reads the clock (now)",
     "SELECT catching() FROM shop_product": "the function catching catches errors",
+    "SELECT in_a_worker(id) FROM shop_product": "what it reads in a worker is not seen",
     "SELECT told()": "the function told reads random values (random)",
     "SELECT * FROM stored": "whose changes the stream does not carry",
 }
@@ -313,3 +316,11 @@ def test_an_instance_may_be_part_of_itself() -> None:
 
     Category.objects.create(name="one")
     assert Observed(read).is_kept()
+
+
+def test_a_function_that_may_run_in_a_worker_and_reads_nothing() -> None:
+    execute(
+        "CREATE FUNCTION doubled(bigint) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS"
+        " 'SELECT $1 * 2'"
+    )
+    assert Observed(lambda: execute("SELECT doubled(id) FROM shop_product")).is_kept()

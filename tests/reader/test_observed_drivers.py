@@ -86,9 +86,7 @@ def test_under_psycopg_3() -> None:
 def test_with_prepared_statements(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {**connection.settings_dict["OPTIONS"], "server_side_binding": True}
     connection.close()
-    monkeypatch.setitem(
-        connection.settings_dict, "OPTIONS", {**options, "prepare_threshold": 0}
-    )
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {**options, "prepare_threshold": 0})
     try:
         assert Observed(names).is_kept()
     finally:
