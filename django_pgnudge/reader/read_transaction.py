@@ -249,6 +249,8 @@ class ReadTransaction:
         self._is_open = False
         try:
             if self._connection.connection is self._raw:
+                if self._has_cursor and self._is_alive() and self._ask_for_cursors():
+                    self._doubt("its transaction ended while it read from a server-side cursor")
                 self._run("COMMIT")
         except Exception as error:
             self._doubt(f"its transaction could not be ended ({error})")
@@ -297,6 +299,13 @@ class ReadTransaction:
     def _is_alive(self) -> bool:
         raw = self._connection.connection
         return raw is self._raw and status(raw) == INTRANS
+
+    def _ask_for_cursors(self) -> bool:
+        """Whether there are any whose rows are read at COMMIT, when it is too late to ask."""
+        raw: Any = self._connection.connection
+        with raw.cursor() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_cursor())")
+            return bool(cursor.fetchone()[0])
 
     def _is_in_error(self) -> bool:
         raw = self._connection.connection

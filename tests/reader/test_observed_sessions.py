@@ -534,3 +534,29 @@ def test_a_statement_of_the_driver_fails(caplog: pytest.LogCaptureFixture) -> No
     assert not value.is_kept()
     assert "a statement failed" in caplog.text
     assert connection.connection.info.transaction_status == 0
+
+
+@pytest.mark.parametrize("in_the_loop", [False, True])
+def test_rows_of_a_server_side_cursor_that_are_read_when_a_transaction_begins(
+    in_the_loop: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a function reads for later rows is read at COMMIT, when it is too late to ask."""
+
+    def begin() -> None:
+        with transaction.atomic():
+            pass
+
+    def read() -> list[str]:
+        found = []
+        for each in Product.objects.order_by("name").iterator(chunk_size=2):
+            found.append(each.name)
+            if in_the_loop:
+                begin()
+        begin()
+        return found
+
+    Product.objects.bulk_create(Product(name=str(n)) for n in range(5))
+    value = Observed(read)
+    assert value.is_kept() != in_the_loop
+    assert value() == ["0", "1", "2", "3", "4"]
+    assert ("while it read from a server-side cursor" in caplog.text) == in_the_loop
