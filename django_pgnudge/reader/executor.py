@@ -90,7 +90,8 @@ class Computation:
     ) -> None:
         self._place = place
         if observation is None and is_observed:
-            observation = Observation(explains=place.explains)
+            look = place.state.relations.reason_of_calls
+            observation = Observation(look, explains=place.explains)
         elif observation is not None:
             observation.view = None  # what its session sees is asked again at the end
         self._seen = Seen(place.state.using, place.scope, observation)

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django.db.models import Model, QuerySet
+from django.db.models.base import ModelState
 from django.http.response import HttpResponseBase
 from django.utils.safestring import SafeString
 
@@ -27,8 +28,8 @@ _CONTAINERS: Final = (list, tuple, set, frozenset)
 def find_lazy(value: Any) -> list[Any]:
     """The parts of a value that may query when they are looked at.
 
-    Instances of models are taken for what was read: to store them reads nothing. A response is
-    looked at when it is rendered.
+    Of an instance of a model it is what somebody has left on it: to store its fields reads nothing.
+    A response is looked at when it is rendered.
     """
     found: list[Any] = []
     waiting, seen = [value], set[int]()
@@ -41,8 +42,13 @@ def find_lazy(value: Any) -> list[Any]:
             parts: Any = each.values()
         elif isinstance(each, _CONTAINERS):
             parts = each
+        elif isinstance(each, Model | ModelState):
+            parts = vars(each).values()
+        elif isinstance(each, QuerySet) and each._result_cache is not None:  # noqa: SLF001
+            # It may have been evaluated to leave something on its instances.
+            parts = each._result_cache  # noqa: SLF001
         else:
-            if not isinstance(each, Model | HttpResponseBase):
+            if not isinstance(each, HttpResponseBase):
                 found.append(each)
             continue
         if id(each) not in seen:
@@ -56,6 +62,6 @@ def evaluate(lazy: list[Any]) -> None:
     for each in lazy:
         with suppress(Exception):
             if isinstance(each, QuerySet):
-                len(each)
+                evaluate(find_lazy(list(each)))
             else:
                 pickle.dumps(each)

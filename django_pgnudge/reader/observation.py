@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django_pgnudge.reader.session import SessionView
 
 
@@ -18,11 +20,16 @@ class Observation:
     """
 
     __slots__ = (
-        "before", "by_statement", "calls", "explains", "relations", "roles", "view", "why",
+        "before", "by_statement", "calls", "explains", "reason_of_calls", "relations", "roles",
+        "view", "why",
     )  # fmt: skip
 
-    def __init__(self, *, explains: bool = False) -> None:
+    def __init__(
+        self, reason_of_calls: Callable[[frozenset[str]], str], *, explains: bool = False
+    ) -> None:
         self.explains = explains
+        self.reason_of_calls = reason_of_calls
+        """See `relations.Relations.reason_of_calls`."""
         self.relations: set[int] = set()
         self.before: frozenset[int] = frozenset()
         """What the transaction around the computation had touched before it began."""

@@ -3,7 +3,8 @@
 A router may choose any alias, and a function may name one itself. So an execute wrapper on every
 connection of every thread sees what is really queried. It notes what a computation does, and which
 sessions may have another search_path than they began with. It does not see statements that bypass
-Django's cursors.
+Django's cursors. Those that Django's cursors hand to the driver past the wrapper, such as
+``copy()``, run outside the transaction in which reads are observed, and nothing tells what they do.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from django_pgnudge.reader.observation import Observation, active
-from django_pgnudge.reader.read_transaction import is_reading, transaction_on
+from django_pgnudge.reader.read_transaction import is_reading, pause_reading, transaction_on
 from django_pgnudge.reader.request_thread import may_be_a_helper
 from django_pgnudge.reader.scope import Scope, on_loop, scope_on, sets_path
 from django_pgnudge.reader.session import INTRANS, has_written, reported_path, status
@@ -250,20 +251,60 @@ def _observed(
         return execute(sql, params, many, context)
     transaction = transaction_on(connection)
     alone = [each for each in observing if each not in transaction.observations]
+    is_named = bool(getattr(context["cursor"].cursor, "name", None))
     for each in alone:
-        if getattr(context["cursor"].cursor, "name", None):
+        if is_named:
             each.doubt("a task reads rows from a server-side cursor when it is no longer observed")
     with transaction.statement(alone):
         transaction.before(sql, many=many, alters=alters)
         try:
             done = execute(sql, params, many, context)
-        except Exception as error:
+        except BaseException as error:  # also one that a signal raises while it runs
             if not transaction.after(sql, error):
                 raise
         else:
-            transaction.after(sql, None, context["cursor"].cursor)
+            transaction.after(sql, None, is_named=is_named)
             return done
         return execute(sql, params, many, context)
+
+
+_PAST_WRAPPERS: Final = ("callproc", "copy", "copy_expert", "copy_from", "copy_to", "stream")
+"""Methods of cursors that run statements which no execute wrapper sees."""
+
+
+def _guard_cursors(connection: BaseDatabaseWrapper) -> None:
+    attributes: Any = vars(connection)
+    for name in ("make_cursor", "make_debug_cursor"):
+        if name not in attributes:
+            attributes[name] = _guarding(connection, getattr(connection, name))
+
+
+def _guarding(connection: BaseDatabaseWrapper, make: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(cursor: Any) -> Any:
+        made = make(cursor)
+        if _watchers.get() or _going_on.get():
+            for name in _PAST_WRAPPERS:
+                if hasattr(cursor, name):
+                    vars(made)[name] = _noting(connection, name, getattr(made, name))
+        return made
+
+    return guarded
+
+
+def _noting(
+    connection: BaseDatabaseWrapper, name: str, method: Callable[..., Any]
+) -> Callable[..., Any]:
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        watchers = _watchers.get() + _going_on.get()
+        with unwatched():
+            for seen in watchers:
+                seen.will_run(connection, alters=False)
+            for each in _observing(watchers, connection):
+                each.doubt(f"it called {name}() of a cursor, which is not observed")
+            pause_reading(connection)
+        return method(*args, **kwargs)
+
+    return noted
 
 
 class _Notes:
@@ -324,6 +365,7 @@ def wrap(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """
     if execute_wrapper not in connection.execute_wrappers:
         connection.execute_wrappers.insert(0, execute_wrapper)
+    _guard_cursors(connection)
     if connection.vendor == "postgresql" and connection.connection is not None:
         _notes_of(connection.connection)
 

@@ -11,9 +11,6 @@ after a statement that failed. So a function that writes, catches errors or open
 behaves as it would alone. A statement that is refused only because of READ ONLY is run again
 outside.
 
-Rows of a server-side cursor may still be asked for when a later statement fails. So while one is
-open, a savepoint is set before each statement: what was declared before it is left.
-
 Python's drivers open transactions behind Django's methods, which no execute wrapper sees. So
 ``set_autocommit``, ``commit`` and ``rollback`` of the connection are wrapped, on this connection
 and for as long as a computation is observed on it.
@@ -56,7 +53,9 @@ _TOUCHED: Final = f"""
 _REFUSED: Final = "25006"
 """read_only_sql_transaction"""
 
-_SAVEPOINT: Final = "pgnudge_statement"
+_SAVE: Final = "SAVEPOINT pgnudge"
+_RELEASE: Final = "RELEASE SAVEPOINT pgnudge"
+_UNDO: Final = "ROLLBACK TO SAVEPOINT pgnudge"
 
 _TIMEOUT_SINCE: Final = 170000
 
@@ -98,19 +97,15 @@ def pause_reading(connection: BaseDatabaseWrapper) -> None:
 class ReadTransaction:
     """All that is observed on one connection of Django."""
 
-    __slots__ = (
-        "__weakref__", "_connection", "_cursors", "_is_open", "_is_saved", "_raw", "observations",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "_connection", "_has_cursor", "_is_open", "_raw", "observations")
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
         self._is_open = False
         """Whether a transaction is open that was begun here."""
+        self._has_cursor = False
+        """Whether a cursor was declared in it. Alone, it would outlive a statement that fails."""
         self._raw: Any = None
-        self._cursors: list[Any] = []
-        """The driver's server-side cursors that were declared in this transaction."""
-        self._is_saved = False
-        """Whether a savepoint was set before the statement that runs."""
         self.observations: list[Observation] = []
 
     def enter(self, observation: Observation) -> None:
@@ -157,44 +152,54 @@ class ReadTransaction:
         text = sql if isinstance(sql, str) else self._text_of(sql)
         word = first_word(text)
         reads = word in READS and not many and not alters and is_one_statement(text)
+        if self._is_open and self._is_in_error():
+            self._doubt("a statement failed")
+            self._end()
         if self._is_open and not self._is_alive():
-            self._end()  # it may have failed where no statement runs: while rows were fetched
+            self._is_open = False
             self._doubt("its transaction was ended by something unseen")
         why, calls = more_than_rows(text) if reads else ("", frozenset())
+        if why:
+            why = f"it read {why}, and not only rows"
+        elif calls:
+            why = self._reason_of(calls)
         if reads and not why:
             for each in self.observations:
                 each.calls |= calls
             self._begin()
-            self._save()
+            if self._is_open and self._has_cursor:
+                self._run(_SAVE)
             return
         # It may do what takes effect at once only where no transaction is open.
         self._look()
         self._end()
         if why:
-            self._doubt(f"it read {why}, and not only rows")
+            self._doubt(why)
         elif word not in ENDS:
             self._doubt(
                 f"it ran {word.upper() or 'a statement without a first word'}"
                 + ("" if is_one_statement(text) else " and more")
             )
 
-    def after(self, sql: Any, error: Exception | None, cursor: Any = None) -> bool:
-        """A statement has run; whether it must be run again, since READ ONLY refused it."""
-        is_saved, self._is_saved = self._is_saved, False
+    def after(self, sql: Any, error: BaseException | None, *, is_named: bool = False) -> bool:
+        """A statement has run; whether it must be run again, since READ ONLY refused it.
+
+        ``is_named``: it has declared a cursor.
+        """
         if error is None:
-            if is_saved and self._is_open:
-                self._run(f"RELEASE SAVEPOINT {_SAVEPOINT}")
-            if self._is_open and getattr(cursor, "name", None):
-                self._cursors.append(cursor)
+            if self._is_open and self._has_cursor:
+                self._run(_RELEASE)
+            self._has_cursor = self._has_cursor or (is_named and self._is_open)
             if any(each.explains for each in self.observations):
                 self._look(sql if isinstance(sql, str) else repr(sql))
             return False
         if self._is_open:
+            if self._has_cursor and self._is_in_error():
+                with suppress(Exception):
+                    self._run(_UNDO)
             self._is_open = False
             with suppress(Exception):
-                if is_saved:
-                    self._run(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
-                self._run("COMMIT" if is_saved else "ROLLBACK")
+                self._run("COMMIT")  # a ROLLBACK, if the transaction has failed
             refused = _sqlstate(error) == _REFUSED
             self._doubt(
                 "one of its statements did not only read" if refused else "a statement failed"
@@ -202,6 +207,16 @@ class ReadTransaction:
             return refused and self._connection.connection is self._raw
         self._doubt("a statement failed")
         return False
+
+    def _reason_of(self, calls: frozenset[str]) -> str:
+        """Why the functions that a statement calls may do more than read rows.
+
+        Such a statement runs outside: what it writes must not be refused or undone.
+        """
+        try:
+            return next((each.reason_of_calls(calls) for each in self.observations), "")
+        except Exception as error:
+            return f"PostgreSQL did not say what its functions do ({error})"
 
     @property
     def is_open(self) -> bool:
@@ -216,7 +231,8 @@ class ReadTransaction:
 
     def _begin(self) -> None:
         raw = self._connection.connection
-        if self._is_open or raw is None or not _may_ask(raw, self._doubt):
+        # Without autocommit the driver begins a transaction before the next statement, of its own.
+        if self._is_open or raw is None or not raw.autocommit or not _may_ask(raw, self._doubt):
             return
         state = status(raw)
         if state == INTRANS:
@@ -238,22 +254,17 @@ class ReadTransaction:
             with suppress(Exception):
                 self._run("ROLLBACK")
             return
-        self._is_open, self._raw, self._cursors = True, raw, []
-
-    def _save(self) -> None:
-        """Set a savepoint if a server-side cursor is open here."""
-        self._cursors = [each for each in self._cursors if not each.closed]
-        if self._is_open and self._cursors:
-            self._run(f"SAVEPOINT {_SAVEPOINT}")
-            self._is_saved = True
+        self._is_open, self._has_cursor, self._raw = True, False, raw
 
     def _end(self) -> None:
         """Commit, if the transaction is open that was begun here."""
         if not self._is_open:
             return
-        self._is_open, self._cursors = False, []
+        self._is_open = False
         try:
             if self._connection.connection is self._raw:
+                if self._has_cursor and self._is_alive() and self._ask_for_cursors():
+                    self._doubt("its transaction ended while it read from a server-side cursor")
                 self._run("COMMIT")
         except Exception as error:
             self._doubt(f"its transaction could not be ended ({error})")
@@ -285,7 +296,7 @@ class ReadTransaction:
         at_once = and_commit and hasattr(raw, "pgconn")
         try:
             with raw.cursor() as cursor:
-                cursor.execute(f"{_TOUCHED}; COMMIT" if at_once else _TOUCHED)
+                cursor.execute(f"{_TOUCHED}; COMMIT" if at_once else _TOUCHED, **_unprepared(raw))
                 ((*view, temporary, role, found),) = cursor.fetchall()
         except Exception as error:
             self._doubt(f"PostgreSQL did not say what it read ({error})")
@@ -303,12 +314,21 @@ class ReadTransaction:
         raw = self._connection.connection
         return raw is self._raw and status(raw) == INTRANS
 
-    def _run(self, sql: str) -> None:
-        with self._raw_now().cursor() as cursor:
-            cursor.execute(sql)
+    def _ask_for_cursors(self) -> bool:
+        """Whether there are any whose rows are read at COMMIT, when it is too late to ask."""
+        raw: Any = self._connection.connection
+        with raw.cursor() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_cursor())")
+            return bool(cursor.fetchone()[0])
 
-    def _raw_now(self) -> Any:
-        return self._connection.connection
+    def _is_in_error(self) -> bool:
+        raw = self._connection.connection
+        return raw is self._raw and status(raw) == INERROR
+
+    def _run(self, sql: str) -> None:
+        raw: Any = self._connection.connection
+        with raw.cursor() as cursor:
+            cursor.execute(sql, **_unprepared(raw))
 
     def _doubt(self, why: str) -> None:
         for each in self.observations:
@@ -359,6 +379,12 @@ def _may_ask(raw: Any, doubt: Callable[[str], None]) -> bool:
     if not allowed:
         doubt("its role may not call pg_lock_status(), which tells what it reads: GRANT EXECUTE")
     return bool(allowed)
+
+
+def _unprepared(raw: Any) -> dict[str, bool]:
+    """Options for several statements at once: psycopg 3 prepares what it has seen a few times, with
+    ``server_side_binding`` and ``prepare_threshold``, and PostgreSQL prepares no two."""
+    return {"prepare": False} if hasattr(raw, "pgconn") else {}
 
 
 def _sqlstate(error: BaseException) -> str | None:

@@ -14,7 +14,13 @@ from django.db import connections
 
 from django_pgnudge.memo import Memo
 from django_pgnudge.reader.query_watch import unwatched
-from django_pgnudge.reader.statements import more_than_rows
+from django_pgnudge.reader.statements import (
+    catches_errors,
+    executes,
+    may_read,
+    more_than_rows,
+    writes,
+)
 
 if TYPE_CHECKING:
     from django_pgnudge.reader.dependencies import DependencyResolver
@@ -39,17 +45,25 @@ SELECT c.oid::pg_catalog.int8, n.nspname::pg_catalog.text, c.relname::pg_catalog
  WHERE c.oid OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.int8[]::pg_catalog.oid[])
 """
 
+# What an aggregate consists of counts as the aggregate.
 _FUNCTIONS: Final = """
-SELECT p.proname::pg_catalog.text, p.provolatile::pg_catalog.text, l.lanname::pg_catalog.text,
+SELECT c.proname::pg_catalog.text, p.provolatile::pg_catalog.text, l.lanname::pg_catalog.text,
+       p.proparallel OPERATOR(pg_catalog.=) 's'::pg_catalog."char",
        COALESCE(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc)
-  FROM pg_catalog.pg_proc p
+  FROM pg_catalog.pg_proc c
+  LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) c.oid
+  JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) ANY (ARRAY[
+       c.oid, a.aggtransfn::pg_catalog.oid, a.aggfinalfn::pg_catalog.oid,
+       a.aggcombinefn::pg_catalog.oid, a.aggmtransfn::pg_catalog.oid,
+       a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid])
   JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
- WHERE p.proname OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[]::pg_catalog.name[])
+ WHERE c.proname OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[]::pg_catalog.name[])
    AND p.oid OPERATOR(pg_catalog.>=) 16384
    AND p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog."char"
 """
 
 _IN_THE_SERVER: Final = ("sql", "plpgsql")
+_COMPILED: Final = ("c", "internal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +145,11 @@ class Relations:
             if each.all_rows_for is not None and observation.roles != {each.all_rows_for}:
                 return f"it read {each.name}, {_POLICIES}"
             called |= each.calls
+        return self.reason_of_calls(called)
+
+    def reason_of_calls(self, called: Iterable[str]) -> str:
+        """Why functions of these names may do more than read rows; empty if none does."""
+        called = set(called)
         asked: set[str] = set()
         for _ in range(_DEEPEST):
             called -= asked
@@ -152,8 +171,8 @@ class Relations:
         if not missing:
             return
         found: dict[str, tuple[str, frozenset[str]]] = {}
-        for name, volatility, language, body in self._ask(_FUNCTIONS, missing):
-            why, calls = _why_of(volatility, language, body or "")
+        for name, volatility, language, is_parallel, body in self._ask(_FUNCTIONS, missing):
+            why, calls = _why_of(volatility, language, is_parallel, body or "")
             before, more = found.get(name, ("", frozenset()))
             found[name] = (before or why, more | calls)
         for name in missing:
@@ -205,8 +224,26 @@ def _relation(
     return Relation(payload, payload, all_rows_for=role if has_policies else None)
 
 
-def _why_of(volatility: str, language: str, body: str) -> tuple[str, frozenset[str]]:
+def _why_of(
+    volatility: str, language: str, is_parallel: bool, body: str
+) -> tuple[str, frozenset[str]]:
+    if (
+        is_parallel
+        and language not in _COMPILED
+        and (language not in _IN_THE_SERVER or may_read(body))
+    ):
+        # A worker has locks of its own, and releases them when it is done.
+        return "is PARALLEL SAFE, and what it reads in a worker is not seen", frozenset()
     if language not in _IN_THE_SERVER:
         return ("is volatile" if volatility == "v" else ""), frozenset()
+    if volatility == "v" and writes(body):
+        return "may write", frozenset()
     why, calls = more_than_rows(body)
+    if language == "plpgsql":
+        if catches_errors(body):
+            return "catches errors, which hides what it has read before", frozenset()
+        if executes(body):
+            # Its statements stand in strings.
+            inner, more = more_than_rows(body.replace("'", " "))
+            why, calls = why or inner, calls | more
     return (f"reads {why}" if why else ""), calls

@@ -30,10 +30,13 @@ _TELLING: Final = (
     "search_path", "schema", "role", "authorization", "discard", "reset", "temp",
 )  # fmt: skip
 
+_WRITES: Final = re.compile(
+    r"\b(?:insert|update|delete|merge|truncate|copy|call|notify|create|alter|drop|set|lock)\b"
+)
 _FIRST_WORD: Final = re.compile(r"(?:[\s(]|/\*.*?\*/|--[^\n]*\n)*([a-z]+)", re.DOTALL)
 _INTO_TEMPORARY: Final = re.compile(r"\binto\s+(?:local\s+|global\s+)?temp|\bpg_temp\b")
 
-READS: Final = frozenset({"select", "values", "with", "table", "show", "explain"})
+READS: Final = frozenset({"select", "values", "with", "table"})
 """A READ ONLY transaction runs these as a session in autocommit would, or refuses them."""
 
 ENDS: Final = frozenset(
@@ -49,8 +52,13 @@ _PLACEHOLDER: Final = re.compile(r"%(?:\(\w+\))?[sbt]")
 _OPERATOR: Final = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
 _SETS_PATH: Final = re.compile(r"\s*set\s+(?:session\s+)?search_path\s*(?:=|to\b)", re.IGNORECASE)
 _INTO: Final = re.compile(r"\binto\b")
-_SPECIAL_DATE: Final = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'", re.IGNORECASE)
-_CALL: Final = re.compile(r"([a-z_][a-z0-9_$]*)\s*\(")
+_CATCHES: Final = re.compile(r"\bexception\s+when\b")
+_MAY_READ: Final = re.compile(r"\b(?:from|table|execute)\b")
+_EXECUTES: Final = re.compile(r"\bexecute\b")
+_SPECIAL_DATE: Final = re.compile(
+    r"'\s*(now|today|tomorrow|yesterday)(?:\s+[\w:.+/-]+)*\s*'", re.IGNORECASE
+)
+_CALL: Final = re.compile(r"([^\W\d][\w$]*)\s*\(")
 
 # Functions and words of PostgreSQL whose results depend on more than rows and arguments.
 _CLOCKS: Final = frozenset({
@@ -68,14 +76,14 @@ _SESSION: Final = frozenset({
 })  # fmt: skip
 _OUTSIDE: Final = frozenset({
     "query_to_xml", "table_to_xml", "schema_to_xml", "database_to_xml", "cursor_to_xml",
-    "lo_get", "loread", "lo_open", "lo_export",
+    "loread", "lowrite",
 })  # fmt: skip
 _WORDS: Final = re.compile(
     r"\b(current_timestamp|current_date|current_time|localtime|localtimestamp|current_user"
     r"|session_user|current_role|current_catalog|tablesample)\b"
 )
 _AGE_OF_ONE: Final = re.compile(r"\bage\s*\([^,()]*\)")
-_SYSTEM: Final = ("pg_", "txid_", "dblink", "system_user")
+_SYSTEM: Final = ("pg_", "txid_", "dblink", "lo_", "system_user")
 _HARMLESS: Final = frozenset({"pg_typeof", "pg_collation_for", "pg_input_is_valid"})
 _NO_FUNCTIONS: Final = frozenset({
     "all", "any", "as", "and", "array", "between", "by", "cast", "char", "coalesce", "count",
@@ -171,6 +179,30 @@ def operators_in(sql: str) -> frozenset[str]:
 def selects_into(sql: str) -> bool:
     """Whether a SELECT may make a table."""
     return _INTO.search(_QUOTED.sub(" ", sql).lower()) is not None
+
+
+def catches_errors(body: str) -> bool:
+    """Whether a function in PL/pgSQL has a block that catches errors.
+
+    PostgreSQL releases the locks of such a block when it fails, and the variables keep what was
+    read. What it refuses in a READ ONLY transaction may be caught, too.
+    """
+    return _CATCHES.search(_QUOTED.sub(" ", body).lower()) is not None
+
+
+def may_read(body: str) -> bool:
+    """Whether a function's own text may read a table."""
+    return _MAY_READ.search(_QUOTED.sub(" ", body).lower()) is not None
+
+
+def writes(body: str) -> bool:
+    """Whether the body of a function has a word of a statement that writes."""
+    return _WRITES.search(_QUOTED.sub(" '' ", body).lower()) is not None
+
+
+def executes(body: str) -> bool:
+    """Whether a function in PL/pgSQL runs statements that stand in strings."""
+    return _EXECUTES.search(_QUOTED.sub(" ", body).lower()) is not None
 
 
 def _why_of(name: str) -> str:

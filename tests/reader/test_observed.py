@@ -176,6 +176,32 @@ def test_what_a_function_writes_is_written_as_it_would_be_alone() -> None:
     assert names() == ["new"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        (
+            "BEGIN INSERT INTO shop_category (name) VALUES ('x'); RETURN 1;"
+            " EXCEPTION WHEN OTHERS THEN RETURN 0; END"
+        ),
+        "BEGIN INSERT INTO shop_category (name) VALUES ('x'); RETURN 1; END",
+    ],
+)
+def test_what_a_function_of_the_server_writes_is_written_as_it_would_be_alone(body: str) -> None:
+    execute(f"CREATE FUNCTION logs() RETURNS int LANGUAGE plpgsql AS $${body}$$")
+
+    def read() -> Any:
+        Product.objects.count()
+        found = execute("SELECT logs()")
+        with suppress(DataError):
+            execute("SELECT 1 / 0")
+        return found
+
+    value = Observed(read)
+    assert value() == [(1,)]
+    assert Category.objects.count() == 1
+    assert not value.is_kept()
+
+
 def test_a_function_may_catch_errors_of_the_database(caplog: pytest.LogCaptureFixture) -> None:
     def read() -> int:
         Product.objects.count()
@@ -242,6 +268,28 @@ def test_a_value_that_queries_while_it_reads_a_server_side_cursor_is_kept(
         assert value.calls == before + 1
 
 
+TELLING = """
+    CREATE VIEW late AS SELECT * FROM shop_product WHERE now() > '2000-01-01';
+    CREATE FUNCTION told() RETURNS float8 LANGUAGE sql AS 'SELECT random()';
+    CREATE FUNCTION größe() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()';
+    CREATE FUNCTION step(timestamptz, bigint) RETURNS timestamptz LANGUAGE sql STABLE AS
+        'SELECT now()';
+    CREATE AGGREGATE latest(bigint) (sfunc = step, stype = timestamptz);
+    CREATE FUNCTION in_a_string() RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+        DECLARE found timestamptz;
+        BEGIN EXECUTE 'SELECT now() FROM shop_product' INTO found; RETURN found; END $$;
+    CREATE FUNCTION catching() RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+        DECLARE found bigint;
+        BEGIN
+            found := (SELECT count(*) FROM shop_category);
+            RETURN 1 / 0;
+        EXCEPTION WHEN OTHERS THEN RETURN found;
+        END $$;
+    CREATE FUNCTION in_a_worker(bigint) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS
+        'BEGIN RETURN (SELECT count(*) FROM shop_category); END';
+    CREATE MATERIALIZED VIEW stored AS SELECT * FROM shop_product;
+"""
+
 REASONS = {
     "SELECT now()": "the clock (now)",
     "SELECT 1 WHERE CURRENT_DATE > '2000-01-01'": "the clock (current_date)",
@@ -255,6 +303,15 @@ REASONS = {
     "WITH x AS (DELETE FROM shop_category RETURNING 1) SELECT * FROM x": "did not only read",
     "SELECT * FROM shop_product FOR UPDATE": "did not only read",
     "SELECT * FROM late": "a view that reads the clock (now)",
+    "SHOW work_mem": "it ran SHOW",
+    "EXPLAIN SELECT * FROM shop_product": "it ran EXPLAIN",
+    "SELECT * FROM shop_product WHERE 'today 10:00'::timestamp > '2000-01-01'": "the clock ('today",
+    "SELECT lo_create(0)": "the state of the server (lo_create)",
+    "SELECT größe() FROM shop_product": "the function größe reads the clock (now)",
+    "SELECT latest(id) FROM shop_product": "the function latest reads the clock (now)",
+    "SELECT in_a_string()": "the function in_a_string reads the clock (now)",
+    "SELECT catching() FROM shop_product": "the function catching catches errors",
+    "SELECT in_a_worker(id) FROM shop_product": "what it reads in a worker is not seen",
     "SELECT told()": "the function told reads random values (random)",
     "SELECT * FROM stored": "whose changes the stream does not carry",
 }
@@ -264,9 +321,7 @@ REASONS = {
 def test_what_depends_on_more_than_rows_is_computed_and_said(
     sql: str, nudge_fake: NudgeFake, caplog: pytest.LogCaptureFixture
 ) -> None:
-    execute("CREATE VIEW late AS SELECT * FROM shop_product WHERE now() > '2000-01-01'")
-    execute("CREATE FUNCTION told() RETURNS float8 LANGUAGE sql AS 'SELECT random()'")
-    execute("CREATE MATERIALIZED VIEW stored AS SELECT * FROM shop_product")
+    execute(TELLING)
     reader_state("default").coverages["fake"] = frozenset(
         {"public.shop_product", "public.shop_category"}
     )
@@ -277,6 +332,28 @@ def test_what_depends_on_more_than_rows_is_computed_and_said(
     assert connection.connection.info.transaction_status == 0
 
 
+def on_an_instance() -> Category:
+    category = Category(name="not saved")
+    category.products = Product.objects.all()  # type: ignore[attr-defined]
+    return category
+
+
+def on_the_instances_of_a_queryset() -> Any:
+    found = Category.objects.all()
+    for each in found:
+        each.products = Product.objects.filter(categories=each)  # type: ignore[attr-defined]
+    return found
+
+
+def on_what_was_prefetched() -> Any:
+    found = list(Category.objects.prefetch_related("product_set"))
+    for each in found:
+        for product in each.product_set.all():
+            like_it = Product.objects.filter(name=product.name)
+            product.like_it = like_it  # type: ignore[attr-defined]
+    return found
+
+
 LAZY: dict[str, Callable[[], Any]] = {
     "a queryset": Product.objects.all,
     "a queryset in a list": lambda: [Category.objects.count(), Product.objects.all()],
@@ -284,6 +361,9 @@ LAZY: dict[str, Callable[[], Any]] = {
         "names": SimpleLazyObject(names),
         "rows": Category.objects.count(),
     },
+    "a queryset on an instance": on_an_instance,
+    "querysets on the instances of a queryset": on_the_instances_of_a_queryset,
+    "querysets on instances that were prefetched": on_what_was_prefetched,
     "a raw queryset": lambda: Product.objects.raw("SELECT * FROM shop_product"),
 }
 
@@ -292,6 +372,7 @@ LAZY: dict[str, Callable[[], Any]] = {
 def test_what_is_read_when_a_result_is_looked_at_counts_too(
     shape: str, nudge_fake: NudgeFake
 ) -> None:
+    Category.objects.create(name="one").product_set.add(Product.objects.create(name="one"))
     value = Observed(LAZY[shape])
     kept = value.is_kept()
     before = value.calls
@@ -304,3 +385,21 @@ def test_what_is_read_when_a_result_is_looked_at_counts_too(
 def test_a_generator_is_computed_each_time() -> None:
     value = Observed(lambda: (each for each in Product.objects.all()))
     assert not value.is_kept()
+
+
+def test_an_instance_may_be_part_of_itself() -> None:
+    def read() -> Any:
+        category = Category.objects.get()
+        category.me = [category, Category.objects.all()]  # type: ignore[attr-defined]
+        return category
+
+    Category.objects.create(name="one")
+    assert Observed(read).is_kept()
+
+
+def test_a_function_that_may_run_in_a_worker_and_reads_nothing() -> None:
+    execute(
+        "CREATE FUNCTION doubled(bigint) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS"
+        " 'SELECT $1 * 2'"
+    )
+    assert Observed(lambda: execute("SELECT doubled(id) FROM shop_product")).is_kept()

@@ -82,6 +82,17 @@ def test_under_psycopg_3() -> None:
     assert not Observed(after_an_error).is_kept()
 
 
+@pytest.mark.usefixtures("real_sessions")
+def test_with_prepared_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {**connection.settings_dict["OPTIONS"], "server_side_binding": True}
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {**options, "prepare_threshold": 0})
+    try:
+        assert Observed(names).is_kept()
+    finally:
+        connection.close()
+
+
 def test_under_psycopg_2(django_postgres: Any) -> None:
     settings = {alias: dict(connections.settings[alias]) for alias in ("default", "other")}
     code = PSYCOPG2.format(settings={k: dict(v, OPTIONS={}) for k, v in settings.items()})

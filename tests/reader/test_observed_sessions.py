@@ -6,14 +6,18 @@ Each is right, or computed and said why.
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection, connections, transaction
+from psycopg import IsolationLevel
 
 from django_pgnudge import nudged
 from django_pgnudge.reader.observation import active
@@ -196,13 +200,13 @@ def test_the_session_may_be_idle_for_long(nudge_fake: NudgeFake) -> None:
     """A transaction that waits while the function does something else is not ended for that."""
     execute("SET idle_in_transaction_session_timeout = 1")
 
-    def read() -> str:
-        Product.objects.count()
+    def read() -> list[int]:
+        first = Product.objects.count()
         threading.Event().wait(0.05)  # something else
-        return str(execute("SHOW idle_in_transaction_session_timeout")[0][0])
+        return [first, Product.objects.count()]
 
     try:
-        assert Observed(read)() == "0"
+        assert Observed(read).is_kept()
     finally:
         execute("SET idle_in_transaction_session_timeout = 0")
 
@@ -369,3 +373,186 @@ async def test_a_task_that_returns_a_lazy_queryset(nudge_fake: NudgeFake) -> Non
     value = Coroutine(read)
     assert await value.is_kept()
     assert learned() == {"public.shop_product", "public.shop_category"}
+
+
+def fails_first_in_a_transaction() -> None:
+    with transaction.atomic():
+        with suppress(DatabaseError):
+            execute("SELECT 1/0")
+        Product.objects.count()
+
+
+def test_the_transaction_of_a_function_is_its_own_from_the_first_statement() -> None:
+    """A driver begins it only before the first statement."""
+    with pytest.raises(DatabaseError, match="current transaction is aborted"):
+        fails_first_in_a_transaction()
+    with pytest.raises(DatabaseError, match="current transaction is aborted"):
+        Observed(fails_first_in_a_transaction)()
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_the_isolation_of_a_function_is_its_own(
+    by_hand: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read() -> tuple[Any, ...]:
+        if not by_hand:
+            with transaction.atomic():
+                return Product.objects.count(), execute("SELECT isolation()")
+        transaction.set_autocommit(False)
+        try:
+            return Product.objects.count(), execute("SELECT isolation()")
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+
+    execute(
+        "CREATE FUNCTION isolation() RETURNS text LANGUAGE sql AS"
+        " $$SELECT current_setting('transaction_isolation')$$"
+    )
+    connection.close()
+    options = connection.settings_dict["OPTIONS"]
+    monkeypatch.setitem(
+        connection.settings_dict,
+        "OPTIONS",
+        {**options, "isolation_level": IsolationLevel.REPEATABLE_READ},
+    )
+    try:
+        Product.objects.count()
+        assert Observed(read)() == read() == (0, [("repeatable read",)])
+    finally:
+        connection.close()
+
+
+def test_rows_from_a_server_side_cursor_outlive_a_statement_that_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def read() -> list[str]:
+        found = []
+        for each in Product.objects.order_by("name").iterator(chunk_size=2):
+            found.append(each.name)
+            with suppress(DatabaseError):
+                execute("SELECT 1/0")
+        return found
+
+    Product.objects.bulk_create(Product(name=str(n)) for n in range(5))
+    assert Observed(read)() == ["0", "1", "2", "3", "4"]
+    assert "a statement failed" in caplog.text
+
+
+def by_copy(cursor: Any) -> None:
+    with cursor.copy("COPY shop_category (name) FROM STDIN") as copy:
+        copy.write("new\n")
+
+
+PAST_WRAPPERS: dict[str, Any] = {
+    "callproc": lambda cursor: cursor.callproc("writes"),
+    "copy": by_copy,
+    "stream": lambda cursor: list(cursor.stream("SELECT writes()")),
+}
+
+
+@pytest.mark.parametrize("how", PAST_WRAPPERS)
+def test_what_a_cursor_hands_to_the_driver_is_done_as_it_would_be_alone(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read() -> int:
+        found = Product.objects.count()
+        with connection.cursor() as cursor:
+            PAST_WRAPPERS[how](cursor)
+        return found
+
+    execute(
+        "CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS"
+        " $$INSERT INTO shop_category (name) VALUES ('new') RETURNING 1$$"
+    )
+    assert not Observed(read).is_kept()
+    assert Category.objects.count() == 3
+    assert f"it called {how}() of a cursor" in caplog.text
+
+
+def test_a_new_connection_is_used_past_the_wrappers_first() -> None:
+    def read() -> int:
+        with connection.cursor() as cursor, cursor.copy("COPY shop_category TO STDOUT") as copy:
+            list(copy)
+        return Product.objects.count()
+
+    value = Observed(read)
+    for calls in range(3):
+        connection.close()
+        value()
+        assert value.calls == calls + 1
+
+
+@pytest.mark.usefixtures("fresh_threads")
+async def test_what_a_task_hands_to_the_driver_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    def copied() -> None:
+        with connection.cursor() as cursor:
+            by_copy(cursor)
+
+    async def read() -> int:
+        await sync_to_async(copied)()
+        return await Product.objects.acount()
+
+    assert not await Coroutine(read).is_kept()
+    assert "it called copy() of a cursor" in caplog.text
+
+
+def test_a_signal_during_a_statement_leaves_the_session_as_it_would_alone() -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    def read() -> int:
+        Product.objects.count()
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            execute("SELECT slowly() FROM shop_category")
+        return Product.objects.count()
+
+    execute("CREATE FUNCTION slowly() RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(10)'")
+    Category.objects.create(name="one")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        assert Observed(read)() == 0
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert connection.connection.info.transaction_status == 0
+
+
+def test_a_statement_of_the_driver_fails(caplog: pytest.LogCaptureFixture) -> None:
+    def read() -> int:
+        Product.objects.count()
+        with suppress(psycopg.Error), connection.connection.cursor() as cursor:
+            cursor.execute("SELECT 1/0")
+        return Product.objects.count()
+
+    value = Observed(read)
+    assert value() == 0
+    assert not value.is_kept()
+    assert "a statement failed" in caplog.text
+    assert connection.connection.info.transaction_status == 0
+
+
+@pytest.mark.parametrize("in_the_loop", [False, True])
+def test_rows_of_a_server_side_cursor_that_are_read_when_a_transaction_begins(
+    in_the_loop: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a function reads for later rows is read at COMMIT, when it is too late to ask."""
+
+    def begin() -> None:
+        with transaction.atomic():
+            pass
+
+    def read() -> list[str]:
+        found = []
+        for each in Product.objects.order_by("name").iterator(chunk_size=2):
+            found.append(each.name)
+            if in_the_loop:
+                begin()
+        begin()
+        return found
+
+    Product.objects.bulk_create(Product(name=str(n)) for n in range(5))
+    value = Observed(read)
+    assert value.is_kept() != in_the_loop
+    assert value() == ["0", "1", "2", "3", "4"]
+    assert ("while it read from a server-side cursor" in caplog.text) == in_the_loop
