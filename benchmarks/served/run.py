@@ -1,0 +1,156 @@
+"""A site with each contender in turn, into a report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.served.contenders import CONTENDERS, NAMED, NO_CACHE, Contender
+from benchmarks.served.judge import NOTICED, Answer, Commit, Verdict, judge
+from benchmarks.served.stage import SITES, SQL, WORKERS, Stage
+from benchmarks.speed.child import Child
+from benchmarks.speed.report import percentile
+
+if TYPE_CHECKING:
+    from benchmarks.served.stage import Running
+    from benchmarks.speed.command import Run
+
+__all__ = ["RATE", "Plan", "measure"]
+
+RATE: Final = "requests/s"
+HITS: Final = "without PostgreSQL, %"
+P50: Final = "p50, ms"
+P99: Final = "p99, ms"
+PAST: Final = "staler than the lease"
+NOTED: Final = f"staler than {NOTICED:g} s"
+STALEST: Final = "stalest, s"
+RULES: Final = "rules"
+LINES: Final = "lines of settings"
+
+GRACE: Final = 0.1
+"""Seconds beyond the lease that an answer is given: the cache's clock has ticks."""
+
+REACH: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done to each site."""
+
+    seconds: float
+    every: float
+    lease: float
+    visitors: int
+
+    def words(self, name: str, size: int) -> str:
+        return f"{name} of {size:,}, two writers, each every {self.every:g} s"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One contender's run."""
+
+    rate: float
+    free: float
+    """The share of answers for which PostgreSQL was asked nothing."""
+    times: list[float]
+    verdict: Verdict
+
+
+def measure(run: Run, site: str, name: str, size: int, plan: Plan) -> None:
+    """Build the site and let each contender serve it."""
+    case = plan.words(name, size)
+    run.say(f"{name}: {size:,} are made")
+    with Stage(site, size, server=run.options.server, lease=plan.lease) as stage:
+        run.report.facts |= {
+            "PostgreSQL": str(stage.postgres.installation), "Redis": stage.redis.program.version,
+            "gunicorn": f"{metadata.version('gunicorn')}, {WORKERS} workers",
+        }  # fmt: skip
+        run.say(f"{len(stage.paths):,} pages, which read {len(stage.tables)} tables")
+        for each in run.rounds(full=1):
+            for contender in run.in_turn(CONTENDERS.values(), each):
+                run.say(f"{name}, {contender.name}")
+                _add(run, case, contender, _measure(run, stage, contender, plan, each))
+        run.report.add(case, NAMED, **{RULES: len(stage.tables)})
+    _judge(run, case)
+
+
+def _measure(run: Run, stage: Stage, contender: Contender, plan: Plan, seed: int) -> Measured:
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(stage.run(contender))
+        writers = [
+            stack.enter_context(
+                Child("benchmarks.served.writer", environment=running.environment,
+                      how=how, items=stage.items)
+            )
+            for how in (SITES, SQL)
+        ]  # fmt: skip
+        load = stack.enter_context(
+            Child("benchmarks.served.load", port=running.port, paths=stage.paths)
+        )
+        file = stage.folder / "answers.json"
+        pool = stack.enter_context(ThreadPoolExecutor(3))
+        patience = plan.seconds + 300
+        # Each answers once it has begun: what is not up yet would be measured as well.
+        for child in writers:
+            child.ask(0, 1, seed, patience=patience)
+        commits = [
+            pool.submit(child.ask, plan.seconds, plan.every, seed, patience=patience)
+            for child in writers
+        ]
+        load.ask(plan.seconds, plan.visitors, seed, str(file), patience=patience)
+        written = [Commit(*each) for future in commits for each in future.result()]
+        _say_reasons(run, running)
+    found = json.loads(file.read_text())
+    return _found(found, written, plan)
+
+
+def _found(found: dict[str, Any], written: list[Commit], plan: Plan) -> Measured:
+    wrong = [status for _, _, status, _, _ in found["answers"] if status != 200]
+    if wrong:
+        raise RuntimeError(f"{len(wrong)} answers were no pages, such as one of status {wrong[0]}")
+    marks = [tuple(tuple(each) for each in page) for page in found["marks"]]
+    if not all(marks):
+        raise RuntimeError("a page shows no version of anything")
+    answers = [Answer(began, marks[body]) for began, _, _, _, body in found["answers"]]
+    return Measured(
+        rate=len(answers) / plan.seconds,
+        free=sum(not asked for _, _, _, asked, _ in found["answers"]) / len(answers),
+        times=[seconds * 1000 for _, seconds, _, _, _ in found["answers"]],
+        verdict=judge(answers, written, plan.lease + GRACE),
+    )
+
+
+def _add(run: Run, case: str, contender: Contender, found: Measured) -> None:
+    verdict = found.verdict
+    run.report.add(case, contender.name, **{
+        RATE: found.rate, HITS: found.free * 100,
+        P50: statistics.median(found.times), P99: percentile(found.times, 99),
+        PAST: verdict.past_lease, NOTED: verdict.noticed, STALEST: verdict.stalest,
+        RULES: 0, LINES: contender.lines,
+    })  # fmt: skip
+    run.say(
+        f"{found.rate:.0f} requests/s, {found.free:.0%} without PostgreSQL,"
+        f" {verdict.past_lease} past the lease, {verdict.noticed} noticed,"
+        f" stalest {verdict.stalest:.2f} s"
+    )
+
+
+def _say_reasons(run: Run, running: Running) -> None:
+    """Why pages were not kept, as the site's log has it."""
+    for line in list(dict.fromkeys(re.findall(r"^.*nudged.*$", running.said(), re.MULTILINE)))[:8]:
+        run.say(f"    {line[:400]}")
+
+
+def _judge(run: Run, case: str) -> None:
+    report = run.report
+    ratio = report.ratio(case, RATE, NO_CACHE)
+    report.at_least(f"{case}: requests of no cache", ratio, REACH, "times")
+    report.at_most(f"{case}: staler than the lease", max(report.of(case, PAST)), 0, "answers")
+    report.at_most(f"{case}: rules to write", max(report.of(case, RULES)), 0)
