@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.served import run as served
 from benchmarks.served.run import Plan
+from benchmarks.speed import observed_values
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -37,6 +38,8 @@ def measure(run: Run) -> None:
         lease=options.lease or (1 if run.quick else 10),
         visitors=options.visitors,
     )
+    if options.only in (None, VALUES):
+        observed_values.measure(run)
     for name, (site, size, small) in SITES.items():
         if options.only in (None, name):
             usual = small if run.quick else size
