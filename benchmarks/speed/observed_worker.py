@@ -28,6 +28,7 @@ class Worker:
         self._reads = observed_reads
         self._queries = Queries()
         self._known: dict[tuple[str, int], Any] = {}
+        self._learned: set[tuple[str, int]] = set()
 
     def read(self, what: str, reader: str, count: int, calls: int) -> list[float]:
         """The seconds of each call."""
@@ -48,11 +49,10 @@ class Worker:
     def _misses(self, reader: str, count: int, calls: int) -> list[float]:
         read = self._reads.MISSES[count][reader]
         is_kept = reader != "queries"
-        if (reader, count) not in self._known:
+        if is_kept and (reader, count) not in self._learned:
             first = next(NEW)
-            self._known[reader, count] = True
-            if is_kept:
-                self._wait_until_kept(lambda: read(first))
+            self._wait_until_kept(lambda: read(first))
+            self._learned.add((reader, count))
         seconds = []
         for argument in itertools.islice(NEW, calls):
             before = self._queries.count
