@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.served.contenders import CONTENDERS, NAMED, NO_CACHE, Contender
 from benchmarks.served.judge import NOTICED, Answer, Commit, Verdict, judge
-from benchmarks.served.stage import SITES, SQL, WORKERS, Stage
+from benchmarks.served.stage import PAST_SITE, THROUGH_SITE, WORKERS, Stage
 from benchmarks.speed.child import Child
 from benchmarks.speed.report import percentile
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from benchmarks.served.stage import Running
     from benchmarks.speed.command import Run
 
-__all__ = ["RATE", "Plan", "measure"]
+__all__ = [
+    "HITS", "NOTED", "PAST", "RATE", "RULES", "SITES", "Plan", "Site", "measure",
+]  # fmt: skip
 
 RATE: Final = "requests/s"
 HITS: Final = "without PostgreSQL, %"
@@ -38,18 +40,48 @@ GRACE: Final = 0.1
 
 REACH: Final = 10.0
 
+NOTES: Final = [
+    "Each contender serves a copy of the same site, from an empty cache on."
+     " An answer is stale if something on it had a newer version when it was asked for;"
+     " that version counts from when its COMMIT had returned."
+     f" Past the lease means by more than the lease and {GRACE:g} s.",
+    "Half of the writes go through the site (Wagtail's admin, or the ORM), half are statements past"
+     " it. The page of rank n is asked for 1/n times as often as the first.",
+]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A project, what it is full of, and how many of these, also with `--quick`."""
+
+    name: str
+    project: str
+    unit: str
+    size: int
+    small: int
+
+
+PACKAGES: Final = {"wagtail_site": "wagtail", "oscar_site": "django-oscar"}
+
+SITES: Final = (
+    Site("Wagtail", "wagtail_site", "pages", size=1000, small=60),
+    Site("django-oscar", "oscar_site", "products", size=300, small=20),
+)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done to each site."""
+    """What is done to a site of that size; ``turns`` of each contender."""
 
+    size: int
     seconds: float
     every: float
     lease: float
     visitors: int
+    turns: int
 
-    def words(self, name: str, size: int) -> str:
-        return f"{name} of {size:,}, two writers, each every {self.every:g} s"
+    def case(self, site: Site) -> str:
+        return f"{site.name}, {self.size:,} {site.unit}, two writes every {self.every:g} s"
 
 
 @dataclass(frozen=True)
@@ -63,17 +95,21 @@ class Measured:
     verdict: Verdict
 
 
-def measure(run: Run, site: str, name: str, size: int, plan: Plan) -> None:
+def measure(run: Run, site: Site, plan: Plan) -> None:
     """Build the site and let each contender serve it."""
-    case = plan.words(name, size)
-    run.say(f"{name}: {size:,} are made")
-    with Stage(site, size, server=run.options.server, lease=plan.lease) as stage:
+    case, name = plan.case(site), site.name
+    run.say(f"{name}: {plan.size:,} {site.unit} are made")
+    with Stage(site.project, plan.size, server=run.options.server, lease=plan.lease) as stage:
         run.report.facts |= {
-            "PostgreSQL": str(stage.postgres.installation), "Redis": stage.redis.program.version,
+            "PostgreSQL": str(stage.postgres.installation),
+            "Redis": stage.redis.program.version,
             "gunicorn": f"{metadata.version('gunicorn')}, {WORKERS} workers",
-        }  # fmt: skip
-        run.say(f"{len(stage.paths):,} pages, which read {len(stage.tables)} tables")
-        for each in run.rounds(full=1):
+            PACKAGES[site.project]: metadata.version(PACKAGES[site.project]),
+            "lease": f"{plan.lease:g} s",
+            "visitors": f"{plan.visitors} at a time for {plan.seconds:g} s",
+        }
+        run.say(f"{len(stage.paths):,} addresses, whose pages read {len(stage.tables)} tables")
+        for each in range(plan.turns):
             for contender in run.in_turn(CONTENDERS.values(), each):
                 run.say(f"{name}, {contender.name}")
                 _add(run, case, contender, _measure(run, stage, contender, plan, each))
@@ -89,7 +125,7 @@ def _measure(run: Run, stage: Stage, contender: Contender, plan: Plan, seed: int
                 Child("benchmarks.served.writer", environment=running.environment,
                       how=how, items=stage.items)
             )
-            for how in (SITES, SQL)
+            for how in (THROUGH_SITE, PAST_SITE)
         ]  # fmt: skip
         load = stack.enter_context(
             Child("benchmarks.served.load", port=running.port, paths=stage.paths)
@@ -154,3 +190,4 @@ def _judge(run: Run, case: str) -> None:
     report.at_least(f"{case}: requests of no cache", ratio, REACH, "times")
     report.at_most(f"{case}: staler than the lease", max(report.of(case, PAST)), 0, "answers")
     report.at_most(f"{case}: rules to write", max(report.of(case, RULES)), 0)
+    report.notes += NOTES

@@ -23,12 +23,12 @@ from benchmarks.served.contenders import NO_CACHE, Contender
 from benchmarks.served.load import get
 from benchmarks.speed.child import Child
 
-__all__ = ["SITES", "SQL", "WORKERS", "Running", "Stage"]
+__all__ = ["PAST_SITE", "THROUGH_SITE", "WORKERS", "Running", "Stage"]
 
 WORKERS: Final = 2
-SITES: Final = "site"
-SQL: Final = "sql"
-"""Who writes: the site, or statements past it."""
+THROUGH_SITE: Final = "through"
+PAST_SITE: Final = "past"
+"""How is written."""
 BUILT: Final = "built"
 DATABASE: Final = "served"
 PATIENCE: Final = 3600.0

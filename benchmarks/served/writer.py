@@ -20,7 +20,7 @@ import django
 import psycopg
 
 from benchmarks.served.settings import SITE
-from benchmarks.served.stage import SITES
+from benchmarks.served.stage import THROUGH_SITE
 from benchmarks.speed.child import answer
 
 HOT: Final = 20
@@ -49,8 +49,8 @@ class Writer:
     def __init__(self, how: str, items: dict[str, list[int]]) -> None:
         content: Any = import_module(f"benchmarks.served.{SITE['site']}.content")
         self._content = content
-        self._way: Any = content.Through() if how == SITES else Past(content)
-        rest = 0 if how == SITES else 1
+        self._way: Any = content.Through() if how == THROUGH_SITE else Past(content)
+        rest = 0 if how == THROUGH_SITE else 1
         mine = {kind: [each for each in numbers if each % 2 == rest]
                 for kind, numbers in items.items()}  # fmt: skip
         self._items = {kind: numbers for kind, numbers in mine.items() if numbers}

@@ -13,34 +13,34 @@ if TYPE_CHECKING:
 
     from benchmarks.speed.command import Run
 
-WAGTAIL: Final = "Wagtail"
-OSCAR: Final = "django-oscar"
 VALUES: Final = "values"
-SITES: Final = {WAGTAIL: ("wagtail_site", 1000, 60), OSCAR: ("oscar_site", 300, 20)}
-"""By name: the project, how many pages or products, and how many with `--quick`."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--only", choices=[VALUES, *SITES], help="a part of it")
-    parser.add_argument("--seconds", type=float, help="of each contender on each site")
-    parser.add_argument("--every", type=float, metavar="SECONDS", help="one write of each writer")
-    parser.add_argument("--lease", type=float, metavar="SECONDS")
-    parser.add_argument("--size", type=int, metavar="N", help="pages or products of each site")
-    parser.add_argument("--visitors", type=int, default=4, metavar="N", help="at a time")
+    parts = [VALUES, *(site.name for site in served.SITES)]
+    parser.add_argument("--only", choices=parts, help="a part of it")
+    sites = parser.add_argument_group("of the sites")
+    sites.add_argument("--seconds", type=float, help="of each contender on each site")
+    sites.add_argument("--every", type=float, metavar="SECONDS", help="each writer writes once")
+    sites.add_argument("--lease", type=float, metavar="SECONDS")
+    sites.add_argument("--size", type=int, metavar="N", help="pages or products")
+    sites.add_argument("--turns", type=int, default=1, metavar="N", help="of each contender")
+    sites.add_argument("--visitors", type=int, default=4, metavar="N", help="at a time")
 
 
 def measure(run: Run) -> None:
-    options = run.options
+    options, quick = run.options, run.quick
     run.report.paired = True
-    plan = Plan(
-        seconds=options.seconds or (8 if run.quick else 120),
-        every=options.every or (1 if run.quick else 30),
-        lease=options.lease or (1 if run.quick else 10),
-        visitors=options.visitors,
-    )
     if options.only in (None, VALUES):
         observed_values.measure(run)
-    for name, (site, size, small) in SITES.items():
-        if options.only in (None, name):
-            usual = small if run.quick else size
-            served.measure(run, site, name, options.size or usual, plan)
+    for site in served.SITES:
+        if options.only in (None, site.name):
+            plan = Plan(
+                size=options.size or (site.small if quick else site.size),
+                seconds=options.seconds or (10 if quick else 180),
+                every=options.every or (2 if quick else 60),
+                lease=options.lease or (1 if quick else 10),
+                visitors=options.visitors,
+                turns=options.turns,
+            )
+            served.measure(run, site, plan)

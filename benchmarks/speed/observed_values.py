@@ -12,19 +12,17 @@ from servers.process import run as run_program
 from servers.process import wait_until
 
 from benchmarks.speed.child import Child
+from benchmarks.speed.hit import CACHALOT, FIGURE, PLAIN
 from benchmarks.speed.report import OURS
 from benchmarks.speed.shop import Shop
 
 if TYPE_CHECKING:
     from benchmarks.speed.command import Run
 
-__all__ = ["CACHALOT", "DECLARED", "FIGURE", "PLAIN", "UNCACHED", "hit", "measure", "miss"]
+__all__ = ["DECLARED", "QUERIES", "TABLES", "UNCACHED", "hit", "measure", "miss"]
 
-PLAIN: Final = "cache.get"
 DECLARED: Final = f"{OURS}, tables named"
-CACHALOT: Final = "django-cachalot"
 UNCACHED: Final = "not cached"
-FIGURE: Final = "µs"
 
 TABLES: Final = (1, 14)
 QUERIES: Final = (1, 20)

@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.core.cache import cache
+from django.db.models import Model
 
 from django_pgnudge import nudged
 
 Read = Callable[[], Any]
 ReadNew = Callable[[int], Any]
 
-MODELS: Final[list[Any]] = [
+MODELS: Final[list[type[Model]]] = [
     apps.get_model(label)
     for label in (
         "shop.Product", "shop.Category", "shop.Product_categories", "shop.Order", "shop.OrderLine",
@@ -31,12 +32,14 @@ PRODUCT: Final[Any] = MODELS[0]
 
 def of_one() -> list[Any]:
     """A row of one table."""
-    return [list(model.objects.order_by("pk").values_list("pk")[:1]) for model in MODELS[:1]]
+    return [
+        list(model._default_manager.order_by("pk").values_list("pk")[:1]) for model in MODELS[:1]
+    ]
 
 
 def of_all() -> list[Any]:
     """A row of each table."""
-    return [list(model.objects.order_by("pk").values_list("pk")[:1]) for model in MODELS]
+    return [list(model._default_manager.order_by("pk").values_list("pk")[:1]) for model in MODELS]
 
 
 @nudged(*MODELS[:1])
