@@ -40,14 +40,15 @@ GRACE: Final = 0.1
 
 REACH: Final = 10.0
 
-NOTES: Final = [
-    "Each contender serves a copy of the same site, from an empty cache on."
-     " An answer is stale if something on it had a newer version when it was asked for;"
-     " that version counts from when its COMMIT had returned."
-     f" Past the lease means by more than the lease and {GRACE:g} s.",
+HOW_STALE: Final = (
+    "Each contender serves a copy of the same site, from an empty cache on. An answer is stale if"
+    " something on it had a newer version when it was asked for; that version counts from when its"
+    f" COMMIT had returned. Past the lease means by more than the lease and {GRACE:g} s."
+)
+HOW_WRITTEN: Final = (
     "Half of the writes go through the site (Wagtail's admin, or the ORM), half are statements past"
-     " it. The page of rank n is asked for 1/n times as often as the first.",
-]
+    " it. The page of rank n is asked for 1/n times as often as the first."
+)
 
 
 @dataclass(frozen=True)
@@ -190,4 +191,4 @@ def _judge(run: Run, case: str) -> None:
     report.at_least(f"{case}: requests of no cache", ratio, REACH, "times")
     report.at_most(f"{case}: staler than the lease", max(report.of(case, PAST)), 0, "answers")
     report.at_most(f"{case}: rules to write", max(report.of(case, RULES)), 0)
-    report.notes += NOTES
+    report.notes += [HOW_STALE, HOW_WRITTEN]

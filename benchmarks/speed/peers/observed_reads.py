@@ -27,7 +27,7 @@ MODELS: Final[list[type[Model]]] = [
         "flatpages.FlatPage", "sites.Site",
     )
 ]  # fmt: skip
-PRODUCT: Final[Any] = MODELS[0]
+PRODUCT: Final = MODELS[0]
 
 
 def of_one() -> list[Any]:
@@ -70,11 +70,12 @@ def _plain(read: Read) -> Read:
 
 
 def one_query(argument: int) -> list[Any]:
-    return [argument, PRODUCT.objects.get(pk=1).name]
+    return [argument, PRODUCT._default_manager.values_list("name").get(pk=1)]
 
 
 def twenty_queries(argument: int) -> list[Any]:
-    return [argument, *(PRODUCT.objects.get(pk=number).name for number in range(1, 21))]
+    names = PRODUCT._default_manager.values_list("name")
+    return [argument, *(names.get(pk=number) for number in range(1, 21))]
 
 
 @nudged(PRODUCT)
