@@ -95,7 +95,7 @@ def test_observed_values(measure: Measure) -> None:
 
 @pytest.mark.parametrize(("site", "package"), [("Wagtail", "wagtail"), ("django-oscar", "oscar")])
 def test_observed_sites(measure: Measure, site: str, package: str) -> None:
-    needs("cachalot", "gunicorn", package, "django_pgnudge.middleware")
+    needs("cachalot", "gunicorn", package)
     report = measure("observed", "--only", site, "--size", "12", timeout=600)
     ((case, figures),) = report["samples"].items()
     assert contenders(report, case, RATE) == {NO_CACHE, CACHE_PAGE, CACHALOT, OURS}
