@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.speed.command import Run
 
 __all__ = [
-    "HITS", "NOTED", "PAST", "RATE", "RULES", "SITES", "Plan", "Site", "measure",
+    "HITS", "NOTED", "PAST", "RATE", "RULES", "SITES", "WRITES", "Plan", "Site", "measure",
 ]  # fmt: skip
 
 RATE: Final = "requests/s"
@@ -32,6 +32,7 @@ P99: Final = "p99, ms"
 PAST: Final = "staler than the lease"
 NOTED: Final = f"staler than {NOTICED:g} s"
 STALEST: Final = "stalest, s"
+WRITES: Final = "writes"
 RULES: Final = "rules"
 LINES: Final = "lines of settings"
 
@@ -93,6 +94,7 @@ class Measured:
     free: float
     """The share of answers for which PostgreSQL was asked nothing."""
     times: list[float]
+    writes: int
     verdict: Verdict
 
 
@@ -121,6 +123,8 @@ def measure(run: Run, site: Site, plan: Plan) -> None:
 def _measure(run: Run, stage: Stage, contender: Contender, plan: Plan, seed: int) -> Measured:
     with contextlib.ExitStack() as stack:
         running = stack.enter_context(stage.run(contender))
+        # Ends after the processes below, and so never waits for what they will not say.
+        pool = stack.enter_context(ThreadPoolExecutor(2))
         writers = [
             stack.enter_context(
                 Child("benchmarks.served.writer", environment=running.environment,
@@ -132,7 +136,6 @@ def _measure(run: Run, stage: Stage, contender: Contender, plan: Plan, seed: int
             Child("benchmarks.served.load", port=running.port, paths=stage.paths)
         )
         file = stage.folder / "answers.json"
-        pool = stack.enter_context(ThreadPoolExecutor(3))
         patience = plan.seconds + 300
         # Each answers once it has begun: what is not up yet would be measured as well.
         for child in writers:
@@ -160,6 +163,7 @@ def _found(found: dict[str, Any], written: list[Commit], plan: Plan) -> Measured
         rate=len(answers) / plan.seconds,
         free=sum(not asked for _, _, _, asked, _ in found["answers"]) / len(answers),
         times=[seconds * 1000 for _, seconds, _, _, _ in found["answers"]],
+        writes=len(written),
         verdict=judge(answers, written, plan.lease + GRACE),
     )
 
@@ -170,7 +174,7 @@ def _add(run: Run, case: str, contender: Contender, found: Measured) -> None:
         RATE: found.rate, HITS: found.free * 100,
         P50: statistics.median(found.times), P99: percentile(found.times, 99),
         PAST: verdict.past_lease, NOTED: verdict.noticed, STALEST: verdict.stalest,
-        RULES: 0, LINES: contender.lines,
+        WRITES: found.writes, RULES: 0, LINES: contender.lines,
     })  # fmt: skip
     run.say(
         f"{found.rate:.0f} requests/s, {found.free:.0%} without PostgreSQL,"

@@ -1,6 +1,4 @@
-"""A process that writes to a site: `python -m benchmarks.served.writer JSON`.
-
-It writes through the site, or past it.
+"""A process that writes, through a site or past it: `python -m benchmarks.served.writer JSON`.
 
 The two writers of a run never write the same item: even numbers are the site's, odd ones are
 written past it. So each item has one history.

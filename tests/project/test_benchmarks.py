@@ -14,7 +14,7 @@ import pytest
 from servers.redis import find_redis
 
 from benchmarks.served.contenders import CACHALOT, CACHE_PAGE, NAMED, NO_CACHE
-from benchmarks.served.run import HITS, NOTED, PAST, RATE, RULES
+from benchmarks.served.run import HITS, NOTED, PAST, RATE, RULES, WRITES
 from benchmarks.speed.latency import FLOOR, IDLE, NOTIFY, PGNUDGE_AT_ONCE
 from benchmarks.speed.observed_values import DECLARED, QUERIES, TABLES, UNCACHED, hit, miss
 from benchmarks.speed.report import OURS, PGNUDGE
@@ -99,6 +99,7 @@ def test_observed_sites(measure: Measure, site: str, package: str) -> None:
     report = measure("observed", "--only", site, "--size", "12", timeout=600)
     ((case, figures),) = report["samples"].items()
     assert contenders(report, case, RATE) == {NO_CACHE, CACHE_PAGE, CACHALOT, OURS}
+    assert contenders(report, case, WRITES) == {NO_CACHE, CACHE_PAGE, CACHALOT, OURS}
     assert figures[PAST][OURS] == figures[PAST][NO_CACHE] == [0]
     assert figures[NOTED][NO_CACHE] == [0]
     assert figures[PAST][CACHE_PAGE] > [0], "the checker must find what is stale"
