@@ -107,9 +107,10 @@ class Stage:
             "--bind", f"{LOOPBACK}:{port}", "--log-level", "warning", "--timeout", "120",
             "benchmarks.served.wsgi:application",
         ]  # fmt: skip
+        # It keeps a socket for its control in the home directory.
         return ServerProcess(
-            command, log=self.folder / "site.log", cwd=ROOT, env=environment,
-            stop_signal=signal.SIGTERM,
+            command, log=self.folder / "site.log", cwd=ROOT, stop_signal=signal.SIGTERM,
+            env=environment | {"HOME": str(self.folder)},
         )  # fmt: skip
 
     def _environment(self, contender: str, database: str) -> dict[str, str]:
