@@ -14,7 +14,7 @@ from django.test import Client
 from benchmarks.served.settings import SITE
 from benchmarks.speed.child import say
 
-SOME: Final = 30
+SOME: Final = 100
 """Pages that are asked for which tables they read."""
 
 READ: Final = """
