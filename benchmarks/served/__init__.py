@@ -12,6 +12,7 @@ by the database's history.
     stage        PostgreSQL, Redis, gunicorn and `runnudge`
     load         a process that asks for pages
     writer       a process that writes, through the site or past it
+    processor    processor time of programs
     judge        answers held against what had been committed
     run          one after the other, into a report
 """

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.served import processor
 from benchmarks.served.contenders import CONTENDERS, NAMED, NO_CACHE, Contender
 from benchmarks.served.judge import NOTICED, Answer, Commit, Verdict, judge
 from benchmarks.served.stage import PAST_SITE, THROUGH_SITE, WORKERS, Stage
@@ -27,6 +28,7 @@ __all__ = [
 
 RATE: Final = "requests/s"
 HITS: Final = "without PostgreSQL, %"
+CPU: Final = "processor ms a request"
 P50: Final = "p50, ms"
 P99: Final = "p99, ms"
 PAST: Final = "staler than the lease"
@@ -48,7 +50,8 @@ HOW_STALE: Final = (
 )
 HOW_WRITTEN: Final = (
     "Half of the writes go through the site (Wagtail's admin, or the ORM), half are statements past"
-    " it. The page of rank n is asked for 1/n times as often as the first."
+    " it. The page of rank n is asked for 1/n times as often as the first. Processor time is that"
+    " of gunicorn, PostgreSQL, Redis and runnudge."
 )
 
 
@@ -93,6 +96,8 @@ class Measured:
     rate: float
     free: float
     """The share of answers for which PostgreSQL was asked nothing."""
+    cpu: float
+    """Milliseconds an answer, of the site and of its servers."""
     times: list[float]
     writes: int
     verdict: Verdict
@@ -144,14 +149,16 @@ def _measure(run: Run, stage: Stage, contender: Contender, plan: Plan, seed: int
             pool.submit(child.ask, plan.seconds, plan.every, seed, patience=patience)
             for child in writers
         ]
+        before = processor.seconds(running.pids)
         load.ask(plan.seconds, plan.visitors, seed, str(file), patience=patience)
+        cpu = processor.seconds(running.pids) - before
         written = [Commit(*each) for future in commits for each in future.result()]
         _say_reasons(run, running)
     found = json.loads(file.read_text())
-    return _found(found, written, plan)
+    return _found(found, written, cpu, plan)
 
 
-def _found(found: dict[str, Any], written: list[Commit], plan: Plan) -> Measured:
+def _found(found: dict[str, Any], written: list[Commit], cpu: float, plan: Plan) -> Measured:
     wrong = [status for _, _, status, _, _ in found["answers"] if status != 200]
     if wrong:
         raise RuntimeError(f"{len(wrong)} answers were no pages, such as one of status {wrong[0]}")
@@ -162,6 +169,7 @@ def _found(found: dict[str, Any], written: list[Commit], plan: Plan) -> Measured
     return Measured(
         rate=len(answers) / plan.seconds,
         free=sum(not asked for _, _, _, asked, _ in found["answers"]) / len(answers),
+        cpu=cpu * 1000 / len(answers),
         times=[seconds * 1000 for _, seconds, _, _, _ in found["answers"]],
         writes=len(written),
         verdict=judge(answers, written, plan.lease + GRACE),
@@ -171,13 +179,14 @@ def _found(found: dict[str, Any], written: list[Commit], plan: Plan) -> Measured
 def _add(run: Run, case: str, contender: Contender, found: Measured) -> None:
     verdict = found.verdict
     run.report.add(case, contender.name, **{
-        RATE: found.rate, HITS: found.free * 100,
+        RATE: found.rate, HITS: found.free * 100, CPU: found.cpu,
         P50: statistics.median(found.times), P99: percentile(found.times, 99),
         PAST: verdict.past_lease, NOTED: verdict.noticed, STALEST: verdict.stalest,
         WRITES: found.writes, RULES: 0, LINES: contender.lines,
     })  # fmt: skip
     run.say(
         f"{found.rate:.0f} requests/s, {found.free:.0%} without PostgreSQL,"
+        f" {found.cpu:.1f} ms of processor each,"
         f" {verdict.past_lease} past the lease, {verdict.noticed} noticed,"
         f" stalest {verdict.stalest:.2f} s"
     )

@@ -43,7 +43,8 @@ class Running:
     environment: dict[str, str]
     """For further processes of the site."""
     site: ServerProcess
-    daemon: ServerProcess | None
+    pids: list[int]
+    """Of the site, its servers and the daemon."""
 
     def said(self) -> str:
         """The site's log."""
@@ -99,7 +100,8 @@ class Stage:
             site = self._gunicorn(environment, port)
             stack.callback(_end, site)
             _wait(site, lambda: _answers(port, self.paths[0]))
-            yield Running(port, environment, site, daemon)
+            pids = [site.pid, self.postgres.pid, self.redis.pid]
+            yield Running(port, environment, site, [*pids, daemon.pid] if daemon else pids)
 
     def _gunicorn(self, environment: dict[str, str], port: int) -> ServerProcess:
         command = [

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
+from benchmarks.served import processor
 from benchmarks.served.judge import NOTICED, Answer, Commit, judge
 from benchmarks.served.marks import in_page, price, text
 
@@ -36,3 +41,12 @@ def test_an_item_written_by_two_has_no_history() -> None:
     commits = [Commit("p", 1, 1, 1.0), Commit("p", 1, 1, 2.0)]
     with pytest.raises(ValueError, match="p1"):
         judge([], commits, LEASE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processor_time_includes_what_a_program_started() -> None:
+    work = "import time\nwhile time.process_time() < 0.2: pass"
+    before = processor.seconds([os.getpid()])
+    subprocess.run([sys.executable, "-c", work], check=True)
+    assert processor.seconds([os.getpid()]) - before >= 0.2
+    assert processor.seconds([]) == 0
