@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.test import Client
 
 from benchmarks.served.settings import SITE
-from benchmarks.speed.child import say
+from benchmarks.speed.child import end_with_parent, say
 
 SOME: Final = 100
 """Pages that are asked for which tables they read."""
@@ -36,6 +36,7 @@ def tables(paths: list[str]) -> list[str]:
 
 
 def main(text: str) -> None:
+    end_with_parent()
     django.setup()
     content: Any = import_module(f"benchmarks.served.{SITE['site']}.content")
     content.build(json.loads(text)["size"])
