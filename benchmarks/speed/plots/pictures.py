@@ -141,15 +141,17 @@ def hits(report: Report) -> Figure:
 
 
 def observed(report: Report) -> Figure:
-    """Hits and misses of values."""
-    drawn, panels = figure(9, 3.2, 1, 2)
+    """Hits and misses of values, each on an axis of its own."""
+    drawn, panels = figure(9, 4.4, 2, 2)
     cases = (
         map(observed_values.hit, observed_values.TABLES),
         map(observed_values.miss, observed_values.QUERIES),
     )
-    for axes, of_panel in zip(panels[0], cases, strict=True):
-        bars(axes, report, {each: each for each in of_panel}, hit.FIGURE)
-        axes.set_xlabel("µs (less is better)")
+    for row, of_row in zip(panels, cases, strict=True):
+        for axes, case in zip(row, of_row, strict=True):
+            bars(axes, report, {"": case}, hit.FIGURE)
+            axes.set_title(case)
+            axes.set_xlabel("µs (less is better)")
     legend(drawn, report, hit.FIGURE, {})
     return drawn
 
