@@ -23,6 +23,7 @@ SPEED: Final[dict[str, str]] = {
     "clear": "a Resync of one version of a cache, and what other clients feel of it",
     "hit": "a nudged value that is in the cache",
     "start": "runnudge until it is live",
+    "observed": "values and sites that depend on what they read, beside those that name it",
     "memory": "what the daemon grows by, in a big transaction and in a day of small ones",
 }
 

@@ -140,7 +140,7 @@ class Report:
         )
         if len(values) >= MANY:
             line += f"  p99 {number(percentile(values, 99))}"
-        if contender != OURS and self.has(case, figure, OURS) and statistics.median(values):
+        if contender != OURS and self.has(case, figure, OURS) and all(values):
             line += f"  ours / theirs {self.ratio(case, figure, contender):.3g}"
         return line
 

@@ -21,10 +21,11 @@ _MOST_ROUTES: Final = 1000
 
 @dataclass(slots=True)
 class _Row:
-    """Entries of one route that were stored again, with no hit in between."""
+    """Changes after which entries of one route were stored again, with no hit in between."""
 
     count: int
-    suspects: frozenset[str]
+    suspects: Mapping[str, str]
+    """The key and the last token of each table that was among every of these changes."""
 
 
 class BusyTables:
@@ -51,13 +52,18 @@ class BusyTables:
         """
         before = self._tokens.get(entry, {})
         self._tokens[entry] = tokens
-        ended = frozenset(key for key in tokens if before.get(key, tokens[key]) != tokens[key])
+        ended = {key: token for key, token in tokens.items() if before.get(key, token) != token}
         if not ended:
             return None
         row = self._rows.get(route)
-        if row is None or row.suspects.isdisjoint(ended):
-            row = self._rows[route] = _Row(0, ended)
-        row.count, row.suspects = row.count + 1, row.suspects & ended
+        if row is None or row.suspects.keys().isdisjoint(ended):
+            row = self._rows[route] = _Row(0, dict.fromkeys(ended, ""))
+        # One change ends many pages, and counts once.
+        changed = {key: ended[key] for key, token in row.suspects.items()
+                   if ended.get(key, token) != token}  # fmt: skip
+        if not changed:
+            return None
+        row.count, row.suspects = row.count + 1, changed
         if row.count < MOST_IN_A_ROW:
             return None
         self._rows.pop(route, None)

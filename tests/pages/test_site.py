@@ -274,6 +274,13 @@ class TestBusyTables:
         assert busy.resting_for("/") == "visits"
         assert busy.resting_for("/other") is None
 
+    def test_one_change_that_ends_many_pages_is_one_change(self) -> None:
+        busy = BusyTables(lambda: 0.0)
+        for token in ("before", "after"):
+            for page in range(MOST_IN_A_ROW * 2):
+                assert busy.stored("/", f"page {page}", {"pages": token}) is None
+        assert busy.resting_for("/") is None
+
     def test_it_is_one_table_that_ends_them_all(self) -> None:
         busy = BusyTables(lambda: 0.0)
         assert self.rows(busy, MOST_IN_A_ROW, "visits", "orders") is None

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from servers.redis import find_redis
 
+from benchmarks.served.contenders import CACHALOT, CACHE_PAGE, NAMED, NO_CACHE
+from benchmarks.served.run import HITS, NOTED, PAST, RATE, RULES, WRITES
 from benchmarks.speed.latency import FLOOR, IDLE, NOTIFY, PGNUDGE_AT_ONCE
+from benchmarks.speed.observed_values import DECLARED, QUERIES, TABLES, UNCACHED, hit, miss
 from benchmarks.speed.report import OURS, PGNUDGE
 from tests import ROOT
 from tests.fix_servers import installations, missing
@@ -31,11 +34,11 @@ def measure(tmp_path: Path) -> Measure:
     if find_redis(given=False) is None:
         pytest.skip(missing("redis"))
 
-    def run(name: str, *arguments: str) -> dict[str, Any]:
+    def run(name: str, *arguments: str, timeout: float = 150) -> dict[str, Any]:
         path = tmp_path / "report.json"
         command = [sys.executable, "-m", "benchmarks", name, "--quick", "--json", str(path)]
         done = subprocess.run(
-            [*command, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=150,
+            [*command, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=timeout,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -77,6 +80,32 @@ def test_hit(measure: Measure) -> None:
             "cache.get", "cache.aget", OURS, f"{OURS}, async", "django-cachalot", "django-cacheops",
         }  # fmt: skip
     assert len(report["aims"]) == 24
+
+
+def test_observed_values(measure: Measure) -> None:
+    needs("cachalot")
+    report = measure("observed", "--only", "values", "--rounds", "2")
+    hits = {"cache.get", "django-cachalot", DECLARED, OURS}
+    for tables in TABLES:
+        assert contenders(report, hit(tables), "µs") == hits
+    for queries in QUERIES:
+        assert contenders(report, miss(queries), "µs") == {UNCACHED, DECLARED, OURS}
+    assert len(report["aims"]) == 9
+
+
+@pytest.mark.parametrize(("site", "package"), [("Wagtail", "wagtail"), ("django-oscar", "oscar")])
+def test_observed_sites(measure: Measure, site: str, package: str) -> None:
+    needs("cachalot", "gunicorn", package)
+    report = measure("observed", "--only", site, "--size", "12", timeout=600)
+    ((case, figures),) = report["samples"].items()
+    assert contenders(report, case, RATE) == {NO_CACHE, CACHE_PAGE, CACHALOT, OURS}
+    assert contenders(report, case, WRITES) == {NO_CACHE, CACHE_PAGE, CACHALOT, OURS}
+    assert figures[PAST][OURS] == figures[PAST][NO_CACHE] == [0]
+    assert figures[NOTED][NO_CACHE] == [0]
+    assert figures[PAST][CACHE_PAGE] > [0], "the checker must find what is stale"
+    assert figures[HITS][OURS] > [0]
+    assert figures[RULES][OURS] == [0]
+    assert figures[RULES][NAMED] > [10]
 
 
 def test_start(measure: Measure) -> None:

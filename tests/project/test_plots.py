@@ -12,8 +12,10 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from benchmarks.__main__ import SPEED, main
+from benchmarks.served import run as served
+from benchmarks.served.contenders import CACHE_PAGE, NO_CACHE
 from benchmarks.speed import big_transaction as big
-from benchmarks.speed import clear, hit, latency, memory, start, throughput
+from benchmarks.speed import clear, hit, latency, memory, observed_values, start, throughput
 from benchmarks.speed.peers.followers import PG_RECVLOGICAL
 from benchmarks.speed.plots.pictures import PICTURES
 from benchmarks.speed.report import OURS, PGNUDGE, Report
@@ -53,6 +55,14 @@ RESULTS: dict[str, dict[str, dict[str, Figures]]] = {
         f"{backend}, {case}": {hit.FIGURE: {OURS: (150,), hit.PLAIN: (120, 130)}}
         for backend in hit.BACKENDS
         for case in hit.CASES
+    },
+    "observed": {
+        observed_values.hit(1): {hit.FIGURE: {OURS: (70,), observed_values.DECLARED: (71,)}},
+        observed_values.miss(1): {hit.FIGURE: {OURS: (900,), observed_values.UNCACHED: (400,)}},
+        "Wagtail, 9 pages": {
+            served.RATE: {OURS: (300,), NO_CACHE: (20,), CACHE_PAGE: (310,)},
+            served.PAST: {OURS: (0,), NO_CACHE: (0,), CACHE_PAGE: (55,)},
+        },
     },
     "start": {start.CASE: {start.FIGURE: {OURS: (600,), start.PYTHON: (13,)}}},
 }

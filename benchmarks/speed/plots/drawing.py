@@ -12,9 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from benchmarks.served.contenders import CACHE_PAGE, NO_CACHE
 from benchmarks.speed.clear import DJANGO, NOBODY, PEER
 from benchmarks.speed.hit import AOURS, APLAIN, CACHALOT, CACHEOPS, PLAIN
 from benchmarks.speed.latency import FLOOR, NOTIFY, PGNUDGE_AT_ONCE
+from benchmarks.speed.observed_values import DECLARED, UNCACHED
 from benchmarks.speed.peers.followers import OURS_WITHOUT_KEYS, PG_RECVLOGICAL
 from benchmarks.speed.report import OURS, PGNUDGE, number
 
@@ -45,6 +47,10 @@ COLOURS: Final = {
     NOBODY: "#8b8f98",
     PLAIN: "#8b8f98",
     APLAIN: "#a07f6a",
+    DECLARED: "#1d9bb8",
+    UNCACHED: "#8b8f98",
+    NO_CACHE: "#8b8f98",
+    CACHE_PAGE: "#d9730d",
     CACHALOT: "#a663d6",
     CACHEOPS: "#d6558b",
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from benchmarks.served import run as served
 from benchmarks.speed import big_transaction as big
-from benchmarks.speed import clear, hit, latency, memory, start, throughput
+from benchmarks.speed import clear, hit, latency, memory, observed_values, start, throughput
 from benchmarks.speed.peers.followers import PG_RECVLOGICAL
 from benchmarks.speed.plots.drawing import Aim, bars, dots, figure, legend, ordered
 from benchmarks.speed.rows import TABLES
@@ -139,6 +140,36 @@ def hits(report: Report) -> Figure:
     return drawn
 
 
+def observed(report: Report) -> Figure:
+    """Hits and misses of values, each on an axis of its own."""
+    drawn, panels = figure(9, 4.4, 2, 2)
+    cases = (
+        map(observed_values.hit, observed_values.TABLES),
+        map(observed_values.miss, observed_values.QUERIES),
+    )
+    for row, of_row in zip(panels, cases, strict=True):
+        for axes, case in zip(row, of_row, strict=True):
+            bars(axes, report, {"": case}, hit.FIGURE)
+            axes.set_title(case)
+            axes.set_xlabel("µs (less is better)")
+    legend(drawn, report, hit.FIGURE, {})
+    return drawn
+
+
+def sites(report: Report) -> Figure:
+    """What each served, and how much of it too old."""
+    drawn, panels = figure(9, 3.2, 1, 2)
+    cases = {
+        each.split(",")[0]: each for each in report.samples if served.RATE in report.samples[each]
+    }
+    for axes, measured in zip(panels[0], (served.RATE, served.PAST), strict=True):
+        bars(axes, report, cases, measured)
+    panels[0][0].set_xlabel("requests a second (more is better)")
+    panels[0][1].set_xlabel("answers that were staler than the lease")
+    legend(drawn, report, served.RATE, {})
+    return drawn
+
+
 def starting(report: Report) -> Figure:
     drawn, panels = figure(9, 2.2)
     case = {start.CASE: start.CASE}
@@ -157,6 +188,7 @@ PICTURES: Final[dict[str, dict[str, Callable[[Report], Figure]]]] = {
     "memory": {"memory": growth},
     "clear": {"clear": clearing},
     "hit": {"hit": hits},
+    "observed": {"observed": observed, "observed-sites": sites},
     "start": {"start": starting},
 }
 """By the benchmark's name, then by the file's."""
