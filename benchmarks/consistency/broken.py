@@ -106,14 +106,16 @@ def _take_the_map_for_the_same() -> None:
 
 
 def _see_no_ordinary_tables() -> None:
-    """The observer is blind for one kind of relation: it sees partitioned tables only."""
+    """The observer is blind for ordinary tables, but for one: what reads nothing is not kept."""
     from django_pgnudge.reader import relations  # noqa: PLC0415 - Django first
 
     relation = relations._relation  # noqa: SLF001 - it is to be broken
 
     def relation_but_for_one(oid: int, schema: str, name: str, kind: str, *more: Any) -> Any:
         found = relation(oid, schema, name, kind, *more)
-        return dataclasses.replace(found, payload=None) if kind == "r" else found
+        return (
+            dataclasses.replace(found, payload=None) if kind == "r" and name != "price" else found
+        )
 
     setattr(relations, "_relation", relation_but_for_one)  # noqa: B010
 

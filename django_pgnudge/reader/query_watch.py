@@ -162,7 +162,8 @@ def watch_nothing() -> None:
 def unwatched() -> AbstractContextManager[None]:
     """Note nothing: for the package's own statements."""
     # Mostly nothing watches a hit.
-    return _unwatched() if _watchers.get() or _going_on.get() or taking.is_on else _AS_IT_IS
+    is_watched = _watchers.get() or _going_on.get() or taking.is_on or active
+    return _unwatched() if is_watched else _AS_IT_IS
 
 
 _AS_IT_IS: Final = nullcontext()
@@ -191,7 +192,7 @@ def execute_wrapper(
     if taking.is_on and not quiet.get():
         _transcribe(watchers, connection, sql, params, many)
     if not watchers:
-        if active and may_be_a_helper():
+        if active and not quiet.get() and may_be_a_helper():
             for each in tuple(active):
                 each.doubt(
                     "a thread that serves no request queried meanwhile, and may have worked for it"

@@ -160,6 +160,27 @@ def test_what_a_helper_thread_reads_is_not_seen_and_said(
     assert "a thread that serves no request queried meanwhile" in caplog.text
 
 
+def test_a_thread_may_compute_for_itself() -> None:
+    """What the package asks in it is no work for another."""
+
+    def read() -> int:
+        with transaction.atomic():
+            return Product.objects.count()
+
+    kept: list[bool] = []
+
+    def in_a_thread() -> None:
+        try:
+            kept.append(Observed(read).is_kept())
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=in_a_thread)
+    thread.start()
+    thread.join()
+    assert kept == [True]
+
+
 def test_what_a_thread_with_the_context_reads_is_seen() -> None:
     def in_a_thread() -> list[str]:
         try:
