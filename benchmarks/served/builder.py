@@ -41,7 +41,6 @@ def main(text: str) -> None:
     content: Any = import_module(f"benchmarks.served.{SITE['site']}.content")
     content.build(json.loads(text)["size"])
     paths = content.paths()
-    tables(paths)  # makes what is made once, such as renditions of images
     say({"paths": paths, "items": content.items(), "tables": tables(paths)})
 
 

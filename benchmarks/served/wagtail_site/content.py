@@ -35,6 +35,8 @@ from benchmarks.served.wagtail_site.models import (
 PER_SECTION: Final = 50
 PEOPLE: Final = 20
 IMAGES: Final = 10
+RENDITIONS: Final = ("fill-80x60", "width-200")
+"""Those of the templates: else the first request for each would write."""
 WORDS: Final = [
     "rye", "spelt", "malt", "oven", "crust", "yeast", "flour", "salt", "water", "dough", "barley",
     "oat", "seed", "honey", "loaf", "rise", "bake",
@@ -107,7 +109,9 @@ def _article(number: int, rng: random.Random, images: list[Any]) -> ArticlePage:
 def _image(number: int) -> Any:
     kept = io.BytesIO()
     Picture.new("RGB", (320, 240), (number * 20, 120, 90)).save(kept, "JPEG")
-    return Image.objects.create(title=f"Image {number}", file=ImageFile(kept, f"{number}.jpg"))
+    made = Image.objects.create(title=f"Image {number}", file=ImageFile(kept, f"{number}.jpg"))
+    made.get_renditions(*RENDITIONS)
+    return made
 
 
 def paths() -> list[str]:
