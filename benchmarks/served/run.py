@@ -204,4 +204,4 @@ def _judge(run: Run, case: str) -> None:
     report.at_least(f"{case}: requests of no cache", ratio, REACH, "times")
     report.at_most(f"{case}: staler than the lease", max(report.of(case, PAST)), 0, "answers")
     report.at_most(f"{case}: rules to write", max(report.of(case, RULES)), 0)
-    report.notes += [HOW_STALE, HOW_WRITTEN]
+    report.notes = list(dict.fromkeys([*report.notes, HOW_STALE, HOW_WRITTEN]))
