@@ -309,20 +309,9 @@ def _nudged(value: Any) -> list[Problem]:
         for name in value
         if name not in known
     ]
-    if "CACHES" in value:
-        problems += _nudged_caches(value["CACHES"])
-    if "LEASE" in value:
-        problems += _lease(value["LEASE"])
-    if "SKEW" in value:
-        problems += _skew(value["SKEW"])
-    if "SCOPE" in value:
-        problems += _scope(value["SCOPE"])
-    if "OBSERVE" in value:
-        problems += _observe(value["OBSERVE"])
-    if "SITE" in value:
-        problems += _site(value["SITE"])
-    if "HEADER" in value:
-        problems += _header(value["HEADER"])
+    for name, find in _NUDGED_PROBLEMS.items():
+        if name in value:
+            problems += find(value[name])
     return problems
 
 
@@ -410,6 +399,18 @@ def _scope(value: Any) -> list[Problem]:
         return wrong_value(where, value, str(error), hint)
     return []
 
+
+_NUDGED_PROBLEMS: Final[Mapping[str, Callable[[Any], list[Problem]]]] = MappingProxyType(
+    {
+        "CACHES": _nudged_caches,
+        "LEASE": _lease,
+        "SKEW": _skew,
+        "SCOPE": _scope,
+        "OBSERVE": _observe,
+        "SITE": _site,
+        "HEADER": _header,
+    }
+)
 
 PROBLEMS: Final[Mapping[str, Callable[[Any], list[Problem]]]] = MappingProxyType(
     {

@@ -27,7 +27,7 @@ from django_pgnudge.errors import NotCurrentError
 from django_pgnudge.feed.changes import MAX_REQUESTS
 from django_pgnudge.log import get_logger
 from django_pgnudge.memo import Memo
-from django_pgnudge.reader.keys import Names, killed_tokens
+from django_pgnudge.reader.keys import Names, ended_tokens
 from django_pgnudge.threads import Thread
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Dispatcher:
             for event in batch.events:
                 for payload in self._route(event.payload).lineage:
                     seen = self._registry.seen_as(event, payload)
-                    tokens |= killed_tokens(names, (payload,), seen)
+                    tokens |= ended_tokens(names, (payload,), seen)
         # Only events that callables of rules are asked about wait for them.
         asked: list[Event] = []
         others: list[Event] = []

@@ -35,12 +35,9 @@ from typing import NamedTuple
 
 from ..errors import ProtocolError
 from .connection import Rows
-from .queries import literal
+from .queries import FIRST_USER_OID, literal
 
-_FIRST_USER_OID = 16384
-"""FirstNormalObjectId of access/transam.h: below it is what initdb made."""
-
-_TABLE = f"c.oid >= {_FIRST_USER_OID} AND c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'"
+_TABLE = f"c.oid >= {FIRST_USER_OID} AND c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'"
 
 _PUBLICATION, _READING = "publication", "reading"
 
@@ -84,18 +81,18 @@ def _parts(publication: str | None, server_version: int) -> str:
     reading = [
         f"""SELECT {_version("c", 9)} # {_version("n", 10)} AS version FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            WHERE c.oid >= {_FIRST_USER_OID} AND c.relkind = 'v' AND c.relpersistence <> 't'""",
+            WHERE c.oid >= {FIRST_USER_OID} AND c.relkind = 'v' AND c.relpersistence <> 't'""",
         f"""SELECT {_version("w", 11)} FROM pg_catalog.pg_rewrite w
             JOIN pg_catalog.pg_class c ON c.oid = w.ev_class
-            WHERE c.oid >= {_FIRST_USER_OID} AND c.relpersistence <> 't'""",
+            WHERE c.oid >= {FIRST_USER_OID} AND c.relpersistence <> 't'""",
         f"""SELECT {_version("f", 12)} FROM pg_catalog.pg_proc f
             JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
-            WHERE f.oid >= {_FIRST_USER_OID} AND NOT pg_catalog.starts_with(n.nspname, 'pg_temp')
+            WHERE f.oid >= {FIRST_USER_OID} AND NOT pg_catalog.starts_with(n.nspname, 'pg_temp')
         """,
         # REFRESH gives a materialized view's own row another version, and its type's not.
         f"""SELECT {_version("t", 16)} FROM pg_catalog.pg_type t
             JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
-            WHERE c.oid >= {_FIRST_USER_OID} AND c.relkind = 'm'""",
+            WHERE c.oid >= {FIRST_USER_OID} AND c.relkind = 'm'""",
         f"SELECT {_version('y', 13)} FROM pg_catalog.pg_policy y",
         f"SELECT {_version('e', 14)} FROM pg_catalog.pg_enum e",
         f"""SELECT {_version("s", 15)} FROM pg_catalog.pg_db_role_setting s

@@ -10,6 +10,9 @@ from ..wire import LSN
 from .changes import Transaction
 from .visibility import Snapshot
 
+FIRST_USER_OID = 16384
+"""FirstNormalObjectId of access/transam.h: below it is what initdb made."""
+
 VISIBILITY = """
 SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
        CASE WHEN pg_catalog.pg_is_in_recovery()

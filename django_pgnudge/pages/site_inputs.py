@@ -46,6 +46,7 @@ class SiteInputs(RecordedInputs):
 
     def __init__(self, asked: RequestInputs) -> None:
         super().__init__(asked)
+        self._looks = looks()
         self._held_back: dict[str, dict[str, str | None]] = {}
         self._had_session = raw(asked.request).get("session") is not None
 
@@ -56,7 +57,7 @@ class SiteInputs(RecordedInputs):
 
     def holds_back(self, name: str) -> bool:
         """Whether this is a look that does not count, or not yet."""
-        by_whom = looks().get(name)
+        by_whom = self._looks.get(name)
         if by_whom is None:
             return False
         for module, about in by_whom.items():

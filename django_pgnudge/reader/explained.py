@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias
 
 from django.db import connections
 
+from django_pgnudge.feed.queries import FIRST_USER_OID
 from django_pgnudge.memo import Memo
 from django_pgnudge.reader.query_watch import unwatched
+from django_pgnudge.reader.session import LOCKED, OWN_LOCKS
 from django_pgnudge.reader.statements import (
     ENDS,
+    READS,
     alters_session,
     calls_in,
     first_word,
@@ -27,6 +30,7 @@ from django_pgnudge.reader.statements import (
     operators_in,
     selects_into,
 )
+from django_pgnudge.registry.catalog import quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,24 +41,15 @@ if TYPE_CHECKING:
 
 MOST_TEXTS: Final = 5_000
 
-_READS: Final = frozenset({"select", "values", "with", "table"})
-
-_LOCKS: Final = """
-SELECT ARRAY(
-    SELECT l.relation::pg_catalog.int8 FROM pg_catalog.pg_lock_status() l
-     WHERE l.locktype OPERATOR(pg_catalog.=) 'relation'
-       AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()),
-    EXISTS (
-    SELECT FROM pg_catalog.pg_lock_status() l
-     WHERE l.locktype OPERATOR(pg_catalog.=) 'relation'
-       AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
-       AND l.mode OPERATOR(pg_catalog.<>) 'AccessShareLock'),
-    CURRENT_USER::pg_catalog.text
-"""
+_LOCKS: Final = f"""
+SELECT {LOCKED},
+       EXISTS (SELECT FROM {OWN_LOCKS} AND l.mode OPERATOR(pg_catalog.<>) 'AccessShareLock'),
+       CURRENT_USER::pg_catalog.text
+"""  # noqa: S608 - nothing in it comes from outside
 
 # An aggregate is "immutable" whatever its own functions are.
-_MAY_READ: Final = """
-    p.oid OPERATOR(pg_catalog.>=) 16384
+_MAY_READ: Final = f"""
+    p.oid OPERATOR(pg_catalog.>=) {FIRST_USER_OID}
     AND (p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog."char"
          OR p.prokind OPERATOR(pg_catalog.=) 'a'::pg_catalog."char")
 """
@@ -194,7 +189,7 @@ class _Explainer:
             if word in ENDS and is_one_statement(sql):
                 return _Touched()
             if (
-                word not in _READS
+                word not in READS
                 or statement.many
                 or not is_one_statement(sql)
                 or selects_into(sql)
@@ -211,7 +206,7 @@ class _Explainer:
         cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY")
         try:
             if self._scope is not None:
-                path = ", ".join('"' + each.replace('"', '""') + '"' for each in self._scope)
+                path = ", ".join(map(quote_identifier, self._scope))
                 cursor.execute(
                     "SELECT pg_catalog.set_config('search_path', %s::pg_catalog.text, true)", [path]
                 )

@@ -139,18 +139,18 @@ class Names:
         return (self.bulk(dependency.payload), self.row(dependency.payload, dependency.row))
 
 
-def killed_tokens(names: Names, payloads: Iterable[str], event: Event) -> set[str]:
+def ended_tokens(names: Names, payloads: Iterable[str], event: Event) -> set[str]:
     """The tokens that a change ends, under each of the names a table goes by."""
-    killed: set[str] = set()
+    ended: set[str] = set()
     for payload in payloads:
-        killed.add(names.table(payload))
+        ended.add(names.table(payload))
         if is_nudge(payload):
             continue
         if event.keys is None:
-            killed.add(names.bulk(payload))
+            ended.add(names.bulk(payload))
         else:
-            killed.update(names.row(payload, key) for key in event.keys)
-    return killed
+            ended.update(names.row(payload, key) for key in event.keys)
+    return ended
 
 
 def _fit(text: str) -> str:

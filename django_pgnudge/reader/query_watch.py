@@ -189,8 +189,9 @@ def execute_wrapper(
     if alters and (notes := _notes_of(connection.connection)) is not None:
         notes.doubt = True
     watchers = _watchers.get() + _going_on.get()
+    observing = _observing(watchers, connection) if watchers else []
     if taking.is_on and not quiet.get():
-        _transcribe(watchers, connection, sql, params, many)
+        _transcribe(observing, connection, sql, params, many)
     if not watchers:
         if active and not quiet.get() and may_be_a_helper():
             for each in tuple(active):
@@ -202,8 +203,8 @@ def execute_wrapper(
         for seen in watchers:
             seen.will_run(connection, alters=alters)
     try:
-        if any(seen.observation is not None for seen in watchers):
-            return _observed(watchers, alters, execute, sql, params, many, context)
+        if observing:
+            return _observed(observing, alters, execute, sql, params, many, context)
         return execute(sql, params, many, context)
     finally:
         with unwatched():
@@ -212,15 +213,12 @@ def execute_wrapper(
 
 
 def _transcribe(
-    watchers: tuple[Seen, ...], connection: BaseDatabaseWrapper, sql: Any, params: Any, many: bool
+    observing: list[Observation], connection: BaseDatabaseWrapper, sql: Any, params: Any, many: bool
 ) -> None:
     """Note a statement for the fragments of this request."""
-    if not (transcripts := transcripts_here()):
-        return
-    seen_by = _observing(watchers, connection)
-    for each in transcripts:
-        if seen_by:
-            each.observations[seen_by[0]] = connection.alias
+    for each in transcripts_here():
+        if observing:
+            each.observations[observing[0]] = connection.alias
         else:
             each.add(Statement(connection.alias, scope_on(connection), sql, params, many))
 
@@ -237,7 +235,7 @@ def _observing(watchers: tuple[Seen, ...], connection: BaseDatabaseWrapper) -> l
 
 
 def _observed(
-    watchers: tuple[Seen, ...],
+    observing: list[Observation],
     alters: bool,
     execute: Callable[..., Any],
     sql: Any,
@@ -247,9 +245,6 @@ def _observed(
 ) -> Any:
     """Run a statement, and let PostgreSQL say what it touched."""
     connection: BaseDatabaseWrapper = context["connection"]
-    observing = _observing(watchers, connection)
-    if not observing:
-        return execute(sql, params, many, context)
     transaction = transaction_on(connection)
     alone = [each for each in observing if each not in transaction.observations]
     is_named = bool(getattr(context["cursor"].cursor, "name", None))

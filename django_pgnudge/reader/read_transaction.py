@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from django_pgnudge.reader.observation import Observation
-from django_pgnudge.reader.session import IDLE, INERROR, INTRANS, VIEW, SessionView, status
+from django_pgnudge.reader.session import (
+    IDLE,
+    INERROR,
+    INTRANS,
+    LOCKED,
+    VIEW,
+    SessionView,
+    status,
+)
 from django_pgnudge.reader.statements import (
     ENDS,
     READS,
@@ -42,13 +50,7 @@ _MAY_ASK: Final = (
     "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_lock_status()', 'EXECUTE')"
 )
 
-# The view pg_locks would be among the locks; its function is not.
-_TOUCHED: Final = f"""
-{VIEW}, CURRENT_USER::pg_catalog.text, ARRAY(
-    SELECT l.relation::pg_catalog.int8 FROM pg_catalog.pg_lock_status() l
-     WHERE l.locktype OPERATOR(pg_catalog.=) 'relation'
-       AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())
-"""  # noqa: S608 - nothing in it comes from outside
+_TOUCHED: Final = f"{VIEW}, CURRENT_USER::pg_catalog.text, {LOCKED}"
 
 _REFUSED: Final = "25006"
 """read_only_sql_transaction"""
@@ -214,7 +216,7 @@ class ReadTransaction:
         Such a statement runs outside: what it writes must not be refused or undone.
         """
         try:
-            return next((each.reason_of_calls(calls) for each in self.observations), "")
+            return self.observations[0].reason_of_calls(calls)  # they are of one database alias
         except Exception as error:
             return f"PostgreSQL did not say what its functions do ({error})"
 

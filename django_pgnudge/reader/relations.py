@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connections
 
+from django_pgnudge.feed.queries import FIRST_USER_OID
 from django_pgnudge.memo import Memo
 from django_pgnudge.reader.query_watch import unwatched
 from django_pgnudge.reader.statements import (
@@ -25,9 +26,6 @@ from django_pgnudge.reader.statements import (
 if TYPE_CHECKING:
     from django_pgnudge.reader.dependencies import DependencyResolver
     from django_pgnudge.reader.observation import Observation
-
-_FIRST_USER_OID: Final = 16384
-"""FirstNormalObjectId of access/transam.h: below it is what initdb made."""
 
 _MOST_RELATIONS: Final = 20_000
 _MOST_FUNCTIONS: Final = 5_000
@@ -46,7 +44,7 @@ SELECT c.oid::pg_catalog.int8, n.nspname::pg_catalog.text, c.relname::pg_catalog
 """
 
 # What an aggregate consists of counts as the aggregate.
-_FUNCTIONS: Final = """
+_FUNCTIONS: Final = f"""
 SELECT c.proname::pg_catalog.text, p.provolatile::pg_catalog.text, l.lanname::pg_catalog.text,
        p.proparallel OPERATOR(pg_catalog.=) 's'::pg_catalog."char",
        COALESCE(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc)
@@ -58,9 +56,9 @@ SELECT c.proname::pg_catalog.text, p.provolatile::pg_catalog.text, l.lanname::pg
        a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid])
   JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
  WHERE c.proname OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[]::pg_catalog.name[])
-   AND p.oid OPERATOR(pg_catalog.>=) 16384
+   AND p.oid OPERATOR(pg_catalog.>=) {FIRST_USER_OID}
    AND p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog."char"
-"""
+"""  # noqa: S608 - nothing in it comes from outside
 
 _IN_THE_SERVER: Final = ("sql", "plpgsql")
 _COMPILED: Final = ("c", "internal")
@@ -207,9 +205,9 @@ def _relation(
     definition: str | None,
 ) -> Relation:
     payload = f"{schema}.{name}"
-    if kind in ("i", "I", "t", "c") or (oid < _FIRST_USER_OID and kind == "v" and not definition):
+    if kind in ("i", "I", "t", "c") or (oid < FIRST_USER_OID and kind == "v" and not definition):
         return Relation(payload)
-    if oid < _FIRST_USER_OID:
+    if oid < FIRST_USER_OID:
         return Relation(payload, None, "which is the server's own, and has no changes in the log")
     if persistence == "t":
         return Relation(payload, None, "a temporary table")

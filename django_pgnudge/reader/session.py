@@ -27,6 +27,14 @@ VIEW: Final = (
 )
 """What a `SessionView` is made of, if the last is 0: then there are no temporary tables."""
 
+OWN_LOCKS: Final = """pg_catalog.pg_lock_status() l
+     WHERE l.locktype OPERATOR(pg_catalog.=) 'relation'
+       AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"""
+"""A session's own locks on relations, for a FROM. The view pg_locks would be among them."""
+
+LOCKED: Final = f"ARRAY(SELECT l.relation::pg_catalog.int8 FROM {OWN_LOCKS})"  # noqa: S608 - all is ours
+"""The OIDs of these relations."""
+
 _SHADOWS: Final = """
 SELECT c.relname::pg_catalog.text
   FROM pg_catalog.pg_class c

@@ -147,7 +147,7 @@ def more_than_rows(sql: str) -> tuple[str, frozenset[str]]:
 def _more_than_rows(sql: str) -> tuple[str, frozenset[str]]:
     if special := _SPECIAL_DATE.search(sql):
         return f"the clock ('{special[1]}')", frozenset()
-    bare = _QUOTED.sub(" '' ", sql).lower()
+    bare = _bare(sql)
     if word := _WORDS.search(bare):
         return _said(word[1]), frozenset()
     if _AGE_OF_ONE.search(bare):
@@ -159,7 +159,7 @@ def _more_than_rows(sql: str) -> tuple[str, frozenset[str]]:
 
 def calls_in(sql: str) -> frozenset[str]:
     """The names of functions that a text may call."""
-    calls = set(_CALL.findall(_QUOTED.sub(" '' ", sql).lower())) - _NO_FUNCTIONS
+    calls = set(_CALL.findall(_bare(sql))) - _NO_FUNCTIONS
     # Functions may be quoted, too.
     calls |= {name.replace('""', '"') for name in re.findall(r'"((?:[^"]|"")+)"\s*\(', sql)}
     return frozenset(calls)
@@ -178,7 +178,7 @@ def operators_in(sql: str) -> frozenset[str]:
 
 def selects_into(sql: str) -> bool:
     """Whether a SELECT may make a table."""
-    return _INTO.search(_QUOTED.sub(" ", sql).lower()) is not None
+    return _INTO.search(_bare(sql)) is not None
 
 
 def catches_errors(body: str) -> bool:
@@ -187,22 +187,27 @@ def catches_errors(body: str) -> bool:
     PostgreSQL releases the locks of such a block when it fails, and the variables keep what was
     read. What it refuses in a READ ONLY transaction may be caught, too.
     """
-    return _CATCHES.search(_QUOTED.sub(" ", body).lower()) is not None
+    return _CATCHES.search(_bare(body)) is not None
 
 
 def may_read(body: str) -> bool:
     """Whether a function's own text may read a table."""
-    return _MAY_READ.search(_QUOTED.sub(" ", body).lower()) is not None
+    return _MAY_READ.search(_bare(body)) is not None
 
 
 def writes(body: str) -> bool:
     """Whether the body of a function has a word of a statement that writes."""
-    return _WRITES.search(_QUOTED.sub(" '' ", body).lower()) is not None
+    return _WRITES.search(_bare(body)) is not None
 
 
 def executes(body: str) -> bool:
     """Whether a function in PL/pgSQL runs statements that stand in strings."""
-    return _EXECUTES.search(_QUOTED.sub(" ", body).lower()) is not None
+    return _EXECUTES.search(_bare(body)) is not None
+
+
+def _bare(sql: str) -> str:
+    """The text in lower case, without what stands in quotes and comments."""
+    return _QUOTED.sub(" '' ", sql).lower()
 
 
 def _why_of(name: str) -> str:
@@ -222,8 +227,5 @@ def _why_of(name: str) -> str:
 def _said(word: str) -> str:
     if word == "tablesample":
         return "random values (TABLESAMPLE)"
-    return (
-        f"its session ({word})"
-        if word.endswith(("user", "role", "catalog"))
-        else (f"the clock ({word})")
-    )
+    is_session = word.endswith(("user", "role", "catalog"))
+    return f"{'its session' if is_session else 'the clock'} ({word})"

@@ -14,7 +14,7 @@ from django_pgnudge.events import Event
 from django_pgnudge.reader.bypass import SessionBypass, was_seen_well
 from django_pgnudge.reader.dependencies import Row
 from django_pgnudge.reader.entries import new_token
-from django_pgnudge.reader.keys import Lease, Names, killed_tokens
+from django_pgnudge.reader.keys import Lease, Names, ended_tokens
 from django_pgnudge.reader.lease_clock import LeaseClock
 from django_pgnudge.reader.query_watch import Seen
 from django_pgnudge.reader.scope import Scope
@@ -97,7 +97,7 @@ class NudgeFake:
         doomed: set[str] = set()
         for dependency in self.tables.dependencies([entry]) or ():
             keys = None if dependency.row is None else frozenset({dependency.row})
-            doomed |= killed_tokens(
+            doomed |= ended_tokens(
                 self.names, [dependency.payload], Event(dependency.payload, 0.0, 1, keys)
             )
         self._delete(doomed)

@@ -24,7 +24,7 @@ from cachalot.utils import get_table_cache_key
 
 from django_pgnudge.contrib.cachalot import checks
 from django_pgnudge.contrib.cachalot.cache import Cachalot
-from django_pgnudge.contrib.relations import Relations
+from django_pgnudge.contrib.concerned_tables import ConcernedTables
 
 PRODUCT = Table("public", "shop_product")
 
@@ -53,7 +53,7 @@ class Contested(LocMemCache):
 def cachalot(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Cachalot:
     monkeypatch.setattr(cachalot_settings, "CACHALOT_TABLE_KEYGEN", get_table_cache_key)
     monkeypatch.setattr(cachalot_settings, "CACHALOT_DATABASES", frozenset({"default"}))
-    monkeypatch.setattr(Relations, "_views_of", lambda self, registry: frozenset())
+    monkeypatch.setattr(ConcernedTables, "_views_of", lambda self, registry: frozenset())
     use(settings, "django.core.cache.backends.locmem.LocMemCache")
     caches["default"].clear()
     return Cachalot()
@@ -127,7 +127,7 @@ def test_everything_is_each_table_of_a_model_and_those_that_are_named(
 
 def test_a_view_changes_with_any_table(cachalot: Cachalot, monkeypatch: pytest.MonkeyPatch) -> None:
     view = frozenset({Table("public", "shop_category")})
-    monkeypatch.setattr(Relations, "_views_of", lambda self, registry: view)
+    monkeypatch.setattr(ConcernedTables, "_views_of", lambda self, registry: view)
     cachalot.invalidate({PRODUCT: None}, Registry())
     assert time_of("shop_category")
 

@@ -26,7 +26,7 @@ from cacheops.conf import settings as cacheops_settings
 from django_pgnudge.contrib.cacheops import cache as module
 from django_pgnudge.contrib.cacheops import checks
 from django_pgnudge.contrib.cacheops.cache import Cacheops, _concerns, _others
-from django_pgnudge.contrib.relations import Relations
+from django_pgnudge.contrib.concerned_tables import ConcernedTables
 
 PRODUCT = Table("public", "shop_product")
 RESULT = "q:" + "a" * 32
@@ -35,7 +35,7 @@ OTHER = "as:" + "b" * 32
 
 @pytest.fixture
 def client(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(Relations, "_views_of", lambda self, registry: frozenset())
+    monkeypatch.setattr(ConcernedTables, "_views_of", lambda self, registry: frozenset())
     with redis.Redis.from_url(redis_server.url) as made:
         monkeypatch.setattr(module, "redis_client", made)
         yield made

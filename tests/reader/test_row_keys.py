@@ -16,7 +16,7 @@ from django.test.utils import isolate_apps
 
 from django_pgnudge.feed import WalFeed
 from django_pgnudge.reader.dependencies import DependencyResolver, Row
-from django_pgnudge.reader.keys import Names, killed_tokens
+from django_pgnudge.reader.keys import Names, ended_tokens
 from django_pgnudge.registry import Registry
 from tests.feed.following import following, run
 from tests.shop.models import Coupon
@@ -136,7 +136,7 @@ def killed(registry: Registry, event: Event) -> set[str]:
     return {
         token
         for payload in registry.lineage(event.payload)
-        for token in killed_tokens(NAMES, (payload,), registry.seen_as(event, payload))
+        for token in ended_tokens(NAMES, (payload,), registry.seen_as(event, payload))
     }
 
 

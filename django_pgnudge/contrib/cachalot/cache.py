@@ -31,7 +31,7 @@ from django.db import connections
 
 from django_pgnudge import caches
 from django_pgnudge.conf import conf
-from django_pgnudge.contrib.relations import Relations, db_tables
+from django_pgnudge.contrib.concerned_tables import ConcernedTables, db_tables
 from django_pgnudge.errors import CacheError
 from django_pgnudge.tenancy import names_tenants, serving
 from django_pgnudge.third_party import Rows, Table, ThirdPartyCache
@@ -54,12 +54,12 @@ class Cachalot(ThirdPartyCache):
     name = "django_pgnudge.contrib.cachalot"
 
     def __init__(self) -> None:
-        self._relations = Relations()
+        self._tables = ConcernedTables()
 
     def invalidate(self, changes: Mapping[Table, Rows], registry: Registry) -> int:
         """Raises CacheError."""
         more = cachalot_settings.CACHALOT_ADDITIONAL_TABLES
-        return self._invalidate(self._relations.concerned(changes, registry, more), registry)
+        return self._invalidate(self._tables.concerned(changes, registry, more), registry)
 
     def invalidate_all(self, registry: Registry) -> int:
         """Raises CacheError."""

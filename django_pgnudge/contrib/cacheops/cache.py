@@ -26,7 +26,7 @@ from cacheops.conf import settings as cacheops_settings
 from cacheops.redis import redis_client
 from cacheops.signals import cache_invalidated
 
-from django_pgnudge.contrib.relations import Relations, all_models, db_tables
+from django_pgnudge.contrib.concerned_tables import ConcernedTables, all_models, db_tables
 from django_pgnudge.third_party import Rows, Table, ThirdPartyCache
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class Cacheops(ThirdPartyCache):
     wants_rows = True
 
     def __init__(self) -> None:
-        self._relations = Relations()
+        self._tables = ConcernedTables()
 
     def invalidate(self, changes: Mapping[Table, Rows], registry: Registry) -> int:
         """Raises what the client of Redis raises."""
-        concerned = self._relations.concerned(changes, registry)
+        concerned = self._tables.concerned(changes, registry)
         spared = {table: _others(table, rows) for table, rows in concerned.items()}
         ended = _end(
             key

@@ -29,7 +29,7 @@ SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
 """
 
 
-class Relations:
+class ConcernedTables:
     """The tables of models, of which the views are asked for once each time the map moves."""
 
     def __init__(self) -> None:
